@@ -1,0 +1,38 @@
+"""Train a small GPT on your own text, talk to it, look inside it.
+
+The public names below are imported on first use (PEP 562), so `import minigpt_tf` is instant and
+only what needs TensorFlow imports it.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "config": ("DataConfig", "ModelConfig", "SamplingConfig", "TrainingConfig", "model_preset"),
+    "errors": ("ConfigError", "DataError", "MiniGPTError", "ModelFolderError", "TrainingError"),
+    "text.documents": ("read_documents",),
+    "text.tokenizers": ("load_tokenizer", "train_tokenizer"),
+    "text.windows": ("create_dataset",),
+    "modelfolder": ("load_folder", "newest_folder"),
+    "inference.engine": ("Engine",),
+    "inference.generate": ("TextGenerator",),
+    "model": ("PositionalEncoding", "build_gpt_model", "transformer_block"),
+    "training.plan": ("make_plan",),
+    "training.trainer": ("train",),
+    "evaluation.recall": ("recall",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,408 @@
+"""Every setting of the package, with its default and its help text. No other module has defaults.
+
+A setting is a dataclass field; `cli_options` turns the fields into command-line options, `to_dict` and
+`from_dict` into JSON and back, and `__post_init__` refuses what cannot work.
+"""
+
+import argparse
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import ConfigError
+
+FORMAT_VERSION = 1
+"""Version of the model folder's layout. A folder of a newer version is refused."""
+
+WORD_TOKENIZER_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+"""Characters that Keras's Tokenizer turns into spaces."""
+
+OOV_TOKEN = "<OOV>"
+"""What an unknown word becomes; always id 1, as in Keras's Tokenizer."""
+
+END_OF_TEXT = "<|endoftext|>"
+"""Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""
+
+
+def setting(default: Any, help: str) -> Any:
+    """A dataclass field with its default and the help text of its command-line option."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of a GPT: the switches of `build_gpt_model`.
+
+    `num_kv_heads`, `head_dim` and `ff_dim` may be left None; they are then filled in, so that a
+    ModelConfig always holds numbers.
+    """
+
+    vocab_size: int = setting(5000, "number of token ids the model knows")
+    context_length: int = setting(100, "longest sequence the model sees, in tokens")
+    embed_dim: int = setting(256, "width of the residual stream")
+    num_layers: int = setting(4, "number of transformer blocks")
+    num_heads: int = setting(8, "query heads of each attention layer")
+    num_kv_heads: int | None = setting(None, "key/value heads (unset: num_heads)")
+    head_dim: int | None = setting(None, "width of one head (unset: embed_dim / num_heads)")
+    ff_dim: int | None = setting(None, "width of the feed-forward layer (unset: 4 x embed_dim)")
+    dropout: float = setting(0.1, "share of activations dropped in training")
+    positions: Literal["sinusoidal", "learned", "rotary"] = setting(
+        "sinusoidal", "how positions are encoded"
+    )
+    rope_theta: float = setting(10000.0, "base of the rotary angles")
+    norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalisation")
+    norm_first: bool = setting(False, "normalise before each sublayer (GPT-2) or after (2017 paper)")
+    norm_epsilon: float = setting(1e-6, "added to the variance in the norms")
+    activation: Literal["relu", "gelu", "gelu_tanh", "swiglu"] = setting(
+        "relu", "feed-forward activation; gelu_tanh is GPT-2's approximation"
+    )
+    use_bias: bool = setting(True, "biases in dense layers and layer norms")
+    qkv_bias: bool = setting(True, "biases in the query, key and value projections")
+    logits_bias: bool = setting(True, "bias in an untied output head")
+    tie_embeddings: bool = setting(False, "output head shares the token embedding's matrix")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads"):
+            require_at_least(self, name, 1)
+        if self.num_kv_heads is None:
+            object.__setattr__(self, "num_kv_heads", self.num_heads)
+        if self.head_dim is None:
+            if self.embed_dim % self.num_heads:
+                raise ConfigError(
+                    f"embed_dim={self.embed_dim} does not divide into num_heads={self.num_heads} "
+                    "heads: choose a multiple, or give --head-dim"
+                )
+            object.__setattr__(self, "head_dim", self.embed_dim // self.num_heads)
+        if self.ff_dim is None:
+            object.__setattr__(self, "ff_dim", 4 * self.embed_dim)
+        for name in ("num_kv_heads", "head_dim", "ff_dim"):
+            require_at_least(self, name, 1)
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.vocab_size < 2:
+            raise ConfigError(f"vocab_size={self.vocab_size}: a model needs at least 2 tokens")
+        if self.num_heads % self.num_kv_heads:
+            raise ConfigError(
+                f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.num_kv_heads}"
+            )
+        if self.positions == "sinusoidal" and self.embed_dim % 2:
+            raise ConfigError(f"embed_dim={self.embed_dim}: sinusoidal positions need an even width")
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ConfigError(f"head_dim={self.head_dim}: rotary positions need an even head width")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout={self.dropout}: must be at least 0 and below 1")
+        for name in ("rope_theta", "norm_epsilon"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name}={getattr(self, name)}: must be a positive number")
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable parameters of the model, from the sizes alone (equals Keras's count)."""
+        D, F, bias = self.embed_dim, self.ff_dim, int(self.use_bias)
+        q_width, kv_width = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        attention = D * (q_width + 2 * kv_width) + q_width * D + bias * D
+        attention += int(self.qkv_bias) * (q_width + 2 * kv_width)
+        up_projections = 2 if self.activation == "swiglu" else 1
+        feed_forward = up_projections * (D * F + bias * F) + F * D + bias * D
+        norm = D * (2 if self.norm == "layer" and self.use_bias else 1)
+        total = self.num_layers * (attention + feed_forward + 2 * norm)
+        total += self.vocab_size * D  # token embedding
+        total += self.context_length * D if self.positions == "learned" else 0
+        total += norm if self.norm_first else 0
+        if not self.tie_embeddings:
+            total += self.vocab_size * (D + int(self.logits_bias))
+        return total
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How text becomes training windows."""
+
+    tokenizer: Literal["word", "char", "bpe", "gpt2"] = setting(
+        "word", "word (Keras's Tokenizer), char, bpe (trained on the text), gpt2 (OpenAI's)"
+    )
+    encoding: str = setting("utf-8", "encoding of the text files")
+    val_split: float = setting(0.1, "last share of the text, kept for validation (0: none)")
+    stride: int = setting(1, "distance between the starts of two training windows, in tokens")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        require_at_least(self, "stride", 1)
+        if not 0 <= self.val_split < 1:
+            raise ConfigError(f"val_split={self.val_split}: must be at least 0 and below 1")
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ConfigError(f"encoding={self.encoding!r}: no such encoding") from None
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained. One step is one batch; an epoch is one pass over all windows."""
+
+    epochs: int = setting(10, "passes over the training windows")
+    steps: int | None = setting(None, "number of batches, instead of --epochs")
+    batch_size: int = setting(32, "windows in a batch")
+    learning_rate: float = setting(1e-3, "highest learning rate")
+    optimizer: Literal["adam", "adamw"] = setting("adam", "optimizer")
+    schedule: Literal["constant", "cosine"] = setting(
+        "cosine", "learning rate after warm-up: constant, or a cosine down to a tenth"
+    )
+    warmup_steps: int = setting(20, "steps over which the learning rate rises from 0")
+    weight_decay: float = setting(0.0, "weight decay of adamw")
+    beta_2: float = setting(0.999, "decay of the squared-gradient average of adam and adamw")
+    clip_norm: float = setting(1.0, "longest gradient, as a global norm (0: no clipping)")
+    dtype: Literal["auto", "float32", "mixed_bfloat16"] = setting(
+        "auto", "arithmetic; auto takes mixed_bfloat16 where it is measured faster here"
+    )
+    seed: int = setting(1337, "seed of weights, dropout and data order")
+    eval_every: int | None = setting(None, "steps between evaluations (unset: an epoch, at most 250)")
+    sample_prompt: str | None = setting(
+        None, "prompt of the sample shown at each evaluation (unset: how the text begins)"
+    )
+    sample_tokens: int = setting(30, "length of that sample, in tokens")
+    early_stopping: int | None = setting(
+        None, "stop after this many evaluations without a better validation loss"
+    )
+    keep: Literal["auto", "last", "best"] = setting(
+        "auto",
+        "weights that go into model.h5: the last, or those of the best validation loss; auto takes "
+        "the best with --early-stopping, else the last",
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("epochs", "batch_size", "sample_tokens"):
+            require_at_least(self, name, 1)
+        for name in ("steps", "eval_every", "early_stopping"):
+            if getattr(self, name) is not None:
+                require_at_least(self, name, 1)
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "seed"):
+            require_at_least(self, name, 0)
+        if not 0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"learning_rate={self.learning_rate}: must be a positive number")
+        if not 0 < self.beta_2 < 1:
+            raise ConfigError(f"beta_2={self.beta_2}: must be between 0 and 1")
+        if self.seed >= 2**31:
+            raise ConfigError(f"seed={self.seed}: must be below 2147483648")
+        if self.weight_decay and self.optimizer == "adam":
+            raise ConfigError("weight_decay works with --optimizer adamw, not with adam")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the next token is chosen; the filters apply in the order of the fields."""
+
+    max_new_tokens: int = setting(60, "number of tokens to generate at most")
+    repetition_penalty: float = setting(1.0, "divides the scores of tokens already there (1: off)")
+    temperature: float = setting(0.8, "below 1 safer, above 1 wilder, 0 the same as --greedy")
+    top_k: int = setting(0, "choose among the k most likely tokens (0: off)")
+    top_p: float = setting(1.0, "choose among the likeliest tokens that together have probability p")
+    min_p: float = setting(0.0, "drop tokens less likely than this share of the likeliest")
+    greedy: bool = setting(False, "always take the most likely token")
+    seed: int | None = setting(None, "same seed, same text (unset: different each time)")
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "temperature", "top_k"):
+            require_at_least(self, name, 0)
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p={self.top_p}: must be above 0 and at most 1")
+        if not 0 <= self.min_p <= 1:
+            raise ConfigError(f"min_p={self.min_p}: must be between 0 and 1")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise ConfigError(f"repetition_penalty={self.repetition_penalty}: must be positive")
+        if self.temperature == float("inf"):
+            raise ConfigError("temperature=inf: must be a finite number")
+        if self.seed is not None:
+            require_at_least(self, "seed", 0)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point: arguments of the three configurations."""
+
+    help: str
+    model: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+_PRE_NORM_TRAINING = {
+    "optimizer": "adamw",
+    "weight_decay": 0.1,
+    "beta_2": 0.99,
+    "warmup_steps": 100,
+}
+
+PRESETS: dict[str, Preset] = {
+    "lecture": Preset(
+        help="the course's model: words, post-norm, sinusoidal positions, 13.1 M parameters",
+        # The lecture passes key_dim=embed_dim, so a head is as wide as the model.
+        model={"head_dim": "embed_dim"},
+    ),
+    "gpt2": Preset(
+        help="GPT-2 124M",
+        model={
+            "vocab_size": 50257,
+            "context_length": 1024,
+            "embed_dim": 768,
+            "num_layers": 12,
+            "num_heads": 12,
+            "positions": "learned",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "gelu_tanh",
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "gpt2", "stride": 1024},
+        training={**_PRE_NORM_TRAINING, "batch_size": 2, "learning_rate": 4e-4},
+    ),
+    "shakespeare": Preset(
+        help="characters; the size of nanoGPT's example for a CPU, 0.8 M parameters",
+        model={
+            "vocab_size": 65,
+            "context_length": 64,
+            "embed_dim": 128,
+            "num_heads": 4,
+            "dropout": 0.0,
+            "positions": "learned",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "gelu",
+            "use_bias": False,
+            "qkv_bias": False,
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "char"},
+        training={**_PRE_NORM_TRAINING, "steps": 2000, "batch_size": 12},
+    ),
+    "modern": Preset(
+        help="rotary positions, RMS norm, SwiGLU, grouped heads, byte-level BPE",
+        model={
+            "vocab_size": 4096,
+            "context_length": 256,
+            "num_kv_heads": 4,
+            "ff_dim": 704,
+            "dropout": 0.0,
+            "positions": "rotary",
+            "norm": "rms",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "swiglu",
+            "use_bias": False,
+            "qkv_bias": False,
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "bpe", "stride": 64},
+        training={**_PRE_NORM_TRAINING, "batch_size": 8},
+    ),
+}
+
+DEFAULT_PRESET = "lecture"
+MODELS_DIRECTORY = "models"
+
+
+def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
+    """The ModelConfig of preset `name` with some fields replaced."""
+    arguments = {**_preset(name).model, **overrides}
+    if arguments.get("head_dim") == "embed_dim":
+        arguments["head_dim"] = arguments.get("embed_dim", ModelConfig.embed_dim)
+    return ModelConfig(**arguments)
+
+
+def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
+    """The DataConfig of preset `name` with some fields replaced."""
+    return DataConfig(**{**_preset(name).data, **overrides})
+
+
+def training_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> TrainingConfig:
+    """The TrainingConfig of preset `name` with some fields replaced; epochs replace its steps."""
+    arguments = {**_preset(name).training, **overrides}
+    if "epochs" in overrides and "steps" not in overrides:
+        arguments.pop("steps", None)
+    return TrainingConfig(**arguments)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown: choose {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def require_at_least(config: Any, name: str, lowest: float) -> None:
+    """Raises ConfigError where a field is below `lowest` or not a number."""
+    value = getattr(config, name)
+    if not value >= lowest:
+        raise ConfigError(f"{name}={value}: must be at least {lowest}")
+
+
+def check_choices(config: Any) -> None:
+    """Raises ConfigError where a Literal field holds another value."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(hint):
+            choices = ", ".join(typing.get_args(hint))
+            raise ConfigError(f"{name}={getattr(config, name)!r}: choose one of {choices}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON data."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type, values: Any, where: str) -> Any:
+    """A configuration of type `cls` from JSON data; `where` names the file in errors."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
+    hints = typing.get_type_hints(cls)
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{where}: {cls.__name__} has no setting {name!r}")
+        if not _has_type(value, hints[name]):
+            raise ConfigError(f"{where}: {name}={value!r:.40} has the wrong type")
+    missing = [name for name in hints if name not in values]
+    if missing:
+        raise ConfigError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
+    return cls(**values)
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    allowed = typing.get_args(hint) or (hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return True
+    return type(value) in allowed
+
+
+def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: bool) -> None:
+    """Adds an option for each field of `cls`. Options that are not given are absent from the result.
+
+    With `preset_decides` the help does not promise the dataclass's default.
+    """
+    hints = typing.get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        hint = hints[item.name]
+        options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS}
+        options["help"] = item.metadata["help"]
+        if item.default is not None and not preset_decides:
+            options["help"] += f" (default: {item.default})".replace("%", "%%")
+        if hint is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif typing.get_origin(hint) is Literal:
+            options["choices"] = typing.get_args(hint)
+        else:
+            options["type"] = next(t for t in (typing.get_args(hint) or (hint,)) if t is not type(None))
+            options["metavar"] = {int: "N", float: "F", str: "TEXT"}[options["type"]]
+        parser.add_argument("--" + item.name.replace("_", "-"), **options)
+
+
+def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """The fields of `cls` that were given on the command line."""
+    names = [item.name for item in dataclasses.fields(cls)]
+    return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}

@@ -1,0 +1,1 @@
+"""Measures of a model: so far, how much of its training text it can recite."""

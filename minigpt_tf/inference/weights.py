@@ -1,0 +1,146 @@
+"""A model's weights as named NumPy arrays, from an .h5 file or from a live Keras model.
+
+`weight_shapes` is the one table of names and shapes: everything that reads or writes weights
+checks against it. Names are layer paths, such as "block_0/attention/query/kernel".
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import ModelConfig
+from ..errors import ModelFolderError
+
+Weights = dict[str, np.ndarray]
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight of the model that `config` describes, in Keras's order."""
+    D, F, V = config.embed_dim, config.ff_dim, config.vocab_size
+    shapes: dict[str, tuple[int, ...]] = {"token_embedding/embeddings": (V, D)}
+    if config.positions == "learned":
+        shapes["position_encoding/embeddings"] = (config.context_length, D)
+    for layer in range(config.num_layers):
+        block = f"block_{layer}"
+        if config.norm_first:
+            shapes |= _norm_shapes(f"{block}/attention_norm", config)
+        shapes |= _attention_shapes(f"{block}/attention", config)
+        if not config.norm_first:
+            shapes |= _norm_shapes(f"{block}/attention_norm", config)
+        if config.norm_first:
+            shapes |= _norm_shapes(f"{block}/feed_forward_norm", config)
+        if config.activation == "swiglu":
+            shapes |= _dense_shapes(f"{block}/feed_forward_gate", D, F, config.use_bias)
+        shapes |= _dense_shapes(f"{block}/feed_forward_up", D, F, config.use_bias)
+        shapes |= _dense_shapes(f"{block}/feed_forward_down", F, D, config.use_bias)
+        if not config.norm_first:
+            shapes |= _norm_shapes(f"{block}/feed_forward_norm", config)
+    if config.norm_first:
+        shapes |= _norm_shapes("final_norm", config)
+    if not config.tie_embeddings:
+        shapes |= _dense_shapes("logits", D, V, config.logits_bias)
+    return shapes
+
+
+def _attention_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    D, head_dim = config.embed_dim, config.head_dim
+    heads = {"query": config.num_heads, "key": config.num_kv_heads, "value": config.num_kv_heads}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, count in heads.items():
+        shapes[f"{path}/{name}/kernel"] = (D, count, head_dim)
+        if config.qkv_bias:
+            shapes[f"{path}/{name}/bias"] = (count, head_dim)
+    shapes[f"{path}/attention_output/kernel"] = (config.num_heads, head_dim, D)
+    if config.use_bias:
+        shapes[f"{path}/attention_output/bias"] = (D,)
+    return shapes
+
+
+def _dense_shapes(path: str, inputs: int, outputs: int, bias: bool) -> dict[str, tuple[int, ...]]:
+    kernel: dict[str, tuple[int, ...]] = {f"{path}/kernel": (inputs, outputs)}
+    return kernel | ({f"{path}/bias": (outputs,)} if bias else {})
+
+
+def _norm_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    D = config.embed_dim
+    if config.norm == "rms":
+        return {f"{path}/scale": (D,)}
+    return {f"{path}/gamma": (D,)} | ({f"{path}/beta": (D,)} if config.use_bias else {})
+
+
+def check_weights(weights: Weights, config: ModelConfig, where: str) -> None:
+    """Raises ModelFolderError that names a weight which is missing, extra or of another shape."""
+    shapes = weight_shapes(config)
+    missing = [name for name in shapes if name not in weights]
+    extra = [name for name in weights if name not in shapes]
+    for problem, names in (("lacks", missing), ("has, beyond its configuration,", extra)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelFolderError(f"{where}: {problem} the weight {names[0]}{more}")
+    for name, shape in shapes.items():
+        found = weights[name]
+        if found.shape != shape:
+            raise ModelFolderError(
+                f"{where}: {name} has shape {found.shape}, the configuration needs {shape}"
+            )
+        if not np.isfinite(found).all():
+            raise ModelFolderError(f"{where}: {name} holds values that are not finite numbers")
+
+
+def read_weights(path: str | Path, config: ModelConfig) -> Weights:
+    """The float32 weights in a Keras .h5 model file, checked against the configuration."""
+    import h5py
+
+    weights: Weights = {}
+    try:
+        with h5py.File(path, "r") as file:
+            group = file["model_weights"]
+            for layer in group:
+                prefix = len(group[layer].name) + 1
+                for dataset in _datasets(group[layer]):
+                    if not np.issubdtype(dataset.dtype, np.floating):
+                        raise ModelFolderError(f"{path}: {dataset.name} holds no numbers")
+                    name = _full_name(layer, dataset.name[prefix:])
+                    weights[name] = np.asarray(dataset, dtype=np.float32)
+    except (OSError, KeyError, RuntimeError, ValueError, AttributeError) as error:
+        raise ModelFolderError(
+            f"{path}: is damaged or not a Keras model file ({str(error).splitlines()[0]:.120})"
+        ) from None
+    check_weights(weights, config, str(path))
+    return weights
+
+
+def _datasets(group: Any) -> Iterator[Any]:
+    for item in group.values():
+        if hasattr(item, "shape"):
+            yield item
+        else:
+            yield from _datasets(item)
+
+
+def named_variables(model: Any) -> dict[str, Any]:
+    """Name -> Keras variable of every weight of a live model that `build_gpt_model` made."""
+    return {
+        _full_name(layer.name, weight.path): weight
+        for layer in model.layers
+        for weight in layer.weights
+        if "seed_generator" not in weight.path
+    }
+
+
+def weights_of(model: Any) -> Weights:
+    """A float32 copy of the weights of a live model that `build_gpt_model` made."""
+    return {name: np.array(v, dtype=np.float32) for name, v in named_variables(model).items()}
+
+
+def assign_weights(model: Any, weights: Weights) -> None:
+    """Puts the weights into a live model that `build_gpt_model` made."""
+    for name, variable in named_variables(model).items():
+        variable.assign(weights[name])
+
+
+def _full_name(layer: str, path: str) -> str:
+    """Keras leaves a nested model's name out of its weights' paths, and no other layer's."""
+    return path if path.startswith(f"{layer}/") else f"{layer}/{path}"

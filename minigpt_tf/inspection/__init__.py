@@ -1,0 +1,1 @@
+"""Looking inside a model: Keras's summary, Netron's graph."""

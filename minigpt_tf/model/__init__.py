@@ -1,0 +1,12 @@
+"""The Keras model. Importing this room registers its layers for keras.models.load_model."""
+
+from .gpt import build_gpt_model, transformer_block
+from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention
+
+__all__ = [
+    "PositionEmbedding",
+    "PositionalEncoding",
+    "RotaryAttention",
+    "build_gpt_model",
+    "transformer_block",
+]

@@ -1,0 +1,150 @@
+"""The GPT as a Functional Keras model of nested blocks: nothing that Netron cannot draw."""
+
+import keras
+from keras import layers, ops
+
+from ..config import ModelConfig
+from .layers import MultiHeadAttention, PositionalEncoding, PositionEmbedding, RotaryAttention, register
+
+INITIAL_STDDEV = 0.02
+"""Standard deviation of the initial weights, as in GPT-2."""
+
+SINUSOIDAL_EMBEDDING_STDDEV = 1.0
+"""Of token embeddings beside sinusoidal positions, whose own is 0.7: smaller ones drown in them.
+The 2017 paper (section 3.4) multiplies its embeddings by sqrt(D) for that."""
+
+
+@register
+def gelu_tanh(x):
+    """GPT-2's gelu. Registered, since Keras has no name for it that a saved model could use."""
+    return ops.gelu(x, approximate=True)
+
+
+def build_gpt_model(
+    config: ModelConfig, *, seed: int | None = None, dtype: str = "float32"
+) -> keras.Model:
+    """Token ids (B, T) -> float32 logits (B, T, vocab_size), for any T up to context_length.
+
+    `seed` fixes the initial weights and the dropout; `dtype` is a Keras dtype policy. Attention is
+    causal: the logits at t depend on the tokens up to t alone.
+    """
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+    embedding = _token_embedding(config, dtype)
+    x = embedding(token_ids)  # (B, T, D)
+    if config.positions == "sinusoidal":
+        encoding = PositionalEncoding(config.context_length, name="position_encoding", dtype=dtype)
+        x = encoding(x)
+    elif config.positions == "learned":
+        x = PositionEmbedding(
+            config.context_length, _normal(), name="position_encoding", dtype=dtype
+        )(x)
+    if config.dropout:
+        x = layers.Dropout(config.dropout, name="embedding_dropout", dtype=dtype)(x)
+    for layer in range(config.num_layers):
+        x = transformer_block(config, name=f"block_{layer}", dtype=dtype)(x)
+    if config.norm_first:
+        x = _norm(config, "final_norm", dtype)(x)
+    return keras.Model(token_ids, _logits(config, embedding, x), name="gpt")
+
+
+def transformer_block(config: ModelConfig, *, name: str, dtype: str = "float32") -> keras.Model:
+    """One block, (B, T, D) -> (B, T, D): attention and feed-forward, each with a residual."""
+    x = inputs = keras.Input((None, config.embed_dim), dtype=_compute_dtype(dtype), name=f"{name}_input")
+
+    def sublayer(x, function, kind: str):
+        """x plus the function of x, normalised before (GPT-2) or after (2017 paper)."""
+        norm = _norm(config, f"{kind}_norm", dtype)
+        y = function(config, norm(x) if config.norm_first else x, dtype)
+        if config.dropout:
+            y = layers.Dropout(config.dropout, name=f"{kind}_dropout", dtype=dtype)(y)
+        x = layers.Add(name=f"{kind}_residual", dtype=dtype)([x, y])
+        return x if config.norm_first else norm(x)
+
+    x = sublayer(x, _attention, "attention")
+    x = sublayer(x, _feed_forward, "feed_forward")
+    return keras.Model(inputs, x, name=name)
+
+
+def _attention(config: ModelConfig, x, dtype: str):
+    """Causal self-attention: Keras's MultiHeadAttention wherever it can express the switches."""
+    common = {"name": "attention", "dtype": dtype, "kernel_initializer": _normal()}
+    common |= {"dropout": config.dropout, "use_bias": config.use_bias}
+    grouped = config.num_kv_heads != config.num_heads
+    if config.positions == "rotary" or grouped or config.qkv_bias != config.use_bias:
+        return RotaryAttention(
+            head_dim=config.head_dim,
+            num_query_heads=config.num_heads,
+            num_key_value_heads=config.num_kv_heads,
+            context_length=config.context_length,
+            rope_theta=config.rope_theta if config.positions == "rotary" else None,
+            qkv_bias=config.qkv_bias,
+            **common,
+        )(x)
+    mixed_precision = _compute_dtype(dtype) != "float32"
+    attention = MultiHeadAttention if mixed_precision else layers.MultiHeadAttention
+    return attention(config.num_heads, config.head_dim, **common)(x, x, use_causal_mask=True)
+
+
+def _feed_forward(config: ModelConfig, x, dtype: str):
+    """Two dense layers, or three with the gate of SwiGLU."""
+
+    def dense(units: int, name: str, activation=None):
+        return layers.Dense(
+            units,
+            activation=activation,
+            use_bias=config.use_bias,
+            kernel_initializer=_normal(),
+            name=f"feed_forward_{name}",
+            dtype=dtype,
+        )
+
+    if config.activation == "swiglu":
+        gate = dense(config.ff_dim, "gate", "silu")(x)
+        up = dense(config.ff_dim, "up")(x)
+        hidden = layers.Multiply(name="feed_forward_product", dtype=dtype)([gate, up])  # (B, T, F)
+    else:
+        activation = gelu_tanh if config.activation == "gelu_tanh" else config.activation
+        hidden = dense(config.ff_dim, "up", activation)(x)  # (B, T, F)
+    return dense(config.embed_dim, "down")(hidden)
+
+
+def _token_embedding(config: ModelConfig, dtype: str) -> layers.Layer:
+    sizes, common = (config.vocab_size, config.embed_dim), {"name": "token_embedding", "dtype": dtype}
+    if config.tie_embeddings:  # as an output head they must be small
+        return layers.ReversibleEmbedding(
+            *sizes, embeddings_initializer=_normal(), reverse_dtype="float32", **common
+        )
+    sinusoidal = config.positions == "sinusoidal"
+    stddev = SINUSOIDAL_EMBEDDING_STDDEV if sinusoidal else INITIAL_STDDEV
+    return layers.Embedding(*sizes, embeddings_initializer=_normal(stddev), **common)
+
+
+def _logits(config: ModelConfig, embedding: layers.Layer, x):
+    """Hidden states (B, T, D) -> logits (B, T, V), float32 under every dtype policy."""
+    if config.tie_embeddings:
+        return layers.Activation("linear", name="logits", dtype="float32")(embedding(x, reverse=True))
+    return layers.Dense(
+        config.vocab_size,
+        use_bias=config.logits_bias,
+        kernel_initializer=_normal(),
+        name="logits",
+        dtype="float32",
+    )(x)
+
+
+def _norm(config: ModelConfig, name: str, dtype: str) -> layers.Layer:
+    if config.norm == "rms":
+        return layers.RMSNormalization(epsilon=config.norm_epsilon, name=name, dtype=dtype)
+    return layers.LayerNormalization(
+        epsilon=config.norm_epsilon, center=config.use_bias, name=name, dtype=dtype
+    )
+
+
+def _normal(stddev: float = INITIAL_STDDEV) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev)
+
+
+def _compute_dtype(dtype: str) -> str:
+    return keras.dtype_policies.get(dtype).compute_dtype

@@ -1,0 +1,167 @@
+"""The few layers that Keras does not have: two position encodings and rotary, grouped attention."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..inference.positions import rotary_tables, sinusoidal_table
+
+register = keras.saving.register_keras_serializable("minigpt_tf")
+
+
+@register
+class PositionalEncoding(keras.layers.Layer):
+    """Adds the fixed sinusoidal encoding of each position: (B, T, D) -> (B, T, D), no weights.
+
+    Vaswani et al., 2017, section 3.5.
+    """
+
+    def __init__(self, context_length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.context_length = context_length
+
+    def build(self, input_shape: tuple) -> None:
+        self.table = sinusoidal_table(self.context_length, input_shape[-1])  # (C, D)
+
+    def call(self, x):
+        return x + ops.cast(self.table[None], x.dtype)[:, : ops.shape(x)[1]]
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "context_length": self.context_length}
+
+
+@register
+class PositionEmbedding(keras.layers.Layer):
+    """Adds a learned vector for each position: (B, T, D) -> (B, T, D), as GPT-2 does."""
+
+    def __init__(
+        self, context_length: int, embeddings_initializer: Any = "uniform", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.context_length = context_length
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+
+    def build(self, input_shape: tuple) -> None:
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.context_length, input_shape[-1]),
+            initializer=self.embeddings_initializer,
+        )
+
+    def call(self, x):
+        return x + self.embeddings[None, : ops.shape(x)[1]]
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        initializer = keras.initializers.serialize(self.embeddings_initializer)
+        config = {"context_length": self.context_length, "embeddings_initializer": initializer}
+        return {**super().get_config(), **config}
+
+
+class _Float32Softmax:
+    """Mixed into a Keras attention layer whose `_softmax` is float32 under every dtype policy."""
+
+    def _masked_softmax(self, scores, attention_mask=None):
+        probabilities = super()._masked_softmax(scores, attention_mask)
+        return ops.cast(probabilities, scores.dtype)
+
+
+@register
+class MultiHeadAttention(_Float32Softmax, keras.layers.MultiHeadAttention):
+    """Keras's attention with a float32 softmax, for training in mixed precision.
+
+    Same weights as Keras's own layer, which stands in its place in every saved model.
+    """
+
+    def _build_attention(self, rank: int) -> None:
+        super()._build_attention(rank)
+        self._softmax.dtype_policy = "float32"
+
+
+@register
+class RotaryAttention(_Float32Softmax, keras.layers.GroupQueryAttention):
+    """Causal attention with what MultiHeadAttention lacks: grouped key/value heads, rotary
+    positions, and projections whose bias differs from the output's.
+
+    Ainslie et al., 2023, "GQA"; Su et al., 2021, "RoFormer".
+    """
+
+    def __init__(
+        self,
+        *,
+        context_length: int,
+        rope_theta: float | None,
+        qkv_bias: bool,
+        **kwargs: Any,
+    ) -> None:
+        """`rope_theta`: base of the rotary angles, None for no rotation."""
+        super().__init__(**kwargs)
+        self.context_length, self.rope_theta = context_length, rope_theta
+        self.qkv_bias = qkv_bias
+
+    def build(self, input_shape: tuple) -> None:
+        """Keras's own build gives all four projections the same bias and needs two inputs."""
+        N, K, H = self.num_query_heads, self.num_key_value_heads, self.head_dim
+        self._query_dense = self._projection("query", N, input_shape)
+        self._key_dense = self._projection("key", K, input_shape)
+        self._value_dense = self._projection("value", K, input_shape)
+        self._softmax = keras.layers.Softmax(dtype="float32")
+        self._dropout_layer = keras.layers.Dropout(
+            self.dropout, seed=self.seed, dtype=self.dtype_policy
+        )
+        self._dot_product_equation, self._combine_equation = "btnh,bsnh->bnts", "bnts,bsnh->btnh"
+        self._output_dense = keras.layers.EinsumDense(
+            "btnh,nhd->btd",
+            output_shape=(None, input_shape[-1]),
+            bias_axes="d" if self.use_bias else None,
+            name="attention_output",
+            **self._get_common_kwargs_for_sublayer(),
+        )
+        self._output_dense.build((None, None, N, H))
+        if self.rope_theta is not None:
+            self.tables = rotary_tables(self.context_length, H, self.rope_theta)  # (C, H) each
+
+    def _projection(self, name: str, heads: int, input_shape: tuple) -> keras.layers.EinsumDense:
+        dense = keras.layers.EinsumDense(
+            "btd,dnh->btnh",
+            output_shape=(None, heads, self.head_dim),
+            bias_axes="nh" if self.qkv_bias else None,
+            name=name,
+            **self._get_common_kwargs_for_sublayer(),
+        )
+        dense.build(input_shape)
+        return dense
+
+    def call(self, x, training=None):
+        """x: (B, T, D) -> (B, T, D)"""
+        query = self._query_dense(x)  # (B, T, N, H)
+        key, value = self._key_dense(x), self._value_dense(x)  # (B, T, K, H)
+        if self.rope_theta is not None:
+            query, key = self._rotate(query), self._rotate(key)
+        key = ops.repeat(key, self.num_repeats, axis=2)  # (B, T, N, H)
+        value = ops.repeat(value, self.num_repeats, axis=2)
+        mixed, _ = self._compute_attention(
+            query, key, value, training=training, use_causal_mask=True
+        )
+        return self._output_dense(mixed)  # (B, T, D)
+
+    def compute_output_spec(self, x, training=None):
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+    def _rotate(self, x):
+        """Turns each pair (i, i + H / 2) of x (B, T, heads, H) by its position's angle."""
+        length = ops.shape(x)[1]
+        cosines, sines = (ops.cast(t[None, :, None], x.dtype)[:, :length] for t in self.tables)
+        first, second = ops.split(x, 2, axis=-1)
+        return x * cosines + ops.concatenate([-second, first], axis=-1) * sines
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("context_length", "rope_theta", "qkv_bias")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+

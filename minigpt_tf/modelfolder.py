@@ -1,0 +1,205 @@
+"""The model folder models/<name>/: what lies in it, how it is read and how it is replaced.
+
+    model.h5         architecture and weights (Keras), float32, no optimizer
+    config.json      format version, ModelConfig, how it was trained, metrics
+    tokenizer.pkl    word and char vocabularies, plain data; or tokenizer.json, byte-level BPE
+    history.csv      one row for each evaluation        loss.png    the same as a picture
+    samples.txt      text generated at each evaluation
+    checkpoint/      what --resume needs
+
+Every file is written under another name first and then renamed, so a reader never sees half a file
+and a full disk leaves the old one in place.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import FORMAT_VERSION, MODELS_DIRECTORY, ModelConfig, from_dict, to_dict
+from .errors import ConfigError, DataError, ModelFolderError
+from .text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
+
+MODEL_NAME = "model.h5"
+CONFIG_NAME = "config.json"
+HISTORY_NAME = "history.csv"
+LOSS_NAME = "loss.png"
+SAMPLES_NAME = "samples.txt"
+CHECKPOINT_NAME = "checkpoint"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """The contents of a model folder but for the weights, which are in `path / MODEL_NAME`."""
+
+    path: Path
+    model: ModelConfig
+    tokenizer: Tokenizer
+    start_ids: list[int]
+    """Tokens from which an empty prompt starts."""
+    description: dict[str, Any]
+    """All of config.json."""
+
+
+def load_folder(folder: str | Path) -> ModelFolder:
+    """Reads and checks a model folder. Raises ModelFolderError that names the file at fault."""
+    path = Path(folder)
+    description = read_description(path)
+    where = str(path / CONFIG_NAME)
+    try:
+        model = from_dict(ModelConfig, description.get("model"), where)
+        tokenizer = _load_tokenizer(path, description)
+    except (ConfigError, DataError) as error:
+        raise ModelFolderError(str(error)) from None
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ModelFolderError(
+            f"{path / tokenizer.file_name}: has {tokenizer.vocab_size} ids, but the model in "
+            f"{where} knows {model.vocab_size}: they do not belong together"
+        )
+    start_ids = description.get("start_ids")
+    sound = isinstance(start_ids, list) and len(start_ids) > 0
+    if not sound or any(type(i) is not int or not 0 <= i < model.vocab_size for i in start_ids):
+        raise ModelFolderError(f"{where}: start_ids={start_ids!r:.40}: expected token ids")
+    if not (path / MODEL_NAME).is_file():
+        raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")
+    return ModelFolder(path, model, tokenizer, start_ids, description)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """config.json of a model folder as a dict, its format version checked."""
+    if not path.is_dir():
+        raise ModelFolderError(f"{path}: no such model folder")
+    file = path / CONFIG_NAME
+    if not file.is_file():
+        hint = " (training has not finished: go on with --resume)" * has_checkpoint(path)
+        raise ModelFolderError(f"{path}: {CONFIG_NAME} is missing, so this is no model folder{hint}")
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{file}: is damaged: {error}") from None
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if type(version) is not int or version < 1:
+        raise ModelFolderError(f"{file}: has no format_version: it is not a model's {CONFIG_NAME}")
+    if version > FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{file}: format version {version} is newer than this program's {FORMAT_VERSION}: "
+            "update minigpt_tf"
+        )
+    return description
+
+
+def _load_tokenizer(path: Path, description: dict[str, Any]) -> Tokenizer:
+    kind = description.get("tokenizer")
+    name = TOKENIZER_NAMES.get(kind) if isinstance(kind, str) else None
+    if name is None:
+        known = ", ".join(TOKENIZER_NAMES)
+        raise DataError(f"{path / CONFIG_NAME}: tokenizer={kind!r:.40}: expected one of {known}")
+    if not (path / name).is_file():
+        raise DataError(f"{path}: {name} is missing")
+    return load_tokenizer(path / name, kind)
+
+
+def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
+    """The folder in `models` whose config.json is the newest. Raises ModelFolderError."""
+    configs = Path(models).glob(f"*/{CONFIG_NAME}")
+    newest = max(configs, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
+        raise ModelFolderError(
+            f"no model in {Path(models)}/ yet: train one with python train.py --data FILE, or name "
+            "one with --model"
+        )
+    return newest.parent
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether training in this folder can go on."""
+    return (path / CHECKPOINT_NAME).is_dir() and any((path / CHECKPOINT_NAME).iterdir())
+
+
+def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
+    """Raises ModelFolderError where a run may not write to the folder. Changes nothing."""
+    if resume:
+        if not has_checkpoint(path):
+            raise ModelFolderError(f"{path}: there is no {CHECKPOINT_NAME}/ to resume from")
+    elif path.exists() and not path.is_dir():
+        raise ModelFolderError(f"{path} is a file, not a folder: choose another --out")
+    elif path.exists() and not overwrite and any(path.iterdir()):
+        goes_on = ", --resume goes on with it" if has_checkpoint(path) else ""
+        raise ModelFolderError(f"{path} exists: --overwrite replaces it{goes_on}")
+
+
+def prepare_output(path: Path, *, overwrite: bool, resume: bool) -> None:
+    """Makes the folder for a run. Raises ModelFolderError where it is taken or not writable."""
+    check_output(path, overwrite=overwrite, resume=resume)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A scratch folder inside `folder`: its files replace those of `folder` at the end of the block.
+
+    Where the block raises, nothing in `folder` has changed. Raises ModelFolderError where the disk
+    is full or not writable.
+    """
+    scratch = None
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+        yield scratch
+        for file in sorted(scratch.iterdir()):
+            _flush_to_disk(file)
+        for file in sorted(scratch.iterdir()):
+            os.replace(file, folder / file.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFolderError(
+            f"{folder}: saving failed ({reason}); the files that were there are unchanged"
+        ) from None
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _flush_to_disk(file: Path) -> None:
+    with open(file, "rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a scratch path of the same name, then puts the result in place."""
+    with staging(file.parent) as scratch:
+        write(scratch / file.name)
+
+
+def describe_model(
+    model: ModelConfig, tokenizer: Tokenizer, start_ids: list[int], **sections: Any
+) -> dict[str, Any]:
+    """The content of config.json; `sections` are added as they are."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": to_dict(model),
+        "tokenizer": tokenizer.kind,
+        "start_ids": start_ids,
+        **sections,
+    }
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Writes tokenizer.pkl or tokenizer.json."""
+    (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
+
+
+def write_json(file: Path, description: dict[str, Any]) -> None:
+    """Writes config.json, or another file of plain data."""
+    file.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

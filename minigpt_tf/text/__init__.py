@@ -1,0 +1,1 @@
+"""Documents -> token ids -> windows. TensorFlow is never imported here."""

@@ -1,0 +1,326 @@
+"""The four tokenizers: word (the ids of Keras's Tokenizer), char, bpe and gpt2 (byte-level).
+
+All offer the same methods; `train_tokenizer` makes one from texts, `load_tokenizer` reads one from
+a file. TensorFlow is never imported.
+"""
+
+import collections
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import END_OF_TEXT, OOV_TOKEN, WORD_TOKENIZER_FILTERS
+from ..errors import ConfigError, DataError
+from . import gpt2_files
+from .vocabulary import KerasTokenizerRecord, dump_plain_pickle, load_plain_pickle
+
+PICKLE_NAME = "tokenizer.pkl"
+JSON_NAME = "tokenizer.json"
+TOKENIZER_NAMES = {"word": PICKLE_NAME, "char": PICKLE_NAME, "bpe": JSON_NAME, "gpt2": JSON_NAME}
+"""The file of each kind of tokenizer."""
+
+
+class Tokenizer(ABC):
+    """Text <-> token ids. `vocab_size` is the number of ids a model needs: all are below it."""
+
+    kind: str
+    vocab_size: int
+    document_separator = "\n\n"
+    end_ids: frozenset[int] = frozenset()
+    """Ids that end a text when they are generated."""
+
+    @abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """Text -> int32 ids of shape (T,)."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids -> text."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """The content of the tokenizer's file."""
+
+    @property
+    def file_name(self) -> str:
+        return TOKENIZER_NAMES[self.kind]
+
+    @property
+    @abstractmethod
+    def known_size(self) -> int:
+        """Number of ids that stand for text; at most `vocab_size`."""
+
+    def unknown(self, text: str) -> list[str]:
+        """The parts of the text that the tokenizer does not know, in order, each once."""
+        return []
+
+    def count_unknown(self, ids: np.ndarray) -> int:
+        """How many of the ids stand for something unknown."""
+        return 0
+
+    def suppressed_ids(self, vocab_size: int) -> np.ndarray:
+        """The ids below a model's `vocab_size` that stand for no text: never to be generated."""
+        return np.arange(self.vocab_size, vocab_size)
+
+
+class WordTokenizer(Tokenizer):
+    """Words as Keras's `Tokenizer(num_words, oov_token="<OOV>")` has them, with the same ids.
+
+    Id 0 is padding, id 1 the unknown word, then words by falling frequency, equals in the order
+    of the text. Words whose id would be `num_words` or more are unknown.
+    """
+
+    kind = "word"
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        num_words: int | None,
+        oov_token: str | None = OOV_TOKEN,
+        filters: str = WORD_TOKENIZER_FILTERS,
+        lower: bool = True,
+        split: str = " ",
+    ) -> None:
+        """`words`: the vocabulary in the order of the ids 1, 2, ...; the unknown word included."""
+        self.words = list(words)
+        self.num_words, self.oov_token = num_words, oov_token
+        self.filters, self.lower, self.split = filters, lower, split
+        self.word_index = {word: index for index, word in enumerate(self.words, start=1)}
+        self.oov_id = None if oov_token is None else self.word_index.get(oov_token)
+        self.vocab_size = num_words or len(self.words) + 1
+        self._spaces = str.maketrans({character: split for character in filters})
+
+    @classmethod
+    def train(cls, texts: Iterable[str], num_words: int) -> "WordTokenizer":
+        """Counts the words of the texts, as Keras's `fit_on_texts` does."""
+        if num_words < 3:
+            raise ConfigError(f"vocab_size={num_words}: words need at least 3 (padding, unknown, one)")
+        counts: collections.Counter[str] = collections.Counter()
+        tokenizer = cls([], num_words)
+        for text in texts:
+            counts.update(tokenizer.split_words(text))
+        by_frequency = sorted(counts, key=counts.__getitem__, reverse=True)  # stable, like Keras
+        return cls([OOV_TOKEN, *by_frequency], num_words)
+
+    def split_words(self, text: str) -> list[str]:
+        """Text -> lower-case words, punctuation removed."""
+        if self.lower:
+            text = text.lower()
+        return [word for word in text.translate(self._spaces).split(self.split) if word]
+
+    def _id(self, word: str) -> int | None:
+        index = self.word_index.get(word)
+        if index is None or (self.num_words and index >= self.num_words):
+            return self.oov_id
+        return index
+
+    def encode(self, text: str) -> np.ndarray:
+        ids = (self._id(word) for word in self.split_words(text))
+        return np.array([index for index in ids if index is not None], dtype=np.int32)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        unknown = self.oov_token or ""
+        words = self.words
+        return " ".join(words[i - 1] if 0 < i <= len(words) else unknown for i in map(int, ids))
+
+    @property
+    def known_size(self) -> int:
+        return min(len(self.words), self.vocab_size - 1)
+
+    def unknown(self, text: str) -> list[str]:
+        words = dict.fromkeys(self.split_words(text))
+        return [word for word in words if self._id(word) in (None, self.oov_id)]
+
+    def count_unknown(self, ids: np.ndarray) -> int:
+        return 0 if self.oov_id is None else int(np.count_nonzero(ids == self.oov_id))
+
+    def suppressed_ids(self, vocab_size: int) -> np.ndarray:
+        silent = [0] if self.oov_id is None else [0, self.oov_id]
+        return np.concatenate([silent, np.arange(len(self.words) + 1, vocab_size)]).astype(int)
+
+    def to_bytes(self) -> bytes:
+        names = ("kind", "words", "num_words", "oov_token", "filters", "lower", "split")
+        return dump_plain_pickle({name: getattr(self, name) for name in names})
+
+    @classmethod
+    def from_keras(cls, record: KerasTokenizerRecord) -> "WordTokenizer":
+        """The tokenizer that a pickled Keras `Tokenizer` describes."""
+        values = vars(record)
+        word_index = values.get("word_index")
+        if not isinstance(word_index, dict) or not word_index:
+            raise DataError("holds a Keras Tokenizer that was not fitted on any text")
+        if values.get("char_level"):
+            raise DataError("holds a Keras Tokenizer with char_level=True: use --tokenizer char")
+        words = sorted(word_index, key=word_index.__getitem__)
+        names = ("num_words", "oov_token", "filters", "lower", "split")
+        return _word_tokenizer({"words": words, **{name: values.get(name) for name in names}})
+
+
+class CharTokenizer(Tokenizer):
+    """One id for each character of the training text, in the order of their code points."""
+
+    kind = "char"
+
+    def __init__(self, characters: str) -> None:
+        self.characters = characters
+        self.char_index = {character: index for index, character in enumerate(characters)}
+        self.vocab_size = len(characters)
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> "CharTokenizer":
+        """Collects the characters of the texts."""
+        return cls("".join(sorted(set().union(*texts))))
+
+    def encode(self, text: str) -> np.ndarray:
+        index = self.char_index
+        return np.array([index[c] for c in text if c in index], dtype=np.int32)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return "".join(self.characters[i] for i in ids)
+
+    @property
+    def known_size(self) -> int:
+        return self.vocab_size
+
+    def unknown(self, text: str) -> list[str]:
+        return [c for c in dict.fromkeys(text) if c not in self.char_index]
+
+    def to_bytes(self) -> bytes:
+        return dump_plain_pickle({"kind": self.kind, "characters": self.characters})
+
+
+class BytePairTokenizer(Tokenizer):
+    """Byte-level BPE of the `tokenizers` library: no character is ever unknown."""
+
+    kind = "bpe"
+    document_separator = END_OF_TEXT
+
+    def __init__(self, backend: Any, kind: str = "bpe") -> None:
+        """`backend`: a `tokenizers.Tokenizer`."""
+        self.backend, self.kind = backend, kind
+        self.vocab_size = backend.get_vocab_size()
+        end_id = backend.token_to_id(END_OF_TEXT)
+        self.end_ids = frozenset() if end_id is None else frozenset({end_id})
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "BytePairTokenizer":
+        """Learns merges from the texts until there are `vocab_size` tokens, or no pair repeats."""
+        import tokenizers
+
+        if vocab_size < 257:
+            raise ConfigError(f"vocab_size={vocab_size}: byte-level BPE needs at least 257")
+        backend = _byte_level(tokenizers.models.BPE())
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend)
+
+    @classmethod
+    def gpt2(cls) -> "BytePairTokenizer":
+        """OpenAI's GPT-2 tokenizer: 50,257 tokens; `gpt2_files` says where it is looked for."""
+        import tokenizers
+
+        vocabulary, merges = gpt2_files.find()
+        backend = _byte_level(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
+        backend.add_special_tokens([END_OF_TEXT])
+        return cls(backend, kind="gpt2")
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    @property
+    def known_size(self) -> int:
+        return self.vocab_size
+
+    def to_bytes(self) -> bytes:
+        return self.backend.to_str(pretty=False).encode()
+
+
+def _byte_level(model: Any) -> Any:
+    """A `tokenizers.Tokenizer` that splits text as GPT-2 does and keeps every byte."""
+    import tokenizers
+
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    return backend
+
+
+def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer of the kind word | char | bpe | gpt2 for the texts.
+
+    `vocab_size` bounds word and bpe; char has what the text has, and gpt2 what OpenAI gave it.
+    """
+    if kind == "word":
+        return WordTokenizer.train(texts, vocab_size)
+    if kind == "char":
+        return CharTokenizer.train(texts)
+    if kind == "bpe":
+        return BytePairTokenizer.train(texts, vocab_size)
+    return BytePairTokenizer.gpt2()
+
+
+def load_tokenizer(path: str | Path, kind: str | None = None) -> Tokenizer:
+    """The tokenizer in a tokenizer.pkl or tokenizer.json file. Raises DataError.
+
+    `kind` tells bpe from gpt2, which share a format.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        if path.suffix == ".json":
+            return _load_json(content, kind or "bpe")
+        return _load_pickle(content)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _load_json(content: bytes, kind: str) -> BytePairTokenizer:
+    import tokenizers
+
+    try:
+        backend = tokenizers.Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises a bare Exception
+        logging.getLogger(__name__).debug("tokenizers: %s", error)
+        raise DataError("is damaged, or not a file of the tokenizers library") from None
+    return BytePairTokenizer(backend, kind)
+
+
+def _load_pickle(content: bytes) -> Tokenizer:
+    values = load_plain_pickle(content)
+    if isinstance(values, KerasTokenizerRecord):
+        return WordTokenizer.from_keras(values)
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if kind == "word":
+        return _word_tokenizer({name: values.get(name) for name in values if name != "kind"})
+    if kind == "char" and isinstance(values.get("characters"), str) and values["characters"]:
+        return CharTokenizer(values["characters"])
+    raise DataError("is not a tokenizer: expected a dict with kind 'word' or 'char'")
+
+
+def _word_tokenizer(values: dict[str, Any]) -> WordTokenizer:
+    """A WordTokenizer from a file's values, each checked."""
+    words, num_words = values.get("words"), values.get("num_words")
+    sound = isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
+    sound = sound and (num_words is None or (type(num_words) is int and num_words > 1))
+    sound = sound and isinstance(values.get("oov_token"), (str, type(None)))
+    sound = sound and isinstance(values.get("filters"), str) and type(values.get("lower")) is bool
+    sound = sound and isinstance(values.get("split"), str) and len(values["split"]) > 0
+    if not sound or set(values) != {"words", "num_words", "oov_token", "filters", "lower", "split"}:
+        raise DataError("is damaged: it is not the vocabulary of a word tokenizer")
+    return WordTokenizer(**values)

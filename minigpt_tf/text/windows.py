@@ -1,0 +1,133 @@
+"""Token ids -> training windows, without ever storing overlapping windows.
+
+A window is `context_length` ids and the same ids one step later. Which windows make a batch is a
+pure function of (seed, epoch, step): a run that goes on at any step sees the same batches.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+
+
+def create_dataset(
+    sequence: np.ndarray | list[int], window_size: int, stride: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """All windows of a sequence: x and y of shape (windows, window_size), y one step later.
+
+    860 ids with window_size 100 give (760, 100). The arrays are views into one copy of the
+    sequence. Raises DataError where the sequence is too short for one window.
+    """
+    ids = np.asarray(sequence)
+    count = count_windows(len(ids), window_size, stride)
+    if count == 0:
+        raise DataError(
+            f"{len(ids)} tokens are too few for one window of {window_size} and its next token"
+        )
+    windows = np.lib.stride_tricks.sliding_window_view(ids, window_size)[::stride]
+    targets = np.lib.stride_tricks.sliding_window_view(ids[1:], window_size)[::stride]
+    return windows[:count], targets[:count]
+
+
+def count_windows(length: int, window_size: int, stride: int = 1) -> int:
+    """Number of windows, each with its next token, that start every `stride` tokens."""
+    if window_size < 1 or stride < 1:
+        raise ConfigError(f"window_size={window_size}, stride={stride}: both must be at least 1")
+    return max(0, (length - window_size - 1) // stride + 1)
+
+
+def split_text(text: str, val_split: float, whole_words: bool) -> tuple[str, str]:
+    """Training and validation part of a text: the last `val_split` of its characters validates.
+
+    With `whole_words` the cut moves on to the next white space.
+    """
+    cut = int(len(text) * (1 - val_split))
+    if whole_words:
+        while 0 < cut < len(text) and not text[cut].isspace():
+            cut += 1
+    return text[:cut], text[cut:]
+
+
+class TrainingWindows:
+    """Shuffled batches of windows over one array of ids.
+
+    Every epoch shows every window once, in an order of its own; the last batch of an epoch may be
+    smaller. Memory: the ids, and one batch at a time.
+    """
+
+    def __init__(
+        self, ids: np.ndarray, context_length: int, *, batch_size: int, stride: int, seed: int
+    ) -> None:
+        """`ids`: shape (N,), an array or a memory map. Raises DataError where N is too small."""
+        self.ids = ids
+        self.context_length, self.batch_size = context_length, batch_size
+        self.stride, self.seed = stride, seed
+        self.count = count_windows(len(ids), context_length, stride)
+        if self.count == 0:
+            raise DataError(
+                f"{len(ids)} tokens are too few for one window of {context_length} and its next token"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.count / self.batch_size)
+
+    def batch(self, global_step: int) -> tuple[np.ndarray, np.ndarray]:
+        """x and y of shape (B, context_length), int32, for a step counted from the run's start."""
+        epoch, step = divmod(global_step, self.steps_per_epoch)
+        first = step * self.batch_size
+        places = np.arange(first, min(first + self.batch_size, self.count))
+        starts = shuffled(places, self.count, seed=self.seed, epoch=epoch) * self.stride
+        window = starts[:, None] + np.arange(self.context_length + 1)  # (B, T + 1)
+        ids = self.ids[window].astype(np.int32)
+        return ids[:, :-1], ids[:, 1:]
+
+
+def shuffled(places: np.ndarray, count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """Where each of `places` (in 0..count-1) goes in a random permutation of count items.
+
+    The permutation depends on (seed, epoch) and is never stored: a four-round Feistel network on
+    the next even number of bits is a permutation, and walking its cycles until the result is below
+    `count` keeps it one (Black and Rogaway, 2002, "Ciphers with arbitrary finite domains").
+    """
+    half_bits = max(1, math.ceil((count - 1).bit_length() / 2))
+    mask = np.uint64((1 << half_bits) - 1)
+    keys = np.random.SeedSequence([seed, epoch]).generate_state(4, np.uint64)
+    shift = np.uint64(half_bits)
+    values = places.astype(np.uint64)
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        left, right = values[outside] >> shift, values[outside] & mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+        values[outside] = (left << shift) | right
+        outside = values >= count
+    return values.astype(np.int64)
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser: spreads each input bit over all output bits."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def scoring_batches(
+    ids: np.ndarray, context_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Windows that score every token but the first exactly once: (x, y) of shape (B, T).
+
+    Windows do not overlap. Ids that do not fill a last window make a shorter one, alone in its
+    batch, so nothing is padded and nothing is left out.
+    """
+    full = (len(ids) - 1) // context_length
+    for first in range(0, full, batch_size):
+        starts = np.arange(first, min(first + batch_size, full)) * context_length
+        window = starts[:, None] + np.arange(context_length + 1)  # (B, T + 1)
+        batch = ids[window].astype(np.int32)
+        yield batch[:, :-1], batch[:, 1:]
+    rest = np.asarray(ids[full * context_length :], dtype=np.int32)[None]
+    if rest.shape[1] > 1:
+        yield rest[:, :-1], rest[:, 1:]

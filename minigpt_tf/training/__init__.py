@@ -1,0 +1,1 @@
+"""Training: the loop around Keras's fit, checkpoints, and the model folder at the end."""

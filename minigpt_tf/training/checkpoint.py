@@ -1,0 +1,130 @@
+"""checkpoint/: everything a run needs to go on where it stopped.
+
+`model` is a built and compiled Keras model; Keras itself is not imported here.
+"""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import FORMAT_VERSION, to_dict
+from ..errors import ModelFolderError, TrainingError
+from ..inference.weights import Weights
+from ..modelfolder import CHECKPOINT_NAME, staging, write_json, write_tokenizer
+from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
+from .listener import Evaluation
+from .plan import Plan
+
+RUN_NAME = "run.json"
+STATE_NAME = "state.npz"
+
+
+@dataclass
+class RunState:
+    """How far a run has come, beside what Keras's variables hold."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Evaluation] = field(default_factory=list)
+    best_loss: float = float("inf")
+    best_weights: Weights | None = None
+    evaluations_since_best: int = 0
+
+
+def start_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
+    """Empties checkpoint/ and writes what does not change during a run."""
+    folder = out / CHECKPOINT_NAME
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run = {
+        "format_version": FORMAT_VERSION,
+        "preset": plan.preset,
+        "sources": [str(source.resolve()) for source in plan.sources],
+        "fingerprint": plan.corpus.fingerprint(),
+        "model": to_dict(plan.model),
+        "data": to_dict(plan.data),
+        "training": to_dict(plan.training),
+        "dtype": dtype,
+    }
+    with staging(folder) as scratch:
+        write_json(scratch / RUN_NAME, run)
+        write_tokenizer(scratch, plan.corpus.tokenizer)
+
+
+def save_state(out: Path, model: Any, state: RunState) -> None:
+    """Writes the state of a run, atomically."""
+    arrays = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
+    arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
+    arrays |= {f"best/{name}": weight for name, weight in (state.best_weights or {}).items()}
+    progress = dataclasses.asdict(replace(state, best_weights=None))
+    arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), dtype=np.uint8)
+    with staging(out / CHECKPOINT_NAME) as scratch:
+        with open(scratch / STATE_NAME, "wb") as file:
+            np.savez(file, **arrays)
+
+
+def restore_state(out: Path, model: Any) -> RunState:
+    """Puts a checkpoint's variables into a model; returns the rest of the state.
+
+    Raises ModelFolderError where the file is damaged or was made by another model.
+    """
+    file = out / CHECKPOINT_NAME / STATE_NAME
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            for group, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+                for i, variable in enumerate(variables):
+                    variable.assign(arrays[f"{group}/{i}"])
+            progress = json.loads(arrays["progress"].tobytes())
+            best = {n.removeprefix("best/"): arrays[n] for n in arrays if n.startswith("best/")}
+    except FileNotFoundError:
+        raise ModelFolderError(f"{file}: is missing, so there is nothing to resume") from None
+    except Exception as error:  # a damaged zip raises many kinds
+        raise ModelFolderError(f"{file}: is damaged: {str(error)[:120]}") from None
+    history = [Evaluation(**row) for row in progress.pop("history")]
+    return RunState(**{**progress, "history": history, "best_weights": best or None})
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """The run.json of a checkpoint. Raises ModelFolderError."""
+    file = out / CHECKPOINT_NAME / RUN_NAME
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(run, dict) or run.get("format_version") != FORMAT_VERSION:
+        raise ModelFolderError(f"{file}: was not written by this version of minigpt_tf")
+    return run
+
+
+MAY_CHANGE = {"epochs", "steps", "eval_every", "sample_prompt", "sample_tokens", "keep"}
+"""Training settings that a resumed run may set anew."""
+
+
+def read_tokenizer(out: Path, run: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of a checkpoint. Raises DataError."""
+    kind = run["data"]["tokenizer"]
+    return load_tokenizer(out / CHECKPOINT_NAME / TOKENIZER_NAMES[kind], kind)
+
+
+def check_same_run(run: dict[str, Any], plan: Plan) -> None:
+    """Raises TrainingError that names what differs between the checkpoint's run and the plan."""
+    differences = []
+    if run["preset"] != plan.preset:
+        differences.append(f"preset was {run['preset']}, now {plan.preset}")
+    for section in ("model", "data", "training"):
+        before, now = run[section], to_dict(getattr(plan, section))
+        for name in now:
+            if name not in MAY_CHANGE and before.get(name) != now[name]:
+                differences.append(f"{name} was {before.get(name)}, now {now[name]}")
+    if run["fingerprint"] != plan.corpus.fingerprint():
+        differences.append("the text or its tokens are not the same")
+    if differences:
+        raise TrainingError(
+            f"--resume goes on with the same run, but {'; '.join(differences)}: resume without "
+            "these changes, or start anew with another --out"
+        )

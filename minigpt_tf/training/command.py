@@ -1,0 +1,157 @@
+"""The verb `train`."""
+
+import argparse
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import (
+    DEFAULT_PRESET,
+    MODELS_DIRECTORY,
+    PRESETS,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    cli_options,
+    data_preset,
+    from_dict,
+    given_options,
+    model_preset,
+    to_dict,
+    training_preset,
+)
+from ..errors import ConfigError
+from ..modelfolder import check_output
+from .checkpoint import read_run, read_tokenizer
+from .console import ConsoleListener
+from .plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from .trainer import TrainingResult
+
+DESCRIPTION = "Train a GPT on text files and write a model folder."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`; those that are not given are the preset's."""
+    parser.add_argument("--data", nargs="+", metavar="PATH", help="text files or folders")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="model folder (unset: models/NAME)")
+    parser.add_argument("--preset", choices=PRESETS, help=_preset_help())
+    parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    for title, cls in (("data", DataConfig), ("training", TrainingConfig), ("model", ModelConfig)):
+        group = parser.add_argument_group(f"{title} (unset: as the preset has it)")
+        cli_options(group, cls, preset_decides=True)
+
+
+def _preset_help() -> str:
+    names = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+    return f"{names} (default: {DEFAULT_PRESET})"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains. The text is read and reported on before TensorFlow is imported."""
+    if arguments.resume and arguments.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    out = arguments.out or _default_out(arguments)
+    check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
+    plan = _resumed_plan(arguments, out) if arguments.resume else _new_plan(arguments)
+    for name, value in plan.report():
+        print(f"{name:>18}: {value}")
+    for config in (plan.model, plan.data, plan.training):
+        settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
+        print(f"{type(config).__name__:>18}: {settings}", flush=True)
+
+    from .trainer import train
+
+    result = train(
+        plan,
+        out,
+        overwrite=arguments.overwrite,
+        resume=arguments.resume,
+        listener=ConsoleListener(),
+    )
+    return _conclude(plan, result)
+
+
+def _default_out(arguments: argparse.Namespace) -> Path:
+    if not arguments.data:
+        raise ConfigError("--data is missing: name a text file or a folder of them")
+    name = Path(arguments.data[0]).resolve().stem
+    return Path(MODELS_DIRECTORY) / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model")
+
+
+def _new_plan(arguments: argparse.Namespace) -> Plan:
+    if not arguments.data:
+        raise ConfigError("--data is missing: name a text file or a folder of them")
+    preset = arguments.preset or DEFAULT_PRESET
+    given = given_options(arguments, ModelConfig)
+    training = given_options(arguments, TrainingConfig)
+    if {"epochs", "steps"} <= training.keys():
+        raise ConfigError("--epochs and --steps exclude each other")
+    data = data_preset(preset, **given_options(arguments, DataConfig))
+    if "vocab_size" in given:
+        if data.tokenizer in ("char", "gpt2"):
+            raise ConfigError(f"--vocab-size does nothing with --tokenizer {data.tokenizer}: drop it")
+    elif data.tokenizer != data_preset(preset).tokenizer:
+        given["vocab_size"] = ModelConfig.vocab_size  # the preset's belongs to its own tokenizer
+    model = model_preset(preset, **given)
+    plan = make_plan(
+        arguments.data,
+        model,
+        data,
+        training_preset(preset, **training),
+        preset=preset,
+        may_shrink_context="context_length" not in given,
+    )
+    if plan.model.context_length < model.context_length:
+        print(
+            f"note: the text is shorter than the context of {model.context_length} tokens: "
+            f"the context is now {plan.model.context_length}"
+        )
+    return plan
+
+
+def _resumed_plan(arguments: argparse.Namespace, out: Path) -> Plan:
+    """The checkpoint's run, with what the command line changes; the trainer refuses most changes."""
+    run = read_run(out)
+    where = f"{out}/checkpoint"
+    model = from_dict(ModelConfig, run["model"], where)
+    data = from_dict(DataConfig, run["data"], where)
+    training = from_dict(TrainingConfig, run["training"], where)
+    given = given_options(arguments, TrainingConfig)
+    if "epochs" in given and "steps" not in given:
+        given["steps"] = None
+    return make_plan(
+        arguments.data or run["sources"],
+        replace(model, **given_options(arguments, ModelConfig)),
+        replace(data, **given_options(arguments, DataConfig)),
+        replace(training, **given),
+        preset=arguments.preset or run["preset"],
+        tokenizer=read_tokenizer(out, run),
+    )
+
+
+def _conclude(plan: Plan, result: "TrainingResult") -> int:
+    """Says what was written and what to type next; the exit status."""
+    out = result.out
+    files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
+    print(f"wrote {out}/: {files}")
+    best = min(result.history, key=lambda e: e.val_loss or 0, default=None)
+    if best is not None and best.val_loss is not None and result.kept == "last":
+        if best.step != result.history[-1].step:
+            print(
+                f"note: the validation loss was lowest at step {best.step} ({best.val_loss:.4f}); "
+                "model.h5 holds the last weights, --resume --keep best writes those instead"
+            )
+    if result.interrupted:
+        print(f"stopped at step {result.steps} of {plan.total_steps}; to go on:")
+        print(f"    python train.py --resume --out {shlex.quote(str(out))}")
+        return 130
+    if result.stopped_early:
+        print(f"stopped early at step {result.steps}: the validation loss no longer fell")
+    print("ask it:")
+    print(f"    python generate.py {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}")
+    return 0

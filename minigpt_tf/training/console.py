@@ -1,0 +1,68 @@
+"""A Listener that writes to a terminal, or plainly to a file."""
+
+import sys
+import time
+from typing import TextIO
+
+from .listener import Evaluation, Listener, Progress
+
+
+def as_duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class ConsoleListener(Listener):
+    """A progress line that rewrites itself on a terminal, and a paragraph for each evaluation."""
+
+    SECONDS_BETWEEN_UPDATES = 0.2
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self.stream = stream
+        self.terminal = stream.isatty()
+        self.width = 0
+        self.updated = 0.0
+
+    def notice(self, text: str) -> None:
+        self._line(f"note: {text}")
+
+    def progress(self, progress: Progress) -> None:
+        due = time.monotonic() - self.updated > self.SECONDS_BETWEEN_UPDATES
+        if not self.terminal or not (due or progress.step == progress.total_steps):
+            return
+        self.updated = time.monotonic()
+        text = self._describe(progress)
+        self.stream.write("\r" + text.ljust(self.width))
+        self.stream.flush()
+        self.width = len(text)
+
+    def _describe(self, progress: Progress) -> str:
+        filled = 20 * progress.step // progress.total_steps
+        return (
+            f"[{'=' * filled}{' ' * (20 - filled)}] step {progress.step:,}/{progress.total_steps:,} "
+            f"epoch {progress.epoch:.2f}  loss {progress.loss:.3f}  accuracy {progress.accuracy:.1%}  "
+            f"{progress.tokens_per_second:,.0f} tokens/s  ETA {as_duration(progress.seconds_left)}"
+        )
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        text = (
+            f"step {evaluation.step:,}  epoch {evaluation.epoch:.2f}  "
+            f"{as_duration(evaluation.seconds)}  loss {evaluation.loss:.4f}  "
+            f"accuracy {evaluation.accuracy:.1%}"
+        )
+        if evaluation.val_loss is not None:
+            text += f"  validation loss {evaluation.val_loss:.4f}"
+            text += f"  perplexity {evaluation.val_perplexity:,.1f}"
+        if evaluation.tokens_per_second:
+            text += f"  {evaluation.tokens_per_second:,.0f} tokens/s"
+        self._line(text)
+        self._line(f"    {evaluation.sample!r}")
+
+    def _line(self, text: str) -> None:
+        if self.width:
+            self.stream.write("\r" + " " * self.width + "\r")
+            self.width = 0
+        self.stream.write(text + "\n")
+        self.stream.flush()

@@ -1,0 +1,46 @@
+"""What a run tells while it goes on. The library never prints: a Listener does."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After a step: means since the last evaluation."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    accuracy: float
+    tokens_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One row of history.csv, and the sample that goes with it."""
+
+    step: int
+    epoch: float
+    seconds: float
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_perplexity: float | None
+    tokens_per_second: float
+    best: bool
+    sample: str
+
+
+class Listener:
+    """Hears what happens in a run; each method may be overridden."""
+
+    def notice(self, text: str) -> None:
+        """Something a person should know."""
+
+    def progress(self, progress: Progress) -> None:
+        """After every step."""
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """After every evaluation."""

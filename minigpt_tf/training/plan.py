@@ -1,0 +1,122 @@
+"""What a run will do, settled and checked before TensorFlow is imported."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import DEFAULT_PRESET, DataConfig, ModelConfig, TrainingConfig
+from ..errors import ConfigError
+from ..text.corpus import Corpus, build_corpus, check_validation, describe, fit_context
+from ..text.documents import Documents, read_documents
+from ..text.tokenizers import Tokenizer, train_tokenizer
+from ..text.windows import TrainingWindows
+
+LONGEST_EVALUATION_INTERVAL = 250
+"""Steps between evaluations where an epoch is longer and --eval-every is not given."""
+
+ADAM_BYTES_PER_PARAMETER = 16
+"""float32 weight, gradient and Adam's two averages."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a run's outcome."""
+
+    preset: str
+    sources: list[Path]
+    model: ModelConfig
+    data: DataConfig
+    training: TrainingConfig
+    documents: Documents
+    corpus: Corpus
+
+    @property
+    def start_ids(self) -> list[int]:
+        """Where an empty prompt starts: how the training text begins."""
+        return [int(self.corpus.train_ids[0])]
+
+    @property
+    def sample_prompt(self) -> str:
+        """The prompt of the samples: the one given, or the first words of the text."""
+        if self.training.sample_prompt is not None:
+            return self.training.sample_prompt
+        opening = self.corpus.opening.lstrip()
+        return " ".join(opening.split()[:4]) or opening[:10]
+
+    def windows(self) -> TrainingWindows:
+        """The training windows, in the order that the seed gives them."""
+        return TrainingWindows(
+            self.corpus.train_ids,
+            self.model.context_length,
+            batch_size=self.training.batch_size,
+            stride=self.data.stride,
+            seed=self.training.seed,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        return self.training.steps or self.training.epochs * self.windows().steps_per_epoch
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between evaluations."""
+        epoch = min(self.windows().steps_per_epoch, LONGEST_EVALUATION_INTERVAL)
+        return self.training.eval_every or epoch
+
+    def report(self) -> Iterator[tuple[str, str]]:
+        """(name, value) pairs to show before training."""
+        yield from describe(self.documents, self.corpus, self.data, self.model)
+        yield "model", f"{self.model.parameter_count:,} parameters"
+        windows, steps = self.windows(), self.total_steps
+        epochs = steps / windows.steps_per_epoch
+        yield "training", f"{steps:,} steps of {self.training.batch_size} windows, {epochs:.4g} epochs"
+
+
+def make_plan(
+    sources: Iterable[str | os.PathLike],
+    model: ModelConfig,
+    data: DataConfig,
+    training: TrainingConfig,
+    *,
+    preset: str = DEFAULT_PRESET,
+    may_shrink_context: bool = True,
+    tokenizer: Tokenizer | None = None,
+) -> Plan:
+    """Reads the text, makes the tokenizer (unless one is given) and fits the model to both.
+
+    `model.vocab_size` bounds the tokenizer; what the tokenizer needs becomes the model's. `preset`
+    is only the name under which the settings were chosen. Raises DataError and ConfigError.
+    """
+    sources = [Path(source) for source in sources]
+    documents = read_documents(sources, data.encoding)
+    if tokenizer is None:
+        tokenizer = train_tokenizer(data.tokenizer, documents.texts, model.vocab_size)
+    corpus = build_corpus(documents, tokenizer, data)
+    check_validation(corpus, data.val_split)
+    context = fit_context(corpus, model.context_length, may_shrink=may_shrink_context)
+    model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
+    _check_memory(model, training)
+    return Plan(preset, sources, model, data, training, documents, corpus)
+
+
+def _check_memory(model: ModelConfig, training: TrainingConfig) -> None:
+    """Refuses what cannot fit: the parameters with Adam's state, or the logits of one batch."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    parameters = model.parameter_count * ADAM_BYTES_PER_PARAMETER
+    if parameters > available:
+        raise ConfigError(
+            f"training {model.parameter_count:,} parameters needs {_gib(parameters)}, this machine "
+            f"has {_gib(available)}: choose a smaller model"
+        )
+    # Logits and their gradient are held together, in float32.
+    logits = 2 * 4 * training.batch_size * model.context_length * model.vocab_size
+    if logits > available:
+        raise ConfigError(
+            f"a batch of {training.batch_size} needs {_gib(logits)} for its logits alone, this "
+            f"machine has {_gib(available)}: choose a smaller --batch-size or --context-length"
+        )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,42 @@
+"""The record of a run on disk: history.csv, loss.png and samples.txt."""
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+
+from ..modelfolder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
+from .listener import Evaluation
+
+COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name != "sample"]
+
+
+def write_records(folder: Path, history: list[Evaluation], prompt: str) -> None:
+    """Writes history.csv and samples.txt."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for evaluation in history:
+        values = (getattr(evaluation, column) for column in COLUMNS)
+        writer.writerow("" if v is None else f"{v:.6g}" if type(v) is float else v for v in values)
+    (folder / HISTORY_NAME).write_text(table.getvalue(), encoding="utf-8")
+    samples = [f"--- step {e.step}, prompt {prompt!r}\n{e.sample}\n" for e in history]
+    (folder / SAMPLES_NAME).write_text("\n".join(samples), encoding="utf-8")
+
+
+def write_loss_picture(folder: Path, history: list[Evaluation]) -> None:
+    """Writes loss.png: training and validation loss over the steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = [evaluation.step for evaluation in history]
+    axes.plot(steps, [evaluation.loss for evaluation in history], marker=".", label="training")
+    if history and history[0].val_loss is not None:
+        axes.plot(steps, [e.val_loss for e in history], marker=".", label="validation")
+    axes.set(xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(folder / LOSS_NAME, dpi=120)

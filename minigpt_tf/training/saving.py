@@ -1,0 +1,83 @@
+"""Weights -> a model folder that has proved to load before it replaces anything."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..config import ModelConfig
+from ..errors import ModelFolderError
+from ..inference.engine import Engine
+from ..inference.weights import Weights, assign_weights, read_weights
+from ..model import build_gpt_model
+from ..modelfolder import (
+    CONFIG_NAME,
+    MODEL_NAME,
+    TOKENIZER_NAMES,
+    describe_model,
+    staging,
+    write_json,
+    write_tokenizer,
+)
+from .listener import Evaluation
+from .plan import Plan
+from .records import write_loss_picture, write_records
+
+RELOAD_TOLERANCE = 1e-5
+"""Largest difference of logits between the model and its reloaded file."""
+
+ENGINE_TOLERANCE = 1e-4
+"""Largest difference of logits between the Keras model and the engine."""
+
+
+def save_model_folder(
+    out: Path, plan: Plan, weights: Weights, history: list[Evaluation], sections: dict[str, Any]
+) -> None:
+    """Writes every file of the model folder, checks the model, then puts all in place.
+
+    `sections` go into config.json. Raises ModelFolderError, and then the old files are unchanged.
+    """
+    tokenizer = plan.corpus.tokenizer
+    with staging(out) as scratch:
+        save_model(scratch / MODEL_NAME, plan.model, weights)
+        description = describe_model(plan.model, tokenizer, plan.start_ids, **sections)
+        write_json(scratch / CONFIG_NAME, description)
+        write_tokenizer(scratch, tokenizer)
+        write_records(scratch, history, plan.sample_prompt)
+        write_loss_picture(scratch, history)
+    for name in set(TOKENIZER_NAMES.values()) - {tokenizer.file_name}:
+        (out / name).unlink(missing_ok=True)  # left by a model that was overwritten
+
+
+def save_model(file: Path, config: ModelConfig, weights: Weights) -> None:
+    """Saves a float32 Keras model as .h5, reloads it, and compares the logits of both and of the
+    engine. Raises ModelFolderError where they differ."""
+    model = build_gpt_model(config)
+    assign_weights(model, weights)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras calls .h5 a legacy format
+    try:
+        model.save(file)
+    except (RuntimeError, ValueError) as error:  # h5py's words for a full disk
+        raise OSError(str(error).splitlines()[0]) from None
+    length = min(config.context_length, 32)
+    ids = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
+    logits = _logits(model, ids)
+    try:
+        reloaded = _logits(keras.models.load_model(file, compile=False), ids)
+        engine = Engine(config, read_weights(file, config), str(file)).all_logits(ids[0])
+    except OSError as error:
+        raise OSError(f"the file could not be read back: {str(error).splitlines()[0]}") from None
+    checks = (("reloaded model", reloaded, RELOAD_TOLERANCE), ("engine", engine, ENGINE_TOLERANCE))
+    for name, other, tolerance in checks:
+        difference = float(np.abs(logits - other).max())
+        if not difference <= tolerance:
+            raise ModelFolderError(
+                f"{file}: self-check failed: the {name}'s logits differ by {difference:.2g}"
+            )
+
+
+def _logits(model: keras.Model, ids: np.ndarray) -> np.ndarray:
+    """Logits (T, V) of one sequence (1, T)."""
+    return keras.ops.convert_to_numpy(model(ids, training=False))[0]
