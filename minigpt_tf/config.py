@@ -6,6 +6,7 @@ A setting is a dataclass field; `cli_options` turns the fields into command-line
 
 import argparse
 import dataclasses
+import os
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -86,7 +87,8 @@ class ModelConfig:
             raise ConfigError(f"vocab_size={self.vocab_size}: a model needs at least 2 tokens")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
-                f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.num_kv_heads}"
+                f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.num_kv_heads}: "
+                "choose both so that it is"
             )
         if self.positions == "sinusoidal" and self.embed_dim % 2:
             raise ConfigError(f"embed_dim={self.embed_dim}: sinusoidal positions need an even width")
@@ -340,6 +342,16 @@ def require_at_least(config: Any, name: str, lowest: float) -> None:
     value = getattr(config, name)
     if not value >= lowest:
         raise ConfigError(f"{name}={value}: must be at least {lowest}")
+
+
+def check_fits_memory(needed: float, what: str) -> None:
+    """Raises ConfigError where `needed` bytes for `what` are more than this machine's memory."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise ConfigError(
+            f"{what} need {needed / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f} GiB: "
+            "choose smaller sizes"
+        )
 
 
 def check_choices(config: Any) -> None:

@@ -43,7 +43,8 @@ _ALLOWED_GLOBALS = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("collections", "defaultdict"): collections.defaultdict,
     ("builtins", "int"): int,
-    ("__builtin__", "int"): int,
+    ("__builtin__", "int"): int,  # Python 2's names stand in pickles of protocol 0 to 2
+    ("__builtin__", "long"): int,
     ("builtins", "object"): object,
     ("__builtin__", "object"): object,
     ("copyreg", "_reconstructor"): _new_record,

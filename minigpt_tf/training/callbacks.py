@@ -17,7 +17,7 @@ from ..config import SamplingConfig, TrainingConfig
 from ..errors import TrainingError
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
-from ..inference.weights import Weights, named_variables, weights_of
+from ..inference.weights import Weights, weights_of
 from .checkpoint import RunState
 from .listener import Evaluation, Listener, Progress
 from .plan import Plan
@@ -48,25 +48,25 @@ class FiniteLossGuard(StepCallback):
         self.training = training
 
     def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        if math.isfinite(loss):
-            return
-        raise TrainingError(f"the loss is {loss} at step {step}: {self._likely_cause()}")
+        if not math.isfinite(loss):
+            raise divergence(step, loss, self.training, weights_of(self.model))
 
-    def _likely_cause(self) -> str:
-        usual = TrainingConfig.learning_rate
-        rate = self.training.learning_rate
-        if rate > 3 * usual:
-            return f"the learning rate {rate:g} is too high; {usual:g} is usual (--learning-rate)"
-        if not self.training.clip_norm:
-            return "gradients grew without bound; clip them with --clip-norm 1"
-        broken = (
-            name
-            for name, variable in named_variables(self.model).items()
-            if not np.isfinite(np.asarray(variable)).all()
+
+def divergence(step: int, loss: float, training: TrainingConfig, weights: Weights) -> TrainingError:
+    """The error for a run whose loss or weights are no numbers any more, with the likely cause."""
+    usual = TrainingConfig.learning_rate
+    broken = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
+    if training.learning_rate > 3 * usual:
+        cause = (
+            f"the learning rate {training.learning_rate:g} is too high, {usual:g} is usual "
+            "(--learning-rate)"
         )
-        place = next(broken, None)
-        where = f" (first in the weight {place})" if place else ""
-        return f"values grew out of range{where}; try a tenth of the learning rate"
+    elif not training.clip_norm:
+        cause = "gradients grew without bound, clip them with --clip-norm 1"
+    else:
+        cause = "values grew out of range, try a tenth of the learning rate"
+    place = f" (the weight {broken} is not finite)" if broken else ""
+    return TrainingError(f"the loss is {loss} at step {step}{place}: {cause}")
 
 
 class ProgressTeller(StepCallback):
@@ -136,7 +136,10 @@ class Evaluator(StepCallback):
 
     def _evaluate(self, step: int, loss: float, accuracy: float) -> None:
         val_loss = self.validation_loss() if self.validation_loss else None
-        self.last_weights = weights = weights_of(self.model)
+        weights = weights_of(self.model)
+        if not all(math.isfinite(x) for x in (loss, val_loss or 0)) or not _all_finite(weights):
+            raise divergence(step, val_loss or loss, self.plan.training, weights)
+        self.last_weights = weights
         state, judged = self.state, loss if val_loss is None else val_loss
         best = judged < state.best_loss
         if best:
@@ -171,6 +174,10 @@ class Evaluator(StepCallback):
         )
         prompt = generator.prepare(self.plan.sample_prompt)
         return self.plan.corpus.tokenizer.decode(prompt.ids) + generator.generate(prompt, sampling).text
+
+
+def _all_finite(weights: Weights) -> bool:
+    return all(np.isfinite(weight).all() for weight in weights.values())
 
 
 def perplexity(loss: float) -> float:

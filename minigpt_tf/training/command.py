@@ -25,7 +25,7 @@ from ..config import (
 from ..errors import ConfigError
 from ..modelfolder import check_output
 from .checkpoint import read_run, read_tokenizer
-from .console import ConsoleListener
+from .console import ConsoleListener, quiet_import
 from .plan import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
         print(f"{type(config).__name__:>18}: {settings}", flush=True)
 
-    from .trainer import train
+    with quiet_import():
+        from .trainer import train
 
     result = train(
         plan,

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import DEFAULT_PRESET, DataConfig, ModelConfig, TrainingConfig
-from ..errors import ConfigError
+from ..config import DEFAULT_PRESET, DataConfig, ModelConfig, TrainingConfig, check_fits_memory
 from ..text.corpus import Corpus, build_corpus, check_validation, describe, fit_context
 from ..text.documents import Documents, read_documents
 from ..text.tokenizers import Tokenizer, train_tokenizer
@@ -102,21 +101,9 @@ def make_plan(
 
 def _check_memory(model: ModelConfig, training: TrainingConfig) -> None:
     """Refuses what cannot fit: the parameters with Adam's state, or the logits of one batch."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    parameters = model.parameter_count * ADAM_BYTES_PER_PARAMETER
-    if parameters > available:
-        raise ConfigError(
-            f"training {model.parameter_count:,} parameters needs {_gib(parameters)}, this machine "
-            f"has {_gib(available)}: choose a smaller model"
-        )
+    parameters = model.parameter_count
+    check_fits_memory(ADAM_BYTES_PER_PARAMETER * parameters, f"the {parameters:,} parameters with their gradients and Adam's averages")
     # Logits and their gradient are held together, in float32.
     logits = 2 * 4 * training.batch_size * model.context_length * model.vocab_size
-    if logits > available:
-        raise ConfigError(
-            f"a batch of {training.batch_size} needs {_gib(logits)} for its logits alone, this "
-            f"machine has {_gib(available)}: choose a smaller --batch-size or --context-length"
-        )
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+    what = f"{training.batch_size} windows of {model.context_length} tokens, for their logits alone,"
+    check_fits_memory(logits, what)

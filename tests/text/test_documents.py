@@ -1,0 +1,146 @@
+"""Files of every kind -> text, and what is said of files that cannot be read."""
+
+import json
+import os
+
+import pytest
+
+from minigpt_tf.errors import DataError
+from minigpt_tf.text.documents import decode_text, read_document, read_documents
+
+TEXT = "Grüße aus Köln.\nZweite Zeile: 日本語 and 😀."
+
+
+def test_plain_text_and_markdown_are_taken_as_they_stand(tmp_path):
+    for name in ("a.txt", "b.md", "c.TXT"):
+        (tmp_path / name).write_text(TEXT, encoding="utf-8")
+        assert read_document(tmp_path / name) == TEXT
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_decides_the_encoding(encoding):
+    assert decode_text(TEXT.encode(encoding)) == TEXT
+
+
+def test_line_ends_become_newlines(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\rthree\n")
+    assert read_document(tmp_path / "a.txt") == "one\ntwo\nthree\n"
+
+
+def test_a_named_encoding_is_used():
+    assert decode_text("café".encode("cp1252"), "cp1252") == "café"
+
+
+def test_another_encoding_is_refused_by_name():
+    russian = "Привет, как дела? Это обычный русский текст для проверки.".encode("cp1251")
+    with pytest.raises(DataError, match=r"is not UTF-8 \(byte 0, line 1\); it looks like cp1251"):
+        decode_text(russian)
+    with pytest.raises(DataError, match="looks like text in utf-16-le: add --encoding utf-16-le"):
+        decode_text("a text without a mark".encode("utf-16-le"))
+
+
+def test_binary_data_is_refused():
+    with pytest.raises(DataError, match="looks like binary data"):
+        decode_text(bytes(range(256)) * 20)
+
+
+def test_html_gives_the_visible_text(tmp_path):
+    page = (
+        "<html><head><title>Title</title><style>p {color: red}</style></head><body><script>x()"
+        "</script><p>One &amp; <b>two</b>\n words.</p><ul><li>a</li><li>b</li></ul></body></html>"
+    )
+    (tmp_path / "a.html").write_text(page)
+    assert read_document(tmp_path / "a.html") == "Title\nOne & two words.\na\nb"
+
+
+def test_csv_rows_become_lines(tmp_path):
+    (tmp_path / "a.csv").write_text('name,text\nAda,"first, programmer"\nAlan,machines\n')
+    assert read_document(tmp_path / "a.csv") == "name text\nAda first, programmer\nAlan machines"
+    (tmp_path / "b.csv").write_text("name;text\nAda;first\nAlan;second\n")
+    assert read_document(tmp_path / "b.csv") == "name text\nAda first\nAlan second"
+
+
+def test_json_gives_its_strings_in_order(tmp_path):
+    records = [{"q": "one", "n": 3, "more": ["two", {"deep": "three"}]}, None, "four"]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(record) for record in records) + "\n\n")
+    assert read_document(tmp_path / "a.json") == "one\ntwo\nthree\nfour"
+    assert read_document(tmp_path / "a.jsonl") == "one\ntwo\nthree\nfour"
+
+
+def test_damaged_json_names_the_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": "b"}\n{"a": \n')
+    with pytest.raises(DataError, match=r"a\.jsonl: is not valid JSON \(line 2"):
+        read_document(tmp_path / "a.jsonl")
+
+
+def test_docx_gives_paragraphs_and_tables(tmp_path):
+    docx = pytest.importorskip("docx", reason="the documents extra is not installed")
+    document = docx.Document()
+    document.add_paragraph("First paragraph.")
+    table = document.add_table(rows=1, cols=2)
+    table.cell(0, 0).text, table.cell(0, 1).text = "left", "right"
+    document.add_paragraph("Last.")
+    document.save(tmp_path / "a.docx")
+    assert read_document(tmp_path / "a.docx") == "First paragraph.\nleft right\nLast."
+
+
+def test_pdf_gives_its_text(tmp_path):
+    pytest.importorskip("pypdf", reason="the documents extra is not installed")
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.text(0.1, 0.5, "Ramanujan was here")
+    FigureCanvasPdf(figure).print_pdf(tmp_path / "a.pdf")
+    assert "Ramanujan was here" in read_document(tmp_path / "a.pdf")
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
+def test_a_damaged_document_is_refused(tmp_path, name):
+    pytest.importorskip("pypdf", reason="the documents extra is not installed")
+    pytest.importorskip("docx", reason="the documents extra is not installed")
+    (tmp_path / name).write_bytes(b"not what it says")
+    with pytest.raises(DataError, match=f"{name}: is not a readable"):
+        read_document(tmp_path / name)
+
+
+def test_a_folder_is_read_in_order_and_says_what_it_skipped(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.txt").write_text("second")
+    (tmp_path / "a.md").write_text("first")
+    (tmp_path / "sub" / "c.txt").write_text("third")
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa\x00\x01")
+    (tmp_path / ".hidden.txt").write_text("not read")
+    found = read_documents(tmp_path)
+    assert found.texts == ["first", "second", "third"]
+    skipped = {path.name: reason for path, reason in found.skipped}
+    assert skipped.keys() == {"empty.txt", "picture.png", "bad.txt"}
+    assert skipped["empty.txt"] == "holds no text"
+    assert "files ending in .png are not read" in skipped["picture.png"]
+
+
+def test_several_paths_are_read_in_their_order(tmp_path):
+    for name in ("b.txt", "a.txt"):
+        (tmp_path / name).write_text(name)
+    assert read_documents([tmp_path / "b.txt", tmp_path / "a.txt"]).texts == ["b.txt", "a.txt"]
+
+
+def test_what_is_missing_or_empty_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="nowhere.txt: no such file or folder"):
+        read_documents(tmp_path / "nowhere.txt")
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError, match="empty.txt: holds no text"):
+        read_documents(tmp_path / "empty.txt")
+    with pytest.raises(DataError, match=r"no text found .*empty.txt: holds no text"):
+        read_documents(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_an_error(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        read_document(tmp_path / "a.txt")

@@ -1,0 +1,95 @@
+"""Windows, their shuffled order, and the splits of text and ids."""
+
+import numpy as np
+import pytest
+
+from minigpt_tf.errors import ConfigError, DataError
+from minigpt_tf.text.windows import (
+    TrainingWindows,
+    count_windows,
+    create_dataset,
+    scoring_batches,
+    shuffled,
+    split_text,
+)
+
+
+@pytest.mark.parametrize(("window", "shape"), [(100, (760, 100)), (32, (828, 32))])
+def test_create_dataset_has_the_shapes_of_the_lecture(window, shape):
+    sequence = np.random.default_rng(0).integers(0, 500, 860)
+    x, y = create_dataset(sequence, window)
+    assert x.shape == y.shape == shape
+    for i in range(len(x)):
+        assert np.array_equal(x[i], sequence[i : i + window])
+        assert np.array_equal(y[i], sequence[i + 1 : i + 1 + window])
+
+
+@pytest.mark.parametrize("stride", [1, 3, 7, 50])
+def test_stride_takes_every_nth_window(stride):
+    x, y = create_dataset(list(range(60)), 9, stride)
+    starts = [s for s in range(0, 60, stride) if s + 9 + 1 <= 60]
+    assert x[:, 0].tolist() == starts and y[:, -1].tolist() == [s + 9 for s in starts]
+    assert len(x) == count_windows(60, 9, stride)
+
+
+def test_a_sequence_too_short_is_refused_with_the_numbers():
+    assert create_dataset(range(11), 10)[0].shape == (1, 10)
+    with pytest.raises(DataError, match="10 tokens are too few for one window of 10"):
+        create_dataset(range(10), 10)
+    with pytest.raises(ConfigError, match="stride=0"):
+        create_dataset(range(10), 3, stride=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 16, 17, 100, 735, 4097])
+def test_the_order_is_a_permutation(count):
+    for epoch in range(3):
+        order = shuffled(np.arange(count), count, seed=7, epoch=epoch)
+        assert sorted(order.tolist()) == list(range(count))
+
+
+def test_the_order_looks_random_and_depends_on_seed_and_epoch():
+    orders = [shuffled(np.arange(1000), 1000, seed=s, epoch=e) for s, e in [(0, 0), (0, 1), (1, 0)]]
+    for i, order in enumerate(orders):
+        assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.15
+        for other in orders[:i]:
+            assert np.count_nonzero(order == other) < 20
+
+
+def test_an_epoch_shows_every_window_once():
+    ids = np.arange(500, 600)
+    windows = TrainingWindows(ids, 10, batch_size=8, stride=3, seed=1)
+    x_all, y_all = create_dataset(ids, 10, 3)
+    assert windows.steps_per_epoch == -(-len(x_all) // 8)
+    for epoch in range(2):
+        first = epoch * windows.steps_per_epoch
+        batches = [windows.batch(first + step) for step in range(windows.steps_per_epoch)]
+        x = np.concatenate([x for x, _ in batches])
+        y = np.concatenate([y for _, y in batches])
+        order = np.argsort(x[:, 0])
+        assert np.array_equal(x[order], x_all) and np.array_equal(y[order], y_all)
+
+
+def test_a_batch_depends_on_the_step_alone():
+    ids = np.random.default_rng(3).integers(0, 99, 400)
+    make = {"context_length": 16, "batch_size": 4, "stride": 1, "seed": 5}
+    walked, jumped = TrainingWindows(ids, **make), TrainingWindows(ids, **make)
+    batches = [walked.batch(step) for step in range(200)]
+    assert np.array_equal(jumped.batch(137)[0], batches[137][0])
+    other = TrainingWindows(ids, **{**make, "seed": 6})
+    assert not np.array_equal(other.batch(137)[0], batches[137][0])
+
+
+@pytest.mark.parametrize("length", [2, 10, 11, 12, 57, 101])
+def test_scoring_predicts_every_token_but_the_first_once(length):
+    ids = np.arange(length)
+    targets = []
+    for x, y in scoring_batches(ids, 10, batch_size=3):
+        assert np.array_equal(x + 1, y) and x.shape[0] <= 3 and x.shape[1] <= 10
+        targets += y.ravel().tolist()
+    assert targets == list(range(1, length))
+
+
+def test_split_takes_the_last_share_and_keeps_words_whole():
+    assert split_text("0123456789", 0.3, whole_words=False) == ("0123456", "789")
+    assert split_text("0123456789", 0, whole_words=True) == ("0123456789", "")
+    assert split_text("alpha beta gamma", 0.5, whole_words=True) == ("alpha beta", " gamma")
