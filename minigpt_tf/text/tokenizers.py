@@ -125,7 +125,8 @@ class WordTokenizer(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         unknown = self.oov_token or ""
         words = self.words
-        return " ".join(words[i - 1] if 0 < i <= len(words) else unknown for i in map(int, ids))
+        known = self.known_size
+        return " ".join(words[i - 1] if 0 < i <= known else unknown for i in map(int, ids))
 
     @property
     def known_size(self) -> int:
@@ -140,7 +141,7 @@ class WordTokenizer(Tokenizer):
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:
         silent = [0] if self.oov_id is None else [0, self.oov_id]
-        return np.concatenate([silent, np.arange(len(self.words) + 1, vocab_size)]).astype(int)
+        return np.concatenate([silent, np.arange(self.known_size + 1, vocab_size)]).astype(int)
 
     def to_bytes(self) -> bytes:
         names = ("kind", "words", "num_words", "oov_token", "filters", "lower", "split")

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import ModelConfig, to_dict
-from ..errors import TrainingError
+from ..errors import ModelFolderError, TrainingError
 from ..inference.weights import Weights, weights_of
 from ..model import build_gpt_model
 from ..modelfolder import prepare_output, staging
@@ -91,7 +91,10 @@ def train(
     except TrainingError as error:
         if evaluator.last_weights is None:
             raise TrainingError(f"{error}; nothing was saved, the first evaluation was not reached")
-        finish(evaluator.last_weights)
+        try:
+            finish(evaluator.last_weights)
+        except ModelFolderError as unsaved:
+            raise TrainingError(f"{error}; the weights before it could not be saved: {unsaved}")
         at = state.history[-1].step
         raise TrainingError(f"{error}; {out} holds the weights of step {at}") from None
     finally:

@@ -1,0 +1,123 @@
+"""Configurations: what they refuse, JSON and back, options of the command line."""
+
+import argparse
+import json
+
+import pytest
+
+from minigpt_tf.config import (
+    PRESETS,
+    DataConfig,
+    ModelConfig,
+    SamplingConfig,
+    TrainingConfig,
+    cli_options,
+    data_preset,
+    from_dict,
+    given_options,
+    model_preset,
+    to_dict,
+    training_preset,
+)
+from minigpt_tf.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_heads": 0}, "num_heads=0: must be at least 1"),
+        ({"embed_dim": -4}, "embed_dim=-4"),
+        ({"context_length": 0}, "context_length=0"),
+        ({"vocab_size": 1}, "vocab_size=1"),
+        ({"num_layers": 0}, "num_layers=0"),
+        ({"embed_dim": 30, "num_heads": 4}, "does not divide into num_heads=4"),
+        ({"embed_dim": 15, "head_dim": 4}, "sinusoidal positions need an even width"),
+        ({"positions": "rotary", "head_dim": 5}, "rotary positions need an even head width"),
+        ({"num_heads": 6, "num_kv_heads": 4, "head_dim": 8}, "not a multiple of num_kv_heads=4"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon=0.0"),
+        ({"activation": "tanh"}, "activation='tanh': choose one of relu, gelu"),
+    ],
+)
+def test_impossible_models_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "message"),
+    [
+        (DataConfig, {"val_split": 1.0}, "val_split=1.0"),
+        (DataConfig, {"val_split": -0.1}, "val_split=-0.1"),
+        (DataConfig, {"stride": 0}, "stride=0"),
+        (DataConfig, {"encoding": "utf-99"}, "no such encoding"),
+        (TrainingConfig, {"batch_size": 0}, "batch_size=0"),
+        (TrainingConfig, {"epochs": 0}, "epochs=0"),
+        (TrainingConfig, {"steps": -1}, "steps=-1"),
+        (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate=nan"),
+        (TrainingConfig, {"learning_rate": -1.0}, "learning_rate=-1.0"),
+        (TrainingConfig, {"seed": 2**31}, "seed=2147483648"),
+        (TrainingConfig, {"weight_decay": 0.1}, "works with --optimizer adamw"),
+    ],
+)
+def test_impossible_runs_are_refused(cls, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        cls(**settings)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_json_and_back(preset):
+    for config in (model_preset(preset), data_preset(preset), training_preset(preset)):
+        values = json.loads(json.dumps(to_dict(config)))
+        assert from_dict(type(config), values, "here") == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "here: ModelConfig has no setting 'colour'"),
+        ({"num_heads": "eight"}, "here: num_heads='eight' has the wrong type"),
+        ({"num_heads": True}, "here: num_heads=True has the wrong type"),
+        ({"norm_first": 1}, "here: norm_first=1 has the wrong type"),
+    ],
+)
+def test_foreign_json_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(ModelConfig, {**to_dict(ModelConfig()), **change}, "here")
+    with pytest.raises(ConfigError, match="here: ModelConfig lacks vocab_size"):
+        from_dict(ModelConfig, {"num_heads": 8}, "here")
+    with pytest.raises(ConfigError, match="here: expected the settings"):
+        from_dict(ModelConfig, [], "here")
+
+
+def test_the_lectures_head_is_as_wide_as_its_model():
+    assert model_preset("lecture").head_dim == 256
+    assert model_preset("lecture", embed_dim=64).head_dim == 64
+    assert model_preset("lecture", embed_dim=64, head_dim=8).head_dim == 8
+    assert model_preset("gpt2", embed_dim=384).head_dim == 32
+
+
+def test_epochs_replace_a_presets_steps():
+    assert training_preset("shakespeare").steps == 2000
+    assert training_preset("shakespeare", epochs=3).steps is None
+    with pytest.raises(ConfigError, match="preset 'nano' is unknown: choose lecture"):
+        model_preset("nano")
+
+
+def test_options_come_from_the_fields():
+    parser = argparse.ArgumentParser()
+    for cls in (ModelConfig, DataConfig, TrainingConfig):
+        cli_options(parser, cls, preset_decides=True)
+    words = "--num-layers 3 --no-norm-first --positions rotary --val-split 0.25 --steps 7"
+    arguments = parser.parse_args(words.split())
+    assert given_options(arguments, ModelConfig) == {
+        "num_layers": 3,
+        "norm_first": False,
+        "positions": "rotary",
+    }
+    assert given_options(arguments, DataConfig) == {"val_split": 0.25}
+    assert given_options(arguments, TrainingConfig) == {"steps": 7}
+    for cls in (ModelConfig, DataConfig, TrainingConfig, SamplingConfig):
+        parser = argparse.ArgumentParser()
+        cli_options(parser, cls, preset_decides=False)
+        assert all(f"--{name.replace('_', '-')}" in parser.format_help() for name in to_dict(cls()))
