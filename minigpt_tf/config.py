@@ -1,7 +1,7 @@
 """Every setting of the package, with its default and its help text. No other module has defaults.
 
-A setting is a dataclass field; `cli_options` turns the fields into command-line options, `to_dict` and
-`from_dict` into JSON and back, and `__post_init__` refuses what cannot work.
+A setting is a dataclass field; `cli_options` turns the fields into options of the command line,
+`to_dict` and `from_dict` into JSON and back, and `__post_init__` refuses what cannot work.
 """
 
 import argparse
@@ -53,7 +53,9 @@ class ModelConfig:
     )
     rope_theta: float = setting(10000.0, "base of the rotary angles")
     norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalisation")
-    norm_first: bool = setting(False, "normalise before each sublayer (GPT-2) or after (2017 paper)")
+    norm_first: bool = setting(
+        False, "normalise before each sublayer (GPT-2) or after (2017 paper)"
+    )
     norm_epsilon: float = setting(1e-6, "added to the variance in the norms")
     activation: Literal["relu", "gelu", "gelu_tanh", "swiglu"] = setting(
         "relu", "feed-forward activation; gelu_tanh is GPT-2's approximation"
@@ -87,11 +89,13 @@ class ModelConfig:
             raise ConfigError(f"vocab_size={self.vocab_size}: a model needs at least 2 tokens")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
-                f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.num_kv_heads}: "
-                "choose both so that it is"
+                f"num_heads={self.num_heads} is not a multiple of num_kv_heads="
+                f"{self.num_kv_heads}: choose both so that it is"
             )
         if self.positions == "sinusoidal" and self.embed_dim % 2:
-            raise ConfigError(f"embed_dim={self.embed_dim}: sinusoidal positions need an even width")
+            raise ConfigError(
+                f"embed_dim={self.embed_dim}: sinusoidal positions need an even width"
+            )
         if self.positions == "rotary" and self.head_dim % 2:
             raise ConfigError(f"head_dim={self.head_dim}: rotary positions need an even head width")
         if not 0 <= self.dropout < 1:
@@ -161,7 +165,9 @@ class TrainingConfig:
         "auto", "arithmetic; auto takes mixed_bfloat16 where it is measured faster here"
     )
     seed: int = setting(1337, "seed of weights, dropout and data order")
-    eval_every: int | None = setting(None, "steps between evaluations (unset: an epoch, at most 250)")
+    eval_every: int | None = setting(
+        None, "steps between evaluations (unset: an epoch, at most 250)"
+    )
     sample_prompt: str | None = setting(
         None, "prompt of the sample shown at each evaluation (unset: how the text begins)"
     )
@@ -202,7 +208,9 @@ class SamplingConfig:
     repetition_penalty: float = setting(1.0, "divides the scores of tokens already there (1: off)")
     temperature: float = setting(0.8, "below 1 safer, above 1 wilder, 0 the same as --greedy")
     top_k: int = setting(0, "choose among the k most likely tokens (0: off)")
-    top_p: float = setting(1.0, "choose among the likeliest tokens that together have probability p")
+    top_p: float = setting(
+        1.0, "choose among the likeliest tokens that together have probability p"
+    )
     min_p: float = setting(0.0, "drop tokens less likely than this share of the likeliest")
     greedy: bool = setting(False, "always take the most likely token")
     seed: int | None = setting(None, "same seed, same text (unset: different each time)")
@@ -349,15 +357,17 @@ def check_fits_memory(needed: float, what: str) -> None:
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available:
         raise ConfigError(
-            f"{what} need {needed / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f} GiB: "
-            "choose smaller sizes"
+            f"{what} need {needed / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f} "
+            "GiB: choose smaller sizes"
         )
 
 
 def check_choices(config: Any) -> None:
     """Raises ConfigError where a Literal field holds another value."""
     for name, hint in typing.get_type_hints(type(config)).items():
-        if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(hint):
+        if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(
+            hint
+        ):
             choices = ", ".join(typing.get_args(hint))
             raise ConfigError(f"{name}={getattr(config, name)!r}: choose one of {choices}")
 
@@ -393,7 +403,7 @@ def _has_type(value: Any, hint: Any) -> bool:
 
 
 def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: bool) -> None:
-    """Adds an option for each field of `cls`. Options that are not given are absent from the result.
+    """Adds an option for each field of `cls`; one that is not given is absent from the result.
 
     With `preset_decides` the help does not promise the dataclass's default.
     """
@@ -409,7 +419,9 @@ def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: b
         elif typing.get_origin(hint) is Literal:
             options["choices"] = typing.get_args(hint)
         else:
-            options["type"] = next(t for t in (typing.get_args(hint) or (hint,)) if t is not type(None))
+            options["type"] = next(
+                t for t in (typing.get_args(hint) or (hint,)) if t is not type(None)
+            )
             options["metavar"] = {int: "N", float: "F", str: "TEXT"}[options["type"]]
         parser.add_argument("--" + item.name.replace("_", "-"), **options)
 

@@ -1,4 +1,4 @@
-"""The errors a person can meet. The command line prints them as one line and exits with status 2."""
+"""The errors a person can meet. The command line prints them in one line and exits with 2."""
 
 
 class MiniGPTError(Exception):

@@ -77,7 +77,9 @@ def read_description(path: Path) -> dict[str, Any]:
     file = path / CONFIG_NAME
     if not file.is_file():
         hint = " (training has not finished: go on with --resume)" * has_checkpoint(path)
-        raise ModelFolderError(f"{path}: {CONFIG_NAME} is missing, so this is no model folder{hint}")
+        raise ModelFolderError(
+            f"{path}: {CONFIG_NAME} is missing, so this is no model folder{hint}"
+        )
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -148,7 +150,7 @@ def prepare_output(path: Path, *, overwrite: bool, resume: bool) -> None:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A scratch folder inside `folder`: its files replace those of `folder` at the end of the block.
+    """A scratch folder inside `folder`, whose files replace those of `folder` after the block.
 
     Where the block raises, nothing in `folder` has changed. Raises ModelFolderError where the disk
     is full or not writable.

@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "ramanujan.txt"
 
 
-
 def tiny_config(preset, **overrides):
     """A preset's switches at 2 layers of width 16; `modern` keeps its grouped heads."""
     from minigpt_tf.config import model_preset

@@ -11,6 +11,8 @@ from tests.conftest import ROOT
 ROOMS = ["errors", "config", "text", "modelfolder", "inference", "model", "training"]
 ROOMS += ["evaluation", "interop", "finetuning", "inspection", "serving", "__main__"]
 
+MAIN = "from minigpt_tf.__main__ import main\n"
+
 NO_TENSORFLOW = """
 import sys
 {statement}
@@ -28,21 +30,21 @@ assert not heavy, heavy
         "import minigpt_tf.inference.command, minigpt_tf.inference.generate",
         "import minigpt_tf.training.plan, minigpt_tf.training.command",
         "import minigpt_tf.evaluation.recall",
-        "from minigpt_tf.__main__ import main; main(['--help'])",
+        f"{MAIN}main(['--help'])",
         "from minigpt_tf import ModelConfig, create_dataset, load_tokenizer, TextGenerator",
-        "from minigpt_tf.__main__ import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass",
-        "from minigpt_tf.__main__ import main\nmain(['generate', 'he was', '--model', {folder!r}])",
+        f"{MAIN}try: main(['train', '--help'])\nexcept SystemExit: pass",
+        f"{MAIN}main(['generate', 'he was', '--model', FOLDER])",
     ],
 )
 def test_tensorflow_is_not_imported(statement, trained_folder):
-    code = NO_TENSORFLOW.format(statement=statement.replace("{folder!r}", repr(str(trained_folder))))
+    code = NO_TENSORFLOW.format(statement=statement.replace("FOLDER", repr(str(trained_folder))))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_bad_data_is_told_before_tensorflow_is_imported(tmp_path):
-    call = f"assert main(['train', '--data', {str(tmp_path)!r}, '--out', {str(tmp_path / 'm')!r}]) == 2"
-    statement = f"from minigpt_tf.__main__ import main\n{call}"
+    command = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "m")]
+    statement = f"{MAIN}assert main({command}) == 2"
     code = NO_TENSORFLOW.format(statement=statement)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -48,9 +48,15 @@ DAMAGES = {
     "no folder": (shutil.rmtree, "no such model folder"),
     "half a config": (lambda f: truncate(f / "config.json"), "config.json: is damaged"),
     "half a model": (lambda f: truncate(f / "model.h5"), "model.h5: is damaged"),
-    "half a tokenizer": (lambda f: truncate(f / "tokenizer.pkl"), "tokenizer.pkl: is not a readable"),
+    "half a tokenizer": (
+        lambda f: truncate(f / "tokenizer.pkl"),
+        "tokenizer.pkl: is not a readable",
+    ),
     "empty model": (lambda f: (f / "model.h5").write_bytes(b""), "model.h5: is damaged"),
-    "foreign model": (lambda f: h5py.File(f / "model.h5", "w").close(), "or not a Keras model file"),
+    "foreign model": (
+        lambda f: h5py.File(f / "model.h5", "w").close(),
+        "or not a Keras model file",
+    ),
     "foreign config": (lambda f: (f / "config.json").write_text("[]"), "has no format_version"),
     "foreign tokenizer": (
         lambda f: (f / "tokenizer.pkl").write_bytes(b"cos\nsystem\n."),
@@ -58,18 +64,28 @@ DAMAGES = {
     ),
     "newer version": (lambda f: change_config(f, format_version=99), "version 99 is newer"),
     "other sizes": (
-        lambda f: change_config(f, model={**json.loads((f / "config.json").read_text())["model"], "ff_dim": 64}),
+        lambda f: change_config(
+            f, model={**json.loads((f / "config.json").read_text())["model"], "ff_dim": 64}
+        ),
         r"feed_forward_up/kernel has shape \(16, 32\), the configuration needs \(16, 64\)",
     ),
     "small vocabulary": (
-        lambda f: change_config(f, model={**json.loads((f / "config.json").read_text())["model"], "vocab_size": 50}),
+        lambda f: change_config(
+            f, model={**json.loads((f / "config.json").read_text())["model"], "vocab_size": 50}
+        ),
         "has 500 ids, but the model",
     ),
     "unknown tokenizer": (lambda f: change_config(f, tokenizer="morse"), "tokenizer='morse'"),
     "no start": (lambda f: change_config(f, start_ids=[]), r"start_ids=\[\]"),
     "bad start": (lambda f: change_config(f, start_ids=["x"]), "expected token ids"),
-    "missing weight": (lambda f: edit_weights(f, without_a_weight), "lacks the weight block_1/attention/key"),
-    "nan weight": (lambda f: edit_weights(f, with_a_nan), "logits/kernel holds values that are not finite"),
+    "missing weight": (
+        lambda f: edit_weights(f, without_a_weight),
+        "lacks the weight block_1/attention/key",
+    ),
+    "nan weight": (
+        lambda f: edit_weights(f, with_a_nan),
+        "logits/kernel holds values that are not finite",
+    ),
     "text weight": (lambda f: edit_weights(f, without_numbers), "logits/bias holds no numbers"),
 }
 
@@ -93,7 +109,7 @@ def test_a_sound_folder_loads(trained_folder):
 
 
 def test_the_newest_folder_is_the_default(tmp_path, trained_folder):
-    with pytest.raises(ModelFolderError, match="no model in .* yet: train one"):
+    with pytest.raises(ModelFolderError, match=r"no model in .* yet: train one"):
         newest_folder(tmp_path)
     for age, name in ((50, "older"), (10, "newer"), (90, "oldest")):
         shutil.copytree(trained_folder, tmp_path / name)

@@ -14,10 +14,18 @@ DESCRIPTION = "Let a model go on from a prompt."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The prompt, the model and the sampling options."""
-    parser.add_argument("prompt", metavar="PROMPT", help='how the text begins; "" starts from nothing')
-    parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (unset: the newest)")
-    parser.add_argument("--no-stream", action="store_true", help="print the text when it is complete")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument(
+        "prompt", metavar="PROMPT", help='how the text begins; "" starts from nothing'
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
+    )
+    parser.add_argument(
+        "--no-stream", action="store_true", help="print the text when it is complete"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
     cli_options(parser, SamplingConfig, preset_decides=False)
 
 

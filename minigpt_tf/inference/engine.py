@@ -34,7 +34,9 @@ class Engine:
         self._positions = weights.get("position_encoding/embeddings")
         if config.positions == "sinusoidal":
             self._positions = sinusoidal_table(T, config.embed_dim)
-        self._rotary = rotary_tables(T, H, config.rope_theta) if config.positions == "rotary" else None
+        self._rotary = (
+            rotary_tables(T, H, config.rope_theta) if config.positions == "rotary" else None
+        )
         cache_shape = (config.num_layers, config.num_kv_heads, T, H)
         self._keys = np.zeros(cache_shape, dtype=np.float32)
         self._values = np.zeros(cache_shape, dtype=np.float32)
@@ -105,7 +107,9 @@ class _Block:
         )
         self.qkv_bias = None
         if config.qkv_bias:
-            self.qkv_bias = np.concatenate([weights[f"{name}/bias"].ravel() for name in projections])
+            self.qkv_bias = np.concatenate(
+                [weights[f"{name}/bias"].ravel() for name in projections]
+            )
         self.output_kernel = weights[f"{path}/attention/attention_output/kernel"].reshape(-1, D)
         self.output_bias = weights.get(f"{path}/attention/attention_output/bias")
         self.attention_norm = _norm(config, weights, f"{path}/attention_norm")

@@ -48,7 +48,9 @@ def _refuse_code(item: Any, file: Path) -> None:
             _refuse_code(value, file)
     elif isinstance(item, dict):
         if item.get("class_name") in ("Lambda", "__lambda__"):
-            raise ModelFolderError(f"{file}: has a Lambda layer, which holds code: it is not loaded")
+            raise ModelFolderError(
+                f"{file}: has a Lambda layer, which holds code: it is not loaded"
+            )
         module = item.get("module")
         if isinstance(module, str) and module.split(".")[0] not in TRUSTED_MODULES:
             raise ModelFolderError(f"{file}: names code in the module {module!r}: it is not loaded")

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to show and where to serve it."""
     model_help = "model folder or .h5 file (unset: the newest folder in models/)"
     parser.add_argument("--model", type=Path, metavar="PATH", help=model_help)
-    parser.add_argument("--port", type=int, metavar="N", help="port to serve on (unset: a free one)")
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="port to serve on (unset: a free one)"
+    )
     parser.add_argument("--no-browser", action="store_true", help="only serve the page")
 
 

@@ -4,7 +4,13 @@ import keras
 from keras import layers, ops
 
 from ..config import ModelConfig
-from .layers import MultiHeadAttention, PositionalEncoding, PositionEmbedding, RotaryAttention, register
+from .layers import (
+    MultiHeadAttention,
+    PositionalEncoding,
+    PositionEmbedding,
+    RotaryAttention,
+    register,
+)
 
 INITIAL_STDDEV = 0.02
 """Standard deviation of the initial weights, as in GPT-2."""
@@ -51,7 +57,9 @@ def build_gpt_model(
 
 def transformer_block(config: ModelConfig, *, name: str, dtype: str = "float32") -> keras.Model:
     """One block, (B, T, D) -> (B, T, D): attention and feed-forward, each with a residual."""
-    x = inputs = keras.Input((None, config.embed_dim), dtype=_compute_dtype(dtype), name=f"{name}_input")
+    x = inputs = keras.Input(
+        (None, config.embed_dim), dtype=_compute_dtype(dtype), name=f"{name}_input"
+    )
 
     def sublayer(x, function, kind: str):
         """x plus the function of x, normalised before (GPT-2) or after (2017 paper)."""
@@ -111,7 +119,10 @@ def _feed_forward(config: ModelConfig, x, dtype: str):
 
 
 def _token_embedding(config: ModelConfig, dtype: str) -> layers.Layer:
-    sizes, common = (config.vocab_size, config.embed_dim), {"name": "token_embedding", "dtype": dtype}
+    sizes, common = (
+        (config.vocab_size, config.embed_dim),
+        {"name": "token_embedding", "dtype": dtype},
+    )
     if config.tie_embeddings:  # as an output head they must be small
         return layers.ReversibleEmbedding(
             *sizes, embeddings_initializer=_normal(), reverse_dtype="float32", **common
@@ -124,7 +135,9 @@ def _token_embedding(config: ModelConfig, dtype: str) -> layers.Layer:
 def _logits(config: ModelConfig, embedding: layers.Layer, x):
     """Hidden states (B, T, D) -> logits (B, T, V), float32 under every dtype policy."""
     if config.tie_embeddings:
-        return layers.Activation("linear", name="logits", dtype="float32")(embedding(x, reverse=True))
+        return layers.Activation("linear", name="logits", dtype="float32")(
+            embedding(x, reverse=True)
+        )
     return layers.Dense(
         config.vocab_size,
         use_bias=config.logits_bias,

@@ -164,4 +164,3 @@ class RotaryAttention(_Float32Softmax, keras.layers.GroupQueryAttention):
     def get_config(self) -> dict[str, Any]:
         names = ("context_length", "rope_theta", "qkv_bias")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-

@@ -93,7 +93,10 @@ def describe(
         "tokens",
         f"{tokens:,} ({tokenizer.kind}): {len(train_ids):,} training, {len(val_ids):,} validation",
     )
-    yield "vocabulary", f"{tokenizer.known_size:,} tokens known, {model.vocab_size:,} ids in the model"
+    yield (
+        "vocabulary",
+        f"{tokenizer.known_size:,} tokens known, {model.vocab_size:,} ids in the model",
+    )
     yield "unknown tokens", f"{unknown:,} ({unknown / max(1, tokens):.2%})"
     windows = count_windows(len(train_ids), context, data.stride)
     validation = f"{-(-(len(val_ids) - 1) // context):,} validation" if len(val_ids) else "none"

@@ -154,7 +154,21 @@ class _TextOfHTML(html.parser.HTMLParser):
 
     HIDDEN = {"script", "style", "template", "noscript"}
     BLOCKS = {"p", "div", "br", "li", "tr", "table", "section", "article", "title", "blockquote"}
-    BLOCKS |= {"h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dd", "dt", "pre", "header", "footer"}
+    BLOCKS |= {
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "ul",
+        "ol",
+        "dd",
+        "dt",
+        "pre",
+        "header",
+        "footer",
+    }
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -246,7 +260,9 @@ def _read_docx(content: bytes, encoding: str) -> str:
     try:
         import docx
     except ImportError:
-        raise DataError("reading DOCX needs python-docx: pip install 'minigpt_tf[documents]'") from None
+        raise DataError(
+            "reading DOCX needs python-docx: pip install 'minigpt_tf[documents]'"
+        ) from None
     try:
         document = docx.Document(io.BytesIO(content))
         blocks = list(document.iter_inner_content())

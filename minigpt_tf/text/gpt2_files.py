@@ -1,4 +1,4 @@
-"""Where GPT-2's tokenizer files are found: on this machine, in an installed package, by download."""
+"""Where GPT-2's tokenizer files are found: on this machine, in a package, or by download."""
 
 import hashlib
 import importlib.util
@@ -27,8 +27,8 @@ def find() -> tuple[dict[str, int], Merges]:
         if vocabulary.is_file() and merges.is_file():
             return _read(vocabulary, merges)
     raise DataError(
-        "GPT-2's tokenizer is not on this machine and could not be downloaded: put encoder.json and "
-        f"vocab.bpe into a folder FOLDER/gpt2-bpe and set {ASSETS_VARIABLE}=FOLDER"
+        "GPT-2's tokenizer is not on this machine and could not be downloaded: put encoder.json "
+        f"and vocab.bpe into a folder FOLDER/gpt2-bpe and set {ASSETS_VARIABLE}=FOLDER"
     )
 
 
@@ -79,7 +79,9 @@ def _read(vocabulary: Path, merges: Path) -> tuple[dict[str, int], Merges]:
         lines = merges.read_text(encoding="utf-8").split("\n")[1:]  # the first is a version
         pairs = [tuple(line.split(" ")) for line in lines if line]
     except (OSError, ValueError) as error:
-        raise DataError(f"{vocabulary.parent}: GPT-2's tokenizer files are damaged: {error}") from None
+        raise DataError(
+            f"{vocabulary.parent}: GPT-2's tokenizer files are damaged: {error}"
+        ) from None
     if len(tokens) != 50257 or len(pairs) != 50000 or any(len(pair) != 2 for pair in pairs):
         raise DataError(f"{vocabulary.parent}: expected GPT-2's 50,257 tokens and 50,000 merges")
     return tokens, pairs

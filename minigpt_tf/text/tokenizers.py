@@ -98,7 +98,9 @@ class WordTokenizer(Tokenizer):
     def train(cls, texts: Iterable[str], num_words: int) -> "WordTokenizer":
         """Counts the words of the texts, as Keras's `fit_on_texts` does."""
         if num_words < 3:
-            raise ConfigError(f"vocab_size={num_words}: words need at least 3 (padding, unknown, one)")
+            raise ConfigError(
+                f"vocab_size={num_words}: words need at least 3 (padding, unknown, one)"
+            )
         counts: collections.Counter[str] = collections.Counter()
         tokenizer = cls([], num_words)
         for text in texts:

@@ -67,7 +67,8 @@ class TrainingWindows:
         self.count = count_windows(len(ids), context_length, stride)
         if self.count == 0:
             raise DataError(
-                f"{len(ids)} tokens are too few for one window of {context_length} and its next token"
+                f"{len(ids)} tokens are too few for one window of {context_length} and its "
+                "next token"
             )
 
     @property

@@ -173,7 +173,10 @@ class Evaluator(StepCallback):
             max_new_tokens=self.plan.training.sample_tokens, seed=self.plan.training.seed
         )
         prompt = generator.prepare(self.plan.sample_prompt)
-        return self.plan.corpus.tokenizer.decode(prompt.ids) + generator.generate(prompt, sampling).text
+        return (
+            self.plan.corpus.tokenizer.decode(prompt.ids)
+            + generator.generate(prompt, sampling).text
+        )
 
 
 def _all_finite(weights: Weights) -> bool:
@@ -186,7 +189,7 @@ def perplexity(loss: float) -> float:
 
 
 class Interruption(StepCallback):
-    """Lets Ctrl-C (and SIGTERM) end a run after the step in progress; a second one ends it at once."""
+    """Lets Ctrl-C (and SIGTERM) end a run after the step in progress, and a second one at once."""
 
     def __init__(self, first_step: int, listener: Listener) -> None:
         super().__init__(first_step)
@@ -209,7 +212,9 @@ class Interruption(StepCallback):
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self.listener.notice("stopping after this step and saving (press Ctrl-C again to quit at once)")
+        self.listener.notice(
+            "stopping after this step and saving (press Ctrl-C again to quit at once)"
+        )
 
     def after_step(self, step: int, loss: float, accuracy: float) -> None:
         if self.requested:

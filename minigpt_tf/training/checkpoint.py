@@ -63,9 +63,8 @@ def save_state(out: Path, model: Any, state: RunState) -> None:
     arrays |= {f"best/{name}": weight for name, weight in (state.best_weights or {}).items()}
     progress = dataclasses.asdict(replace(state, best_weights=None))
     arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), dtype=np.uint8)
-    with staging(out / CHECKPOINT_NAME) as scratch:
-        with open(scratch / STATE_NAME, "wb") as file:
-            np.savez(file, **arrays)
+    with staging(out / CHECKPOINT_NAME) as scratch, open(scratch / STATE_NAME, "wb") as file:
+        np.savez(file, **arrays)
 
 
 def restore_state(out: Path, model: Any) -> RunState:
@@ -76,7 +75,10 @@ def restore_state(out: Path, model: Any) -> RunState:
     file = out / CHECKPOINT_NAME / STATE_NAME
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            for group, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+            for group, variables in (
+                ("model", model.variables),
+                ("optimizer", model.optimizer.variables),
+            ):
                 for i, variable in enumerate(variables):
                     variable.assign(arrays[f"{group}/{i}"])
             progress = json.loads(arrays["progress"].tobytes())

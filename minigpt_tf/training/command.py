@@ -95,7 +95,9 @@ def _new_plan(arguments: argparse.Namespace) -> Plan:
     data = data_preset(preset, **given_options(arguments, DataConfig))
     if "vocab_size" in given:
         if data.tokenizer in ("char", "gpt2"):
-            raise ConfigError(f"--vocab-size does nothing with --tokenizer {data.tokenizer}: drop it")
+            raise ConfigError(
+                f"--vocab-size does nothing with --tokenizer {data.tokenizer}: drop it"
+            )
     elif data.tokenizer != data_preset(preset).tokenizer:
         given["vocab_size"] = ModelConfig.vocab_size  # the preset's belongs to its own tokenizer
     model = model_preset(preset, **given)
@@ -116,7 +118,7 @@ def _new_plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _resumed_plan(arguments: argparse.Namespace, out: Path) -> Plan:
-    """The checkpoint's run, with what the command line changes; the trainer refuses most changes."""
+    """The checkpoint's run with what the command line changes; the trainer refuses most of that."""
     run = read_run(out)
     where = f"{out}/checkpoint"
     model = from_dict(ModelConfig, run["model"], where)
@@ -140,13 +142,13 @@ def _conclude(plan: Plan, result: "TrainingResult") -> int:
     out = result.out
     files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
     print(f"wrote {out}/: {files}")
-    best = min(result.history, key=lambda e: e.val_loss or 0, default=None)
-    if best is not None and best.val_loss is not None and result.kept == "last":
-        if best.step != result.history[-1].step:
-            print(
-                f"note: the validation loss was lowest at step {best.step} ({best.val_loss:.4f}); "
-                "model.h5 holds the last weights, --resume --keep best writes those instead"
-            )
+    validated = [evaluation for evaluation in result.history if evaluation.val_loss is not None]
+    best = min(validated, key=lambda evaluation: evaluation.val_loss, default=None)
+    if best is not None and best is not validated[-1] and result.kept == "last":
+        print(
+            f"note: the validation loss was lowest at step {best.step} ({best.val_loss:.4f}); "
+            "model.h5 holds the last weights, --resume --keep best writes those instead"
+        )
     if result.interrupted:
         print(f"stopped at step {result.steps} of {plan.total_steps}; to go on:")
         print(f"    python train.py --resume --out {shlex.quote(str(out))}")
@@ -154,5 +156,7 @@ def _conclude(plan: Plan, result: "TrainingResult") -> int:
     if result.stopped_early:
         print(f"stopped early at step {result.steps}: the validation loss no longer fell")
     print("ask it:")
-    print(f"    python generate.py {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}")
+    print(
+        f"    python generate.py {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}"
+    )
     return 0

@@ -43,9 +43,10 @@ class ConsoleListener(Listener):
 
     SECONDS_BETWEEN_UPDATES = 0.2
 
-    def __init__(self, stream: TextIO = sys.stdout) -> None:
-        self.stream = stream
-        self.terminal = stream.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """`stream`: where to write (unset: standard output)."""
+        self.stream = stream or sys.stdout
+        self.terminal = self.stream.isatty()
         self.width = 0
         self.updated = 0.0
 
@@ -65,8 +66,9 @@ class ConsoleListener(Listener):
     def _describe(self, progress: Progress) -> str:
         filled = 20 * progress.step // progress.total_steps
         return (
-            f"[{'=' * filled}{' ' * (20 - filled)}] step {progress.step:,}/{progress.total_steps:,} "
-            f"epoch {progress.epoch:.2f}  loss {progress.loss:.3f}  accuracy {progress.accuracy:.1%}  "
+            f"[{'=' * filled}{' ' * (20 - filled)}] "
+            f"step {progress.step:,}/{progress.total_steps:,}  epoch {progress.epoch:.2f}  "
+            f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.1%}  "
             f"{progress.tokens_per_second:,.0f} tokens/s  ETA {as_duration(progress.seconds_left)}"
         )
 

@@ -13,7 +13,7 @@ FINAL_SHARE = 0.1
 
 @keras.saving.register_keras_serializable("minigpt_tf")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A pure function of the step: linear rise from 0, then constant or a cosine down to a tenth."""
+    """A pure function of the step: linear rise, then constant or a cosine down to a tenth."""
 
     def __init__(
         self, learning_rate: float, warmup_steps: int, total_steps: int, schedule: str

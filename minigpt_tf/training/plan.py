@@ -69,7 +69,10 @@ class Plan:
         yield "model", f"{self.model.parameter_count:,} parameters"
         windows, steps = self.windows(), self.total_steps
         epochs = steps / windows.steps_per_epoch
-        yield "training", f"{steps:,} steps of {self.training.batch_size} windows, {epochs:.4g} epochs"
+        yield (
+            "training",
+            f"{steps:,} steps of {self.training.batch_size} windows, {epochs:.4g} epochs",
+        )
 
 
 def make_plan(
@@ -92,8 +95,8 @@ def make_plan(
     if tokenizer is None:
         tokenizer = train_tokenizer(data.tokenizer, documents.texts, model.vocab_size)
     corpus = build_corpus(documents, tokenizer, data)
-    check_validation(corpus, data.val_split)
     context = fit_context(corpus, model.context_length, may_shrink=may_shrink_context)
+    check_validation(corpus, data.val_split)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
     _check_memory(model, training)
     return Plan(preset, sources, model, data, training, documents, corpus)
@@ -102,8 +105,13 @@ def make_plan(
 def _check_memory(model: ModelConfig, training: TrainingConfig) -> None:
     """Refuses what cannot fit: the parameters with Adam's state, or the logits of one batch."""
     parameters = model.parameter_count
-    check_fits_memory(ADAM_BYTES_PER_PARAMETER * parameters, f"the {parameters:,} parameters with their gradients and Adam's averages")
+    check_fits_memory(
+        ADAM_BYTES_PER_PARAMETER * parameters,
+        f"the {parameters:,} parameters with their gradients and Adam's averages",
+    )
     # Logits and their gradient are held together, in float32.
     logits = 2 * 4 * training.batch_size * model.context_length * model.vocab_size
-    what = f"{training.batch_size} windows of {model.context_length} tokens, for their logits alone,"
+    what = (
+        f"{training.batch_size} windows of {model.context_length} tokens, for their logits alone,"
+    )
     check_fits_memory(logits, what)

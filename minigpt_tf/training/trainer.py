@@ -17,7 +17,14 @@ from ..model import build_gpt_model
 from ..modelfolder import prepare_output, staging
 from ..text.windows import TrainingWindows
 from .callbacks import Evaluator, FiniteLossGuard, Interruption, ProgressTeller
-from .checkpoint import RunState, check_same_run, read_run, restore_state, save_state, start_checkpoint
+from .checkpoint import (
+    RunState,
+    check_same_run,
+    read_run,
+    restore_state,
+    save_state,
+    start_checkpoint,
+)
 from .listener import Evaluation, Listener
 from .optimizers import build_optimizer
 from .plan import Plan
@@ -90,11 +97,13 @@ def train(
         _fit(model, plan, state.step, [guard, progress, evaluator, interruption])
     except TrainingError as error:
         if evaluator.last_weights is None:
-            raise TrainingError(f"{error}; nothing was saved, the first evaluation was not reached")
+            unsaved = "nothing was saved, the first evaluation was not reached"
+            raise TrainingError(f"{error}; {unsaved}") from None
         try:
             finish(evaluator.last_weights)
         except ModelFolderError as unsaved:
-            raise TrainingError(f"{error}; the weights before it could not be saved: {unsaved}")
+            failure = f"the weights before it could not be saved: {unsaved}"
+            raise TrainingError(f"{error}; {failure}") from None
         at = state.history[-1].step
         raise TrainingError(f"{error}; {out} holds the weights of step {at}") from None
     finally:
@@ -195,11 +204,19 @@ def _kept(plan: Plan) -> str:
 def _sections(plan: Plan, state: RunState, dtype: str, kept: str) -> dict[str, Any]:
     """The parts of config.json that tell how the model was made."""
     last = state.history[-1] if state.history else None
-    metrics: dict[str, Any] = {"steps": state.step, "seconds": round(state.seconds, 1), "kept": kept}
+    metrics: dict[str, Any] = {
+        "steps": state.step,
+        "seconds": round(state.seconds, 1),
+        "kept": kept,
+    }
     if last is not None:
         metrics |= {"loss": last.loss, "accuracy": last.accuracy, "val_loss": last.val_loss}
         metrics |= {"best_loss": state.best_loss, "parameters": plan.model.parameter_count}
     data = {**to_dict(plan.data), "sources": [str(source) for source in plan.sources]}
     data |= {"fingerprint": plan.corpus.fingerprint(), "characters": plan.corpus.characters}
     data |= {"train_tokens": len(plan.corpus.train_ids), "val_tokens": len(plan.corpus.val_ids)}
-    return {"data": data, "training": {**to_dict(plan.training), "dtype": dtype}, "metrics": metrics}
+    return {
+        "data": data,
+        "training": {**to_dict(plan.training), "dtype": dtype},
+        "metrics": metrics,
+    }

@@ -106,7 +106,10 @@ def test_weights_that_do_not_fit_are_named():
     name = "block_1/attention/key/bias"
     for damaged, message in (
         ({n: w for n, w in weights.items() if n != name}, f"lacks the weight {name}"),
-        ({**weights, "extra/kernel": np.zeros(3)}, "beyond its configuration, the weight extra/kernel"),
+        (
+            {**weights, "extra/kernel": np.zeros(3)},
+            "beyond its configuration, the weight extra/kernel",
+        ),
         ({**weights, name: np.zeros((3, 3))}, rf"{name} has shape \(3, 3\)"),
         ({**weights, name: np.full((2, 8), np.nan)}, f"{name} holds values that are not finite"),
     ):

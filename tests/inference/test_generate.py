@@ -61,7 +61,9 @@ def test_a_long_prompt_keeps_its_end_and_says_so(words):
     long = "he was the son of a clerk in the town of the river " * 3
     prompt = generator.prepare(long)
     assert prompt.ids == words.encode(long).tolist()[-8:]
-    assert f"its first {len(words.encode(long)) - 8} tokens were dropped" in list(prompt.notices())[-1]
+    assert (
+        f"its first {len(words.encode(long)) - 8} tokens were dropped" in list(prompt.notices())[-1]
+    )
     assert len(generator.generate(prompt, GREEDY).ids) == 6
 
 

@@ -34,7 +34,14 @@ def test_top_k_keeps_the_likeliest():
 
 @pytest.mark.parametrize(
     ("top_p", "expected"),
-    [(0.001, [1]), (0.49, [1]), (0.51, [1, 3]), (0.74, [1, 3]), (0.76, [1, 2, 3]), (0.95, [0, 1, 2, 3])],
+    [
+        (0.001, [1]),
+        (0.49, [1]),
+        (0.51, [1, 3]),
+        (0.74, [1, 3]),
+        (0.76, [1, 2, 3]),
+        (0.95, [0, 1, 2, 3]),
+    ],
 )
 def test_top_p_keeps_the_smallest_set_that_reaches_p(top_p, expected):
     assert kept(apply_top_p(LOGITS, top_p)) == expected

@@ -70,7 +70,9 @@ def test_a_block_is_one_row_of_the_summary():
     names = [layer.name for layer in model.layers]
     expected = ["token_ids", "token_embedding", "position_encoding", "embedding_dropout"]
     assert names == [*expected, "block_0", "block_1", "logits"]
-    assert type(model.get_layer("block_0").get_layer("attention")) is keras.layers.MultiHeadAttention
+    assert (
+        type(model.get_layer("block_0").get_layer("attention")) is keras.layers.MultiHeadAttention
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -92,7 +94,9 @@ def test_a_prefix_has_the_logits_of_the_whole(preset):
     config = tiny_config(preset, vocab_size=40, context_length=12)
     model = shaken(build_gpt_model(config, seed=1))
     ids = np.random.default_rng(0).integers(0, 40, (3, 12))
-    np.testing.assert_allclose(logits_of(model, ids[:, :5]), logits_of(model, ids)[:, :5], atol=1e-5)
+    np.testing.assert_allclose(
+        logits_of(model, ids[:, :5]), logits_of(model, ids)[:, :5], atol=1e-5
+    )
 
 
 def test_grouped_heads_equal_repeated_heads():

@@ -60,7 +60,9 @@ def test_a_context_too_long_is_shrunk_or_refused_with_the_numbers():
     _, corpus, _ = corpus_of("x " * 41, val_split=0)
     assert fit_context(corpus, 40, may_shrink=True) == 40
     assert fit_context(corpus, 41, may_shrink=True) == 20
-    with pytest.raises(DataError, match="41 tokens for training, and a context of 41 needs at least 42"):
+    with pytest.raises(
+        DataError, match="41 tokens for training, and a context of 41 needs at least 42"
+    ):
         fit_context(corpus, 41, may_shrink=False)
     _, tiny, _ = corpus_of("x y z", val_split=0)
     with pytest.raises(DataError, match="too short: 3 tokens"):

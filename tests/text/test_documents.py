@@ -129,10 +129,10 @@ def test_several_paths_are_read_in_their_order(tmp_path):
 
 
 def test_what_is_missing_or_empty_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="nowhere.txt: no such file or folder"):
+    with pytest.raises(DataError, match=r"nowhere.txt: no such file or folder"):
         read_documents(tmp_path / "nowhere.txt")
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match="empty.txt: holds no text"):
+    with pytest.raises(DataError, match=r"empty.txt: holds no text"):
         read_documents(tmp_path / "empty.txt")
     with pytest.raises(DataError, match=r"no text found .*empty.txt: holds no text"):
         read_documents(tmp_path)

@@ -16,7 +16,7 @@ from tests.conftest import SAMPLE
 
 UNICODE = (
     "Straße STRASSE İstanbul ISTANBUL naïve NAÏVE ﬁn ΣΊΣΥΦΟΣ\u00a0no-break\u2003em 東京 は 😀😀 "
-    'tab\there\r\nquote "in" quotes — dash… it\'s can\'t <OOV> oov e\u0301 é \x0b vertical'
+    "tab\there\r\nquote \"in\" quotes — dash… it's can't <OOV> oov e\u0301 é \x0b vertical"
 )
 
 
@@ -36,7 +36,9 @@ def test_word_ids_are_those_of_keras(source, num_words, request):
         texts = [(request.getfixturevalue("assets") / name).read_text(encoding="utf-8")]
     else:
         sample = SAMPLE.read_text(encoding="utf-8")
-        texts = {"sample": [sample], "unicode": [UNICODE], "documents": [sample, UNICODE, ""]}[source]
+        texts = {"sample": [sample], "unicode": [UNICODE], "documents": [sample, UNICODE, ""]}[
+            source
+        ]
     ours, keras = WordTokenizer.train(texts, num_words), keras_tokenizer(texts, num_words)
     assert ours.word_index == keras.word_index
     for text in (*texts, UNICODE, "an unheard-of Word", ""):
@@ -60,7 +62,9 @@ def test_ids_without_a_word_are_suppressed():
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe", "gpt2"])
-@pytest.mark.parametrize("text", [UNICODE, "", " \n\t leading and trailing \n", "a\u0000b", "\r\n\r"])
+@pytest.mark.parametrize(
+    "text", [UNICODE, "", " \n\t leading and trailing \n", "a\u0000b", "\r\n\r"]
+)
 def test_round_trip_is_exact(kind, text, gpt2_files):
     tokenizer = train_tokenizer(kind, [SAMPLE.read_text(encoding="utf-8"), text], 400)
     assert tokenizer.decode(tokenizer.encode(text)) == text

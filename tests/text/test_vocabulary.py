@@ -51,7 +51,9 @@ def test_a_keras_tokenizer_of_any_age_loads(module, protocol, tmp_path):
     (tmp_path / "tokenizer.pkl").write_bytes(content)
     tokenizer = load_tokenizer(tmp_path / "tokenizer.pkl")
     assert tokenizer.vocab_size == 6
-    assert tokenizer.encode(TEXT + " bird").tolist() == fitted.texts_to_sequences([TEXT + " bird"])[0]
+    assert (
+        tokenizer.encode(TEXT + " bird").tolist() == fitted.texts_to_sequences([TEXT + " bird"])[0]
+    )
 
 
 def test_a_tokenizer_that_real_keras_pickled_loads(tmp_path):

@@ -29,7 +29,10 @@ def test_the_schedule_survives_serialisation():
 
 
 def step_once(config, gradient):
-    kernel, bias = keras.Variable(np.ones((2, 2)), name="kernel"), keras.Variable(np.ones(2), name="bias")
+    kernel, bias = (
+        keras.Variable(np.ones((2, 2)), name="kernel"),
+        keras.Variable(np.ones(2), name="bias"),
+    )
     optimizer = build_optimizer(config, total_steps=100)
     optimizer.build([kernel, bias])
     optimizer.apply([np.full((2, 2), gradient, "float32"), np.full(2, gradient, "float32")])

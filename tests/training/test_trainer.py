@@ -23,7 +23,15 @@ from minigpt_tf.training.trainer import compile_model, resolve_dtype, train
 from minigpt_tf.training.validation import make_validation
 from tests.conftest import tiny_config, tiny_plan
 
-FILES = ["checkpoint", "config.json", "history.csv", "loss.png", "model.h5", "samples.txt", "tokenizer.pkl"]
+FILES = [
+    "checkpoint",
+    "config.json",
+    "history.csv",
+    "loss.png",
+    "model.h5",
+    "samples.txt",
+    "tokenizer.pkl",
+]
 
 
 def test_the_folder_has_every_file(trained_folder):
@@ -31,9 +39,13 @@ def test_the_folder_has_every_file(trained_folder):
     rows = list(csv.DictReader((trained_folder / "history.csv").open()))
     assert [row["step"] for row in rows] == ["3", "6"]
     for row in rows:
-        assert float(row["val_perplexity"]) == pytest.approx(np.exp(float(row["val_loss"])), rel=1e-4)
+        assert float(row["val_perplexity"]) == pytest.approx(
+            np.exp(float(row["val_loss"])), rel=1e-4
+        )
     samples = (trained_folder / "samples.txt").read_text()
-    assert re.findall(r"--- step (\d+), prompt 'A taxi once stopped'\na taxi once stopped \w+", samples) == ["3", "6"]
+    assert re.findall(
+        r"--- step (\d+), prompt 'A taxi once stopped'\na taxi once stopped \w+", samples
+    ) == ["3", "6"]
     assert (trained_folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     config = json.loads((trained_folder / "config.json").read_text())
     assert config["format_version"] == 1 and config["training"]["dtype"] == "float32"
@@ -123,10 +135,12 @@ def test_a_finished_run_goes_on_with_more_steps(tmp_path):
 def test_resuming_another_run_is_refused_with_the_difference(tmp_path):
     train(tiny_plan(steps=3), tmp_path / "m")
     before = (tmp_path / "m" / "model.h5").read_bytes()
-    with pytest.raises(TrainingError, match=r"learning_rate was 0.001, now 0.5; the|learning_rate was 0.001"):
+    with pytest.raises(
+        TrainingError, match=r"learning_rate was 0.001, now 0.5; the|learning_rate was 0.001"
+    ):
         train(tiny_plan(steps=6, learning_rate=0.5), tmp_path / "m", resume=True)
     (tmp_path / "m" / "checkpoint" / "state.npz").write_bytes(b"PK\x03\x04 half a zip")
-    with pytest.raises(ModelFolderError, match="state.npz: is damaged"):
+    with pytest.raises(ModelFolderError, match=r"state.npz: is damaged"):
         train(tiny_plan(steps=6), tmp_path / "m", resume=True)
     assert (tmp_path / "m" / "model.h5").read_bytes() == before
 
@@ -148,12 +162,18 @@ def test_early_stopping_ends_a_run_and_keeps_the_best(tmp_path):
     result = train(plan, tmp_path / "m")
     losses = [e.val_loss for e in result.history]
     assert result.stopped_early and result.steps < 500 and result.kept == "best"
-    assert min(losses) == losses[-3] and [e.best for e in result.history[-3:]] == [True, False, False]
+    assert min(losses) == losses[-3] and [e.best for e in result.history[-3:]] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_cause(tmp_path):
     plan = tiny_plan(steps=20, eval_every=1, learning_rate=1e8, clip_norm=0.0, warmup_steps=0)
-    with pytest.raises(TrainingError, match=r"at step \d+.*: the learning rate 1e\+08 is too high") as caught:
+    with pytest.raises(
+        TrainingError, match=r"at step \d+.*: the learning rate 1e\+08 is too high"
+    ) as caught:
         train(plan, tmp_path / "m")
     assert re.search("nothing was saved|holds the weights|could not be saved", str(caught.value))
 
@@ -180,7 +200,9 @@ def test_the_last_good_weights_survive_a_nan(tmp_path, monkeypatch):
         return listener.model
 
     monkeypatch.setattr(trainer, "compile_model", remember)
-    with pytest.raises(TrainingError, match="nan at step 5 .the weight .* is not finite.*weights of step 3"):
+    with pytest.raises(
+        TrainingError, match=r"nan at step 5 .the weight .* is not finite.*weights of step 3"
+    ):
         train(tiny_plan(), tmp_path / "m", listener=listener)
     contents = load_folder(tmp_path / "m")
     assert contents.description["metrics"]["loss"] > 0
@@ -201,7 +223,9 @@ def small_disk():
 
 def test_a_full_disk_leaves_the_old_model_in_place(trained_folder, tmp_path, small_disk):
     out = shutil.copytree(trained_folder, tmp_path / "m")
-    before = {name: (out / name).read_bytes() for name in ("model.h5", "config.json", "tokenizer.pkl")}
+    before = {
+        name: (out / name).read_bytes() for name in ("model.h5", "config.json", "tokenizer.pkl")
+    }
     small_disk()
     with pytest.raises(ModelFolderError, match=r"saving failed \(.*\); the files that were there"):
         train(tiny_plan(), out, overwrite=True)
