@@ -90,11 +90,14 @@ class Page:
 
         self.browser, self.wait = browser, WebDriverWait(browser, 30)
         browser.get(address)
-        self.wait.until(lambda b: b.find_elements("tag name", "button"))
+        self.wait.until(self._accepted)
+
+    def _accepted(self, browser):
+        """Clicks away what Netron asks at first; whether the graph is there."""
         for button in browser.find_elements("tag name", "button"):
-            if button.is_displayed() and button.text.strip() == "Accept":  # Netron asks at first
+            if button.is_displayed() and button.text.strip() == "Accept":
                 button.click()
-        self.wait_for("token_embedding")
+        return any("token_embedding" in node for node in nodes(browser))
 
     def wait_for(self, text):
         self.wait.until(lambda b: any(text in node for node in nodes(b)))
