@@ -1,0 +1,57 @@
+"""Whole processes from start to end, against `import tensorflow` in the same run.
+
+    python benchmarks/startup.py --model models/ramanujan
+
+The processes take turns, so that a change of the machine's speed meets all alike. Prints medians
+and their ratio to TensorFlow's import.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="models/ramanujan", help="a model folder")
+    parser.add_argument("--runs", type=int, default=7)
+    arguments = parser.parse_args()
+    ask = ["generate.py", "who is Srinivasa Ramanujan", "--model", arguments.model]
+    commands = {
+        "import tensorflow": ["-c", "import tensorflow"],
+        "import minigpt_tf": ["-c", "import minigpt_tf"],
+        "minigpt --help": ["-m", "minigpt_tf", "--help"],
+        "generate.py --help": ["generate.py", "--help"],
+        "train.py --help": ["train.py", "--help"],
+        "generate.py, 1 token": [*ask, "--max-new-tokens", "1"],
+        "generate.py, 50 tokens": [*ask, "--max-new-tokens", "50"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for run in range(arguments.runs + 1):
+        for name, words in commands.items():
+            seconds = measure(words)
+            if run:  # the first round warms the disk's cache
+                times[name].append(seconds)
+    reference = statistics.median(times["import tensorflow"])
+    print(
+        f"{'process':<24}{'median s':>10}{'min':>8}{'max':>8}{'ratio':>8}   ({arguments.runs} runs)"
+    )
+    for name, seconds in times.items():
+        median = statistics.median(seconds)
+        extremes = f"{min(seconds):>8.3f}{max(seconds):>8.3f}"
+        print(f"{name:<24}{median:>10.3f}{extremes}{median / reference:>8.3f}")
+
+
+def measure(words: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
