@@ -21,11 +21,7 @@ def create_dataset(
     sequence. Raises DataError where the sequence is too short for one window.
     """
     ids = np.asarray(sequence)
-    count = count_windows(len(ids), window_size, stride)
-    if count == 0:
-        raise DataError(
-            f"{len(ids)} tokens are too few for one window of {window_size} and its next token"
-        )
+    count = _require_windows(len(ids), window_size, stride)
     windows = np.lib.stride_tricks.sliding_window_view(ids, window_size)[::stride]
     targets = np.lib.stride_tricks.sliding_window_view(ids[1:], window_size)[::stride]
     return windows[:count], targets[:count]
@@ -36,6 +32,16 @@ def count_windows(length: int, window_size: int, stride: int = 1) -> int:
     if window_size < 1 or stride < 1:
         raise ConfigError(f"window_size={window_size}, stride={stride}: both must be at least 1")
     return max(0, (length - window_size - 1) // stride + 1)
+
+
+def _require_windows(length: int, window_size: int, stride: int) -> int:
+    """The number of windows; raises DataError where there is none."""
+    count = count_windows(length, window_size, stride)
+    if count == 0:
+        raise DataError(
+            f"{length} tokens are too few for one window of {window_size} and its next token"
+        )
+    return count
 
 
 def split_text(text: str, val_split: float, whole_words: bool) -> tuple[str, str]:
@@ -64,12 +70,7 @@ class TrainingWindows:
         self.ids = ids
         self.context_length, self.batch_size = context_length, batch_size
         self.stride, self.seed = stride, seed
-        self.count = count_windows(len(ids), context_length, stride)
-        if self.count == 0:
-            raise DataError(
-                f"{len(ids)} tokens are too few for one window of {context_length} and its "
-                "next token"
-            )
+        self.count = _require_windows(len(ids), context_length, stride)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -1,6 +1,5 @@
 """The run: a Plan becomes a trained model in a model folder."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ..config import ModelConfig, to_dict
 from ..errors import ModelFolderError, TrainingError
@@ -28,12 +26,10 @@ from .checkpoint import (
 from .listener import Evaluation, Listener
 from .optimizers import build_optimizer
 from .plan import Plan
+from .precision import resolve_dtype
 from .records import write_records
 from .saving import save_model_folder
 from .validation import make_validation
-
-WORTHWHILE_SPEEDUP = 1.2
-"""bfloat16 is chosen where its matrix products are at least this much faster than float32's."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def train(
     or cannot be written, and TrainingError where the loss is not finite or the checkpoint is of
     another run.
     """
-    out, listener = Path(out), listener or Listener()
+    out = Path(out)
     prepare_output(out, overwrite=overwrite, resume=resume)
     if resume:
         run = read_run(out)
@@ -72,68 +68,85 @@ def train(
     else:
         dtype = resolve_dtype(plan.training.dtype)
         start_checkpoint(out, plan, dtype)
-    model = compile_model(plan, dtype)
-    state = restore_state(out, model) if resume else RunState()
-    progress = ProgressTeller(state.step, plan, listener)
+    return _Run(plan, out, dtype, listener or Listener(), resume).to_the_end()
 
-    def on_evaluation(evaluation: Evaluation) -> None:
-        save_state(out, model, state)
-        with staging(out) as scratch:
-            write_records(scratch, state.history, plan.sample_prompt)
-        listener.evaluation(evaluation)
 
-    evaluator = Evaluator(plan, state, progress, _validation(model, plan), on_evaluation)
-    interruption = Interruption(state.step, listener)
-    guard = FiniteLossGuard(state.step, plan.training)
+class _Run:
+    """A model in training, what watches over it, and how both are saved."""
 
-    def finish(last_weights: Weights) -> str:
-        kept = _kept(plan)
-        weights = state.best_weights if kept == "best" and state.best_weights else last_weights
-        sections = _sections(plan, state, dtype, kept)
-        save_model_folder(out, plan, weights, state.history, sections)
-        return kept
+    def __init__(self, plan: Plan, out: Path, dtype: str, listener: Listener, resume: bool) -> None:
+        self.plan, self.out, self.dtype, self.listener = plan, out, dtype, listener
+        self.model = compile_model(plan, dtype)
+        self.state = restore_state(out, self.model) if resume else RunState()
+        first = self.state.step
+        self.guard = FiniteLossGuard(first, plan.training)
+        self.progress = ProgressTeller(first, plan, listener)
+        validation = _validation(self.model, plan)
+        self.evaluator = Evaluator(plan, self.state, self.progress, validation, self._evaluated)
+        self.interruption = Interruption(first, listener)
 
-    try:
-        _fit(model, plan, state.step, [guard, progress, evaluator, interruption])
-    except TrainingError as error:
-        if evaluator.last_weights is None:
-            unsaved = "nothing was saved, the first evaluation was not reached"
-            raise TrainingError(f"{error}; {unsaved}") from None
+    def to_the_end(self) -> TrainingResult:
+        """Trains, whatever happens saves, and tells how it ended."""
         try:
-            finish(evaluator.last_weights)
-        except ModelFolderError as unsaved:
-            failure = f"the weights before it could not be saved: {unsaved}"
-            raise TrainingError(f"{error}; {failure}") from None
-        at = state.history[-1].step
-        raise TrainingError(f"{error}; {out} holds the weights of step {at}") from None
-    finally:
-        interruption.restore_handlers()
-    if interruption.requested:
-        save_state(out, model, state)
-    kept = finish(weights_of(model))
-    return TrainingResult(
-        out, state.step, state.history, interruption.requested, evaluator.stopped_early, kept
-    )
+            self._fit()
+        except TrainingError as error:
+            raise TrainingError(f"{error}; {self._rescue()}") from None
+        finally:
+            self.interruption.restore_handlers()
+        if self.interruption.requested:
+            save_state(self.out, self.model, self.state)
+        kept = self._save_folder(weights_of(self.model))
+        return TrainingResult(
+            out=self.out,
+            steps=self.state.step,
+            history=self.state.history,
+            interrupted=self.interruption.requested,
+            stopped_early=self.evaluator.stopped_early,
+            kept=kept,
+        )
 
+    def _fit(self) -> None:
+        """Keras's fit over the steps that are left, as one epoch of its own."""
+        first = self.state.step
+        steps = self.plan.total_steps - first
+        if steps > 0:
+            # In this order: a loss that is not finite must not be evaluated or saved.
+            callbacks = [self.guard, self.progress, self.evaluator, self.interruption]
+            batches = _Batches(self.plan.windows(), first, steps)
+            self.model.fit(batches, shuffle=False, verbose=0, callbacks=callbacks)
 
-def resolve_dtype(choice: str) -> str:
-    """The dtype policy for a choice of auto | float32 | mixed_bfloat16; auto measures."""
-    if choice != "auto":
-        return choice
-    seconds = {dtype: _matmul_seconds(dtype) for dtype in ("float32", "bfloat16")}
-    faster = seconds["float32"] > WORTHWHILE_SPEEDUP * seconds["bfloat16"]
-    return "mixed_bfloat16" if faster else "float32"
+    def _evaluated(self, evaluation: Evaluation) -> None:
+        save_state(self.out, self.model, self.state)
+        with staging(self.out) as scratch:
+            write_records(scratch, self.state.history, self.plan.sample_prompt)
+        self.listener.evaluation(evaluation)
 
+    def _rescue(self) -> str:
+        """Saves the weights of the last evaluation, which were good; says what became of them."""
+        if self.evaluator.last_weights is None:
+            return "no evaluation came before it, so nothing was saved"
+        self.state.step = self.state.history[-1].step
+        try:
+            self._save_folder(self.evaluator.last_weights)
+        except ModelFolderError as error:
+            return f"the weights before it could not be saved: {error}"
+        return f"{self.out} holds the weights of step {self.state.step}"
 
-def _matmul_seconds(dtype: str, size: int = 1024) -> float:
-    """Shortest of several times for one (size, size) product."""
-    matrix = tf.cast(tf.random.stateless_normal((size, size), seed=(0, 0)), dtype)
-    times = []
-    for _ in range(8):
-        began = time.perf_counter()
-        tf.matmul(matrix, matrix).numpy()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    def _save_folder(self, last_weights: Weights) -> str:
+        """Writes the model folder; returns whose weights it holds."""
+        choice = self.plan.training.keep
+        if choice == "auto":
+            choice = "best" if self.plan.training.early_stopping else "last"
+        best = self.state.best_weights
+        kept = "best" if choice == "best" and best is not None else "last"
+        save_model_folder(
+            self.out,
+            self.plan,
+            best if kept == "best" else last_weights,
+            self.state.history,
+            _sections(self.plan, self.state, self.dtype, kept),
+        )
+        return kept
 
 
 def compile_model(plan: Plan, dtype: str) -> keras.Model:
@@ -160,16 +173,6 @@ def start_from_frequencies(model: keras.Model, config: ModelConfig, ids: np.ndar
     model.get_layer("logits").bias.assign(np.log(counts / counts.sum()))
 
 
-def _fit(
-    model: keras.Model, plan: Plan, first_step: int, callbacks: list[keras.callbacks.Callback]
-) -> None:
-    """Keras's fit over the steps from `first_step` to the end, as one epoch of its own."""
-    steps = plan.total_steps - first_step
-    if steps > 0:
-        batches = _Batches(plan.windows(), first_step, steps)
-        model.fit(batches, shuffle=False, verbose=0, callbacks=callbacks)
-
-
 class _Batches(keras.utils.PyDataset):
     """The batches of the steps first_step, first_step + 1, ..."""
 
@@ -193,12 +196,6 @@ def _validation(model: keras.Model, plan: Plan) -> Callable[[], float] | None:
         context_length=plan.model.context_length,
         batch_size=plan.training.batch_size,
     )
-
-
-def _kept(plan: Plan) -> str:
-    if plan.training.keep == "auto":
-        return "best" if plan.training.early_stopping else "last"
-    return plan.training.keep
 
 
 def _sections(plan: Plan, state: RunState, dtype: str, kept: str) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""Which arithmetic a run uses: float32, or bfloat16 products with float32 weights."""
+
+import time
+
+import tensorflow as tf
+
+WORTHWHILE_SPEEDUP = 1.2
+"""bfloat16 is chosen where its matrix products are at least this much faster than float32's."""
+
+
+def resolve_dtype(choice: str) -> str:
+    """The Keras dtype policy for a choice of auto | float32 | mixed_bfloat16; auto measures."""
+    if choice != "auto":
+        return choice
+    seconds = {dtype: _matmul_seconds(dtype) for dtype in ("float32", "bfloat16")}
+    faster = seconds["float32"] > WORTHWHILE_SPEEDUP * seconds["bfloat16"]
+    return "mixed_bfloat16" if faster else "float32"
+
+
+def _matmul_seconds(dtype: str, size: int = 1024) -> float:
+    """Shortest of several times for one (size, size) product."""
+    matrix = tf.cast(tf.random.stateless_normal((size, size), seed=(0, 0)), dtype)
+    times = []
+    for _ in range(8):
+        began = time.perf_counter()
+        tf.matmul(matrix, matrix).numpy()
+        times.append(time.perf_counter() - began)
+    return min(times)
