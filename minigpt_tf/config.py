@@ -209,7 +209,7 @@ class SamplingConfig:
     temperature: float = setting(0.8, "below 1 safer, above 1 wilder, 0 the same as --greedy")
     top_k: int = setting(0, "choose among the k most likely tokens (0: off)")
     top_p: float = setting(
-        1.0, "choose among the likeliest tokens that together have probability p"
+        0.95, "choose among the likeliest tokens that together have probability p"
     )
     min_p: float = setting(0.0, "drop tokens less likely than this share of the likeliest")
     greedy: bool = setting(False, "always take the most likely token")

@@ -4,9 +4,10 @@ import csv
 import json
 import os
 import re
-import resource
 import shutil
 import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -15,14 +16,13 @@ import pytest
 from minigpt_tf.errors import ModelFolderError, TrainingError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.kernels import log_softmax
-from minigpt_tf.inference.weights import read_weights, weights_of
+from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.precision import resolve_dtype
-from minigpt_tf.training.saving import save_model
 from minigpt_tf.training.trainer import compile_model, train
 from minigpt_tf.training.validation import make_validation
-from tests.conftest import tiny_config, tiny_plan
+from tests.conftest import ROOT, SAMPLE, tiny_plan
 
 FILES = [
     "checkpoint",
@@ -210,37 +210,34 @@ def test_the_last_good_weights_survive_a_nan(tmp_path, monkeypatch):
     read_weights(tmp_path / "m" / "model.h5", contents.model)
 
 
-@pytest.fixture
-def small_disk():
-    """No file may grow beyond 20 kB while this is in force, as on a disk with no more room."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size=20_000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+SMALL_DISK = """
+import resource, sys
+from minigpt_tf.__main__ import main
+size = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # no file may grow beyond it
+sys.exit(main(sys.argv[2:]))
+"""
 
 
-def test_a_full_disk_leaves_the_old_model_in_place(trained_folder, tmp_path, small_disk):
+@pytest.mark.parametrize("size", [1_000, 20_000, 600_000])
+def test_a_full_disk_leaves_the_old_model_in_place(size, trained_folder, tmp_path):
+    """The disk fills while the checkpoint starts, while its state is saved, while the model is."""
     out = shutil.copytree(trained_folder, tmp_path / "m")
-    before = {
-        name: (out / name).read_bytes() for name in ("model.h5", "config.json", "tokenizer.pkl")
-    }
-    small_disk()
-    with pytest.raises(ModelFolderError, match=r"saving failed \(.*\); the files that were there"):
-        train(tiny_plan(), out, overwrite=True)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    before = {name: (out / name).read_bytes() for name in ("model.h5", "config.json")}
+    sizes = "--context-length 16 --vocab-size 500 --embed-dim 16 --num-layers 1 --head-dim 8"
+    train_again = ["train", "--data", str(SAMPLE), "--out", str(out), "--overwrite", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, str(size), *train_again, *sizes.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert re.match(
+        r"error: .*: saving failed \(File too large\); the files that were", done.stderr
+    )
     assert {name: (out / name).read_bytes() for name in before} == before
-    assert not list(out.glob(".saving-*"))
-
-
-def test_a_model_that_cannot_be_written_whole_is_not_announced(tmp_path, small_disk):
-    config = tiny_config("lecture", vocab_size=500, context_length=16)
-    weights = weights_of(compile_model(tiny_plan(), "float32"))
-    small_disk()
-    with pytest.raises(OSError):
-        save_model(tmp_path / "model.h5", config, weights)
+    assert not list(out.rglob(".saving-*"))
 
 
 def test_bfloat16_trains_to_about_the_same_loss(tmp_path):
