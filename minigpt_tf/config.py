@@ -354,7 +354,10 @@ def require_at_least(config: Any, name: str, lowest: float) -> None:
 
 def check_fits_memory(needed: float, what: str) -> None:
     """Raises ConfigError where `needed` bytes for `what` are more than this machine's memory."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not to be had on this system
+        return
     if needed > available:
         raise ConfigError(
             f"{what} need {needed / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f} "

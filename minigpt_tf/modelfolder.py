@@ -11,6 +11,7 @@ Every file is written under another name first and then renamed, so a reader nev
 and a full disk leaves the old one in place.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -171,6 +172,19 @@ def staging(folder: Path) -> Iterator[Path]:
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def reserve_space(folder: Path, size: int) -> None:
+    """Raises OSError where `size` bytes do not fit on the folder's disk.
+
+    Asked before large files are written: on a full disk HDF5 crashes the interpreter, and zip files
+    complain once more when they are collected.
+    """
+    if hasattr(os, "posix_fallocate"):  # sees quotas and limits too
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _flush_to_disk(file: Path) -> None:

@@ -15,8 +15,7 @@ import numpy as np
 from ..config import FORMAT_VERSION, to_dict
 from ..errors import ModelFolderError, TrainingError
 from ..inference.weights import Weights
-from ..modelfolder import CHECKPOINT_NAME, staging, write_json, write_tokenizer
-from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
+from ..modelfolder import CHECKPOINT_NAME, reserve_space, staging, write_json, write_tokenizerfrom ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 from .listener import Evaluation
 from .plan import Plan
 
@@ -63,8 +62,10 @@ def save_state(out: Path, model: Any, state: RunState) -> None:
     arrays |= {f"best/{name}": weight for name, weight in (state.best_weights or {}).items()}
     progress = dataclasses.asdict(replace(state, best_weights=None))
     arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), dtype=np.uint8)
-    with staging(out / CHECKPOINT_NAME) as scratch, open(scratch / STATE_NAME, "wb") as file:
-        np.savez(file, **arrays)
+    with staging(out / CHECKPOINT_NAME) as scratch:
+        # A zip archive spends some hundred bytes on each array's name and place.
+        reserve_space(scratch, sum(array.nbytes + 1024 for array in arrays.values()))
+        np.savez(scratch / STATE_NAME, **arrays)
 
 
 def restore_state(out: Path, model: Any) -> RunState:

@@ -1,7 +1,6 @@
 """Weights -> a model folder that has proved to load before it replaces anything."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..modelfolder import (
     MODEL_NAME,
     TOKENIZER_NAMES,
     describe_model,
+    reserve_space,
     staging,
     write_json,
     write_tokenizer,
@@ -61,7 +61,7 @@ def save_model(file: Path, config: ModelConfig, weights: Weights) -> None:
     engine. Raises ModelFolderError where they differ."""
     model = build_gpt_model(config)
     assign_weights(model, weights)
-    _reserve(file, 4 * config.parameter_count + HDF5_OVERHEAD)
+    reserve_space(file.parent, 4 * config.parameter_count + HDF5_OVERHEAD)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras calls .h5 a legacy format
     try:
         model.save(file)
@@ -82,15 +82,6 @@ def save_model(file: Path, config: ModelConfig, weights: Weights) -> None:
             raise ModelFolderError(
                 f"{file}: self-check failed: the {name}'s logits differ by {difference:.2g}"
             )
-
-
-def _reserve(file: Path, size: int) -> None:
-    """Raises OSError where `size` bytes do not fit: HDF5 crashes the interpreter on a full disk."""
-    try:
-        with open(file, "wb") as handle:
-            os.posix_fallocate(handle.fileno(), 0, size)
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def _logits(model: keras.Model, ids: np.ndarray) -> np.ndarray:
