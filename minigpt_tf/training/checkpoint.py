@@ -15,7 +15,8 @@ import numpy as np
 from ..config import FORMAT_VERSION, to_dict
 from ..errors import ModelFolderError, TrainingError
 from ..inference.weights import Weights
-from ..modelfolder import CHECKPOINT_NAME, reserve_space, staging, write_json, write_tokenizerfrom ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
+from ..modelfolder import CHECKPOINT_NAME, reserve_space, staging, write_json, write_tokenizer
+from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 from .listener import Evaluation
 from .plan import Plan
 
