@@ -49,11 +49,11 @@ class Engine:
     def prefill(self, ids: np.ndarray | list[int]) -> np.ndarray:
         """Starts a new sequence with ids (T,), T >= 1; logits (V,) of the token after them."""
         self.position = 0
-        return self._logits(self._hidden(ids)[-1])
+        return self._logits(self._hidden(ids)[-1:])[0]
 
     def decode_step(self, token_id: int) -> np.ndarray:
         """Appends one token; logits (V,) of the token after it."""
-        return self._logits(self._hidden([token_id])[-1])
+        return self._logits(self._hidden([token_id]))[0]
 
     def all_logits(self, ids: np.ndarray | list[int]) -> np.ndarray:
         """Logits (T, V) after each of the ids (T,), as the Keras model gives them."""
@@ -75,9 +75,7 @@ class Engine:
         return x if self._final_norm is None else self._final_norm(x)
 
     def _logits(self, x: np.ndarray) -> np.ndarray:
-        kernel, bias = self._head
-        logits = x @ kernel
-        return logits if bias is None else logits + bias
+        return kernels.project(x, *self._head)
 
     def _check(self, ids: np.ndarray, end: int) -> None:
         if ids.ndim != 1 or len(ids) == 0:
@@ -140,9 +138,7 @@ class _Block:
     def _attention(self, x, keys, values, start, rotary) -> np.ndarray:
         N, K, H = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
         T, end = len(x), start + len(x)
-        qkv = x @ self.qkv_kernel
-        if self.qkv_bias is not None:
-            qkv = qkv + self.qkv_bias
+        qkv = kernels.project(x, self.qkv_kernel, self.qkv_bias)
         q, k, v = np.split(qkv.reshape(T, N + 2 * K, H), [N, N + K], axis=1)  # (T, heads, H)
         if rotary is not None:
             q, k = kernels.rotate(q, *rotary), kernels.rotate(k, *rotary)
@@ -155,8 +151,7 @@ class _Block:
             scores.reshape(N, T, end)[:, future] = -np.inf
         mixed = kernels.softmax(scores) @ values[:, :end]  # (K, N/K * T, H)
         mixed = mixed.reshape(N, T, H).swapaxes(0, 1).reshape(T, N * H)
-        output = mixed @ self.output_kernel
-        return output if self.output_bias is None else output + self.output_bias
+        return kernels.project(mixed, self.output_kernel, self.output_bias)
 
     def _feed_forward(self, x: np.ndarray) -> np.ndarray:
         hidden = self._project("feed_forward_up", x)
@@ -167,8 +162,7 @@ class _Block:
         return self._project("feed_forward_down", hidden)
 
     def _project(self, name: str, x: np.ndarray) -> np.ndarray:
-        kernel, bias = self.dense[name]
-        return x @ kernel if bias is None else x @ kernel + bias
+        return kernels.project(x, *self.dense[name])
 
 
 def _norm(config: ModelConfig, weights: Weights, path: str):

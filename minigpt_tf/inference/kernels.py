@@ -15,6 +15,12 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def project(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """x (T, D) @ kernel (D, F) + bias (F,), if there is one."""
+    product = x @ kernel
+    return product if bias is None else product + bias
+
+
 def layer_norm(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray | None, epsilon: float
 ) -> np.ndarray:

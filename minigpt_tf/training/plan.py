@@ -40,8 +40,8 @@ class Plan:
         """The prompt of the samples: the one given, or the first words of the text."""
         if self.training.sample_prompt is not None:
             return self.training.sample_prompt
-        opening = self.corpus.opening.lstrip()
-        return " ".join(opening.split()[:4]) or opening[:10]
+        first_line = self.corpus.opening.lstrip().split("\n")[0]
+        return " ".join(first_line.split()[:4])
 
     def windows(self) -> TrainingWindows:
         """The training windows, in the order that the seed gives them."""
