@@ -4,7 +4,9 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .errors import MiniGPTError
 
@@ -16,32 +18,60 @@ VERBS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the options in the form of every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} ({self.prog} --help shows the options)\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0 done, 2 an error that was explained."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] not in VERBS:
         return _overview(arguments)
-    verb, *rest = arguments
-    module = importlib.import_module(VERBS[verb][0])
-    parser = argparse.ArgumentParser(prog=f"minigpt {verb}", description=module.DESCRIPTION)
-    module.add_arguments(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(rest)
-    if not options.debug:
+    debug = "--debug" in arguments
+    if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up messages
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal may lack a character
     try:
-        return module.run(options)
-    except MiniGPTError as error:
-        if options.debug:
+        return _run(*arguments)
+    except (MiniGPTError, OSError) as error:
+        if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _explain(error)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+
+
+def _run(verb: str, *words: str) -> int:
+    module = importlib.import_module(VERBS[verb][0])
+    parser = _Parser(prog=f"minigpt {verb}", description=module.DESCRIPTION)
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    status = module.run(parser.parse_args(words))
+    sys.stdout.flush()
+    return status
+
+
+def _explain(error: MiniGPTError | OSError) -> int:
+    """Prints the one line on stderr."""
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    try:
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        sys.stdout.flush()
+    except OSError:  # standard output itself is what failed: do not try once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 2
 
 
 def _overview(arguments: list[str]) -> int:

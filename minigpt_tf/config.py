@@ -6,12 +6,19 @@ A setting is a dataclass field; `cli_options` turns the fields into options of t
 
 import argparse
 import dataclasses
+import math
 import os
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import ConfigError
+
+MODEL_NAME = "model.h5"
+CONFIG_NAME = "config.json"
+CHECKPOINT_NAME = "checkpoint"
+RUN_NAME = "run.json"
+"""Names in a model folder, which `modelfolder` describes; RUN_NAME lies in the checkpoint."""
 
 FORMAT_VERSION = 1
 """Version of the model folder's layout. A folder of a newer version is refused."""
@@ -66,8 +73,9 @@ class ModelConfig:
     tie_embeddings: bool = setting(False, "output head shares the token embedding's matrix")
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        for name in ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads"):
+        check_types(self)
+        require_at_least(self, "vocab_size", 2)
+        for name in ("context_length", "embed_dim", "num_layers", "num_heads"):
             require_at_least(self, name, 1)
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
@@ -85,8 +93,6 @@ class ModelConfig:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        if self.vocab_size < 2:
-            raise ConfigError(f"vocab_size={self.vocab_size}: a model needs at least 2 tokens")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"num_heads={self.num_heads} is not a multiple of num_kv_heads="
@@ -100,9 +106,12 @@ class ModelConfig:
             raise ConfigError(f"head_dim={self.head_dim}: rotary positions need an even head width")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout={self.dropout}: must be at least 0 and below 1")
-        for name in ("rope_theta", "norm_epsilon"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name}={getattr(self, name)}: must be a positive number")
+        if not self.rope_theta > 0:
+            raise ConfigError(f"rope_theta={self.rope_theta}: must be a positive number")
+        if not 0 < self.norm_epsilon <= 1:
+            raise ConfigError(f"norm_epsilon={self.norm_epsilon}: must be above 0 and at most 1")
+        if self.num_layers > MOST_LAYERS:
+            raise ConfigError(f"num_layers={self.num_layers}: must be at most {MOST_LAYERS}")
 
     @property
     def parameter_count(self) -> int:
@@ -135,13 +144,13 @@ class DataConfig:
     stride: int = setting(1, "distance between the starts of two training windows, in tokens")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_types(self)
         require_at_least(self, "stride", 1)
         if not 0 <= self.val_split < 1:
             raise ConfigError(f"val_split={self.val_split}: must be at least 0 and below 1")
         try:
-            "".encode(self.encoding)
-        except LookupError:
+            "a".encode(self.encoding)
+        except (LookupError, UnicodeError):
             raise ConfigError(f"encoding={self.encoding!r}: no such encoding") from None
 
 
@@ -157,7 +166,9 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = setting(
         "cosine", "learning rate after warm-up: constant, or a cosine down to a tenth"
     )
-    warmup_steps: int = setting(20, "steps over which the learning rate rises from 0")
+    warmup_steps: int | None = setting(
+        None, "steps over which the learning rate rises from 0 (unset: a tenth of all, at most 100)"
+    )
     weight_decay: float = setting(0.0, "weight decay of adamw")
     beta_2: float = setting(0.999, "decay of the squared-gradient average of adam and adamw")
     clip_norm: float = setting(1.0, "longest gradient, as a global norm (0: no clipping)")
@@ -173,29 +184,32 @@ class TrainingConfig:
     )
     sample_tokens: int = setting(30, "length of that sample, in tokens")
     early_stopping: int | None = setting(
-        None, "stop after this many evaluations without a better validation loss"
+        None,
+        "stop after this many evaluations without a better validation loss (training loss, where "
+        "there is no validation)",
     )
     keep: Literal["auto", "last", "best"] = setting(
         "auto",
-        "weights that go into model.h5: the last, or those of the best validation loss; auto takes "
-        "the best with --early-stopping, else the last",
+        "weights that go into model.h5: the last, or those of the best validation loss (training "
+        "loss, where there is no validation); auto takes the best with --early-stopping, else the "
+        "last",
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_types(self)
         for name in ("epochs", "batch_size", "sample_tokens"):
             require_at_least(self, name, 1)
         for name in ("steps", "eval_every", "early_stopping"):
             if getattr(self, name) is not None:
                 require_at_least(self, name, 1)
-        for name in ("warmup_steps", "weight_decay", "clip_norm", "seed"):
+        for name in ("weight_decay", "clip_norm", "seed"):
             require_at_least(self, name, 0)
-        if not 0 < self.learning_rate < float("inf"):
+        if self.warmup_steps is not None:
+            require_at_least(self, "warmup_steps", 0)
+        if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate={self.learning_rate}: must be a positive number")
         if not 0 < self.beta_2 < 1:
             raise ConfigError(f"beta_2={self.beta_2}: must be between 0 and 1")
-        if self.seed >= 2**31:
-            raise ConfigError(f"seed={self.seed}: must be below 2147483648")
         if self.weight_decay and self.optimizer == "adam":
             raise ConfigError("weight_decay works with --optimizer adamw, not with adam")
 
@@ -216,16 +230,19 @@ class SamplingConfig:
     seed: int | None = setting(None, "same seed, same text (unset: different each time)")
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("max_new_tokens", "temperature", "top_k"):
             require_at_least(self, name, 0)
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p}: must be above 0 and at most 1")
         if not 0 <= self.min_p <= 1:
             raise ConfigError(f"min_p={self.min_p}: must be between 0 and 1")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ConfigError(f"repetition_penalty={self.repetition_penalty}: must be positive")
-        if self.temperature == float("inf"):
-            raise ConfigError("temperature=inf: must be a finite number")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            raise ConfigError(
+                f"repetition_penalty={self.repetition_penalty}: must be between 0.01 and 100"
+            )
+        if self.temperature and not 1e-3 <= self.temperature <= 1e3:
+            raise ConfigError(f"temperature={self.temperature}: must be 0, or from 0.001 to 1000")
         if self.seed is not None:
             require_at_least(self, "seed", 0)
 
@@ -244,7 +261,6 @@ _PRE_NORM_TRAINING = {
     "optimizer": "adamw",
     "weight_decay": 0.1,
     "beta_2": 0.99,
-    "warmup_steps": 100,
 }
 
 PRESETS: dict[str, Preset] = {
@@ -317,6 +333,10 @@ PRESETS: dict[str, Preset] = {
 DEFAULT_PRESET = "lecture"
 MODELS_DIRECTORY = "models"
 
+LARGEST_INTEGER = 2**31 - 1
+MOST_LAYERS = 10_000
+"""Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
+
 
 def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
     """The ModelConfig of preset `name` with some fields replaced."""
@@ -365,9 +385,14 @@ def check_fits_memory(needed: float, what: str) -> None:
         )
 
 
-def check_choices(config: Any) -> None:
-    """Raises ConfigError where a Literal field holds another value."""
+def check_types(config: Any) -> None:
+    """Raises ConfigError where a Literal field holds another value, or a number is too large."""
     for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, int) and value > LARGEST_INTEGER:
+            raise ConfigError(f"{name}={value!r:.30}: must be at most {LARGEST_INTEGER}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name}={value}: must be a finite number")
         if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(
             hint
         ):
@@ -422,11 +447,15 @@ def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: b
         elif typing.get_origin(hint) is Literal:
             options["choices"] = typing.get_args(hint)
         else:
-            options["type"] = next(
-                t for t in (typing.get_args(hint) or (hint,)) if t is not type(None)
-            )
-            options["metavar"] = {int: "N", float: "F", str: "TEXT"}[options["type"]]
+            kind = next(t for t in (typing.get_args(hint) or (hint,)) if t is not type(None))
+            options["metavar"] = {int: "N", float: "F", str: "TEXT"}[kind]
+            options["type"] = plain_text if kind is str else kind
         parser.add_argument("--" + item.name.replace("_", "-"), **options)
+
+
+def plain_text(argument: str) -> str:
+    """A command-line argument with bytes that are no text replaced by U+FFFD."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:

@@ -22,16 +22,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import FORMAT_VERSION, MODELS_DIRECTORY, ModelConfig, from_dict, to_dict
+from .config import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    FORMAT_VERSION,
+    MODEL_NAME,
+    MODELS_DIRECTORY,
+    RUN_NAME,
+    ModelConfig,
+    check_fits_memory,
+    from_dict,
+    to_dict,
+)
 from .errors import ConfigError, DataError, ModelFolderError
 from .text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 
-MODEL_NAME = "model.h5"
-CONFIG_NAME = "config.json"
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
 SAMPLES_NAME = "samples.txt"
-CHECKPOINT_NAME = "checkpoint"
+STATE_NAME = "state.npz"
+"""Of the checkpoint: how far the run has come."""
+
+
+LAST_REPLACED = {MODEL_NAME, CONFIG_NAME}
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ def load_folder(folder: str | Path) -> ModelFolder:
     where = str(path / CONFIG_NAME)
     try:
         model = from_dict(ModelConfig, description.get("model"), where)
+        check_fits_memory(_engine_bytes(model), f"{where}: weights and cache of this model")
         tokenizer = _load_tokenizer(path, description)
     except (ConfigError, DataError) as error:
         raise ModelFolderError(str(error)) from None
@@ -69,6 +83,12 @@ def load_folder(folder: str | Path) -> ModelFolder:
     if not (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")
     return ModelFolder(path, model, tokenizer, start_ids, description)
+
+
+def _engine_bytes(model: ModelConfig) -> int:
+    """float32 weights, key/value cache and position table."""
+    cache = 2 * model.num_layers * model.num_kv_heads * model.head_dim * model.context_length
+    return 4 * (model.parameter_count + cache + model.context_length * model.embed_dim)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -123,7 +143,12 @@ def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
 
 def has_checkpoint(path: Path) -> bool:
     """Whether training in this folder can go on."""
-    return (path / CHECKPOINT_NAME).is_dir() and any((path / CHECKPOINT_NAME).iterdir())
+    return (path / CHECKPOINT_NAME / STATE_NAME).is_file()
+
+
+def holds_model(path: Path) -> bool:
+    """Whether the folder is a model folder, finished or not, sound or not."""
+    return (path / CONFIG_NAME).is_file() or (path / CHECKPOINT_NAME / RUN_NAME).is_file()
 
 
 def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
@@ -133,9 +158,12 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
             raise ModelFolderError(f"{path}: there is no {CHECKPOINT_NAME}/ to resume from")
     elif path.exists() and not path.is_dir():
         raise ModelFolderError(f"{path} is a file, not a folder: choose another --out")
-    elif path.exists() and not overwrite and any(path.iterdir()):
-        goes_on = ", --resume goes on with it" if has_checkpoint(path) else ""
-        raise ModelFolderError(f"{path} exists: --overwrite replaces it{goes_on}")
+    elif path.exists() and any(path.iterdir()):
+        if not holds_model(path):
+            raise ModelFolderError(f"{path} exists and is no model folder: choose another --out")
+        if not overwrite:
+            goes_on = ", --resume goes on with it" if has_checkpoint(path) else ""
+            raise ModelFolderError(f"{path} exists: --overwrite replaces it{goes_on}")
 
 
 def prepare_output(path: Path, *, overwrite: bool, resume: bool) -> None:
@@ -143,6 +171,8 @@ def prepare_output(path: Path, *, overwrite: bool, resume: bool) -> None:
     check_output(path, overwrite=overwrite, resume=resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        for left_over in path.rglob(".saving-*"):  # of a process that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -160,14 +190,18 @@ def staging(folder: Path) -> Iterator[Path]:
     try:
         scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
         yield scratch
-        for file in sorted(scratch.iterdir()):
+        # The model and its description last: until then the old ones stand, and belong together.
+        files = sorted(scratch.iterdir(), key=lambda file: (file.name in LAST_REPLACED, file.name))
+        for file in files:
             _flush_to_disk(file)
-        for file in sorted(scratch.iterdir()):
+            if (folder / file.name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder there")
+        for file in files:
             os.replace(file, folder / file.name)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelFolderError(
-            f"{folder}: saving failed ({reason}); the files that were there are unchanged"
+            f"{folder}: saving failed ({reason}); the model that was there is unchanged"
         ) from None
     finally:
         if scratch is not None:

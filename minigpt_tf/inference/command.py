@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..config import SamplingConfig, cli_options, given_options
+from ..config import SamplingConfig, cli_options, given_options, plain_text
 from ..modelfolder import newest_folder
 from .generate import Generation, TextGenerator
 
@@ -15,7 +15,10 @@ DESCRIPTION = "Let a model go on from a prompt."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The prompt, the model and the sampling options."""
     parser.add_argument(
-        "prompt", metavar="PROMPT", help='how the text begins; "" starts from nothing'
+        "prompt",
+        type=plain_text,
+        metavar="PROMPT",
+        help='how the text begins; "" starts from nothing',
     )
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
@@ -37,14 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     prompt = generator.prepare(arguments.prompt)
     if arguments.json:
         generation = generator.generate(prompt, sampling)
-        print(json.dumps(_as_json(arguments.prompt, folder, generation), ensure_ascii=False))
+        print(json.dumps(_as_json(arguments.prompt, folder, generation)))
         return 0
     for notice in prompt.notices():
         print(f"note: {notice}", file=sys.stderr)
+    shown = prompt.text if prompt.ids else ""
     if arguments.no_stream:
-        print(prompt.text + generator.generate(prompt, sampling).text)
+        print(shown + generator.generate(prompt, sampling).text)
         return 0
-    print(prompt.text, end="", flush=True)
+    print(shown, end="", flush=True)
     for piece in generator.stream(prompt, sampling):
         print(piece, end="", flush=True)
     print()

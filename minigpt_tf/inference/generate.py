@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import SamplingConfig
-from ..modelfolder import MODEL_NAME, load_folder
+from ..config import MODEL_NAME, SamplingConfig
+from ..errors import ModelFolderError
+from ..modelfolder import load_folder
 from ..text.tokenizers import Tokenizer
 from .engine import Engine
 from .samplers import make_sampler
@@ -19,9 +20,10 @@ from .weights import read_weights
 class Prompt:
     """A prompt as the model gets it."""
 
-    ids: list[int]
     text: str
-    """What the model was given, as text: empty where it starts by itself."""
+    """As it was given."""
+    ids: list[int]
+    """What the model gets of it: at most the context; nothing where it starts by itself."""
     unknown: list[str]
     """Words or characters that the tokenizer does not know."""
     dropped: int
@@ -29,6 +31,8 @@ class Prompt:
 
     def notices(self) -> Iterator[str]:
         """What a person should know about the prompt, a sentence each."""
+        if self.text.strip() and not self.ids:
+            yield "the model knows nothing of the prompt, and starts by itself"
         if self.unknown:
             names = ", ".join(repr(part) for part in self.unknown)
             yield f"not in the model's vocabulary: {names}"
@@ -63,6 +67,8 @@ class TextGenerator:
         """`start_ids`: the tokens from which an empty prompt starts; they count as generated."""
         self.engine, self.tokenizer, self.start_ids = engine, tokenizer, start_ids
         self._suppressed = tokenizer.suppressed_ids(engine.config.vocab_size)
+        if len(self._suppressed) >= engine.config.vocab_size:
+            raise ModelFolderError("the tokenizer knows no token that could be generated")
 
     @classmethod
     def load(cls, folder: str | Path) -> "TextGenerator":
@@ -77,8 +83,8 @@ class TextGenerator:
         ids = self.tokenizer.encode(prompt).tolist()
         context = self.engine.config.context_length
         return Prompt(
+            text=prompt,
             ids=ids[-context:],
-            text=prompt if ids else "",
             unknown=self.tokenizer.unknown(prompt),
             dropped=max(0, len(ids) - context),
         )

@@ -9,12 +9,6 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Logarithm of the softmax over the last axis."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
 def project(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """x (T, D) @ kernel (D, F) + bias (F,), if there is one."""
     product = x @ kernel

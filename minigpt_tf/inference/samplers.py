@@ -35,7 +35,7 @@ def apply_top_p(logits: np.ndarray, top_p: float) -> np.ndarray:
     """Keeps the smallest set of likeliest tokens whose probability reaches p; at least one
     (Holtzman et al., 2019, "The Curious Case of Neural Text Degeneration")."""
     order = np.argsort(-logits, kind="stable")
-    cumulative = np.cumsum(softmax(logits[order].astype(np.float64)))
+    cumulative = np.cumsum(softmax(logits[order]))
     count = int(np.searchsorted(cumulative, top_p)) + 1
     return _keep(logits, order[:count])
 
@@ -57,7 +57,7 @@ def make_sampler(config: SamplingConfig, suppressed: np.ndarray) -> Sampler:
     greedy = config.greedy or config.temperature == 0
 
     def sample(logits: np.ndarray, ids: list[int]) -> int:
-        logits = logits.copy()
+        logits = logits.astype(np.float64)  # extreme settings overflow float32
         logits[suppressed] = -np.inf
         if config.repetition_penalty != 1:
             logits = apply_repetition_penalty(logits, ids, config.repetition_penalty)
@@ -70,7 +70,7 @@ def make_sampler(config: SamplingConfig, suppressed: np.ndarray) -> Sampler:
             logits = apply_top_p(logits, config.top_p)
         if config.min_p:
             logits = apply_min_p(logits, config.min_p)
-        cumulative = np.cumsum(softmax(logits.astype(np.float64)))
+        cumulative = np.cumsum(softmax(logits))
         drawn = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
         return int(drawn)
 

@@ -71,45 +71,62 @@ def _norm_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check_weights(weights: Weights, config: ModelConfig, where: str) -> None:
+    """Raises ModelFolderError that names a weight which is missing, extra, of another shape or not
+    finite."""
+    check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise ModelFolderError(f"{where}: {name} holds values that are not finite numbers")
+
+
+def check_shapes(found: dict[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:
     """Raises ModelFolderError that names a weight which is missing, extra or of another shape."""
     shapes = weight_shapes(config)
-    missing = [name for name in shapes if name not in weights]
-    extra = [name for name in weights if name not in shapes]
+    missing = [name for name in shapes if name not in found]
+    extra = [name for name in found if name not in shapes]
     for problem, names in (("lacks", missing), ("has, beyond its configuration,", extra)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise ModelFolderError(f"{where}: {problem} the weight {names[0]}{more}")
     for name, shape in shapes.items():
-        found = weights[name]
-        if found.shape != shape:
+        if found[name] != shape:
             raise ModelFolderError(
-                f"{where}: {name} has shape {found.shape}, the configuration needs {shape}"
+                f"{where}: {name} has shape {found[name]}, the configuration needs {shape}"
             )
-        if not np.isfinite(found).all():
-            raise ModelFolderError(f"{where}: {name} holds values that are not finite numbers")
 
 
 def read_weights(path: str | Path, config: ModelConfig) -> Weights:
-    """The float32 weights in a Keras .h5 model file, checked against the configuration."""
+    """The float32 weights in a Keras .h5 model file, checked against the configuration.
+
+    Names and shapes are checked before a value is read, so that a file that lies about its size
+    allocates nothing. Raises ModelFolderError.
+    """
     import h5py
 
-    weights: Weights = {}
     try:
         with h5py.File(path, "r") as file:
-            group = file["model_weights"]
-            for layer in group:
-                prefix = len(group[layer].name) + 1
-                for dataset in _datasets(group[layer]):
-                    if not np.issubdtype(dataset.dtype, np.floating):
-                        raise ModelFolderError(f"{path}: {dataset.name} holds no numbers")
-                    name = _full_name(layer, dataset.name[prefix:])
-                    weights[name] = np.asarray(dataset, dtype=np.float32)
-    except (OSError, KeyError, RuntimeError, ValueError, AttributeError) as error:
+            datasets = dict(_named_datasets(file["model_weights"]))
+            check_shapes({name: d.shape for name, d in datasets.items()}, config, str(path))
+            for name, dataset in datasets.items():
+                if not np.issubdtype(dataset.dtype, np.floating):
+                    raise ModelFolderError(f"{path}: {name} holds no numbers")
+            weights = {n: np.asarray(d, dtype=np.float32) for n, d in datasets.items()}
+    except ModelFolderError:
+        raise
+    except Exception as error:  # h5py raises many kinds on a damaged file
+        reason = str(error).split("\n")[0]
         raise ModelFolderError(
-            f"{path}: is damaged or not a Keras model file ({str(error).splitlines()[0]:.120})"
+            f"{path}: is damaged or not a Keras model file ({reason:.120})"
         ) from None
     check_weights(weights, config, str(path))
     return weights
+
+
+def _named_datasets(group: Any) -> Iterator[tuple[str, Any]]:
+    """(weight name, dataset) for each dataset of the file's layers."""
+    for layer in group:
+        for dataset in _datasets(group[layer]):
+            yield _full_name(layer, dataset.name.removeprefix(f"{group[layer].name}/")), dataset
 
 
 def _datasets(group: Any) -> Iterator[Any]:

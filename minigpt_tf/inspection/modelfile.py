@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import MODEL_NAME
 from ..errors import ModelFolderError
-from ..modelfolder import MODEL_NAME
 
 if TYPE_CHECKING:
     import keras
@@ -30,8 +30,8 @@ def check_model_file(file: Path) -> None:
         with h5py.File(file, "r") as contents:
             config = contents.attrs.get("model_config")
             has_weights = "model_weights" in contents
-    except OSError as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # h5py raises many kinds on a damaged file
+        reason = str(error).split("\n")[0]
         raise ModelFolderError(f"{file}: is damaged or not an .h5 file ({reason:.120})") from None
     if config is None or not has_weights:
         raise ModelFolderError(f"{file}: holds no Keras model (it may hold weights alone)")

@@ -6,10 +6,12 @@ import html.parser
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, RUN_NAME
 from ..errors import DataError
 
 
@@ -60,13 +62,28 @@ def read_documents(
 
 
 def _read_folder(folder: Path, encoding: str, result: Documents) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+    """Reads all files below a folder but for hidden ones, which nobody meant to be read."""
+
+    def unreadable(error: OSError) -> None:
+        result.skipped.append((Path(error.filename), f"cannot be read: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        here = Path(place)
+        if _is_model_folder(here):
+            result.skipped.append((here, "is a model folder"))
+            folders.clear()
             continue
-        try:
-            result.documents.append(Document(path, read_document(path, encoding)))
-        except DataError as error:
-            result.skipped.append((path, str(error).removeprefix(f"{path}: ")))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in sorted(here / name for name in files if not name.startswith(".")):
+            try:
+                result.documents.append(Document(path, read_document(path, encoding)))
+            except DataError as error:
+                result.skipped.append((path, str(error).removeprefix(f"{path}: ")))
+
+
+def _is_model_folder(folder: Path) -> bool:
+    model = (folder / MODEL_NAME).exists() and (folder / CONFIG_NAME).exists()
+    return model or (folder / CHECKPOINT_NAME / RUN_NAME).exists()
 
 
 def read_document(path: Path, encoding: str = "utf-8") -> str:
@@ -75,6 +92,8 @@ def read_document(path: Path, encoding: str = "utf-8") -> str:
     if reader is None:
         kind = f"files ending in {path.suffix}" if path.suffix else "files without an ending"
         raise DataError(f"{path}: {kind} are not read (readable: {' '.join(READERS)})")
+    if not path.is_file():
+        raise DataError(f"{path}: is not a regular file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -83,11 +102,17 @@ def read_document(path: Path, encoding: str = "utf-8") -> str:
         text = reader(content, encoding)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+    except (ValueError, AssertionError, RecursionError) as error:  # what parsers raise on damage
+        raise DataError(f"{path}: is damaged: {error}") from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _SURROGATES.sub("\ufffd", text)
     if not text.strip():
         raise DataError(f"{path}: holds no text")
     return text
 
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""Halves of UTF-16 pairs, which JSON can hold alone: no text, and not to be encoded."""
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -154,6 +179,8 @@ class _TextOfHTML(html.parser.HTMLParser):
 
     HIDDEN = {"script", "style", "template", "noscript"}
     BLOCKS = {"p", "div", "br", "li", "tr", "table", "section", "article", "title", "blockquote"}
+    BLOCKS |= {"main", "aside", "nav", "hr", "figcaption"}
+    CELLS = {"td", "th", "option"}
     BLOCKS |= {
         "h1",
         "h2",
@@ -179,6 +206,8 @@ class _TextOfHTML(html.parser.HTMLParser):
         self.hidden += tag in self.HIDDEN
         if tag in self.BLOCKS:
             self.parts.append("\n")
+        elif tag in self.CELLS:
+            self.parts.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
         self.hidden = max(0, self.hidden - (tag in self.HIDDEN))
@@ -201,6 +230,7 @@ def _read_html(content: bytes, encoding: str) -> str:
 def _read_csv(content: bytes, encoding: str) -> str:
     """A row becomes a line; its cells are joined by spaces."""
     text = decode_text(content, encoding)
+    csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 kB
     try:
         dialect: type[csv.Dialect] | str = csv.Sniffer().sniff(text[:10000], delimiters=",;\t|")
     except csv.Error:

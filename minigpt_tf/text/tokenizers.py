@@ -158,7 +158,10 @@ class WordTokenizer(Tokenizer):
             raise DataError("holds a Keras Tokenizer that was not fitted on any text")
         if values.get("char_level"):
             raise DataError("holds a Keras Tokenizer with char_level=True: use --tokenizer char")
-        words = sorted(word_index, key=word_index.__getitem__)
+        ids = {word: index for word, index in word_index.items() if index != 0}  # 0 is padding
+        if set(ids.values()) != set(range(1, len(ids) + 1)):
+            raise DataError(f"holds a word_index whose ids are not 1 to {len(ids)}, each once")
+        words = sorted(ids, key=ids.__getitem__)
         names = ("num_words", "oov_token", "filters", "lower", "split")
         return _word_tokenizer({"words": words, **{name: values.get(name) for name in names}})
 
@@ -233,7 +236,11 @@ class BytePairTokenizer(Tokenizer):
         import tokenizers
 
         vocabulary, merges = gpt2_files.find()
-        backend = _byte_level(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
+        try:
+            model = tokenizers.models.BPE(vocab=vocabulary, merges=merges)
+        except Exception as error:  # the library raises a bare Exception
+            raise DataError(f"GPT-2's tokenizer files do not fit together: {error}") from None
+        backend = _byte_level(model)
         backend.add_special_tokens([END_OF_TEXT])
         return cls(backend, kind="gpt2")
 
@@ -278,7 +285,7 @@ def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokeniz
 def load_tokenizer(path: str | Path, kind: str | None = None) -> Tokenizer:
     """The tokenizer in a tokenizer.pkl or tokenizer.json file. Raises DataError.
 
-    `kind` tells bpe from gpt2, which share a format.
+    `kind` is the kind expected; it tells bpe from gpt2, which share a format.
     """
     path = Path(path)
     try:
@@ -288,7 +295,10 @@ def load_tokenizer(path: str | Path, kind: str | None = None) -> Tokenizer:
     try:
         if path.suffix == ".json":
             return _load_json(content, kind or "bpe")
-        return _load_pickle(content)
+        tokenizer = _load_pickle(content)
+        if kind not in (None, tokenizer.kind):
+            raise DataError(f"is a {tokenizer.kind} tokenizer, where {kind} was expected")
+        return tokenizer
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -301,6 +311,10 @@ def _load_json(content: bytes, kind: str) -> BytePairTokenizer:
     except Exception as error:  # the library raises a bare Exception
         logging.getLogger(__name__).debug("tokenizers: %s", error)
         raise DataError("is damaged, or not a file of the tokenizers library") from None
+    vocabulary = backend.get_vocab()
+    byte_level = type(backend.model).__name__ == "BPE" and backend.decoder is not None
+    if not byte_level or max(vocabulary.values(), default=0) >= len(vocabulary):
+        raise DataError("is not a byte-level BPE tokenizer")
     return BytePairTokenizer(backend, kind)
 
 

@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,16 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from ..config import FORMAT_VERSION, to_dict
-from ..errors import ModelFolderError, TrainingError
-from ..inference.weights import Weights
-from ..modelfolder import CHECKPOINT_NAME, reserve_space, staging, write_json, write_tokenizer
+from ..config import (
+    CHECKPOINT_NAME,
+    FORMAT_VERSION,
+    PRESETS,
+    RUN_NAME,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    from_dict,
+    to_dict,
+)
+from ..errors import ConfigError, ModelFolderError, TrainingError
+from ..inference.weights import Weights, check_weights
+from ..modelfolder import STATE_NAME, reserve_space, staging, write_json, write_tokenizer
 from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 from .listener import Evaluation
 from .plan import Plan
-
-RUN_NAME = "run.json"
-STATE_NAME = "state.npz"
 
 
 @dataclass
@@ -37,10 +45,16 @@ class RunState:
 
 
 def start_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
-    """Empties checkpoint/ and writes what does not change during a run."""
+    """Empties checkpoint/ and writes what the run is."""
     folder = out / CHECKPOINT_NAME
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     folder.mkdir()
+    write_run(out, plan, dtype)
+
+
+def write_run(out: Path, plan: Plan, dtype: str) -> None:
+    """Writes what the run is, and its tokenizer; a resumed run may differ in MAY_CHANGE."""
     run = {
         "format_version": FORMAT_VERSION,
         "preset": plan.preset,
@@ -51,7 +65,7 @@ def start_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
         "training": to_dict(plan.training),
         "dtype": dtype,
     }
-    with staging(folder) as scratch:
+    with staging(out / CHECKPOINT_NAME) as scratch:
         write_json(scratch / RUN_NAME, run)
         write_tokenizer(scratch, plan.corpus.tokenizer)
 
@@ -69,7 +83,7 @@ def save_state(out: Path, model: Any, state: RunState) -> None:
         np.savez(scratch / STATE_NAME, **arrays)
 
 
-def restore_state(out: Path, model: Any) -> RunState:
+def restore_state(out: Path, model: Any, config: ModelConfig) -> RunState:
     """Puts a checkpoint's variables into a model; returns the rest of the state.
 
     Raises ModelFolderError where the file is damaged or was made by another model.
@@ -85,47 +99,83 @@ def restore_state(out: Path, model: Any) -> RunState:
                     variable.assign(arrays[f"{group}/{i}"])
             progress = json.loads(arrays["progress"].tobytes())
             best = {n.removeprefix("best/"): arrays[n] for n in arrays if n.startswith("best/")}
+        if best:
+            check_weights(best, config, str(file))
+        history = [Evaluation(**row) for row in progress.pop("history")]
+        state = RunState(**{**progress, "history": history, "best_weights": best or None})
+        if not (type(state.step) is int and state.step >= 0 and state.best_loss > -math.inf):
+            raise ValueError(f"step={state.step}, best_loss={state.best_loss}")
     except FileNotFoundError:
         raise ModelFolderError(f"{file}: is missing, so there is nothing to resume") from None
+    except ModelFolderError:
+        raise
     except Exception as error:  # a damaged zip raises many kinds
         raise ModelFolderError(f"{file}: is damaged: {str(error)[:120]}") from None
-    history = [Evaluation(**row) for row in progress.pop("history")]
-    return RunState(**{**progress, "history": history, "best_weights": best or None})
+    return state
 
 
-def read_run(out: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SavedRun:
+    """What run.json tells of a run."""
+
+    preset: str
+    sources: list[str]
+    fingerprint: str
+    model: ModelConfig
+    data: DataConfig
+    training: TrainingConfig
+    dtype: str
+
+
+def read_run(out: Path) -> SavedRun:
     """The run.json of a checkpoint. Raises ModelFolderError."""
     file = out / CHECKPOINT_NAME / RUN_NAME
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFolderError(f"{file}: cannot be read: {error}") from None
     if not isinstance(run, dict) or run.get("format_version") != FORMAT_VERSION:
         raise ModelFolderError(f"{file}: was not written by this version of minigpt_tf")
-    return run
+    sources, fingerprint = run.get("sources"), run.get("fingerprint")
+    sound = isinstance(sources, list) and all(isinstance(source, str) for source in sources)
+    sound = sound and isinstance(fingerprint, str) and run.get("preset") in PRESETS
+    if not sound or run.get("dtype") not in ("float32", "mixed_bfloat16"):
+        raise ModelFolderError(f"{file}: is damaged")
+    try:
+        return SavedRun(
+            preset=run["preset"],
+            sources=sources,
+            fingerprint=fingerprint,
+            model=from_dict(ModelConfig, run.get("model"), str(file)),
+            data=from_dict(DataConfig, run.get("data"), str(file)),
+            training=from_dict(TrainingConfig, run.get("training"), str(file)),
+            dtype=run["dtype"],
+        )
+    except ConfigError as error:
+        raise ModelFolderError(str(error)) from None
+
+
+def read_tokenizer(out: Path, run: SavedRun) -> Tokenizer:
+    """The tokenizer of a checkpoint. Raises DataError."""
+    kind = run.data.tokenizer
+    return load_tokenizer(out / CHECKPOINT_NAME / TOKENIZER_NAMES[kind], kind)
 
 
 MAY_CHANGE = {"epochs", "steps", "eval_every", "sample_prompt", "sample_tokens", "keep"}
 """Training settings that a resumed run may set anew."""
 
 
-def read_tokenizer(out: Path, run: dict[str, Any]) -> Tokenizer:
-    """The tokenizer of a checkpoint. Raises DataError."""
-    kind = run["data"]["tokenizer"]
-    return load_tokenizer(out / CHECKPOINT_NAME / TOKENIZER_NAMES[kind], kind)
-
-
-def check_same_run(run: dict[str, Any], plan: Plan) -> None:
+def check_same_run(run: SavedRun, plan: Plan) -> None:
     """Raises TrainingError that names what differs between the checkpoint's run and the plan."""
     differences = []
-    if run["preset"] != plan.preset:
-        differences.append(f"preset was {run['preset']}, now {plan.preset}")
+    if run.preset != plan.preset:
+        differences.append(f"preset was {run.preset}, now {plan.preset}")
     for section in ("model", "data", "training"):
-        before, now = run[section], to_dict(getattr(plan, section))
+        before, now = to_dict(getattr(run, section)), to_dict(getattr(plan, section))
         for name in now:
-            if name not in MAY_CHANGE and before.get(name) != now[name]:
-                differences.append(f"{name} was {before.get(name)}, now {now[name]}")
-    if run["fingerprint"] != plan.corpus.fingerprint():
+            if name not in MAY_CHANGE and before[name] != now[name]:
+                differences.append(f"{name} was {before[name]}, now {now[name]}")
+    if run.fingerprint != plan.corpus.fingerprint():
         differences.append("the text or its tokens are not the same")
     if differences:
         raise TrainingError(

@@ -16,7 +16,6 @@ from ..config import (
     TrainingConfig,
     cli_options,
     data_preset,
-    from_dict,
     given_options,
     model_preset,
     to_dict,
@@ -55,6 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains. The text is read and reported on before TensorFlow is imported."""
     if arguments.resume and arguments.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
+    if {"epochs", "steps"} <= vars(arguments).keys():
+        raise ConfigError("--epochs and --steps exclude each other")
+    if arguments.resume and not (arguments.out or arguments.data):
+        raise ConfigError("--resume needs --out: the folder of the run to go on with")
     out = arguments.out or _default_out(arguments)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     plan = _resumed_plan(arguments, out) if arguments.resume else _new_plan(arguments)
@@ -90,8 +93,6 @@ def _new_plan(arguments: argparse.Namespace) -> Plan:
     preset = arguments.preset or DEFAULT_PRESET
     given = given_options(arguments, ModelConfig)
     training = given_options(arguments, TrainingConfig)
-    if {"epochs", "steps"} <= training.keys():
-        raise ConfigError("--epochs and --steps exclude each other")
     data = data_preset(preset, **given_options(arguments, DataConfig))
     if "vocab_size" in given:
         if data.tokenizer in ("char", "gpt2"):
@@ -120,19 +121,19 @@ def _new_plan(arguments: argparse.Namespace) -> Plan:
 def _resumed_plan(arguments: argparse.Namespace, out: Path) -> Plan:
     """The checkpoint's run with what the command line changes; the trainer refuses most of that."""
     run = read_run(out)
-    where = f"{out}/checkpoint"
-    model = from_dict(ModelConfig, run["model"], where)
-    data = from_dict(DataConfig, run["data"], where)
-    training = from_dict(TrainingConfig, run["training"], where)
-    given = given_options(arguments, TrainingConfig)
-    if "epochs" in given and "steps" not in given:
-        given["steps"] = None
+    model = given_options(arguments, ModelConfig)
+    known, asked = run.model.vocab_size, model.pop("vocab_size", run.model.vocab_size)
+    if asked < known or (asked > known and run.data.tokenizer != "bpe"):  # bpe may find fewer
+        raise ConfigError(f"--resume keeps the vocabulary of {known}: drop --vocab-size")
+    training = given_options(arguments, TrainingConfig)
+    if "epochs" in training:
+        training["steps"] = None
     return make_plan(
-        arguments.data or run["sources"],
-        replace(model, **given_options(arguments, ModelConfig)),
-        replace(data, **given_options(arguments, DataConfig)),
-        replace(training, **given),
-        preset=arguments.preset or run["preset"],
+        arguments.data or run.sources,
+        replace(run.model, **model),
+        replace(run.data, **given_options(arguments, DataConfig)),
+        replace(run.training, **training),
+        preset=arguments.preset or run.preset,
         tokenizer=read_tokenizer(out, run),
     )
 

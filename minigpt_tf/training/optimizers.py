@@ -7,6 +7,9 @@ from keras import ops
 
 from ..config import TrainingConfig
 
+LONGEST_WARMUP = 100
+"""Steps of warm-up where none are asked for: a tenth of the run, but no more than this."""
+
 FINAL_SHARE = 0.1
 """The cosine schedule ends at this share of the highest learning rate."""
 
@@ -42,12 +45,10 @@ def build_optimizer(config: TrainingConfig, total_steps: int) -> keras.optimizer
 
     Weight decay spares norms, biases and embeddings of positions and tokens.
     """
-    schedule = WarmupCosine(
-        config.learning_rate,
-        min(config.warmup_steps, total_steps // 10),
-        total_steps,
-        config.schedule,
-    )
+    warmup_steps = config.warmup_steps
+    if warmup_steps is None:
+        warmup_steps = min(LONGEST_WARMUP, total_steps // 10)
+    schedule = WarmupCosine(config.learning_rate, warmup_steps, total_steps, config.schedule)
     clipping = {"global_clipnorm": config.clip_norm or None}
     if config.optimizer == "adam":
         return keras.optimizers.Adam(schedule, beta_2=config.beta_2, **clipping)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import DEFAULT_PRESET, DataConfig, ModelConfig, TrainingConfig, check_fits_memory
+from ..errors import ConfigError
 from ..text.corpus import Corpus, build_corpus, check_validation, describe, fit_context
 from ..text.documents import Documents, read_documents
 from ..text.tokenizers import Tokenizer, train_tokenizer
@@ -90,6 +91,7 @@ def make_plan(
     `model.vocab_size` bounds the tokenizer; what the tokenizer needs becomes the model's. `preset`
     is only the name under which the settings were chosen. Raises DataError and ConfigError.
     """
+    _check_parameters(model)  # before a tokenizer of that size is trained
     sources = [Path(source) for source in sources]
     documents = read_documents(sources, data.encoding)
     if tokenizer is None:
@@ -98,20 +100,25 @@ def make_plan(
     context = fit_context(corpus, model.context_length, may_shrink=may_shrink_context)
     check_validation(corpus, data.val_split)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
-    _check_memory(model, training)
-    return Plan(preset, sources, model, data, training, documents, corpus)
+    plan = Plan(preset, sources, model, data, training, documents, corpus)
+    _check_parameters(model)
+    _check_batch(model, training.batch_size)
+    if (training.warmup_steps or 0) >= plan.total_steps > 1:
+        raise ConfigError(
+            f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
+        )
+    return plan
 
 
-def _check_memory(model: ModelConfig, training: TrainingConfig) -> None:
-    """Refuses what cannot fit: the parameters with Adam's state, or the logits of one batch."""
+def _check_parameters(model: ModelConfig) -> None:
+    """Refuses more parameters than fit into memory with Adam's state."""
     parameters = model.parameter_count
-    check_fits_memory(
-        ADAM_BYTES_PER_PARAMETER * parameters,
-        f"the {parameters:,} parameters with their gradients and Adam's averages",
-    )
-    # Logits and their gradient are held together, in float32.
-    logits = 2 * 4 * training.batch_size * model.context_length * model.vocab_size
-    what = (
-        f"{training.batch_size} windows of {model.context_length} tokens, for their logits alone,"
-    )
+    what = f"the {parameters:,} parameters with their gradients and Adam's averages"
+    check_fits_memory(ADAM_BYTES_PER_PARAMETER * parameters, what)
+
+
+def _check_batch(model: ModelConfig, batch_size: int) -> None:
+    """Refuses a batch whose logits and their gradient, both float32, do not fit into memory."""
+    logits = 2 * 4 * batch_size * model.context_length * model.vocab_size
+    what = f"{batch_size} windows of {model.context_length} tokens, for their logits alone,"
     check_fits_memory(logits, what)

@@ -7,21 +7,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import ModelConfig
+from ..config import CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
 from ..inference.engine import Engine
 from ..inference.weights import Weights, assign_weights, read_weights
 from ..model import build_gpt_model
 from ..modelfolder import (
-    CONFIG_NAME,
-    MODEL_NAME,
-    TOKENIZER_NAMES,
     describe_model,
     reserve_space,
     staging,
     write_json,
     write_tokenizer,
 )
+from ..text.tokenizers import TOKENIZER_NAMES
 from .listener import Evaluation
 from .plan import Plan
 from .records import write_loss_picture, write_records
@@ -30,8 +28,9 @@ RELOAD_TOLERANCE = 1e-5
 """Largest difference of logits between the model and its reloaded file, for logits up to 10 in
 size; in proportion for larger ones, since float32 has seven digits."""
 
-HDF5_OVERHEAD = 2**20
-"""Bytes of an .h5 file beside the weights, at most, for models of up to some hundred layers."""
+HDF5_OVERHEAD, HDF5_LAYER_OVERHEAD = 2**20, 2**15
+"""Bytes of an .h5 file beside the weights, at most: of the whole, and for each block (measured: 24
+kB a block)."""
 
 ENGINE_TOLERANCE = 1e-4
 """The same between the Keras model and the engine."""
@@ -61,12 +60,17 @@ def save_model(file: Path, config: ModelConfig, weights: Weights) -> None:
     engine. Raises ModelFolderError where they differ."""
     model = build_gpt_model(config)
     assign_weights(model, weights)
-    reserve_space(file.parent, 4 * config.parameter_count + HDF5_OVERHEAD)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras calls .h5 a legacy format
+    overhead = HDF5_OVERHEAD + config.num_layers * HDF5_LAYER_OVERHEAD
+    reserve_space(file.parent, 4 * config.parameter_count + overhead)
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)  # Keras calls .h5 a legacy format
     try:
         model.save(file)
     except (RuntimeError, ValueError) as error:  # h5py's words for a full disk
         raise OSError(str(error).splitlines()[0]) from None
+    finally:
+        absl.setLevel(level)
     length = min(config.context_length, 32)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
     logits = _logits(model, ids)

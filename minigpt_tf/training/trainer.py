@@ -22,6 +22,7 @@ from .checkpoint import (
     restore_state,
     save_state,
     start_checkpoint,
+    write_run,
 )
 from .listener import Evaluation, Listener
 from .optimizers import build_optimizer
@@ -61,10 +62,10 @@ def train(
     """
     out = Path(out)
     prepare_output(out, overwrite=overwrite, resume=resume)
-    if resume:
+    if resume:  # nothing is written before the checkpoint has proved to be of this run
         run = read_run(out)
         check_same_run(run, plan)
-        dtype = run["dtype"]
+        dtype = run.dtype
     else:
         dtype = resolve_dtype(plan.training.dtype)
         start_checkpoint(out, plan, dtype)
@@ -77,7 +78,15 @@ class _Run:
     def __init__(self, plan: Plan, out: Path, dtype: str, listener: Listener, resume: bool) -> None:
         self.plan, self.out, self.dtype, self.listener = plan, out, dtype, listener
         self.model = compile_model(plan, dtype)
-        self.state = restore_state(out, self.model) if resume else RunState()
+        self.state = RunState()
+        if resume:
+            self.state = restore_state(out, self.model, plan.model)
+            if self.state.step > plan.total_steps:
+                raise TrainingError(
+                    f"{out} has done {self.state.step} steps already, more than the "
+                    f"{plan.total_steps} asked for"
+                )
+            write_run(out, plan, dtype)
         first = self.state.step
         self.guard = FiniteLossGuard(first, plan.training)
         self.progress = ProgressTeller(first, plan, listener)
@@ -89,13 +98,13 @@ class _Run:
         """Trains, whatever happens saves, and tells how it ended."""
         try:
             self._fit()
+            if self.interruption.requested:
+                save_state(self.out, self.model, self.state)
+            kept = self._save_folder(weights_of(self.model))
         except TrainingError as error:
             raise TrainingError(f"{error}; {self._rescue()}") from None
         finally:
             self.interruption.restore_handlers()
-        if self.interruption.requested:
-            save_state(self.out, self.model, self.state)
-        kept = self._save_folder(weights_of(self.model))
         return TrainingResult(
             out=self.out,
             steps=self.state.step,
