@@ -19,6 +19,10 @@ def change_config(folder, **changes):
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
+def config_of(folder):
+    return json.loads((folder / "config.json").read_text())["model"]
+
+
 def truncate(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -38,7 +42,7 @@ def with_a_nan(weights):
 
 def without_numbers(weights):
     del weights["logits/logits/bias"]
-    weights["logits/logits/bias"] = ["text"]
+    weights["logits/logits/bias"] = ["text"] * 500
 
 
 DAMAGES = {
@@ -64,18 +68,19 @@ DAMAGES = {
     ),
     "newer version": (lambda f: change_config(f, format_version=99), "version 99 is newer"),
     "other sizes": (
-        lambda f: change_config(
-            f, model={**json.loads((f / "config.json").read_text())["model"], "ff_dim": 64}
-        ),
+        lambda f: change_config(f, model={**config_of(f), "ff_dim": 64}),
         r"feed_forward_up/kernel has shape \(16, 32\), the configuration needs \(16, 64\)",
     ),
     "small vocabulary": (
-        lambda f: change_config(
-            f, model={**json.loads((f / "config.json").read_text())["model"], "vocab_size": 50}
-        ),
+        lambda f: change_config(f, model={**config_of(f), "vocab_size": 50}),
         "has 500 ids, but the model",
     ),
     "unknown tokenizer": (lambda f: change_config(f, tokenizer="morse"), "tokenizer='morse'"),
+    "endless context": (
+        lambda f: change_config(f, model={**config_of(f), "context_length": 2_000_000_000}),
+        "weights and cache of this model need",
+    ),
+    "other kind": (lambda f: change_config(f, tokenizer="char"), "where char was expected"),
     "no start": (lambda f: change_config(f, start_ids=[]), r"start_ids=\[\]"),
     "bad start": (lambda f: change_config(f, start_ids=["x"]), "expected token ids"),
     "missing weight": (

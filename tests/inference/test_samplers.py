@@ -111,6 +111,9 @@ def test_a_seed_fixes_the_draws():
     [
         {"temperature": -1},
         {"temperature": float("nan")},
+        {"temperature": 1e300},
+        {"temperature": 1e-320},
+        {"repetition_penalty": 1e-300},
         {"top_k": -1},
         {"top_p": 0},
         {"top_p": 1.5},

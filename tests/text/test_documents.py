@@ -122,6 +122,28 @@ def test_a_folder_is_read_in_order_and_says_what_it_skipped(tmp_path):
     assert "files ending in .png are not read" in skipped["picture.png"]
 
 
+def test_models_pipes_and_unreadable_places_are_passed_over(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    model = tmp_path / "models" / "mine"
+    (model / "checkpoint").mkdir(parents=True)
+    (model / "checkpoint" / "run.json").write_text("{}")
+    (model / "samples.txt").write_text("generated")
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "bad.html").write_text("text <![A ")
+    (tmp_path / "bad.json").write_text("9" * 5000)
+    found = read_documents(tmp_path)
+    assert "text" in found.texts and "generated" not in found.texts
+    skipped = {path.name: reason for path, reason in found.skipped}
+    assert skipped["mine"] == "is a model folder"
+    assert skipped["pipe.txt"] == "is not a regular file"
+    assert skipped["bad.json"].startswith("is damaged: ")
+
+
+def test_halves_of_characters_are_replaced(tmp_path):
+    (tmp_path / "a.json").write_text('["ab\\ud800c"]')
+    assert read_document(tmp_path / "a.json") == "ab\ufffdc"
+
+
 def test_several_paths_are_read_in_their_order(tmp_path):
     for name in ("b.txt", "a.txt"):
         (tmp_path / name).write_text(name)

@@ -67,6 +67,28 @@ def test_a_tokenizer_that_real_keras_pickled_loads(tmp_path):
     assert tokenizer.vocab_size == len(fitted.word_index) + 1
 
 
+@pytest.mark.parametrize(
+    ("word_index", "known"),
+    [
+        ({"<PAD>": 0, "<OOV>": 1, "hardy": 2}, [2]),
+        ({"<OOV>": 1, "hardy": 5}, None),
+        ({"<OOV>": 1, "hardy": 2, "taxi": 2}, None),
+        ({"<OOV>": 1, "hardy": None}, None),
+    ],
+)
+def test_ids_are_kept_as_they_are_or_refused(word_index, known, tmp_path):
+    from keras.src.legacy.preprocessing.text import Tokenizer
+
+    fitted = Tokenizer(oov_token="<OOV>")
+    fitted.word_index = word_index
+    (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(fitted))
+    if known is None:
+        with pytest.raises(DataError, match="ids are not 1 to"):
+            load_tokenizer(tmp_path / "tokenizer.pkl")
+    else:
+        assert load_tokenizer(tmp_path / "tokenizer.pkl").encode("Hardy").tolist() == known
+
+
 class Hostile:
     def __init__(self, function, *arguments):
         self.reduced = (function, arguments)

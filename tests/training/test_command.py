@@ -142,8 +142,14 @@ def test_bad_text_gets_one_line(case, tmp_path, capsys):
         ("--vocab-size 2", "words need at least 3"),
         ("--tokenizer bpe --vocab-size 20", "needs at least 257"),
         ("--tokenizer char --vocab-size 20", "--vocab-size does nothing with --tokenizer char"),
-        ("--vocab-size 99999999999", "GiB, this machine has"),
-        ("--num-layers 9999999", "GiB, this machine has"),
+        ("--vocab-size 99999999999", "must be at most 2147483647"),
+        ("--tokenizer bpe --vocab-size 2000000000", "GiB, this machine has"),
+        ("--num-layers 9999999", "num_layers=9999999: must be at most 10000"),
+        ("--num-layers 9999", "GiB, this machine has"),
+        ("--warmup-steps 9999", "must be fewer than the 230 steps"),
+        ("--stride 99999999999999999999", "must be at most 2147483647"),
+        ("--clip-norm inf", "clip_norm=inf: must be a finite number"),
+        ("--encoding undefined", "no such encoding"),
         ("--batch-size 99999999", "GiB, this machine has"),
         ("--val-split 1", "val_split=1.0"),
         ("--val-split 0.001", "val_split=0.001 leaves"),
@@ -184,10 +190,48 @@ def test_an_unknown_verb_is_refused(capsys):
     assert "'sing' is not a verb: choose train, generate" in error_of(["sing"], capsys)
 
 
-def test_usage_errors_exit_with_2_too(capsys):
+def test_usage_errors_get_one_line_too(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["train", "--epochs", "many"])
-    assert caught.value.code == 2 and "invalid int value" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert caught.value.code == 2 and message.startswith("error: ") and message.count("\n") == 1
+    assert "invalid int value: 'many'" in message
+
+
+def test_the_operating_systems_errors_get_one_line(capsys, tmp_path):
+    long = str(tmp_path / ("x" * 300))
+    assert "File name too long" in error_of(["train", "--data", long], capsys)
+    assert "File name too long" in error_of(["generate", "hello", "--model", long], capsys)
+
+
+def test_a_strangers_folder_is_never_overwritten(tmp_path, capsys):
+    (tmp_path / "out" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "out" / "checkpoint" / "thesis.txt").write_text("precious")
+    command = ["train", "--data", str(SAMPLE), "--out", str(tmp_path / "out"), "--overwrite"]
+    assert "exists and is no model folder" in error_of(command, capsys)
+    assert (tmp_path / "out" / "checkpoint" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_resumed_run_remembers_what_was_changed(tmp_path, capsys):
+    out = str(tmp_path / "m")
+    assert main(["train", "--data", str(SAMPLE), "--out", out, *QUICK]) == 0
+    changed = ["train", "--resume", "--out", out, "--steps", "6", "--eval-every", "3"]
+    assert main(changed) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", "--out", out]) == 0
+    assert "6 steps of 4 windows" in capsys.readouterr().out
+    back = ["train", "--resume", "--out", out, "--steps", "2"]
+    assert "has done 6 steps already, more than the 2 asked for" in error_of(back, capsys)
+    assert "--resume needs --out" in error_of(["train", "--resume"], capsys)
+
+
+def test_text_that_no_encoding_holds_does_no_harm(tmp_path, capsys):
+    text = bad(tmp_path, "a.json", json.dumps(["ab \ud800 c"] * 200).encode())
+    command = ["train", "--data", text, "--out", str(tmp_path / "m"), "--tokenizer", "char", *QUICK]
+    command = [word for word in command if word not in ("--vocab-size", "500")]
+    assert main([*command, "--sample-prompt", "a\udcff"]) == 0
+    assert main(["generate", "\udcff", "--model", str(tmp_path / "m"), "--seed", "1"]) == 0
+    assert "\ufffd" in capsys.readouterr().out
 
 
 def test_the_scripts_run_and_a_closed_pipe_is_no_error(trained_folder):
