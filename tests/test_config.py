@@ -11,15 +11,14 @@ from minigpt_tf.config import (
     ModelConfig,
     SamplingConfig,
     TrainingConfig,
-    cli_options,
     data_preset,
     from_dict,
-    given_options,
     model_preset,
     to_dict,
     training_preset,
 )
 from minigpt_tf.errors import ConfigError
+from minigpt_tf.options import cli_options, given_options
 
 
 @pytest.mark.parametrize(

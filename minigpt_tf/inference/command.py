@@ -5,8 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from ..config import SamplingConfig, cli_options, given_options, plain_text
+from ..config import SamplingConfig
 from ..modelfolder import newest_folder
+from ..options import cli_options, given_options, plain_text
 from .generate import Generation, TextGenerator
 
 DESCRIPTION = "Let a model go on from a prompt."

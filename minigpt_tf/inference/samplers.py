@@ -57,6 +57,7 @@ def make_sampler(config: SamplingConfig, suppressed: np.ndarray) -> Sampler:
     greedy = config.greedy or config.temperature == 0
 
     def sample(logits: np.ndarray, ids: list[int]) -> int:
+        """The next id, for the logits (V,) after these ids."""
         logits = logits.astype(np.float64)  # extreme settings overflow float32
         logits[suppressed] = -np.inf
         if config.repetition_penalty != 1:

@@ -3,17 +3,10 @@
 import argparse
 from pathlib import Path
 
-from ..config import (
-    DEFAULT_PRESET,
-    PRESETS,
-    ModelConfig,
-    check_fits_memory,
-    cli_options,
-    given_options,
-    model_preset,
-)
+from ..config import DEFAULT_PRESET, PRESETS, ModelConfig, check_fits_memory, model_preset
 from ..errors import ConfigError
 from ..modelfolder import newest_folder
+from ..options import cli_options, given_options
 from ..training.console import quiet_import
 from .modelfile import check_model_file, load_keras_model, model_file
 

@@ -54,6 +54,7 @@ _ALLOWED_GLOBALS = {
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        """Called by the unpickler for every class or function that a pickle names."""
         if name == "Tokenizer" and module in KERAS_TOKENIZER_MODULES:
             return KerasTokenizerRecord
         if (module, name) in _ALLOWED_GLOBALS:

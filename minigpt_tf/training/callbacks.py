@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import keras
@@ -23,7 +24,7 @@ from .listener import Evaluation, Listener, Progress
 from .plan import Plan
 
 
-class StepCallback(keras.callbacks.Callback):
+class StepCallback(keras.callbacks.Callback, ABC):
     """A callback that thinks in the run's steps: `after_step(step, loss, accuracy)`.
 
     `step` is the number of steps done; loss and accuracy are means since the last evaluation.
@@ -36,8 +37,9 @@ class StepCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.after_step(self.first_step + batch + 1, float(logs["loss"]), float(logs["accuracy"]))
 
+    @abstractmethod
     def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        raise NotImplementedError
+        """What happens between this step and the next."""
 
 
 class FiniteLossGuard(StepCallback):

@@ -14,15 +14,14 @@ from ..config import (
     DataConfig,
     ModelConfig,
     TrainingConfig,
-    cli_options,
     data_preset,
-    given_options,
     model_preset,
     to_dict,
     training_preset,
 )
 from ..errors import ConfigError
 from ..modelfolder import check_output
+from ..options import cli_options, given_options
 from .checkpoint import read_run, read_tokenizer
 from .console import ConsoleListener, quiet_import
 from .plan import Plan, make_plan

@@ -14,7 +14,7 @@ from tests.conftest import tiny_config
 from tests.model.test_gpt import logits_of, shaken
 
 
-def compare(config, length):
+def assert_engine_agrees(config, length):
     model = shaken(build_gpt_model(config, seed=1))
     ids = np.random.default_rng(0).integers(0, config.vocab_size, length)
     expected = logits_of(model, ids[None])[0]
@@ -27,7 +27,7 @@ def compare(config, length):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_logits_are_those_of_keras_for_each_preset(preset):
-    compare(model_preset(preset, vocab_size=60, context_length=24, num_layers=2), 24)
+    assert_engine_agrees(model_preset(preset, vocab_size=60, context_length=24, num_layers=2), 24)
 
 
 def random_config(seed):
@@ -58,7 +58,7 @@ def random_config(seed):
 
 @pytest.mark.parametrize("seed", range(16))
 def test_logits_are_those_of_keras_for_random_switches(seed):
-    compare(random_config(seed), 21)
+    assert_engine_agrees(random_config(seed), 21)
 
 
 def test_a_sequence_leaves_nothing_behind_for_the_next():
