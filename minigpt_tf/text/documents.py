@@ -278,7 +278,7 @@ def _read_pdf(content: bytes, encoding: str) -> str:
     try:
         import pypdf
     except ImportError:
-        raise DataError("reading PDF needs pypdf: pip install 'minigpt_tf[documents]'") from None
+        raise DataError("needs pypdf to be read: install it, or the extra 'documents'") from None
     try:
         pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages]
     except Exception as error:  # pypdf raises many kinds on damaged files
@@ -291,7 +291,7 @@ def _read_docx(content: bytes, encoding: str) -> str:
         import docx
     except ImportError:
         raise DataError(
-            "reading DOCX needs python-docx: pip install 'minigpt_tf[documents]'"
+            "needs python-docx to be read: install it, or the extra 'documents'"
         ) from None
     try:
         document = docx.Document(io.BytesIO(content))
