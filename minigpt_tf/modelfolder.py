@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,12 +224,6 @@ def reserve_space(folder: Path, size: int) -> None:
 def _flush_to_disk(file: Path) -> None:
     with open(file, "rb+") as handle:
         os.fsync(handle.fileno())
-
-
-def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a scratch path of the same name, then puts the result in place."""
-    with staging(file.parent) as scratch:
-        write(scratch / file.name)
 
 
 def describe_model(

@@ -99,6 +99,7 @@ def _feed_forward(config: ModelConfig, x, dtype: str):
     """Two dense layers, or three with the gate of SwiGLU."""
 
     def dense(units: int, name: str, activation=None):
+        """A dense layer of this feed-forward, over the last axis."""
         return layers.Dense(
             units,
             activation=activation,

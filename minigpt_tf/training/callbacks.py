@@ -91,6 +91,7 @@ class ProgressTeller(StepCallback):
         return self.step_tokens / self.step_seconds if self.step_seconds else 0.0
 
     def after_step(self, step: int, loss: float, accuracy: float) -> None:
+        """Measures the step and passes it on, with the time that the rest will take."""
         seconds = time.perf_counter() - self.step_began
         if step > self.first_step + 1:  # the first step compiles
             before = seconds if self.step_seconds is None else self.step_seconds

@@ -42,23 +42,27 @@ class ConsoleListener(Listener):
     """A progress line that rewrites itself on a terminal, and a paragraph for each evaluation."""
 
     SECONDS_BETWEEN_UPDATES = 0.2
+    SECONDS_BETWEEN_LINES = 10
 
     def __init__(self, stream: TextIO | None = None) -> None:
         """`stream`: where to write (unset: standard output)."""
         self.stream = stream or sys.stdout
         self.terminal = self.stream.isatty()
         self.width = 0
-        self.updated = 0.0
+        self.updated = time.monotonic()
 
     def notice(self, text: str) -> None:
         self._line(f"note: {text}")
 
     def progress(self, progress: Progress) -> None:
-        due = time.monotonic() - self.updated > self.SECONDS_BETWEEN_UPDATES
-        if not self.terminal or not (due or progress.step == progress.total_steps):
+        """Rewrites the progress line; in a file, adds one now and then."""
+        pause = self.SECONDS_BETWEEN_UPDATES if self.terminal else self.SECONDS_BETWEEN_LINES
+        if time.monotonic() - self.updated < pause and progress.step < progress.total_steps:
             return
         self.updated = time.monotonic()
         text = self._describe(progress)
+        if not self.terminal:
+            return self._line(text)
         self.stream.write("\r" + text.ljust(self.width))
         self.stream.flush()
         self.width = len(text)
@@ -73,6 +77,7 @@ class ConsoleListener(Listener):
         )
 
     def evaluation(self, evaluation: Evaluation) -> None:
+        """The figures in one line, the sample in the next."""
         text = (
             f"step {evaluation.step:,}  epoch {evaluation.epoch:.2f}  "
             f"{as_duration(evaluation.seconds)}  loss {evaluation.loss:.4f}  "
