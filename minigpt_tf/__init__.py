@@ -10,7 +10,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "config": ("DataConfig", "ModelConfig", "SamplingConfig", "TrainingConfig", "model_preset"),
+    "config": (
+        "DataConfig",
+        "EngineConfig",
+        "ModelConfig",
+        "SamplingConfig",
+        "TrainingConfig",
+        "model_preset",
+    ),
     "errors": ("ConfigError", "DataError", "MiniGPTError", "ModelFolderError", "TrainingError"),
     "text.documents": ("read_documents",),
     "text.tokenizers": ("load_tokenizer", "train_tokenizer"),

@@ -1,6 +1,8 @@
 """The `minigpt` command. A verb's module is imported when the verb is used, and not before."""
 
 import argparse
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -13,6 +15,7 @@ from .errors import MiniGPTError
 VERBS = {
     "train": ("minigpt_tf.training.command", "train a GPT on text files"),
     "generate": ("minigpt_tf.inference.command", "let a model go on from a prompt"),
+    "chat": ("minigpt_tf.inference.chat", "talk with a model in the terminal"),
     "summary": ("minigpt_tf.inspection.summary", "show a model's layers and parameters"),
     "view": ("minigpt_tf.inspection.view", "show a model's graph in the browser (Netron)"),
 }
@@ -52,6 +55,8 @@ def _run(verb: str, *words: str) -> int:
     module = importlib.import_module(VERBS[verb][0])
     parser = _Parser(prog=f"minigpt {verb}", description=module.DESCRIPTION)
     module.add_arguments(parser)
+    # Else the interpreter ends with a last look through all that Numba and TensorFlow have made.
+    atexit.register(gc.freeze)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     status = module.run(parser.parse_args(words))
     sys.stdout.flush()

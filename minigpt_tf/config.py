@@ -214,11 +214,32 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """How a trained model is run."""
+
+    quantize: Literal["none", "int8"] = setting(
+        "none", "weights in memory: float32, or int8, which is faster and kept beside the model"
+    )
+    threads: int | None = setting(
+        None, "threads (unset: the cores this process may use, at most 8)"
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ConfigError(f"threads={self.threads}: must be from 1 to {MOST_THREADS}")
+
+
+@dataclass(frozen=True)
 class SamplingConfig:
     """How the next token is chosen; the filters apply in the order of the fields."""
 
     max_new_tokens: int = setting(60, "number of tokens to generate at most")
+    logit_bias: dict[int, float] | None = setting(
+        None, "adds a number to the score of a token id, before all else; may be repeated"
+    )
     repetition_penalty: float = setting(1.0, "divides the scores of tokens already there (1: off)")
+    no_repeat_ngram: int = setting(0, "never say the same n tokens in a row twice (0: off)")
     temperature: float = setting(0.8, "below 1 safer, above 1 wilder, 0 the same as --greedy")
     top_k: int = setting(0, "choose among the k most likely tokens (0: off)")
     top_p: float = setting(
@@ -227,10 +248,14 @@ class SamplingConfig:
     min_p: float = setting(0.0, "drop tokens less likely than this share of the likeliest")
     greedy: bool = setting(False, "always take the most likely token")
     seed: int | None = setting(None, "same seed, same text (unset: different each time)")
+    stop: tuple[str, ...] = setting((), "end before this text; may be repeated")
+    context_full: Literal["slide", "stop"] = setting(
+        "slide", "when the context is full: go on from its newer half, or end"
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("max_new_tokens", "temperature", "top_k"):
+        for name in ("max_new_tokens", "no_repeat_ngram", "temperature", "top_k"):
             require_at_least(self, name, 0)
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p}: must be above 0 and at most 1")
@@ -244,6 +269,14 @@ class SamplingConfig:
             raise ConfigError(f"temperature={self.temperature}: must be 0, or from 0.001 to 1000")
         if self.seed is not None:
             require_at_least(self, "seed", 0)
+        for token_id, bias in (self.logit_bias or {}).items():
+            if not (token_id >= 0 and abs(bias) <= 1000):
+                raise ConfigError(
+                    f"logit_bias={token_id}={bias}: expected a token id and a number from -1000 to "
+                    "1000"
+                )
+        if "" in self.stop:
+            raise ConfigError("stop: an empty text would end every answer at once")
 
 
 @dataclass(frozen=True)
@@ -334,6 +367,7 @@ MODELS_DIRECTORY = "models"
 
 LARGEST_INTEGER = 2**31 - 1
 MOST_LAYERS = 10_000
+MOST_THREADS = 256
 """Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
 
 

@@ -3,6 +3,7 @@
     model.h5         architecture and weights (Keras), float32, no optimizer
     config.json      format version, ModelConfig, how it was trained, metrics
     tokenizer.pkl    word and char vocabularies, plain data; or tokenizer.json, byte-level BPE
+    model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
     history.csv      one row for each evaluation        loss.png    the same as a picture
     samples.txt      text generated at each evaluation
     checkpoint/      what --resume needs
@@ -37,6 +38,7 @@ from .config import (
 from .errors import ConfigError, DataError, ModelFolderError
 from .text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 
+QUANTIZED_NAME = "model.int8.h5"
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
 SAMPLES_NAME = "samples.txt"

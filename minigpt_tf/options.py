@@ -13,20 +13,42 @@ def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: b
     """
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
-        hint = hints[item.name]
+        kind = _without_none(hints[item.name])
         options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS}
         options["help"] = item.metadata["help"]
-        if item.default is not None and not preset_decides:
+        shown = item.default not in (None, ()) and not preset_decides
+        if shown:
             options["help"] += f" (default: {item.default})".replace("%", "%%")
-        if hint is bool:
+        if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
-        elif typing.get_origin(hint) is Literal:
-            options["choices"] = typing.get_args(hint)
+        elif typing.get_origin(kind) is Literal:
+            options["choices"] = typing.get_args(kind)
+        elif typing.get_origin(kind) is tuple:
+            options |= {"action": "append", "metavar": "TEXT", "type": plain_text}
+        elif typing.get_origin(kind) is dict:
+            options |= {"action": "append", "metavar": "ID=F", "type": _number_of_id}
         else:
-            kind = next(t for t in (typing.get_args(hint) or (hint,)) if t is not type(None))
             options["metavar"] = {int: "N", float: "F", str: "TEXT"}[kind]
             options["type"] = plain_text if kind is str else kind
         parser.add_argument("--" + item.name.replace("_", "-"), **options)
+
+
+def _without_none(hint: Any) -> Any:
+    """int | None -> int"""
+    if type(None) in typing.get_args(hint):
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return hint
+
+
+def _number_of_id(argument: str) -> tuple[int, float]:
+    """ "262=-5" -> (262, -5.0)"""
+    token_id, _, number = argument.partition("=")
+    try:
+        return int(token_id), float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{argument!r}: expected a token id and a number, such as 262=-5"
+        ) from None
 
 
 def plain_text(argument: str) -> str:
@@ -36,5 +58,9 @@ def plain_text(argument: str) -> str:
 
 def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
     """The fields of `cls` that were given on the command line."""
-    names = [item.name for item in dataclasses.fields(cls)]
-    return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    given = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        if hasattr(arguments, name):
+            kind, value = typing.get_origin(_without_none(hint)), getattr(arguments, name)
+            given[name] = kind(value) if kind in (tuple, dict) else value
+    return given

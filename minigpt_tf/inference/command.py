@@ -1,14 +1,19 @@
 """The verb `generate`."""
 
 import argparse
+import gc
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..config import SamplingConfig
-from ..modelfolder import newest_folder
+from ..config import EngineConfig, SamplingConfig
+from ..errors import DataError
 from ..options import cli_options, given_options, plain_text
-from .generate import Generation, TextGenerator
+
+if TYPE_CHECKING:  # --help should not wait for the engine
+    from .generate import Generation, Prompt, TextGenerator
 
 DESCRIPTION = "Let a model go on from a prompt."
 
@@ -17,12 +22,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The prompt, the model and the sampling options."""
     parser.add_argument(
         "prompt",
+        nargs="?",
         type=plain_text,
         metavar="PROMPT",
-        help='how the text begins; "" starts from nothing',
+        help='how the text begins; "" starts from nothing, - reads standard input (as does no '
+        "PROMPT at all, where something is piped in)",
     )
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
+        "--prompts",
+        metavar="FILE",
+        help="a file with a prompt on each line, instead of PROMPT; - is standard input",
+    )
+    parser.add_argument(
+        "--num-samples", type=int, default=1, metavar="N", help="answers to each prompt (1)"
     )
     parser.add_argument(
         "--no-stream", action="store_true", help="print the text when it is complete"
@@ -30,38 +42,105 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object and nothing else"
     )
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, and how it is run and sampled."""
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
+    )
+    cli_options(parser, EngineConfig, preset_decides=False)
     cli_options(parser, SamplingConfig, preset_decides=False)
 
 
+def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"]:
+    """The model folder and its generator, ready for the first token."""
+    config = EngineConfig(**given_options(arguments, EngineConfig))
+    gc.disable()  # Numba starts with 300,000 objects and no garbage, which is slow to look through
+    try:
+        from ..modelfolder import newest_folder
+        from .generate import TextGenerator
+
+        folder = arguments.model or newest_folder()
+        generator = TextGenerator.load(folder, config)
+        generator.engine.warm_up()
+    finally:
+        gc.enable()
+    return folder, generator
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the prompt and how the model goes on from it; what else there is to say, on stderr."""
+    """Prints each prompt and how the model goes on; what else there is to say, on stderr."""
     sampling = SamplingConfig(**given_options(arguments, SamplingConfig))
-    folder = arguments.model or newest_folder()
-    generator = TextGenerator.load(folder)
-    prompt = generator.prepare(arguments.prompt)
+    texts = _read_prompts(arguments)
+    folder, generator = load_generator(arguments)
+    prompts = [generator.prepare(text) for text in texts]
+    single = arguments.prompts is None and arguments.num_samples == 1
     if arguments.json:
-        generation = generator.generate(prompt, sampling)
-        print(json.dumps(_as_json(arguments.prompt, folder, generation)))
+        generations = generator.generate_batch(prompts, sampling, arguments.num_samples)
+        results = [_as_json(generation) for generation in generations]
+        described = results[0] if single else {"results": results}
+        notices = [generator.notice] if generator.notice else []
+        if single:
+            described["notices"] = notices + described["notices"]
+        print(json.dumps({"model": str(folder), **described}))
         return 0
-    for notice in prompt.notices():
-        print(f"note: {notice}", file=sys.stderr)
-    shown = prompt.text if prompt.ids else ""
-    if arguments.no_stream:
-        print(shown + generator.generate(prompt, sampling).text)
+    _say_notices(generator, prompts)
+    if single and not arguments.no_stream:
+        pieces = generator.stream(prompts[0], sampling)
+        print(_shown(prompts[0]) + next(pieces, ""), end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
         return 0
-    print(shown, end="", flush=True)
-    for piece in generator.stream(prompt, sampling):
-        print(piece, end="", flush=True)
-    print()
+    for generation in generator.generate_batch(prompts, sampling, arguments.num_samples):
+        print(_shown(generation.prompt) + generation.text)
     return 0
 
 
-def _as_json(prompt: str, folder: Path, generation: Generation) -> dict[str, object]:
+def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
+    """The prompts that were asked for. Raises DataError where there is none."""
+    if arguments.prompts is not None:
+        if arguments.prompt is not None:
+            raise DataError("PROMPT and --prompts: give one of them")
+        lines = _read(arguments.prompts).splitlines()
+        prompts = [line for line in lines if line.strip()]
+        if not prompts:
+            raise DataError(f"{arguments.prompts}: holds no prompt")
+        return prompts
+    if arguments.prompt == "-" or (arguments.prompt is None and not sys.stdin.isatty()):
+        return [_read("-").rstrip("\n")]
+    if arguments.prompt is None:
+        raise DataError('there is no PROMPT: give one, such as "who is ...", or --prompts FILE')
+    return [arguments.prompt]
+
+
+def _read(file: str) -> str:
+    """The text in a file; "-" is standard input."""
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    return content.decode("utf-8-sig", "replace")
+
+
+def _say_notices(generator: "TextGenerator", prompts: "Sequence[Prompt]") -> None:
+    notices = [generator.notice] if generator.notice else []
+    for notice in notices + [notice for prompt in prompts for notice in prompt.notices()]:
+        print(f"note: {notice}", file=sys.stderr)
+
+
+def _shown(prompt: "Prompt") -> str:
+    return prompt.text if prompt.ids else ""
+
+
+def _as_json(generation: "Generation") -> dict[str, object]:
     return {
-        "model": str(folder),
-        "prompt": prompt,
+        "prompt": generation.prompt.text,
         "text": generation.text,
         "ids": generation.ids,
+        "logprobs": generation.logprobs,
         "finish_reason": generation.finish_reason,
         "prompt_tokens": len(generation.prompt.ids),
         "completion_tokens": len(generation.ids),

@@ -1,83 +1,227 @@
-"""The engine: a GPT in NumPy float32 with a key/value cache, without TensorFlow."""
+"""The engine: a GPT without TensorFlow, with a key/value cache, in float32 or with int8 weights."""
 
+import threading
 from typing import Any
 
 import numpy as np
 
-from ..config import ModelConfig
+from ..config import ModelConfig, check_fits_memory
 from ..errors import ConfigError
-from . import kernels
-from .positions import rotary_tables, sinusoidal_table
-from .weights import Weights, check_weights, weights_of
+from ..modelfolder import ModelFolder
+from .kernels import BARRIER_SIZE, compiled_step
+from .packing import PackedWeights, load_weights, pack_weights
+from .positions import rotary_tables
+from .prefill import Prefill
+from .threads import Team, available_cores
+from .weights import Weights, weights_of
+
+STEP_TOKENS = 8
+"""So many tokens of a prompt still go through the step that decodes; more, through matrix
+products (`python benchmarks/prefill.py`)."""
+
+
+class Cache:
+    """Keys and values of some sequences, allocated once for the whole context."""
+
+    def __init__(self, config: ModelConfig, sequences: int) -> None:
+        """Raises ConfigError where there is not memory enough."""
+        shape = (sequences, config.num_layers, config.num_kv_heads)
+        shape += (config.context_length, config.head_dim)
+        what = f"the keys and values of {sequences} sequences of {config.context_length} tokens"
+        check_fits_memory(8 * float(np.prod(shape)), what)
+        try:
+            self.keys, self.values = (np.zeros(shape, dtype=np.float32) for _ in range(2))
+        except MemoryError:
+            raise ConfigError(f"there is not memory enough for {what}") from None
+        self.positions = np.zeros(sequences, dtype=np.int64)
+        """Number of tokens of each sequence so far."""
+        self.ids = np.zeros((sequences, config.context_length), dtype=np.int64)
+        """Those tokens."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Makes one sequence equal to another."""
+        end = self.positions[source]
+        for values in (self.keys, self.values):
+            values[target, :, :, :end] = values[source, :, :, :end]
+        self.ids[target, :end] = self.ids[source, :end]
+        self.positions[target] = end
 
 
 class Engine:
-    """Runs one sequence through the model.
+    """Runs sequences through the model.
 
     `prefill` starts a sequence, `decode_step` goes on by one token; both give the logits of the
-    next token. Keys and values of all positions so far stay in a cache that is allocated once.
+    next token. Without a cache of the caller's they use the engine's own, of one sequence. Several
+    threads may use one engine, each with a cache of its own.
     """
 
-    def __init__(self, config: ModelConfig, weights: Weights, where: str = "weights") -> None:
-        """Raises ModelFolderError where the weights do not fit the configuration."""
-        check_weights(weights, config, where)
-        self.config = config
-        self.position = 0
-        self._blocks = [_Block(config, weights, layer) for layer in range(config.num_layers)]
-        self._embeddings = weights["token_embedding/embeddings"]  # (V, D)
-        if config.tie_embeddings:
-            self._head = (self._embeddings.T, None)
-        else:
-            self._head = (weights["logits/kernel"], weights.get("logits/bias"))
-        self._final_norm = _norm(config, weights, "final_norm") if config.norm_first else None
-        T, H = config.context_length, config.head_dim
-        self._positions = weights.get("position_encoding/embeddings")
-        if config.positions == "sinusoidal":
-            self._positions = sinusoidal_table(T, config.embed_dim)
-        self._rotary = (
-            rotary_tables(T, H, config.rope_theta) if config.positions == "rotary" else None
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Weights | PackedWeights,
+        where: str = "weights",
+        threads: int | None = None,
+    ) -> None:
+        """`where` names the weights in errors; `threads`: unset, one for each available core.
+
+        Raises ModelFolderError where the weights do not fit the configuration or are not finite.
+        """
+        if not isinstance(weights, PackedWeights):
+            weights = pack_weights(weights, config, where)
+        self.config, self.weights = config, weights
+        self._angles = _half_tables(config)
+        self._step = compiled_step(
+            config.activation,
+            config.norm == "layer",
+            config.norm_first,
+            config.positions == "rotary",
         )
-        cache_shape = (config.num_layers, config.num_kv_heads, T, H)
-        self._keys = np.zeros(cache_shape, dtype=np.float32)
-        self._values = np.zeros(cache_shape, dtype=np.float32)
+        self._prefill = Prefill(config, weights, self._angles)
+        self._lock = threading.Lock()  # one step at a time, whoever calls
+        self._team = Team(threads or available_cores())
+        self._barrier = np.zeros(BARRIER_SIZE, dtype=np.int64)
+        self._scratch: dict[int, tuple[np.ndarray, ...]] = {}
+        self.cache = Cache(config, 1)
 
     @classmethod
     def from_model(cls, model: Any, config: ModelConfig) -> "Engine":
         """An engine with a copy of a live Keras model's weights."""
         return cls(config, weights_of(model))
 
-    def prefill(self, ids: np.ndarray | list[int]) -> np.ndarray:
-        """Starts a new sequence with ids (T,), T >= 1; logits (V,) of the token after them."""
-        self.position = 0
-        return self._logits(self._hidden(ids)[-1:])[0]
+    @classmethod
+    def load(
+        cls, folder: ModelFolder, quantize: str = "none", threads: int | None = None
+    ) -> tuple["Engine", str]:
+        """An engine for a model folder, and a notice, perhaps empty. Raises ModelFolderError."""
+        weights, notice = load_weights(folder, quantize)
+        return cls(folder.model, weights, str(folder.path), threads), notice
 
-    def decode_step(self, token_id: int) -> np.ndarray:
-        """Appends one token; logits (V,) of the token after it."""
-        return self._logits(self._hidden([token_id]))[0]
+    def warm_up(self) -> None:
+        """Loads the compiled step, or compiles it, so that the first token need not wait for it."""
+        self.prefill([0])
+
+    @property
+    def position(self) -> int:
+        """Tokens so far in the engine's own sequence."""
+        return int(self.cache.positions[0])
+
+    def prefill(
+        self, ids: np.ndarray | list[int], cache: Cache | None = None, row: int = 0
+    ) -> np.ndarray:
+        """Starts a sequence with ids (T,), T >= 1; logits (V,) of the token after them."""
+        cache = self.cache if cache is None else cache
+        cache.positions[row] = 0
+        return self._run(ids, cache, row, wanted=1)[0]
+
+    def resume(
+        self, ids: np.ndarray | list[int], cache: Cache | None = None, row: int = 0
+    ) -> np.ndarray:
+        """Like `prefill`, but keeps what the cache holds of the beginning of ids already."""
+        cache = self.cache if cache is None else cache
+        kept = min(len(ids) - 1, int(cache.positions[row]))
+        differs = np.flatnonzero(cache.ids[row, :kept] != np.asarray(ids)[:kept])
+        cache.positions[row] = differs[0] if len(differs) else kept
+        return self._run(ids[cache.positions[row] :], cache, row, wanted=1)[0]
 
     def all_logits(self, ids: np.ndarray | list[int]) -> np.ndarray:
         """Logits (T, V) after each of the ids (T,), as the Keras model gives them."""
-        self.position = 0
-        return self._logits(self._hidden(ids))
+        self.cache.positions[0] = 0
+        return self._run(ids, None, 0, wanted=len(ids))
 
-    def _hidden(self, ids: np.ndarray | list[int]) -> np.ndarray:
-        """Final hidden states (T, D) of ids (T,) that follow the cached positions."""
+    def decode_step(self, token_id: int) -> np.ndarray:
+        """Appends one token to the engine's own sequence; logits (V,) of the token after it."""
+        return self.decode_batch([token_id], self.cache)[0]
+
+    def decode_batch(
+        self, ids: np.ndarray | list[int], cache: Cache, rows: list[int] | None = None
+    ) -> np.ndarray:
+        """Appends one token to each of B sequences, in one pass over the weights.
+
+        ids (B,), one for each of the cache's sequences `rows` (unset: all); logits (B, V). They
+        are to the bit what one sequence after the other would give.
+        """
+        rows = np.arange(len(cache.positions)) if rows is None else np.asarray(rows)
+        ids = self._check(ids, int(cache.positions[rows].max(initial=0)) + 1)
+        if len(ids) != len(rows):
+            raise ConfigError(f"{len(ids)} ids for {len(rows)} sequences")
+        positions = cache.positions[rows]
+        logits = self._decode(ids, rows, positions, cache, wanted=len(ids))
+        cache.ids[rows, positions] = ids
+        cache.positions[rows] += 1
+        return logits
+
+    def _run(
+        self, ids: np.ndarray | list[int], cache: Cache | None, row: int, wanted: int
+    ) -> np.ndarray:
+        """Appends ids (T,) to one sequence; logits (wanted, V) after the last ones."""
+        cache = self.cache if cache is None else cache
+        start = int(cache.positions[row])
+        ids = self._check(ids, start + len(ids))
+        positions = np.arange(start, start + len(ids))
+        if len(ids) <= STEP_TOKENS:
+            rows = np.full(len(ids), row)
+            logits = self._decode(ids, rows, positions, cache, wanted)
+        else:
+            x = self._embed(ids, positions)
+            logits = self._prefill(x, cache.keys[row], cache.values[row], start, wanted)
+        cache.ids[row, positions] = ids
+        cache.positions[row] = start + len(ids)
+        return logits
+
+    def _decode(
+        self, ids: np.ndarray, rows: np.ndarray, positions: np.ndarray, cache: Cache, wanted: int
+    ) -> np.ndarray:
+        """The compiled step for tokens at `positions` of sequences `rows`; logits (wanted, V)."""
+        weights, embedded = self.weights, self._embed(ids, positions)
+        with self._lock:
+            scratch = self._scratch_for(len(ids))
+            self._team.run(
+                self._step,
+                self._barrier,
+                embedded,
+                rows,
+                positions,
+                len(ids) - wanted,
+                (weights.matrices, weights.scales, weights.biases),
+                weights.layout,
+                weights.norms,
+                np.float32(self.config.norm_epsilon),
+                self._angles,
+                (cache.keys, cache.values),
+                scratch,
+            )
+            return scratch[-1][:wanted].copy()
+
+    def _embed(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Token plus position embeddings (T, D)."""
+        weights = self.weights
+        x = weights.matrix(0)[ids] * weights.scales[ids][:, None]
+        return x + weights.positions[positions] if len(weights.positions) else x
+
+    def _scratch_for(self, tokens: int) -> tuple[np.ndarray, ...]:
+        """The arrays that a step for so many tokens works in, in the order of `decode`."""
+        if tokens not in self._scratch:
+            c, threads = self.config, self._team.size
+            heads = c.num_heads + 2 * c.num_kv_heads
+            gate = c.ff_dim if c.activation == "swiglu" else 0
+            shapes = [
+                (threads, tokens, c.embed_dim),  # x
+                (threads, tokens, c.embed_dim),  # normal
+                (threads, c.context_length),  # scores
+                (tokens, heads * c.head_dim),  # qkv
+                (tokens, c.num_heads * c.head_dim),  # mixed
+                (tokens, c.embed_dim),  # delta
+                (tokens, gate),
+                (tokens, c.ff_dim),  # up
+                (tokens, c.vocab_size),  # logits
+            ]
+            arrays = [np.zeros(shape, dtype=np.float32) for shape in shapes]
+            arrays.insert(4, arrays[3].reshape(tokens, heads, c.head_dim))
+            self._scratch[tokens] = tuple(arrays)
+        return self._scratch[tokens]
+
+    def _check(self, ids: np.ndarray | list[int], end: int) -> np.ndarray:
         ids = np.asarray(ids)
-        start, end = self.position, self.position + len(ids)
-        self._check(ids, end)
-        x = self._embeddings[ids]  # (T, D)
-        if self._positions is not None:
-            x = x + self._positions[start:end]
-        rotary = None if self._rotary is None else tuple(table[start:end] for table in self._rotary)
-        for block, keys, values in zip(self._blocks, self._keys, self._values, strict=True):
-            x = block(x, keys, values, start, rotary)
-        self.position = end
-        return x if self._final_norm is None else self._final_norm(x)
-
-    def _logits(self, x: np.ndarray) -> np.ndarray:
-        return kernels.project(x, *self._head)
-
-    def _check(self, ids: np.ndarray, end: int) -> None:
         if ids.ndim != 1 or len(ids) == 0:
             raise ConfigError(f"ids of shape {ids.shape}: expected (T,) with at least one id")
         if end > self.config.context_length:
@@ -89,86 +233,13 @@ class Engine:
             raise ConfigError(
                 f"token id {wrong[0]} is outside the vocabulary of {self.config.vocab_size}"
             )
+        return ids
 
 
-class _Block:
-    """One transformer block."""
-
-    def __init__(self, config: ModelConfig, weights: Weights, layer: int) -> None:
-        self.config = config
-        path = f"block_{layer}"
-        D, H = config.embed_dim, config.head_dim
-        projections = [f"{path}/attention/{name}" for name in ("query", "key", "value")]
-        # One product for all three: (D, (heads + 2 kv_heads) * H)
-        self.qkv_kernel = np.concatenate(
-            [weights[f"{name}/kernel"].reshape(D, -1) for name in projections], axis=1
-        )
-        self.qkv_bias = None
-        if config.qkv_bias:
-            self.qkv_bias = np.concatenate(
-                [weights[f"{name}/bias"].ravel() for name in projections]
-            )
-        self.output_kernel = weights[f"{path}/attention/attention_output/kernel"].reshape(-1, D)
-        self.output_bias = weights.get(f"{path}/attention/attention_output/bias")
-        self.attention_norm = _norm(config, weights, f"{path}/attention_norm")
-        self.feed_forward_norm = _norm(config, weights, f"{path}/feed_forward_norm")
-        self.dense = {
-            name: (weights[f"{path}/{name}/kernel"], weights.get(f"{path}/{name}/bias"))
-            for name in ("feed_forward_gate", "feed_forward_up", "feed_forward_down")
-            if f"{path}/{name}/kernel" in weights
-        }
-        self.activation = kernels.ACTIVATIONS[config.activation]
-        self.scale = np.float32(1 / np.sqrt(H))
-
-    def __call__(
-        self,
-        x: np.ndarray,
-        keys: np.ndarray,
-        values: np.ndarray,
-        start: int,
-        rotary: tuple[np.ndarray, np.ndarray] | None,
-    ) -> np.ndarray:
-        """x (T, D) at positions from `start` on -> (T, D); writes this layer's cache (K, C, H)."""
-        if self.config.norm_first:
-            x = x + self._attention(self.attention_norm(x), keys, values, start, rotary)
-            return x + self._feed_forward(self.feed_forward_norm(x))
-        x = self.attention_norm(x + self._attention(x, keys, values, start, rotary))
-        return self.feed_forward_norm(x + self._feed_forward(x))
-
-    def _attention(self, x, keys, values, start, rotary) -> np.ndarray:
-        N, K, H = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
-        T, end = len(x), start + len(x)
-        qkv = kernels.project(x, self.qkv_kernel, self.qkv_bias)
-        q, k, v = np.split(qkv.reshape(T, N + 2 * K, H), [N, N + K], axis=1)  # (T, heads, H)
-        if rotary is not None:
-            q, k = kernels.rotate(q, *rotary), kernels.rotate(k, *rotary)
-        keys[:, start:end], values[:, start:end] = k.swapaxes(0, 1), v.swapaxes(0, 1)
-        # Query heads that share a key/value head stand together: (K, N/K * T, H)
-        q = q.reshape(T, K, N // K, H).transpose(1, 2, 0, 3).reshape(K, -1, H) * self.scale
-        scores = q @ keys[:, :end].swapaxes(1, 2)  # (K, N/K * T, end)
-        if T > 1:
-            future = np.arange(end) > np.arange(start, end)[:, None]  # (T, end)
-            scores.reshape(N, T, end)[:, future] = -np.inf
-        mixed = kernels.softmax(scores) @ values[:, :end]  # (K, N/K * T, H)
-        mixed = mixed.reshape(N, T, H).swapaxes(0, 1).reshape(T, N * H)
-        return kernels.project(mixed, self.output_kernel, self.output_bias)
-
-    def _feed_forward(self, x: np.ndarray) -> np.ndarray:
-        hidden = self._project("feed_forward_up", x)
-        if "feed_forward_gate" in self.dense:
-            hidden = hidden * self.activation(self._project("feed_forward_gate", x))
-        else:
-            hidden = self.activation(hidden)
-        return self._project("feed_forward_down", hidden)
-
-    def _project(self, name: str, x: np.ndarray) -> np.ndarray:
-        return kernels.project(x, *self.dense[name])
-
-
-def _norm(config: ModelConfig, weights: Weights, path: str):
-    """The norm at `path`, as a function of x."""
-    if config.norm == "rms":
-        scale = weights[f"{path}/scale"]
-        return lambda x: kernels.rms_norm(x, scale, config.norm_epsilon)
-    gamma, beta = weights[f"{path}/gamma"], weights.get(f"{path}/beta")
-    return lambda x: kernels.layer_norm(x, gamma, beta, config.norm_epsilon)
+def _half_tables(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines (C, H / 2) of the rotary angles; (0, 0) without."""
+    if config.positions != "rotary":
+        return np.zeros((0, 0), dtype=np.float32), np.zeros((0, 0), dtype=np.float32)
+    tables = rotary_tables(config.context_length, config.head_dim, config.rope_theta)
+    cosines, sines = (np.ascontiguousarray(t[:, : config.head_dim // 2]) for t in tables)
+    return cosines, sines

@@ -1,19 +1,21 @@
-"""Prompt -> text: one call for the whole answer, or a stream of its pieces."""
+"""Prompt -> text: whole answers, streams of pieces, several samples, and conversations."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..config import MODEL_NAME, SamplingConfig
-from ..errors import ModelFolderError
+from ..config import EngineConfig, SamplingConfig
+from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import load_folder
 from ..text.tokenizers import Tokenizer
-from .engine import Engine
-from .samplers import make_sampler
-from .weights import read_weights
+from .answer import Answer
+from .engine import Cache, Engine
+
+BATCH = 16
+"""Answers that are generated together at most; each has a cache of its own."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,14 @@ class Generation:
     ids: list[int]
     text: str
     """The new text alone, without the prompt."""
+    logprobs: list[float | None]
+    """Natural logarithm of each id's probability under the model, before any filter; None for the
+    tokens that an empty prompt starts from."""
     finish_reason: str
-    """"length" (max_new_tokens reached) or "end" (the model ended the text)."""
+    """"length" (max_new_tokens reached), "end" (the model ended the text), "stop" (a stop string)
+    or "context" (the context is full)."""
     seconds: float
+    """From the prompt to the end; of answers generated together, until the last one's end."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -66,17 +73,20 @@ class TextGenerator:
     def __init__(self, engine: Engine, tokenizer: Tokenizer, start_ids: list[int]) -> None:
         """`start_ids`: the tokens from which an empty prompt starts; they count as generated."""
         self.engine, self.tokenizer, self.start_ids = engine, tokenizer, start_ids
+        self.notice = ""
+        """What a person should know about the loaded model, if anything."""
         self._suppressed = tokenizer.suppressed_ids(engine.config.vocab_size)
         if len(self._suppressed) >= engine.config.vocab_size:
             raise ModelFolderError("the tokenizer knows no token that could be generated")
 
     @classmethod
-    def load(cls, folder: str | Path) -> "TextGenerator":
+    def load(cls, folder: str | Path, config: EngineConfig | None = None) -> "TextGenerator":
         """Reads a model folder. Raises ModelFolderError."""
-        contents = load_folder(folder)
-        weights = read_weights(contents.path / MODEL_NAME, contents.model)
-        engine = Engine(contents.model, weights, str(contents.path))
-        return cls(engine, contents.tokenizer, contents.start_ids)
+        contents, config = load_folder(folder), config or EngineConfig()
+        engine, notice = Engine.load(contents, config.quantize, config.threads)
+        generator = cls(engine, contents.tokenizer, contents.start_ids)
+        generator.notice = notice
+        return generator
 
     def prepare(self, prompt: str) -> Prompt:
         """Encodes a prompt; one longer than the context keeps its end."""
@@ -91,86 +101,141 @@ class TextGenerator:
 
     def generate(self, prompt: str | Prompt, sampling: SamplingConfig) -> Generation:
         """The whole answer."""
-        pieces = self.stream(prompt, sampling)
-        while True:
-            try:
-                next(pieces)
-            except StopIteration as end:
-                return end.value
+        return self.generate_batch([prompt], sampling)[0]
+
+    def generate_batch(
+        self, prompts: Sequence[str | Prompt], sampling: SamplingConfig, num_samples: int = 1
+    ) -> list[Generation]:
+        """`num_samples` answers to each prompt, all of one prompt after the other.
+
+        Sample k of a prompt is what a single answer with `seed + k` would be. Answers are generated
+        together, at most BATCH at a time; samples of one prompt share its prefill.
+        """
+        if num_samples < 1:
+            raise ConfigError(f"num_samples={num_samples}: must be at least 1")
+        prepared = [self.prepare(p) if isinstance(p, str) else p for p in prompts]
+        wanted = [(prompt, k) for prompt in prepared for k in range(num_samples)]
+        generations = []
+        for first in range(0, len(wanted), BATCH):
+            began = time.perf_counter()
+            part = wanted[first : first + BATCH]
+            answers = [self.answer(prompt.ids, sampling, k) for prompt, k in part]
+            for _ in self.run(answers, self._cache_of(len(part))):
+                pass
+            seconds = time.perf_counter() - began
+            for (prompt, _), answer in zip(part, answers, strict=True):
+                generations.append(_generation(prompt, answer, seconds))
+        return generations
 
     def stream(
         self, prompt: str | Prompt, sampling: SamplingConfig
     ) -> Iterator[str]:  # and returns the Generation
         """Yields the answer in pieces as they come; each piece is whole characters."""
-        if isinstance(prompt, str):
-            prompt = self.prepare(prompt)
+        prompt = self.prepare(prompt) if isinstance(prompt, str) else prompt
         began = time.perf_counter()
-        text = _TextOfIds(self.tokenizer, prompt.ids)
-        ids, finish_reason = [], "length"
-        for token_id in self._tokens(prompt.ids, sampling):
-            if token_id in self.tokenizer.end_ids:
-                finish_reason = "end"
-                break
-            ids.append(token_id)
-            if piece := text.push(token_id):
-                yield piece
-        if piece := text.rest():
-            yield piece
-        seconds = time.perf_counter() - began
-        return Generation(prompt, ids, text.written, finish_reason, seconds)
+        answer = self.answer(prompt.ids, sampling)
+        yield from self.run([answer], self.engine.cache)
+        return _generation(prompt, answer, time.perf_counter() - began)
 
-    def _tokens(self, prompt_ids: list[int], sampling: SamplingConfig) -> Iterator[int]:
-        """Yields at most max_new_tokens ids. A full context slides: its newer half stays."""
-        sample = make_sampler(sampling, self._suppressed)
-        ids, wanted = list(prompt_ids), sampling.max_new_tokens
-        if not ids:
-            yield from self.start_ids[:wanted]
-            ids, wanted = list(self.start_ids), wanted - len(self.start_ids)
-        if wanted < 1:
-            return
-        logits = self.engine.prefill(ids)
-        for remaining in range(wanted, 0, -1):
-            ids.append(sample(logits, ids))
-            yield ids[-1]
-            if remaining > 1:
-                logits = self._next_logits(ids)
+    def conversation(self, sampling: SamplingConfig) -> "Conversation":
+        """A new conversation with the model."""
+        return Conversation(self, sampling)
 
-    def _next_logits(self, ids: list[int]) -> np.ndarray:
+    def answer(self, prompt_ids: list[int], sampling: SamplingConfig, sample: int = 0) -> Answer:
+        """Sample `sample` of the answers to a prompt, before its first token."""
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + sample)
+        return Answer(self.tokenizer, self._suppressed, prompt_ids, sampling)
+
+    def _cache_of(self, sequences: int) -> Cache:
+        return self.engine.cache if sequences == 1 else Cache(self.engine.config, sequences)
+
+    def run(self, answers: list[Answer], cache: Cache, resume: bool = False) -> Iterator[str]:
+        """Generates the answers together, each in its row of the cache; yields pieces of text.
+
+        With `resume`, what the cache holds of the beginning of a prompt is not computed again.
+        """
+        for answer in answers:
+            if not answer.ids:
+                yield from answer.start_with(self.start_ids)
+        logits: dict[int, np.ndarray] = {}
+        for row, answer in enumerate(answers):
+            if not answer.finish_reason:
+                logits[row] = self._first_logits(answers, row, logits, cache, resume)
+        while logits:
+            for row, after in logits.items():
+                answer = answers[row]
+                yield from filter(None, [answer.take(after)])
+                full = cache.positions[row] == self.engine.config.context_length
+                if full and answer.sampling.context_full == "stop":
+                    yield from filter(None, [answer.finish("context")])
+            rows = [row for row in logits if not answers[row].finish_reason]
+            logits = self._next_logits(answers, rows, cache)
+
+    def _first_logits(
+        self,
+        answers: list[Answer],
+        row: int,
+        known: dict[int, np.ndarray],
+        cache: Cache,
+        resume: bool,
+    ) -> np.ndarray:
+        """Logits after the prompt of `row`; those of an earlier row with the same prompt."""
+        for earlier, logits in known.items():
+            if answers[earlier].ids == answers[row].ids:
+                cache.copy(earlier, row)
+                return logits
+        first = self.engine.resume if resume else self.engine.prefill
+        return first(answers[row].ids, cache, row)
+
+    def _next_logits(
+        self, answers: list[Answer], rows: list[int], cache: Cache
+    ) -> dict[int, np.ndarray]:
+        """Logits after the newest token of each of the answers in `rows` that go on."""
         context = self.engine.config.context_length
-        if self.engine.position < context:
-            return self.engine.decode_step(ids[-1])
-        return self.engine.prefill(ids[-max(1, context // 2) :])
+        full = [row for row in rows if cache.positions[row] == context]
+        logits = {}
+        for row in full:  # they slide
+            newer_half = answers[row].ids[-max(1, context // 2) :]
+            logits[row] = self.engine.prefill(newer_half, cache, row)
+        if going := [row for row in rows if row not in full]:
+            ids = [answers[row].ids[-1] for row in going]
+            logits |= zip(going, self.engine.decode_batch(ids, cache, going), strict=True)
+        return logits
 
 
-class _TextOfIds:
-    """Turns ids into text piece by piece, holding back characters that are not complete yet.
+class Conversation:
+    """Prompts and answers one after the other; each answer has seen all that came before it.
 
-    A token alone does not tell its text: words get a space between them, and a byte-level token
-    may hold half a character. So a few tokens before it are decoded along, and cut off again.
+    When the context is full, the older part of the conversation is forgotten. There can be one
+    conversation at a time with a generator: it uses the engine's own cache.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: list[int]) -> None:
-        self.tokenizer = tokenizer
-        self.ids = list(prompt_ids[-8:])
-        self.settled = len(self.ids)  # ids whose text has been written
-        self.first = 0  # ids from here on are decoded
-        self.written = ""
+    def __init__(self, generator: TextGenerator, sampling: SamplingConfig) -> None:
+        self.generator, self.sampling = generator, sampling
+        self.ids: list[int] = []
+        """All tokens so far."""
 
-    def push(self, token_id: int) -> str:
-        """The text that this token completes, perhaps none."""
-        self.ids.append(token_id)
-        return self._take(complete=False)
+    def reset(self) -> None:
+        """Forgets everything."""
+        self.ids = []
 
-    def rest(self) -> str:
-        """What was held back."""
-        return self._take(complete=True)
+    def reply(self, prompt: str) -> Iterator[str]:
+        """Yields the answer in pieces. What was generated before the caller stops stays said."""
+        generator = self.generator
+        context = generator.engine.config.context_length
+        new_ids = generator.tokenizer.encode(f"\n{prompt}" if self.ids else prompt).tolist()
+        ids = self.ids + new_ids
+        if len(ids) >= context:
+            ids = ids[-max(context // 2, min(len(new_ids), context)) :]
+        answer = generator.answer(ids, self.sampling)
+        try:
+            yield from generator.run([answer], generator.engine.cache, resume=True)
+        finally:
+            self.ids = answer.ids
 
-    def _take(self, complete: bool) -> str:
-        before = self.tokenizer.decode(self.ids[self.first : self.settled])
-        text = self.tokenizer.decode(self.ids[self.first :])
-        if text.endswith("\ufffd") and not complete:
-            return ""
-        piece = text[len(before) :]
-        self.first, self.settled = self.settled, len(self.ids)
-        self.written += piece
-        return piece
+
+def _generation(prompt: Prompt, answer: Answer, seconds: float) -> Generation:
+    return Generation(
+        prompt, answer.new_ids, answer.text, answer.logprobs, answer.finish_reason, seconds
+    )

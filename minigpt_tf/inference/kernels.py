@@ -1,75 +1,384 @@
-"""The arithmetic of a transformer in NumPy, float32: norms, activations, softmax, rotation."""
+"""The compiled arithmetic of a transformer: formulas, and the step that decodes one token.
+
+Everything that Numba compiles stands in this one module: its cache on disk notices a change of the
+file that a function stands in, and of no other. Arrays are float32 and contiguous; the weight
+matrices may be int8. A matrix has one row for each output: (outputs, inputs).
+"""
+
+import functools
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+MATRICES_OF_A_BLOCK = 5
+"""Query, key and value in one; attention output; feed-forward gate, up and down."""
+
+f32 = np.float32
+
+# Sums may be regrouped, which lets them run in vector registers; NaN and infinity stay what they
+# are. No function allocates, so none needs Numba's counting of references.
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "nsz"},
+    "_nrt": False,
+}
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis; -inf stays probability 0."""
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+def entry(function: Callable) -> Any:
+    """Compiles a function that Python calls, and keeps the machine code on disk."""
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written to
+        return njit(**_OPTIONS)(function)
 
 
-def project(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """x (T, D) @ kernel (D, F) + bias (F,), if there is one."""
-    product = x @ kernel
-    return product if bias is None else product + bias
+def inner(function: Callable) -> Any:
+    """Compiles a function that only compiled functions call."""
+    return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
 
 
-def layer_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray | None, epsilon: float
-) -> np.ndarray:
-    """Layer normalisation over the last axis (Ba et al., 2016)."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    normal = centred / np.sqrt(variance + epsilon) * gamma
-    return normal if beta is None else normal + beta
+# ---------------------------------------------------------------- threads that work in step
 
 
-def rms_norm(x: np.ndarray, scale: np.ndarray, epsilon: float) -> np.ndarray:
-    """Root-mean-square normalisation over the last axis (Zhang and Sennrich, 2019)."""
-    return x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + epsilon) * scale
+@intrinsic
+def _atomic_add(typing_context, array, index, value):
+    """array[index] += value, seen by all threads at once; the value before."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _item_pointer(context, builder, signature, arguments)
+        return builder.atomic_rmw("add", pointer, arguments[2], "seq_cst")
+
+    return types.int64(array, types.intp, types.int64), generate
 
 
-def relu(x: np.ndarray) -> np.ndarray:
-    """max(x, 0)"""
-    return np.maximum(x, 0)
+@intrinsic
+def _atomic_load(typing_context, array, index):
+    """array[index] as the other threads see it."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _item_pointer(context, builder, signature, arguments)
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(array, types.intp), generate
 
 
-def gelu(x: np.ndarray) -> np.ndarray:
-    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016)."""
-    return 0.5 * x * (1 + erf(x * np.float32(0.7071067811865476)))
+def _item_pointer(context, builder, signature, arguments):
+    array_type = signature.args[0]
+    array = context.make_array(array_type)(context, builder, arguments[0])
+    return cgutils.get_item_pointer(context, builder, array_type, array, [arguments[1]])
 
 
-def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    """The tanh approximation of gelu that GPT-2 was trained with."""
-    return 0.5 * x * (1 + np.tanh(np.float32(0.7978845608028654) * (x + 0.044715 * x * x * x)))
+_give_way = types.ExternalFunction(
+    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
+)
+_SPINS = 4000
+"""Looks at a barrier (some 10 microseconds) before the processor is offered to others."""
+_ARRIVED, _ROUND = 0, 8
+"""Places of a barrier's two counters, a cache line apart."""
+BARRIER_SIZE = 16
 
 
-def silu(x: np.ndarray) -> np.ndarray:
-    """x times the logistic function of x, the gate of SwiGLU (Shazeer, 2020)."""
-    return x * (0.5 + 0.5 * np.tanh(0.5 * x))  # tanh cannot overflow where exp(-x) can
+@inner
+def wait_for_all(barrier, threads):
+    """Returns when `threads` threads have come here. `barrier`: int64 zeros, (BARRIER_SIZE,)."""
+    this_round = _atomic_load(barrier, _ROUND)
+    if _atomic_add(barrier, _ARRIVED, 1) == threads - 1:
+        _atomic_add(barrier, _ARRIVED, -threads)
+        _atomic_add(barrier, _ROUND, 1)
+        return
+    spins = 0
+    while _atomic_load(barrier, _ROUND) == this_round:
+        spins += 1
+        if spins > _SPINS:
+            _give_way()
 
 
-ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": silu}
-"""By ModelConfig.activation; for swiglu, the function of its gate."""
-
-_ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
-
-
-def erf(x: np.ndarray) -> np.ndarray:
-    """The error function within 1.5e-7 (Abramowitz and Stegun, 1964, formula 7.1.26)."""
-    t = 1 / (1 + np.float32(0.3275911) * np.abs(x))
-    polynomial = np.zeros_like(t)
-    for coefficient in reversed(_ERF):
-        polynomial = (polynomial + np.float32(coefficient)) * t
-    return np.sign(x) * (1 - polynomial * np.exp(-x * x))
+@inner
+def share(count, thread, threads):
+    """This thread's part of range(count), as (first, last)."""
+    return count * thread // threads, count * (thread + 1) // threads
 
 
-def rotate(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
-    """Rotary positions: turns each pair (i, i + H / 2) of x (T, heads, H) by its angle.
+# ---------------------------------------------------------------- formulas
 
-    `cosines` and `sines`: rows of `positions.rotary_tables` for these T positions, (T, H).
+
+@inner
+def copy(source, target):
+    """target[:] = source, both of one dimension."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@inner
+def exponential(x):
+    """e^x, to float32's precision, from -87 to 88; the ends stand for what lies beyond.
+
+    x = n ln 2 + r, and a polynomial for e^r (Moshier's Cephes library, expf). Unlike math.exp it
+    runs in vector registers.
     """
-    first, second = np.split(x, 2, axis=-1)
-    turned = np.concatenate([-second, first], axis=-1)
-    return x * cosines[:, None, :] + turned * sines[:, None, :]
+    x = min(max(x, f32(-87.0)), f32(88.0))
+    n = f32(math.floor(x * f32(1.44269504) + f32(0.5)))
+    r = x - n * f32(0.693147181)
+    p = f32(1.9875691500e-4)
+    p = p * r + f32(1.3981999507e-3)
+    p = p * r + f32(8.3334519073e-3)
+    p = p * r + f32(4.1665795894e-2)
+    p = p * r + f32(1.6666665459e-1)
+    p = p * r + f32(5.0000001201e-1)
+    power_of_two = np.int32((np.int32(n) + 127) << 23).view(np.float32)
+    return (p * r * r + r + f32(1.0)) * power_of_two
+
+
+@inner
+def softmax(scores):
+    """Softmax of scores (T,), in place."""
+    largest = scores[0]
+    for i in range(scores.size):
+        largest = max(largest, scores[i])
+    total = f32(0)
+    for i in range(scores.size):
+        scores[i] = exponential(scores[i] - largest)
+        total += scores[i]
+    for i in range(scores.size):
+        scores[i] /= total
+
+
+@entry
+def causal_softmax(scores, start):
+    """Softmax of each row of scores (T, end), in place: row t sees positions up to start + t."""
+    for t in range(scores.shape[0]):
+        softmax(scores[t, : start + t + 1])
+        for i in range(start + t + 1, scores.shape[1]):
+            scores[t, i] = f32(0)
+
+
+@entry
+def normalise(x, norm, epsilon, centred, out):
+    """Layer normalisation of the rows of x (B, D) (Ba et al., 2016); if not `centred`, the RMS norm
+    (Zhang and Sennrich, 2019). `norm` (2, D): scale and shift."""
+    scale, shift = norm[0], norm[1]
+    for b in range(x.shape[0]):
+        row, normal = x[b], out[b]
+        mean, variance = f32(0), f32(0)
+        if centred:
+            for i in range(row.size):
+                mean += row[i]
+            mean /= f32(row.size)
+        for i in range(row.size):
+            variance += (row[i] - mean) * (row[i] - mean)
+        factor = f32(1) / math.sqrt(variance / f32(row.size) + epsilon)
+        for i in range(row.size):
+            normal[i] = (row[i] - mean) * factor * scale[i] + shift[i]
+
+
+@entry
+def relu(x, gate):
+    """max(x, 0), in place."""
+    for i in range(x.size):
+        x[i] = max(x[i], f32(0))
+
+
+@entry
+def gelu(x, gate):
+    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016), in place.
+
+    Its error function: Abramowitz and Stegun, 1964, formula 7.1.26, within 5e-7.
+    """
+    for i in range(x.size):
+        size = abs(x[i]) * f32(0.70710678)
+        t = f32(1) / (f32(1) + f32(0.3275911) * size)
+        p = f32(1.061405429)
+        p = p * t + f32(-1.453152027)
+        p = p * t + f32(1.421413741)
+        p = p * t + f32(-0.284496736)
+        p = p * t + f32(0.254829592)
+        erf = f32(1) - p * t * exponential(-size * size)
+        x[i] = f32(0.5) * (x[i] + abs(x[i]) * erf)
+
+
+@entry
+def gelu_tanh(x, gate):
+    """The tanh approximation of gelu that GPT-2 was trained with, in place:
+    0.5 x (1 + tanh(u)) = x / (1 + e^(-2 u))."""
+    for i in range(x.size):
+        u = f32(0.7978845608) * (x[i] + f32(0.044715) * x[i] * x[i] * x[i])
+        x[i] = x[i] / (f32(1) + exponential(f32(-2) * u))
+
+
+@entry
+def swiglu(x, gate):
+    """x times silu(gate) = gate / (1 + e^-gate) (Shazeer, 2020), in place."""
+    for i in range(x.size):
+        x[i] *= gate[i] / (f32(1) + exponential(-gate[i]))
+
+
+ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": swiglu}
+"""By ModelConfig.activation: functions of (F,) and, where there is one, the gate (F,)."""
+
+
+@inner
+def rotate(heads, cosines, sines):
+    """Rotary positions: turns each pair (i, i + H / 2) of each of the heads (n, H) by its angle,
+    in place. `cosines` and `sines` (H / 2,): of the token's position."""
+    half = heads.shape[1] // 2
+    for n in range(heads.shape[0]):
+        for i in range(half):
+            first, second = heads[n, i], heads[n, i + half]
+            heads[n, i] = first * cosines[i] - second * sines[i]
+            heads[n, i + half] = second * cosines[i] + first * sines[i]
+
+
+@entry
+def rotate_tokens(heads, count, cosines, sines):
+    """`rotate` for the first `count` heads of each token: heads (T, n, H), tables (T, H / 2)."""
+    for t in range(heads.shape[0]):
+        rotate(heads[t, :count], cosines[t], sines[t])
+
+
+@inner
+def attend(query, keys, values, factor, scores, out):
+    """Attention of one head: query (H,) over keys and values (T, H) -> out (H,) (Vaswani et al.,
+    2017, formula 1). `scores` (T,) is scratch."""
+    for t in range(scores.size):
+        total = f32(0)
+        for i in range(query.size):
+            total += query[i] * keys[t, i]
+        scores[t] = total * factor
+    softmax(scores)
+    for i in range(out.size):
+        out[i] = f32(0)
+    for t in range(scores.size):
+        weight = scores[t]
+        for i in range(out.size):
+            out[i] += weight * values[t, i]
+
+
+# ---------------------------------------------------------------- one step of decoding
+
+
+@inner
+def dense(weights, layout, index, x, first, last, out):
+    """Outputs first to last of matrix `index`, for x (B, inputs) -> out (B, outputs).
+
+    The rows of the matrix are read one after the other, once: memory is what limits decoding, and
+    it is fastest in one stream for each thread.
+    """
+    matrices, scales, biases = weights
+    start, row, inputs = layout[index, 0], layout[index, 1], x.shape[1]
+    for r in range(first, last):
+        weight = matrices[start + r * inputs : start + (r + 1) * inputs]
+        scale, bias = scales[row + r], biases[row + r]
+        for b in range(x.shape[0]):
+            column = x[b]
+            total = f32(0)
+            for i in range(column.size):
+                total += column[i] * f32(weight[i])
+            out[b, r] = total * scale + bias
+
+
+@inner
+def add_and_normalise(delta, norm, epsilon, centred, norm_first, x, normal):
+    """x += delta; its norm goes into `normal` and, with post-norm, into x too. All (B, D)."""
+    for b in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[b, i] += delta[b, i]
+    normalise(x, norm, epsilon, centred, normal)
+    if not norm_first:
+        for b in range(x.shape[0]):
+            copy(normal[b], x[b])
+
+
+@functools.cache
+def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool) -> Any:
+    """The function `decode` for models with these switches. They are constants to the compiler, so
+    that it never sees the branches this model does not take."""
+    gated = activation == "swiglu"
+    is_relu, is_gelu, is_gelu_tanh = (activation == k for k in ("relu", "gelu", "gelu_tanh"))
+
+    @entry
+    def decode(
+        thread, threads, barrier, embedded, rows, positions, wanted, weights, layout, norms,
+        epsilon, angles, cache, scratch,
+    ):  # fmt: skip
+        """The logits after each of B tokens, this thread's share; all threads call it together.
+
+        Token b, embedded[b] (D,), stands at positions[b] of the sequence rows[b] of the cache,
+        where its keys and values are written; several positions of one sequence may be in one
+        call. Logits are given for the tokens from `wanted` on. Each output is computed by one
+        thread and in one order: the result depends neither on how many threads there are nor on
+        how many tokens. The arguments from `weights` on: `packing.PackedWeights`, `engine`.
+        """
+        keys, values = cache  # (sequences, L, K, C, H)
+        cosines, sines = angles
+        every_x, every_normal, every_scores, qkv, heads, mixed, delta, gate, up, logits = scratch
+        x, normal, scores = every_x[thread], every_normal[thread], every_scores[thread]
+        B, D, F, K, H = x.shape[0], x.shape[1], up.shape[1], keys.shape[2], keys.shape[4]
+        N = heads.shape[1] - 2 * K
+        group, factor = N // K, f32(1) / math.sqrt(f32(H))
+        for b in range(B):
+            copy(embedded[b], x[b])
+            copy(embedded[b], normal[b])
+        if norm_first:
+            normalise(x, norms[0], epsilon, centred, normal)
+        for layer in range(keys.shape[1]):
+            matrix, norm = 1 + MATRICES_OF_A_BLOCK * layer, 1 + 2 * layer
+            first, last = share(N + 2 * K, thread, threads)
+            dense(weights, layout, matrix, normal, first * H, last * H, qkv)
+            for b in range(B):
+                position = positions[b]
+                if rotary:
+                    turning = heads[b, first : min(last, N + K)]
+                    rotate(turning, cosines[position], sines[position])
+                for head in range(max(first, N), last):
+                    if head < N + K:
+                        copy(heads[b, head], keys[rows[b], layer, head - N, position])
+                    else:
+                        copy(heads[b, head], values[rows[b], layer, head - N - K, position])
+            wait_for_all(barrier, threads)
+            first, last = share(B * N, thread, threads)
+            for unit in range(first, last):
+                b, head = unit // N, unit % N
+                attend(
+                    heads[b, head],
+                    keys[rows[b], layer, head // group],
+                    values[rows[b], layer, head // group],
+                    factor,
+                    scores[: positions[b] + 1],
+                    mixed[b, head * H : (head + 1) * H],
+                )
+            wait_for_all(barrier, threads)
+            first, last = share(D, thread, threads)
+            dense(weights, layout, matrix + 1, mixed, first, last, delta)
+            wait_for_all(barrier, threads)
+            add_and_normalise(delta, norms[norm], epsilon, centred, norm_first, x, normal)
+            first, last = share(F, thread, threads)
+            dense(weights, layout, matrix + 3, normal, first, last, up)
+            if gated:
+                dense(weights, layout, matrix + 2, normal, first, last, gate)
+            for b in range(B):
+                if gated:
+                    swiglu(up[b, first:last], gate[b, first:last])
+                if is_relu:
+                    relu(up[b, first:last], up[b, first:last])
+                if is_gelu:
+                    gelu(up[b, first:last], up[b, first:last])
+                if is_gelu_tanh:
+                    gelu_tanh(up[b, first:last], up[b, first:last])
+            wait_for_all(barrier, threads)
+            first, last = share(D, thread, threads)
+            dense(weights, layout, matrix + 4, up, first, last, delta)
+            wait_for_all(barrier, threads)
+            add_and_normalise(delta, norms[norm + 1], epsilon, centred, norm_first, x, normal)
+        head_matrix = layout.shape[0] - 1
+        first, last = share(layout[head_matrix, 2], thread, threads)
+        dense(weights, layout, head_matrix, normal[wanted:], first, last, logits)
+        wait_for_all(barrier, threads)
+
+    return decode

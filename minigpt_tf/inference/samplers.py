@@ -1,13 +1,38 @@
 """Choosing the next token: small functions on logits (V,), chained in SamplingConfig's order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..config import SamplingConfig
-from .kernels import softmax
+from ..errors import ConfigError
 
 Sampler = Callable[[np.ndarray, list[int]], int]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (V,); -inf stays probability 0."""
+    exponentials = np.exp(logits - logits.max())
+    return exponentials / exponentials.sum()
+
+
+def log_probability(logits: np.ndarray, token_id: int) -> float:
+    """Natural logarithm of a token's probability under the model, before any filter."""
+    shifted = logits.astype(np.float64) - logits.max()
+    return float(shifted[token_id] - np.log(np.exp(shifted).sum()))
+
+
+def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:
+    """Adds a number to the logits of some token ids (OpenAI's `logit_bias`). Raises ConfigError
+    where an id is outside the vocabulary."""
+    wrong = [token_id for token_id in bias if not 0 <= token_id < len(logits)]
+    if wrong:
+        raise ConfigError(
+            f"logit_bias: token id {wrong[0]} is outside the vocabulary of {len(logits)}"
+        )
+    logits = logits.copy()
+    logits[list(bias)] += list(bias.values())
+    return logits
 
 
 def apply_repetition_penalty(logits: np.ndarray, ids: list[int], penalty: float) -> np.ndarray:
@@ -19,6 +44,19 @@ def apply_repetition_penalty(logits: np.ndarray, ids: list[int], penalty: float)
     return logits
 
 
+def apply_no_repeat_ngram(logits: np.ndarray, ids: list[int], n: int) -> np.ndarray:
+    """Forbids the tokens that would complete n tokens in a row that are already there (Paulus et
+    al., 2017, section 2.5), unless that forbids all."""
+    if len(ids) < n:
+        return logits
+    sequence = np.asarray(ids)
+    starts = np.lib.stride_tricks.sliding_window_view(sequence, n)  # (T - n + 1, n)
+    repeats = (starts[:, :-1] == sequence[len(sequence) - n + 1 :]).all(axis=1)
+    forbidden = logits.copy()
+    forbidden[starts[repeats, -1]] = -np.inf
+    return logits if np.isneginf(forbidden).all() else forbidden
+
+
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Divides the logits; below 1 the distribution gets sharper, above 1 flatter."""
     return (logits - logits.max()) / temperature  # the largest is 0: no overflow however cold
@@ -28,15 +66,20 @@ def apply_top_k(logits: np.ndarray, top_k: int) -> np.ndarray:
     """Keeps the k most likely tokens; of equals at the edge, those of lower id."""
     if top_k >= len(logits):
         return logits
-    return _keep(logits, np.argsort(-logits, kind="stable")[:top_k])
+    edge = np.partition(logits, -top_k)[-top_k]
+    above = np.flatnonzero(logits > edge)
+    at_edge = np.flatnonzero(logits == edge)[: top_k - len(above)]
+    return _keep(logits, np.concatenate([above, at_edge]))
 
 
 def apply_top_p(logits: np.ndarray, top_p: float) -> np.ndarray:
     """Keeps the smallest set of likeliest tokens whose probability reaches p; at least one
     (Holtzman et al., 2019, "The Curious Case of Neural Text Degeneration")."""
-    order = np.argsort(-logits, kind="stable")
-    cumulative = np.cumsum(softmax(logits[order]))
-    count = int(np.searchsorted(cumulative, top_p)) + 1
+    probabilities = softmax(logits)
+    # All V tokens of less than (1 - p) / V have less than 1 - p together: the set never needs one.
+    candidates = np.flatnonzero(probabilities >= (1 - top_p) / len(logits))
+    order = candidates[np.argsort(-probabilities[candidates], kind="stable")]
+    count = int(np.searchsorted(np.cumsum(probabilities[order]), top_p)) + 1
     return _keep(logits, order[:count])
 
 
@@ -59,9 +102,13 @@ def make_sampler(config: SamplingConfig, suppressed: np.ndarray) -> Sampler:
     def sample(logits: np.ndarray, ids: list[int]) -> int:
         """The next id, for the logits (V,) after these ids."""
         logits = logits.astype(np.float64)  # extreme settings overflow float32
+        if config.logit_bias:
+            logits = apply_logit_bias(logits, config.logit_bias)
         logits[suppressed] = -np.inf
         if config.repetition_penalty != 1:
             logits = apply_repetition_penalty(logits, ids, config.repetition_penalty)
+        if config.no_repeat_ngram:
+            logits = apply_no_repeat_ngram(logits, ids, config.no_repeat_ngram)
         if greedy:
             return int(logits.argmax())
         logits = apply_temperature(logits, config.temperature)

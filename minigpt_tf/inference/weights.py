@@ -5,6 +5,7 @@ checks against it. Names are layer paths, such as "block_0/attention/query/kerne
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,6 @@ def _norm_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {f"{path}/gamma": (D,)} | ({f"{path}/beta": (D,)} if config.use_bias else {})
 
 
-def check_weights(weights: Weights, config: ModelConfig, where: str) -> None:
-    """Raises ModelFolderError that names a weight which is missing, extra, of another shape or not
-    finite."""
-    check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
-    for name, weight in weights.items():
-        if not np.isfinite(weight).all():
-            raise ModelFolderError(f"{where}: {name} holds values that are not finite numbers")
-
-
 def check_shapes(found: dict[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:
     """Raises ModelFolderError that names a weight which is missing, extra or of another shape."""
     shapes = weight_shapes(config)
@@ -95,31 +87,59 @@ def check_shapes(found: dict[str, tuple[int, ...]], config: ModelConfig, where: 
             )
 
 
-def read_weights(path: str | Path, config: ModelConfig) -> Weights:
-    """The float32 weights in a Keras .h5 model file, checked against the configuration.
+def check_weights(weights: Weights, config: ModelConfig, where: str) -> None:
+    """Raises ModelFolderError that names a weight which is missing, extra, of another shape or not
+    finite."""
+    check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
+    for name, weight in weights.items():
+        check_finite(weight, name, where)
+
+
+def check_finite(values: np.ndarray, name: str, where: str) -> None:
+    """Raises ModelFolderError that names a weight with values that are not finite."""
+    if values.size and not np.isfinite([values.min(), values.max()]).all():
+        raise ModelFolderError(f"{where}: {name} holds values that are not finite numbers")
+
+
+@contextmanager
+def open_weights(path: str | Path, config: ModelConfig) -> Iterator[dict[str, Any]]:
+    """The datasets in a Keras .h5 model file by weight name, checked against the configuration.
 
     Names and shapes are checked before a value is read, so that a file that lies about its size
-    allocates nothing. Raises ModelFolderError.
+    allocates nothing. Raises ModelFolderError, also where a dataset cannot be read later on.
     """
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        file = h5py.File(path, "r")
+    except Exception as error:  # h5py raises many kinds on a damaged file
+        raise _damaged(path, error) from None
+    with file:
+        try:
             datasets = dict(_named_datasets(file["model_weights"]))
             check_shapes({name: d.shape for name, d in datasets.items()}, config, str(path))
             for name, dataset in datasets.items():
                 if not np.issubdtype(dataset.dtype, np.floating):
                     raise ModelFolderError(f"{path}: {name} holds no numbers")
-            weights = {n: np.asarray(d, dtype=np.float32) for n, d in datasets.items()}
-    except ModelFolderError:
-        raise
-    except Exception as error:  # h5py raises many kinds on a damaged file
-        reason = str(error).split("\n")[0]
-        raise ModelFolderError(
-            f"{path}: is damaged or not a Keras model file ({reason:.120})"
-        ) from None
-    check_weights(weights, config, str(path))
-    return weights
+        except ModelFolderError:
+            raise
+        except Exception as error:
+            raise _damaged(path, error) from None
+        try:
+            yield datasets
+        except OSError as error:
+            raise _damaged(path, error) from None
+
+
+def _damaged(path: str | Path, error: Exception) -> ModelFolderError:
+    reason = str(error).split("\n")[0]
+    return ModelFolderError(f"{path}: is damaged or not a Keras model file ({reason:.120})")
+
+
+def read_weights(path: str | Path, config: ModelConfig) -> Weights:
+    """The float32 weights in a Keras .h5 model file. Raises ModelFolderError."""
+    with open_weights(path, config) as datasets:
+        return {name: np.asarray(d, dtype=np.float32) for name, d in datasets.items()}
 
 
 def _named_datasets(group: Any) -> Iterator[tuple[str, Any]]:

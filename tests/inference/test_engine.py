@@ -1,13 +1,19 @@
 """The engine against the Keras model, for every preset and for random configurations."""
 
+import gc
 import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from minigpt_tf.config import PRESETS, ModelConfig, model_preset
 from minigpt_tf.errors import ConfigError, ModelFolderError
-from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.engine import Cache, Engine
+from minigpt_tf.inference.packing import pack_weights
+from minigpt_tf.inference.prefill import CHUNK
 from minigpt_tf.inference.weights import read_weights, weights_of
 from minigpt_tf.model import build_gpt_model
 from tests.conftest import tiny_config
@@ -61,6 +67,135 @@ def test_logits_are_those_of_keras_for_random_switches(seed):
     assert_engine_agrees(random_config(seed), 21)
 
 
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_a_long_prompt_in_chunks_is_keras_s(preset):
+    config = tiny_config(preset, vocab_size=30, context_length=2 * CHUNK + 40)
+    model = shaken(build_gpt_model(config, seed=1))
+    ids = np.random.default_rng(0).integers(0, 30, 2 * CHUNK + 30)
+    expected = logits_of(model, ids[None])[0]
+    engine = Engine.from_model(model, config)
+    np.testing.assert_allclose(engine.all_logits(ids), expected, atol=1e-4)
+    np.testing.assert_allclose(engine.prefill(ids[:-1]), expected[-2], atol=1e-4)
+    np.testing.assert_allclose(engine.decode_step(ids[-1]), expected[-1], atol=1e-4)
+
+
+PROMPTS = [[3], [5, 1, 4, 1, 5], list(range(12)), [7, 7]]
+
+
+def one_by_one(engine, prompts, steps):
+    """Greedy ids and logits of each prompt alone."""
+    for prompt in prompts:
+        logits, found = engine.prefill(prompt), []
+        for _ in range(steps):
+            found.append((int(logits.argmax()), logits))
+            logits = engine.decode_step(found[-1][0])
+        yield found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
+def test_a_batch_of_ragged_prompts_is_to_the_bit_one_by_one(preset, dtype):
+    config = tiny_config(preset, vocab_size=40, context_length=24)
+    weights = weights_of(shaken(build_gpt_model(config, seed=1)))
+    engine = Engine(config, pack_weights(weights, config, "test", dtype), threads=2)
+    cache = Cache(config, len(PROMPTS))
+    logits = [engine.prefill(prompt, cache, row) for row, prompt in enumerate(PROMPTS)]
+    alone = list(one_by_one(engine, PROMPTS, 6))
+    for step in range(6):
+        ids = [int(after.argmax()) for after in logits]
+        for row, found in enumerate(alone):
+            assert ids[row] == found[step][0]
+            assert np.array_equal(logits[row], found[step][1])
+        logits = engine.decode_batch(ids, cache)
+    assert cache.positions.tolist() == [len(prompt) + 6 for prompt in PROMPTS]
+
+
+def test_some_rows_of_a_cache_go_on_and_others_stay():
+    config = tiny_config("modern", vocab_size=40, context_length=24)
+    engine = Engine.from_model(shaken(build_gpt_model(config, seed=1)), config)
+    cache = Cache(config, 3)
+    for row in range(3):
+        engine.prefill([row, 5], cache, row)
+    engine.decode_batch([7, 8], cache, [2, 0])
+    assert cache.positions.tolist() == [3, 2, 3]
+    after = engine.decode_batch([9, 9, 9], cache)
+    for row, ids in enumerate([[0, 5, 8, 9], [1, 5, 9], [2, 5, 7, 9]]):
+        assert np.array_equal(after[row], engine.prefill(ids))
+
+
+def test_a_copied_row_goes_on_like_its_source():
+    config = tiny_config("gpt2", vocab_size=40, context_length=24)
+    engine = Engine.from_model(shaken(build_gpt_model(config, seed=1)), config)
+    cache = Cache(config, 2)
+    engine.prefill(list(range(11)), cache, 0)
+    cache.copy(0, 1)
+    first, second = engine.decode_batch([6, 6], cache)
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 5])
+def test_the_number_of_threads_changes_no_bit(threads):
+    config = tiny_config("modern", vocab_size=41, context_length=24, num_layers=2)
+    model = shaken(build_gpt_model(config, seed=1))
+    one, many = (
+        Engine(config, weights_of(model), threads=number).prefill([3, 1, 2])
+        for number in (1, threads)
+    )
+    assert np.array_equal(one, many)
+
+
+def test_resume_computes_only_what_is_new():
+    config = tiny_config("gpt2", vocab_size=40, context_length=24)
+    engine = Engine.from_model(shaken(build_gpt_model(config, seed=1)), config)
+    engine.prefill([1, 2, 3, 4, 5])
+    steps = []
+    decode, engine._decode = (
+        engine._decode,
+        lambda ids, *rest: steps.append(len(ids)) or decode(ids, *rest),
+    )
+    resumed = engine.resume([1, 2, 3, 9, 8, 7])
+    assert steps == [3] and engine.position == 6
+    assert np.array_equal(resumed, engine.prefill([1, 2, 3, 9, 8, 7]))
+    assert np.array_equal(engine.resume([1, 2]), engine.prefill([1, 2]))
+    assert np.array_equal(engine.resume([4]), engine.prefill([4]))
+
+
+def test_threads_end_with_their_engine():
+    def members():
+        return sum(thread.name.startswith("minigpt-") for thread in threading.enumerate())
+
+    config = tiny_config("lecture", vocab_size=30, context_length=4)
+    gc.collect()
+    before = members()
+    engine = Engine(config, weights_of(build_gpt_model(config)), threads=4)
+    engine.prefill([1])
+    assert members() == before + 3
+    del engine
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while members() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert members() <= before
+
+
+def test_many_threads_may_share_an_engine():
+    """Each has a cache of its own; the steps wait for each other."""
+    config = tiny_config("modern", vocab_size=40, context_length=24)
+    engine = Engine(config, weights_of(shaken(build_gpt_model(config, seed=1))), threads=2)
+
+    def run(prompt):
+        cache = Cache(config, 1)
+        logits = [engine.prefill(prompt, cache)]
+        for _ in range(10):
+            logits.append(engine.decode_batch([int(logits[-1].argmax())], cache)[0])
+        return logits
+
+    alone = [run(prompt) for prompt in PROMPTS]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run, PROMPTS))
+    assert np.array_equal(alone, together)
+
+
 def test_a_sequence_leaves_nothing_behind_for_the_next():
     config = tiny_config("modern", vocab_size=30, context_length=12)
     model = shaken(build_gpt_model(config, seed=1))
@@ -98,6 +233,14 @@ def test_impossible_calls_are_refused(engine):
         engine.prefill([-1])
     with pytest.raises(ConfigError, match="at least one id"):
         engine.prefill([])
+    with pytest.raises(ConfigError, match="2 ids for 1 sequences"):
+        engine.decode_batch([1, 2], Cache(engine.config, 1))
+
+
+def test_a_cache_larger_than_memory_is_refused():
+    config = tiny_config("lecture", vocab_size=30, context_length=2**31 - 1)
+    with pytest.raises(ConfigError, match="keys and values of 1000 sequences of 2147483647 tokens"):
+        Cache(config, 1000)
 
 
 def test_weights_that_do_not_fit_are_named():

@@ -1,13 +1,16 @@
 """Prompt -> text: prompts of every kind, streaming, the sliding context."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
 from minigpt_tf.config import SamplingConfig
+from minigpt_tf.errors import ConfigError
+from minigpt_tf.inference.answer import StopFilter, TextOfIds
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.generate import TextGenerator, _TextOfIds
+from minigpt_tf.inference.generate import BATCH, TextGenerator
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer, train_tokenizer
 from tests.conftest import SAMPLE, tiny_config
@@ -116,20 +119,165 @@ def test_a_stream_s_pieces_are_the_whole_text(kind, words):
 @pytest.mark.parametrize("text", ["naïve 😀😀 日本語 x", "é", "plain words, and more of them"])
 def test_a_stream_holds_back_half_characters(text):
     tokenizer = train_tokenizer("bpe", ["abc"], 300)  # every byte is a token of its own
-    stream = _TextOfIds(tokenizer, [5, 6])
+    stream = TextOfIds(tokenizer, [5, 6])
     pieces = [stream.push(token_id) for token_id in tokenizer.encode(text).tolist()]
     assert "".join(pieces) == text and not any("\ufffd" in piece for piece in pieces)
-    cut = _TextOfIds(tokenizer, [])
-    for token_id in tokenizer.encode("a😀").tolist()[:-1]:
-        cut.push(token_id)
-    assert cut.written == "a" and cut.rest() == "\ufffd"
+    cut = TextOfIds(tokenizer, [])
+    pieces = [cut.push(token_id) for token_id in tokenizer.encode("a😀").tolist()[:-1]]
+    assert "".join(pieces) == "a" and cut.rest() == "\ufffd"
 
 
 def test_an_end_token_ends_the_text():
     tokenizer = train_tokenizer("bpe", ["abc"], 300)
     _, generator = make_generator(tokenizer)
     end_id = next(iter(tokenizer.end_ids))
-    bias = generator.engine._head[1]
-    bias[end_id] = 1e6
+    head = generator.engine.weights.rows(-1)
+    generator.engine.weights.biases[head][end_id] = 1e6
     generation = generator.generate("abc", GREEDY)
     assert generation.ids == [] and generation.finish_reason == "end" and generation.text == ""
+
+
+def test_logprobs_are_keras_s(words):
+    model, generator = make_generator(words, context_length=12)
+    generation = generator.generate("he was", SamplingConfig(seed=1, max_new_tokens=5, top_k=5))
+    ids = words.encode("he was").tolist() + generation.ids
+    logits = logits_of(model, [ids])[0].astype(float)
+    expected = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    found = [expected[1 + step, token] for step, token in enumerate(generation.ids)]
+    np.testing.assert_allclose(generation.logprobs, found, atol=1e-4)
+    assert generator.generate("", GREEDY).logprobs[0] is None
+
+
+@pytest.mark.parametrize("preset", ["lecture", "modern"])
+def test_samples_are_what_single_answers_with_their_seeds_are(preset, words):
+    """Also where some of them end before others, and where the context slides."""
+    _, generator = make_generator(words, preset, context_length=10)
+    sampling = SamplingConfig(seed=5, temperature=1.5, max_new_tokens=20, stop=("in",))
+    samples = generator.generate_batch(["he was", "", "the river"], sampling, num_samples=4)
+    singles = [
+        generator.generate(prompt, dataclasses.replace(sampling, seed=5 + k))
+        for prompt in ("he was", "", "the river")
+        for k in range(4)
+    ]
+    assert len({len(sample.ids) for sample in samples}) > 1
+    for sample, single in zip(samples, singles, strict=True):
+        same = ("prompt", "ids", "text", "logprobs", "finish_reason")
+        assert all(getattr(sample, name) == getattr(single, name) for name in same)
+
+
+def test_samples_of_a_prompt_share_its_prefill(words):
+    _, generator = make_generator(words, context_length=20)
+    calls = []
+    prefill = generator.engine.prefill
+    generator.engine.prefill = lambda ids, *rest: calls.append([*ids]) or prefill(ids, *rest)
+    generator.generate_batch(["he was", "the"], GREEDY, num_samples=5)
+    assert calls == [words.encode("he was").tolist(), words.encode("the").tolist()]
+
+
+def test_more_answers_than_fit_into_a_batch(words):
+    _, generator = make_generator(words)
+    texts = {g.text for g in generator.generate_batch(["he was"] * (BATCH + 3), GREEDY)}
+    assert texts == {generator.generate("he was", GREEDY).text}
+    with pytest.raises(ConfigError, match="num_samples=0"):
+        generator.generate_batch(["he was"], GREEDY, num_samples=0)
+
+
+def test_a_full_context_may_end_the_answer(words):
+    _, generator = make_generator(words, context_length=8)
+    sampling = dataclasses.replace(GREEDY, max_new_tokens=50, context_full="stop")
+    slid = generator.generate("he was the", dataclasses.replace(GREEDY, max_new_tokens=6))
+    generation = generator.generate("he was the", sampling)
+    # Five more tokens fill the context, and one more can still be read off it.
+    assert generation.finish_reason == "context" and generation.ids == slid.ids
+    pieces = list(generator.stream("he was the", sampling))
+    assert "".join(pieces) == generation.text
+    batch = generator.generate_batch(["he was the", "he"], sampling)
+    assert [g.finish_reason for g in batch] == ["context", "context"]
+    assert len(batch[1].ids) == 8
+
+
+STORY = "one day the king went out, and the kingdom was his. the end of it"
+
+
+def through(stops, cuts):
+    """What comes out for STORY in pieces that end at `cuts`."""
+    stop_filter, edges = StopFilter(stops), [0, *cuts, len(STORY)]
+    out = [stop_filter.push(STORY[a:b]) for a, b in itertools.pairwise(edges)]
+    if not stop_filter.stopped:
+        out.append(stop_filter.rest())
+    assert "".join(out) == stop_filter.written
+    return stop_filter, out
+
+
+@pytest.mark.parametrize(
+    "stops", [("kingdom",), ("kinglet",), ("the k", "out"), ("it",), ("x",), ()]
+)
+@pytest.mark.parametrize("seed", range(8))
+def test_no_part_of_a_stop_string_gets_out(stops, seed):
+    random = np.random.default_rng(seed)
+    cuts = sorted(random.integers(0, len(STORY), random.integers(0, 30)).tolist())
+    places = [STORY.find(stop) for stop in stops if stop in STORY]
+    stop_filter, out = through(stops, cuts)
+    assert stop_filter.written == STORY[: min(places, default=len(STORY))]
+    assert stop_filter.stopped == bool(places)
+    if not places:
+        held = max((len(stop) - 1 for stop in stops), default=0)
+        assert len("".join(out[:-1])) >= cuts[-1] - held if cuts else True
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "bpe"])
+def test_an_answer_ends_before_its_stop_string(kind):
+    text = SAMPLE.read_text(encoding="utf-8")
+    tokenizer = train_tokenizer(kind, [text], 300)
+    _, generator = make_generator(tokenizer)
+    sampling = SamplingConfig(max_new_tokens=40, seed=5)
+    free = generator.generate("he", sampling)
+    stop = free.text[11:14]
+    stopping = dataclasses.replace(sampling, stop=(stop, "\x00never"))
+    stopped = generator.generate("he", stopping)
+    assert stopped.text == free.text[: free.text.find(stop)]
+    assert stopped.finish_reason == "stop" and free.finish_reason == "length"
+    assert stopped.ids == free.ids[: len(stopped.ids)]
+    assert "".join(generator.stream("he", stopping)) == stopped.text
+
+
+def test_a_stop_string_in_the_held_back_end_counts():
+    tokenizer = CharTokenizer("ab")
+    _, generator = make_generator(tokenizer)
+    free = generator.generate("a", dataclasses.replace(GREEDY, max_new_tokens=4))
+    stopped = generator.generate(
+        "a", dataclasses.replace(GREEDY, max_new_tokens=4, stop=(free.text[-2:],))
+    )
+    assert stopped.finish_reason == "stop"
+    assert stopped.text == free.text[: free.text.find(free.text[-2:])]
+
+
+def test_a_conversation_sees_what_was_said(words):
+    _, generator = make_generator(words, "gpt2", context_length=40)
+    conversation = generator.conversation(GREEDY)
+    first = "".join(conversation.reply("he was"))
+    second = "".join(conversation.reply("the river"))
+    assert first == generator.generate("he was", GREEDY).text
+    whole = generator.generate(f"he was{first} the river", GREEDY)
+    assert second == whole.text and conversation.ids == whole.prompt.ids + whole.ids
+    conversation.reset()
+    assert "".join(conversation.reply("he was")) == first
+
+
+def test_a_long_conversation_forgets_its_beginning(words):
+    _, generator = make_generator(words, "gpt2", context_length=12)
+    conversation = generator.conversation(GREEDY)
+    for _ in range(5):
+        assert "".join(conversation.reply("he was the son of a clerk"))
+    long = "he was the son of a clerk in the town of the river " * 3
+    assert "".join(conversation.reply(long)) == generator.generate(long, GREEDY).text
+
+
+def test_an_answer_that_was_stopped_stays_said(words):
+    _, generator = make_generator(words, "gpt2", context_length=40)
+    conversation = generator.conversation(GREEDY)
+    pieces = conversation.reply("he was")
+    said = [next(pieces), next(pieces)]
+    pieces.close()
+    assert words.decode(conversation.ids) == "he was" + "".join(said)
+    assert "".join(conversation.reply("the"))

@@ -8,11 +8,14 @@ import pytest
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError
 from minigpt_tf.inference.samplers import (
+    apply_logit_bias,
     apply_min_p,
+    apply_no_repeat_ngram,
     apply_repetition_penalty,
     apply_temperature,
     apply_top_k,
     apply_top_p,
+    log_probability,
     make_sampler,
 )
 
@@ -66,6 +69,60 @@ def test_repetition_penalty_lowers_what_was_said_whatever_its_sign():
     assert logits.tolist() == [2.0, -2.0, 3.0, 0.0]
 
 
+def test_logit_bias_adds_to_single_tokens():
+    assert apply_logit_bias(np.array([1.0, 2.0, 3.0]), {2: -5.0, 0: 1.5}).tolist() == [2.5, 2, -2]
+    with pytest.raises(ConfigError, match="token id 3 is outside the vocabulary of 3"):
+        apply_logit_bias(np.zeros(3), {3: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("ids", "n", "forbidden"),
+    [
+        ([0, 1, 2, 0, 1], 3, [2]),
+        ([0, 1, 2, 0, 1, 3, 0, 1], 3, [2, 3]),
+        ([0, 1, 2, 0, 2], 3, []),
+        ([0, 1, 2, 0], 2, [1]),
+        ([0, 0, 0], 2, [0]),
+        ([0, 2], 1, [0, 2]),
+        ([0, 1], 3, []),
+        ([], 2, []),
+        ([0, 1, 2, 3], 1, []),  # all would be forbidden
+    ],
+)
+def test_no_repeat_ngram_forbids_what_would_repeat(ids, n, forbidden):
+    kept_ids = [token for token in range(4) if token not in forbidden]
+    assert kept(apply_no_repeat_ngram(LOGITS, ids, n)) == kept_ids
+
+
+def test_no_ngram_comes_twice():
+    sample = make_sampler(SamplingConfig(seed=1, no_repeat_ngram=3, top_p=1.0), NOTHING)
+    ids = []
+    for _ in range(200):
+        ids.append(sample(np.zeros(12), ids))
+    triples = list(zip(ids, ids[1:], ids[2:], strict=False))
+    assert len(set(triples)) == len(triples)
+
+
+def test_log_probability_is_of_the_model_s_distribution():
+    for token_id, share in enumerate(SHARES):
+        assert log_probability(LOGITS + 7, token_id) == pytest.approx(math.log(share), abs=1e-6)
+    assert log_probability(np.float32([1e30, 0]), 0) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_top_p_and_top_k_are_those_of_a_full_sort(seed):
+    logits = np.random.default_rng(seed).standard_normal(500).round(1) * 3  # with equals
+    order = sorted(range(500), key=lambda i: (-logits[i], i))
+    assert kept(apply_top_k(logits, 40)) == sorted(order[:40])
+    shares = np.exp(logits) / np.exp(logits).sum()
+    for top_p in (0.1, 0.5, 0.9, 0.99, 0.9999):
+        total, count = 0.0, 0
+        while total < top_p:
+            total += shares[order[count]]
+            count += 1
+        assert kept(apply_top_p(logits, top_p)) == sorted(order[:count])
+
+
 def frequencies(config, suppressed=NOTHING, draws=20000):
     sample = make_sampler(config, suppressed)
     return np.bincount([sample(LOGITS, []) for _ in range(draws)], minlength=4) / draws
@@ -79,6 +136,11 @@ def frequencies(config, suppressed=NOTHING, draws=20000):
         ({"temperature": 1.0, "top_k": 2}, [0, 2 / 3, 0, 1 / 3]),
         ({"temperature": 1.0, "top_p": 0.8}, [0, 5 / 9, 1.5 / 9, 2.5 / 9]),
         ({"temperature": 1.0, "min_p": 0.4}, [0, 2 / 3, 0, 1 / 3]),
+        (
+            {"temperature": 1.0, "logit_bias": {0: math.log(5.0)}},
+            [5 / 14, 5 / 14, 1.5 / 14, 2.5 / 14],
+        ),
+        ({"greedy": True, "logit_bias": {2: 9.0}}, [0, 0, 1, 0]),
         ({"greedy": True}, [0, 1, 0, 0]),
         ({"temperature": 0.0}, [0, 1, 0, 0]),
     ],
@@ -121,6 +183,12 @@ def test_a_seed_fixes_the_draws():
         {"repetition_penalty": 0},
         {"max_new_tokens": -1},
         {"seed": -1},
+        {"no_repeat_ngram": -1},
+        {"logit_bias": {-1: 1.0}},
+        {"logit_bias": {1: float("nan")}},
+        {"logit_bias": {1: 1e9}},
+        {"stop": ("",)},
+        {"context_full": "explode"},
     ],
 )
 def test_settings_out_of_range_are_refused(settings):

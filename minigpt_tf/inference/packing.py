@@ -1,0 +1,279 @@
+"""Weights as the engine reads them: all matrices one after the other, row by row, in one array.
+
+Decoding a token reads every weight once, so they lie in the order in which they are used, a row for
+each output. As int8, a weight is a whole number from -127 to 127 times a scale of its row; such
+weights are made once and kept beside the model, in model.int8.h5.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import MODEL_NAME, ModelConfig, check_fits_memory, to_dict
+from ..errors import ConfigError, ModelFolderError
+from ..modelfolder import QUANTIZED_NAME, ModelFolder, reserve_space, staging
+from .kernels import MATRICES_OF_A_BLOCK
+from .positions import sinusoidal_table
+from .weights import check_finite, check_shapes, open_weights
+
+FORMAT = 1
+"""Version of what lies in model.int8.h5; a file of another version is made anew."""
+
+ROWS_AT_ONCE = 4096
+"""Rows of the token embedding that are read together."""
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """The weights of a model. R is the number of rows of all matrices together, L of layers."""
+
+    matrices: np.ndarray
+    """float32 or int8, one dimension: the token embedding (V, D); for each block query, key and
+    value ((N + 2 K) H, D), attention output (D, N H), feed-forward gate (F or 0, D), up (F, D) and
+    down (D, F); the output head (V, D), if it is not the token embedding."""
+    scales: np.ndarray
+    """(R,) float32: what each row is multiplied by."""
+    biases: np.ndarray
+    """(R,) float32, 0 where a layer has none."""
+    norms: np.ndarray
+    """(2 L + 1, 2, D) float32: scale and shift of the norms in the order of their use. The first
+    stands before the first block, which it does with pre-norm only."""
+    positions: np.ndarray
+    """(C, D) float32, added to the token embedding; (0, D) with rotary positions."""
+    layout: np.ndarray
+    """(matrices, 4) int64: start in `matrices`, first row, outputs, inputs; the head comes last."""
+
+    @property
+    def nbytes(self) -> int:
+        """What decoding a token reads, nearly: the matrices but for the rows of other tokens."""
+        return self.matrices.nbytes + self.scales.nbytes + self.biases.nbytes
+
+    def matrix(self, index: int) -> np.ndarray:
+        """Matrix `index` of the layout, (outputs, inputs)."""
+        start, _, outputs, inputs = self.layout[index]
+        return self.matrices[start : start + outputs * inputs].reshape(outputs, inputs)
+
+    def rows(self, index: int) -> slice:
+        """Where the scales and biases of matrix `index` are."""
+        _, row, outputs, _ = self.layout[index]
+        return slice(row, row + outputs)
+
+
+def pack_weights(
+    weights: Mapping[str, Any], config: ModelConfig, where: str, dtype: type = np.float32
+) -> PackedWeights:
+    """Packs named weights, arrays or datasets of an .h5 file, one matrix after the other.
+
+    `dtype`: np.float32 or np.int8. Raises ModelFolderError that names a weight which is missing,
+    extra, of another shape or not finite.
+    """
+    check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
+    source = _Source(weights, where)
+    layout = _layout(config)
+    rows, D = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim
+    try:
+        packed = PackedWeights(
+            matrices=np.empty(_size(layout), dtype=dtype),
+            scales=np.ones(rows, dtype=np.float32),
+            biases=np.zeros(rows, dtype=np.float32),
+            norms=np.zeros((2 * config.num_layers + 1, 2, D), dtype=np.float32),
+            positions=_positions(config, source),
+            layout=layout,
+        )
+    except MemoryError:
+        raise ModelFolderError(
+            f"{where}: its weights need {_size(layout) * np.dtype(dtype).itemsize / 2**30:.2f} GiB "
+            "of memory, which are not to be had"
+        ) from None
+    for index, names in enumerate(_kernels(config)):
+        matrix, scales = packed.matrix(index), packed.scales[packed.rows(index)]
+        first = 0
+        for name in names:
+            for rows_of_kernel in source.rows(name, matrix.shape[1]):
+                last = first + len(rows_of_kernel)
+                _store(rows_of_kernel, matrix[first:last], scales[first:last])
+                first = last
+        biases = [source.values(bias) for bias in map(_bias_of, names) if bias in weights]
+        if biases:
+            packed.biases[packed.rows(index)] = np.concatenate([b.ravel() for b in biases])
+    for norm, path in zip(packed.norms[int(not config.norm_first) :], _norms(config), strict=True):
+        norm[0] = source.values(f"{path}/scale" if config.norm == "rms" else f"{path}/gamma")
+        if f"{path}/beta" in weights:
+            norm[1] = source.values(f"{path}/beta")
+    return packed
+
+
+class _Source:
+    """Reads weights, and refuses what is not finite."""
+
+    def __init__(self, weights: Mapping[str, Any], where: str) -> None:
+        self.weights, self.where = weights, where
+
+    def values(self, name: str, part: slice = slice(None)) -> np.ndarray:
+        """The weight, or some of its rows, as float32."""
+        values = np.asarray(self.weights[name][part], dtype=np.float32)
+        check_finite(values, name, self.where)
+        return values
+
+    def rows(self, name: str, inputs: int):
+        """The rows (outputs, inputs) of a matrix, in pieces. Keras stores (inputs, outputs), but
+        for an embedding."""
+        if name.endswith("/embeddings"):
+            for first in range(0, self.weights[name].shape[0], ROWS_AT_ONCE):
+                yield self.values(name, slice(first, first + ROWS_AT_ONCE))
+        else:
+            yield self.values(name).reshape(inputs, -1).T
+
+
+def _store(rows: np.ndarray, matrix: np.ndarray, scales: np.ndarray) -> None:
+    """Writes rows (outputs, inputs) into a matrix of float32 or int8."""
+    if matrix.dtype == np.float32:
+        matrix[...] = rows
+        return
+    largest = np.abs(rows).max(axis=1)
+    scales[...] = np.where(largest > 0, largest / 127, 1)
+    matrix[...] = np.rint(rows / scales[:, None])
+
+
+def _layout(config: ModelConfig) -> np.ndarray:
+    """PackedWeights.layout; a tied head is the token embedding once more."""
+    D, F, H, V = config.embed_dim, config.ff_dim, config.head_dim, config.vocab_size
+    heads = config.num_heads + 2 * config.num_kv_heads
+    gate = F if config.activation == "swiglu" else 0
+    block = [(heads * H, D), (D, config.num_heads * H), (gate, D), (F, D), (D, F)]
+    shapes = [(V, D), *block * config.num_layers, *[(V, D)] * (not config.tie_embeddings)]
+    layout = np.zeros((len(shapes), 4), dtype=np.int64)
+    layout[:, 2:] = shapes
+    layout[1:, 0] = np.cumsum(layout[:, 2] * layout[:, 3])[:-1]
+    layout[1:, 1] = np.cumsum(layout[:, 2])[:-1]
+    return np.concatenate([layout, layout[:1]]) if config.tie_embeddings else layout
+
+
+def _size(layout: np.ndarray) -> int:
+    """Number of weights in all matrices."""
+    return int((layout[:, 0] + layout[:, 2] * layout[:, 3]).max())
+
+
+def _kernels(config: ModelConfig) -> list[list[str]]:
+    """The weights that make up each matrix of the layout, in its order."""
+    kernels = [["token_embedding/embeddings"]]
+    for layer in range(config.num_layers):
+        block = f"block_{layer}"
+        attention = [f"{block}/attention/{part}" for part in ("query", "key", "value")]
+        feed_forward = [f"{block}/feed_forward_{part}" for part in ("gate", "up", "down")]
+        if config.activation != "swiglu":
+            feed_forward[0] = ""
+        paths = [attention, [f"{block}/attention/attention_output"], *([p] for p in feed_forward)]
+        kernels += [[f"{path}/kernel" for path in group if path] for group in paths]
+        assert len(paths) == MATRICES_OF_A_BLOCK
+    return kernels if config.tie_embeddings else [*kernels, ["logits/kernel"]]
+
+
+def _bias_of(kernel: str) -> str:
+    return kernel.removesuffix("/kernel") + "/bias"
+
+
+def _norms(config: ModelConfig) -> list[str]:
+    """The norms in the order of their use."""
+    names = ("attention_norm", "feed_forward_norm")
+    norms = [f"block_{layer}/{name}" for layer in range(config.num_layers) for name in names]
+    return [*norms, "final_norm"] if config.norm_first else norms
+
+
+def _positions(config: ModelConfig, source: _Source) -> np.ndarray:
+    if config.positions == "sinusoidal":
+        return sinusoidal_table(config.context_length, config.embed_dim)
+    if config.positions == "learned":
+        return source.values("position_encoding/embeddings")
+    return np.zeros((0, config.embed_dim), dtype=np.float32)
+
+
+# ---------------------------------------------------------------- from and to the model folder
+
+
+def load_weights(folder: ModelFolder, quantize: str) -> tuple[PackedWeights, str]:
+    """The weights of a model folder, `quantize` "none" (float32) or "int8", and a notice for the
+    user, perhaps empty. int8 weights come from model.int8.h5, which is made where it is missing or
+    belongs to other weights. Raises ModelFolderError."""
+    file = folder.path / MODEL_NAME
+    size = folder.model.parameter_count * (1 if quantize == "int8" else 4)
+    try:
+        check_fits_memory(size, f"{file}: its weights")
+    except ConfigError as error:
+        raise ModelFolderError(str(error)) from None
+    if quantize == "none":
+        with open_weights(file, folder.model) as weights:
+            return pack_weights(weights, folder.model, str(file)), ""
+    kept = folder.path / QUANTIZED_NAME
+    packed = _read_quantized(kept, file, folder.model)
+    if packed is not None:
+        return packed, ""
+    with open_weights(file, folder.model) as weights:
+        packed = pack_weights(weights, folder.model, str(file), np.int8)
+    try:
+        with staging(folder.path) as scratch:
+            _write_quantized(scratch / QUANTIZED_NAME, packed, file, folder.model)
+    except ModelFolderError as error:
+        return packed, f"the int8 weights could not be kept for the next time: {error}"
+    return packed, ""
+
+
+_KEPT = ("matrices", "scales", "biases", "norms", "positions")
+
+
+def _write_quantized(path: Path, packed: PackedWeights, source: Path, config: ModelConfig) -> None:
+    import h5py
+
+    reserve_space(path.parent, sum(getattr(packed, name).nbytes for name in _KEPT))
+    state = source.stat()
+    with h5py.File(path, "w") as file:
+        for name in _KEPT:
+            file[name] = getattr(packed, name)
+        file.attrs["format"] = FORMAT
+        file.attrs["model"] = json.dumps(to_dict(config))
+        file.attrs["source_sha256"] = _sha256(source)
+        file.attrs["source_state"] = [state.st_size, state.st_mtime_ns]
+
+
+def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeights | None:
+    """What model.int8.h5 holds; None where it was not made from `source`, or is damaged."""
+    import h5py
+
+    layout = _layout(config)
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs["format"] != FORMAT or file.attrs["model"] != json.dumps(to_dict(config)):
+                return None
+            state = source.stat()
+            # The same size and time of change stand for the same content, which is slow to hash.
+            if list(file.attrs["source_state"]) != [state.st_size, state.st_mtime_ns] and (
+                file.attrs["source_sha256"] != _sha256(source)
+            ):
+                return None
+            packed = PackedWeights(**{name: file[name][...] for name in _KEPT}, layout=layout)
+    except Exception:  # h5py raises many kinds on a damaged or missing file
+        return None
+    rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
+    context = 0 if config.positions == "rotary" else config.context_length
+    shapes = ((_size(layout),), (rows,), (rows,), (2 * L + 1, 2, D), (context, D))
+    sound = all(
+        values.shape == shape
+        and (values.dtype == np.int8 if name == "matrices" else _is_finite(values))
+        for name, shape in zip(_KEPT, shapes, strict=True)
+        for values in [getattr(packed, name)]
+    )
+    return packed if sound else None
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return values.dtype == np.float32 and bool(np.isfinite(values).all())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,101 @@
+"""A prompt in matrix products: many tokens at once, by NumPy's BLAS on all cores."""
+
+import numpy as np
+
+from ..config import ModelConfig
+from . import kernels
+from .packing import PackedWeights
+
+CHUNK = 256
+"""Tokens that go through the model together: enough for BLAS, and few scores that are masked."""
+
+PIECE = 1 << 20
+"""Weights of an int8 matrix that are turned into float32 at a time, small enough for the caches."""
+
+
+class Prefill:
+    """Appends many tokens to one sequence of the cache."""
+
+    def __init__(
+        self, config: ModelConfig, weights: PackedWeights, angles: tuple[np.ndarray, np.ndarray]
+    ) -> None:
+        """`angles`: cosines and sines (C, H / 2) of rotary positions."""
+        self.config, self.weights, self.angles = config, weights, angles
+        self._activate = kernels.ACTIVATIONS[config.activation]
+        self._factor = np.float32(1 / np.sqrt(config.head_dim))
+
+    def __call__(
+        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, wanted: int
+    ) -> np.ndarray:
+        """x (T, D), the embeddings from position `start` on, and the cache (L, K, C, H) of their
+        sequence, which is written -> logits (wanted, V) after the last tokens."""
+        normal = np.concatenate(
+            [
+                self._hidden(x[first : first + CHUNK], keys, values, start + first)[-wanted:]
+                for first in range(0, len(x), CHUNK)
+            ]
+        )
+        return self._product(len(self.weights.layout) - 1, normal[-wanted:])
+
+    def _hidden(
+        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int
+    ) -> np.ndarray:
+        """Final hidden states (T, D) of x (T, D)."""
+        norms, norm_first = self.weights.norms, self.config.norm_first
+        normal = self._norm(x, norms[0]) if norm_first else x
+        for layer in range(self.config.num_layers):
+            for part, sublayer in enumerate((self._attention, self._feed_forward)):
+                x = x + sublayer(normal, layer, keys[layer], values[layer], start)
+                normal = self._norm(x, norms[1 + 2 * layer + part])
+                x = x if norm_first else normal
+        return normal
+
+    def _norm(self, x: np.ndarray, norm: np.ndarray) -> np.ndarray:
+        out, c = np.empty_like(x), self.config
+        kernels.normalise(x, norm, np.float32(c.norm_epsilon), c.norm == "layer", out)
+        return out
+
+    def _attention(
+        self, x: np.ndarray, layer: int, keys: np.ndarray, values: np.ndarray, start: int
+    ) -> np.ndarray:
+        """x (T, D) -> (T, D); keys and values (K, C, H)."""
+        N, K, H = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
+        T, end = len(x), start + len(x)
+        qkv = self._block_product(layer, 0, x).reshape(T, N + 2 * K, H)
+        if self.config.positions == "rotary":
+            kernels.rotate_tokens(qkv, N + K, *(table[start:end] for table in self.angles))
+        q, k, v = np.split(qkv, [N, N + K], axis=1)  # (T, heads, H)
+        keys[:, start:end], values[:, start:end] = k.swapaxes(0, 1), v.swapaxes(0, 1)
+        q = q.swapaxes(0, 1) * self._factor  # (N, T, H)
+        mixed = np.empty((T, N, H), dtype=np.float32)
+        for head in range(N):
+            kv = head // (N // K)
+            scores = q[head] @ keys[kv, :end].T  # (T, end)
+            kernels.causal_softmax(scores, start)
+            mixed[:, head] = scores @ values[kv, :end]
+        return self._block_product(layer, 1, mixed.reshape(T, N * H))
+
+    def _feed_forward(self, x: np.ndarray, layer: int, *_) -> np.ndarray:
+        """x (T, D) -> (T, D)."""
+        gate = self._block_product(layer, 2, x)
+        up = self._block_product(layer, 3, x)
+        self._activate(up.reshape(-1), gate.reshape(-1))
+        return self._block_product(layer, 4, up)
+
+    def _block_product(self, layer: int, matrix: int, x: np.ndarray) -> np.ndarray:
+        return self._product(1 + kernels.MATRICES_OF_A_BLOCK * layer + matrix, x)
+
+    def _product(self, index: int, x: np.ndarray) -> np.ndarray:
+        """x (T, inputs) times matrix `index`, plus bias -> (T, outputs)."""
+        matrix, rows = self.weights.matrix(index), self.weights.rows(index)
+        if matrix.dtype == np.float32:
+            out = x @ matrix.T
+        else:
+            out = np.empty((len(x), len(matrix)), dtype=np.float32)
+            step = max(1, PIECE // matrix.shape[1])
+            for first in range(0, len(matrix), step):
+                piece = matrix[first : first + step].astype(np.float32)
+                np.matmul(x, piece.T, out=out[:, first : first + step])
+            out *= self.weights.scales[rows]
+        out += self.weights.biases[rows]
+        return out
