@@ -31,7 +31,6 @@ from .config import (
     MODELS_DIRECTORY,
     RUN_NAME,
     ModelConfig,
-    check_fits_memory,
     from_dict,
     to_dict,
 )
@@ -69,7 +68,6 @@ def load_folder(folder: str | Path) -> ModelFolder:
     where = str(path / CONFIG_NAME)
     try:
         model = from_dict(ModelConfig, description.get("model"), where)
-        check_fits_memory(_engine_bytes(model), f"{where}: weights and cache of this model")
         tokenizer = _load_tokenizer(path, description)
     except (ConfigError, DataError) as error:
         raise ModelFolderError(str(error)) from None
@@ -85,12 +83,6 @@ def load_folder(folder: str | Path) -> ModelFolder:
     if not (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")
     return ModelFolder(path, model, tokenizer, start_ids, description)
-
-
-def _engine_bytes(model: ModelConfig) -> int:
-    """float32 weights, key/value cache and position table."""
-    cache = 2 * model.num_layers * model.num_kv_heads * model.head_dim * model.context_length
-    return 4 * (model.parameter_count + cache + model.context_length * model.embed_dim)
 
 
 def read_description(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .prefill import Prefill
 from .threads import Team, available_cores
 from .weights import Weights, weights_of
 
-STEP_TOKENS = 8
+STEP_TOKENS = 16
 """So many tokens of a prompt still go through the step that decodes; more, through matrix
 products (`python benchmarks/prefill.py`)."""
 

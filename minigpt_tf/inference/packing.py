@@ -200,24 +200,27 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[PackedWeights, str
     """The weights of a model folder, `quantize` "none" (float32) or "int8", and a notice for the
     user, perhaps empty. int8 weights come from model.int8.h5, which is made where it is missing or
     belongs to other weights. Raises ModelFolderError."""
-    file = folder.path / MODEL_NAME
-    size = folder.model.parameter_count * (1 if quantize == "int8" else 4)
+    file, model = folder.path / MODEL_NAME, folder.model
+    width = model.embed_dim + 2 * model.num_layers * model.num_kv_heads * model.head_dim
+    size = model.parameter_count * (1 if quantize == "int8" else 4)
     try:
-        check_fits_memory(size, f"{file}: its weights")
+        check_fits_memory(
+            size + 4 * model.context_length * width, f"{file}: weights and cache of this model"
+        )
     except ConfigError as error:
         raise ModelFolderError(str(error)) from None
     if quantize == "none":
-        with open_weights(file, folder.model) as weights:
-            return pack_weights(weights, folder.model, str(file)), ""
+        with open_weights(file, model) as weights:
+            return pack_weights(weights, model, str(file)), ""
     kept = folder.path / QUANTIZED_NAME
-    packed = _read_quantized(kept, file, folder.model)
+    packed = _read_quantized(kept, file, model)
     if packed is not None:
         return packed, ""
-    with open_weights(file, folder.model) as weights:
-        packed = pack_weights(weights, folder.model, str(file), np.int8)
+    with open_weights(file, model) as weights:
+        packed = pack_weights(weights, model, str(file), np.int8)
     try:
         with staging(folder.path) as scratch:
-            _write_quantized(scratch / QUANTIZED_NAME, packed, file, folder.model)
+            _write_quantized(scratch / QUANTIZED_NAME, packed, file, model)
     except ModelFolderError as error:
         return packed, f"the int8 weights could not be kept for the next time: {error}"
     return packed, ""

@@ -11,9 +11,9 @@ Sampler = Callable[[np.ndarray, list[int]], int]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (V,); -inf stays probability 0."""
-    exponentials = np.exp(logits - logits.max())
-    return exponentials / exponentials.sum()
+    """Probabilities, over the last axis; -inf stays probability 0."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def log_probability(logits: np.ndarray, token_id: int) -> float:

@@ -13,6 +13,7 @@ from ..inference.engine import Engine
 from ..inference.weights import Weights, assign_weights, read_weights
 from ..model import build_gpt_model
 from ..modelfolder import (
+    QUANTIZED_NAME,
     describe_model,
     reserve_space,
     staging,
@@ -51,7 +52,7 @@ def save_model_folder(
         write_tokenizer(scratch, tokenizer)
         write_records(scratch, history, plan.sample_prompt)
         write_loss_picture(scratch, history)
-    for name in set(TOKENIZER_NAMES.values()) - {tokenizer.file_name}:
+    for name in {*TOKENIZER_NAMES.values(), QUANTIZED_NAME} - {tokenizer.file_name}:
         (out / name).unlink(missing_ok=True)  # left by a model that was overwritten
 
 

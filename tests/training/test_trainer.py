@@ -15,7 +15,7 @@ import pytest
 
 from minigpt_tf.errors import ModelFolderError, TrainingError
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.kernels import softmax
+from minigpt_tf.inference.samplers import softmax
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.training.listener import Listener
