@@ -331,10 +331,13 @@ def write_gguf_files(config: ModelConfig, folder: Path) -> dict[str, Path]:
 
     float32, q8_0 = folder / "f32.gguf", folder / "q8_0.gguf"
     write_gguf(config, float32)
+    quiet = api.llama_log_callback(lambda level, text, data: None)
+    api.llama_log_set(quiet, None)
     options = api.llama_model_quantize_default_params()
     options.ftype = api.LLAMA_FTYPE_MOSTLY_Q8_0
     if api.llama_model_quantize(str(float32).encode(), str(q8_0).encode(), options):
         raise SystemExit("llama_model_quantize failed")
+    api.llama_log_set(api.llama_log_callback(0), None)
     return {"llama.cpp f32": float32, "llama.cpp q8_0": q8_0}
 
 
