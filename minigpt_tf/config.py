@@ -1,17 +1,15 @@
 """Every setting of the package, with its default and its help text. No other module has defaults.
 
-A setting is a dataclass field. `options` makes an option of the command line of it, `to_dict` and
-`from_dict` turn it into JSON and back, and `__post_init__` refuses what cannot work.
+A setting is a dataclass field (`options.setting`), and an option of the command line;
+`__post_init__` refuses what cannot work.
 """
 
-import dataclasses
-import math
 import os
-import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import ConfigError
+from .options import check_types, require_at_least, setting
 
 MODEL_NAME = "model.h5"
 CONFIG_NAME = "config.json"
@@ -30,11 +28,6 @@ OOV_TOKEN = "<OOV>"
 
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""
-
-
-def setting(default: Any, help: str) -> Any:
-    """A dataclass field with its default and the help text of its command-line option."""
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
@@ -365,7 +358,6 @@ PRESETS: dict[str, Preset] = {
 DEFAULT_PRESET = "lecture"
 MODELS_DIRECTORY = "models"
 
-LARGEST_INTEGER = 2**31 - 1
 MOST_LAYERS = 10_000
 MOST_THREADS = 256
 """Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
@@ -398,13 +390,6 @@ def _preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def require_at_least(config: Any, name: str, lowest: float) -> None:
-    """Raises ConfigError where a field is below `lowest` or not a number."""
-    value = getattr(config, name)
-    if not value >= lowest:
-        raise ConfigError(f"{name}={value}: must be at least {lowest}")
-
-
 def check_fits_memory(needed: float, what: str) -> None:
     """Raises ConfigError where `needed` bytes for `what` are more than this machine's memory."""
     try:
@@ -416,48 +401,3 @@ def check_fits_memory(needed: float, what: str) -> None:
             f"{what} need {needed / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f} "
             "GiB: choose smaller sizes"
         )
-
-
-def check_types(config: Any) -> None:
-    """Raises ConfigError where a Literal field holds another value, or a number is too large."""
-    for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if isinstance(value, int) and value > LARGEST_INTEGER:
-            raise ConfigError(f"{name}={value!r:.30}: must be at most {LARGEST_INTEGER}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name}={value}: must be a finite number")
-        if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(
-            hint
-        ):
-            choices = ", ".join(typing.get_args(hint))
-            raise ConfigError(f"{name}={getattr(config, name)!r}: choose one of {choices}")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain JSON data."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(cls: type, values: Any, where: str) -> Any:
-    """A configuration of type `cls` from JSON data; `where` names the file in errors."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
-    hints = typing.get_type_hints(cls)
-    for name, value in values.items():
-        if name not in hints:
-            raise ConfigError(f"{where}: {cls.__name__} has no setting {name!r}")
-        if not _has_type(value, hints[name]):
-            raise ConfigError(f"{where}: {name}={value!r:.40} has the wrong type")
-    missing = [name for name in hints if name not in values]
-    if missing:
-        raise ConfigError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
-    return cls(**values)
-
-
-def _has_type(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    allowed = typing.get_args(hint) or (hint,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return True
-    return type(value) in allowed

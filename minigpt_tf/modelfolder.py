@@ -31,10 +31,9 @@ from .config import (
     MODELS_DIRECTORY,
     RUN_NAME,
     ModelConfig,
-    from_dict,
-    to_dict,
 )
 from .errors import ConfigError, DataError, ModelFolderError
+from .options import from_dict, to_dict
 from .text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 
 QUANTIZED_NAME = "model.int8.h5"

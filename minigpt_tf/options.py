@@ -1,9 +1,73 @@
-"""Configuration fields -> options of the command line: one default and one help text for both."""
+"""Settings as dataclass fields: their help texts, checks, JSON, and options of the command line."""
 
 import argparse
 import dataclasses
+import math
 import typing
+from dataclasses import field
 from typing import Any, Literal
+
+from .errors import ConfigError
+
+LARGEST_INTEGER = 2**31 - 1
+"""A bound that no sensible setting reaches; beyond it numbers overflow and loops do not end."""
+
+
+def setting(default: Any, help: str) -> Any:
+    """A dataclass field with its default and the help text of its command-line option."""
+    return field(default=default, metadata={"help": help})
+
+
+def require_at_least(config: Any, name: str, lowest: float) -> None:
+    """Raises ConfigError where a field is below `lowest` or not a number."""
+    value = getattr(config, name)
+    if not value >= lowest:
+        raise ConfigError(f"{name}={value}: must be at least {lowest}")
+
+
+def check_types(config: Any) -> None:
+    """Raises ConfigError where a Literal field holds another value, or a number is too large."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, int) and value > LARGEST_INTEGER:
+            raise ConfigError(f"{name}={value!r:.30}: must be at most {LARGEST_INTEGER}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name}={value}: must be a finite number")
+        if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(
+            hint
+        ):
+            choices = ", ".join(typing.get_args(hint))
+            raise ConfigError(f"{name}={getattr(config, name)!r}: choose one of {choices}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON data."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type, values: Any, where: str) -> Any:
+    """A configuration of type `cls` from JSON data; `where` names the file in errors."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
+    hints = typing.get_type_hints(cls)
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{where}: {cls.__name__} has no setting {name!r}")
+        if not _has_type(value, hints[name]):
+            raise ConfigError(f"{where}: {name}={value!r:.40} has the wrong type")
+    missing = [name for name in hints if name not in values]
+    if missing:
+        raise ConfigError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
+    return cls(**values)
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    allowed = typing.get_args(hint) or (hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return True
+    return type(value) in allowed
 
 
 def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: bool) -> None:

@@ -12,13 +12,11 @@ from minigpt_tf.config import (
     SamplingConfig,
     TrainingConfig,
     data_preset,
-    from_dict,
     model_preset,
-    to_dict,
     training_preset,
 )
 from minigpt_tf.errors import ConfigError
-from minigpt_tf.options import cli_options, given_options
+from minigpt_tf.options import cli_options, from_dict, given_options, to_dict
 
 
 @pytest.mark.parametrize(

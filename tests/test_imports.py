@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-ROOMS = ["errors", "config", "options", "text", "modelfolder", "inference", "model", "training"]
+ROOMS = ["errors", "options", "config", "text", "modelfolder", "inference", "model", "training"]
 ROOMS += ["evaluation", "interop", "finetuning", "inspection", "serving", "__main__"]
 
 MAIN = "from minigpt_tf.__main__ import main\n"

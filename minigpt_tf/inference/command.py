@@ -109,9 +109,12 @@ def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
         if not prompts:
             raise DataError(f"{arguments.prompts}: holds no prompt")
         return prompts
-    if arguments.prompt == "-" or (arguments.prompt is None and not sys.stdin.isatty()):
+    if arguments.prompt == "-":
         return [_read("-").rstrip("\n")]
     if arguments.prompt is None:
+        piped = sys.stdin is not None and not sys.stdin.isatty()
+        if piped and (text := _read("-").rstrip("\n")):
+            return [text]
         raise DataError('there is no PROMPT: give one, such as "who is ...", or --prompts FILE')
     return [arguments.prompt]
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ModelConfig, check_fits_memory
+from ..config import ModelConfig
 from ..errors import ConfigError
 from ..modelfolder import ModelFolder
+from .cache import Cache
 from .kernels import BARRIER_SIZE, compiled_step
 from .packing import PackedWeights, load_weights, pack_weights
 from .positions import rotary_tables
@@ -18,33 +19,6 @@ from .weights import Weights, weights_of
 STEP_TOKENS = 16
 """So many tokens of a prompt still go through the step that decodes; more, through matrix
 products (`python benchmarks/prefill.py`)."""
-
-
-class Cache:
-    """Keys and values of some sequences, allocated once for the whole context."""
-
-    def __init__(self, config: ModelConfig, sequences: int) -> None:
-        """Raises ConfigError where there is not memory enough."""
-        shape = (sequences, config.num_layers, config.num_kv_heads)
-        shape += (config.context_length, config.head_dim)
-        what = f"the keys and values of {sequences} sequences of {config.context_length} tokens"
-        check_fits_memory(8 * float(np.prod(shape)), what)
-        try:
-            self.keys, self.values = (np.zeros(shape, dtype=np.float32) for _ in range(2))
-        except MemoryError:
-            raise ConfigError(f"there is not memory enough for {what}") from None
-        self.positions = np.zeros(sequences, dtype=np.int64)
-        """Number of tokens of each sequence so far."""
-        self.ids = np.zeros((sequences, config.context_length), dtype=np.int64)
-        """Those tokens."""
-
-    def copy(self, source: int, target: int) -> None:
-        """Makes one sequence equal to another."""
-        end = self.positions[source]
-        for values in (self.keys, self.values):
-            values[target, :, :, :end] = values[source, :, :, :end]
-        self.ids[target, :end] = self.ids[source, :end]
-        self.positions[target] = end
 
 
 class Engine:

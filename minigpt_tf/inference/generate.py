@@ -12,10 +12,11 @@ from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import load_folder
 from ..text.tokenizers import Tokenizer
 from .answer import Answer
-from .engine import Cache, Engine
+from .cache import Cache
+from .engine import Engine
 
-BATCH = 16
-"""Answers that are generated together at most; each has a cache of its own."""
+BATCH, BATCH_BYTES = 16, 2**31
+"""Answers that are generated together at most, and bytes of their keys and values."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Generation:
 
 
 class TextGenerator:
-    """An engine, its tokenizer and how a text begins where there is no prompt."""
+    """An engine, its tokenizer and how a text begins where there is no prompt.
+
+    One call at a time: single answers and conversations use the engine's own cache.
+    """
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, start_ids: list[int]) -> None:
         """`start_ids`: the tokens from which an empty prompt starts; they count as generated."""
@@ -109,16 +113,17 @@ class TextGenerator:
         """`num_samples` answers to each prompt, all of one prompt after the other.
 
         Sample k of a prompt is what a single answer with `seed + k` would be. Answers are generated
-        together, at most BATCH at a time; samples of one prompt share its prefill.
+        together, as many as BATCH allows; samples of one prompt share its prefill.
         """
         if num_samples < 1:
             raise ConfigError(f"num_samples={num_samples}: must be at least 1")
         prepared = [self.prepare(p) if isinstance(p, str) else p for p in prompts]
         wanted = [(prompt, k) for prompt in prepared for k in range(num_samples)]
+        together = max(1, min(BATCH, BATCH_BYTES // Cache.nbytes(self.engine.config)))
         generations = []
-        for first in range(0, len(wanted), BATCH):
+        for first in range(0, len(wanted), together):
             began = time.perf_counter()
-            part = wanted[first : first + BATCH]
+            part = wanted[first : first + together]
             answers = [self.answer(prompt.ids, sampling, k) for prompt, k in part]
             for _ in self.run(answers, self._cache_of(len(part))):
                 pass

@@ -5,6 +5,7 @@ file that a function stands in, and of no other. Arrays are float32 and contiguo
 matrices may be int8. A matrix has one row for each output: (outputs, inputs).
 """
 
+import contextlib
 import functools
 import math
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 MATRICES_OF_A_BLOCK = 5
@@ -31,12 +33,31 @@ _OPTIONS = {
 }
 
 
+class _Cache(FunctionCache):
+    """Numba's cache of machine code, without which all still works, if slower at the start."""
+
+    def load_overload(self, signature, target_context):
+        try:
+            return super().load_overload(signature, target_context)
+        except Exception:  # damaged files raise many kinds
+            self._forget()
+            return None
+
+    def save_overload(self, signature, data):
+        with contextlib.suppress(OSError):  # a full disk, say
+            super().save_overload(signature, data)
+
+    def _forget(self):
+        with contextlib.suppress(OSError):
+            self.flush()
+
+
 def entry(function: Callable) -> Any:
     """Compiles a function that Python calls, and keeps the machine code on disk."""
-    try:
-        return njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written to
-        return njit(**_OPTIONS)(function)
+    compiled = njit(**_OPTIONS)(function)
+    with contextlib.suppress(RuntimeError):  # neither the package's folder nor the user's is ours
+        compiled._cache = _Cache(function)
+    return compiled
 
 
 def inner(function: Callable) -> Any:
@@ -243,9 +264,10 @@ def rotate_tokens(heads, count, cosines, sines):
 
 
 @inner
-def attend(query, keys, values, factor, scores, out):
+def attend(query, keys, values, scores, out):
     """Attention of one head: query (H,) over keys and values (T, H) -> out (H,) (Vaswani et al.,
     2017, formula 1). `scores` (T,) is scratch."""
+    factor = f32(1) / math.sqrt(f32(query.size))
     for t in range(scores.size):
         total = f32(0)
         for i in range(query.size):
@@ -295,6 +317,36 @@ def add_and_normalise(delta, norm, epsilon, centred, norm_first, x, normal):
             copy(normal[b], x[b])
 
 
+@inner
+def store(heads, first, last, row, layer, position, keys, values):
+    """Writes what there is of keys and values among heads[first:last] into the cache. `heads`
+    (N + 2 K, H): queries, keys, values of one token."""
+    K = keys.shape[2]
+    N = heads.shape[0] - 2 * K
+    for head in range(max(first, N), last):
+        if head < N + K:
+            copy(heads[head], keys[row, layer, head - N, position])
+        else:
+            copy(heads[head], values[row, layer, head - N - K, position])
+
+
+@inner
+def attend_all(first, last, heads, rows, positions, layer, keys, values, scores, mixed):
+    """Attention of tokens and query heads `first` to `last`, counted token by token -> mixed (B,
+    N H). Query heads that follow each other share a key/value head."""
+    K, H = keys.shape[2], keys.shape[4]
+    N = heads.shape[1] - 2 * K
+    for unit in range(first, last):
+        b, head = unit // N, unit % N
+        attend(
+            heads[b, head],
+            keys[rows[b], layer, head * K // N],
+            values[rows[b], layer, head * K // N],
+            scores[: positions[b] + 1],
+            mixed[b, head * H : (head + 1) * H],
+        )
+
+
 @functools.cache
 def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool) -> Any:
     """The function `decode` for models with these switches. They are constants to the compiler, so
@@ -321,7 +373,6 @@ def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool
         x, normal, scores = every_x[thread], every_normal[thread], every_scores[thread]
         B, D, F, K, H = x.shape[0], x.shape[1], up.shape[1], keys.shape[2], keys.shape[4]
         N = heads.shape[1] - 2 * K
-        group, factor = N // K, f32(1) / math.sqrt(f32(H))
         for b in range(B):
             copy(embedded[b], x[b])
             copy(embedded[b], normal[b])
@@ -336,23 +387,10 @@ def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool
                 if rotary:
                     turning = heads[b, first : min(last, N + K)]
                     rotate(turning, cosines[position], sines[position])
-                for head in range(max(first, N), last):
-                    if head < N + K:
-                        copy(heads[b, head], keys[rows[b], layer, head - N, position])
-                    else:
-                        copy(heads[b, head], values[rows[b], layer, head - N - K, position])
+                store(heads[b], first, last, rows[b], layer, position, keys, values)
             wait_for_all(barrier, threads)
             first, last = share(B * N, thread, threads)
-            for unit in range(first, last):
-                b, head = unit // N, unit % N
-                attend(
-                    heads[b, head],
-                    keys[rows[b], layer, head // group],
-                    values[rows[b], layer, head // group],
-                    factor,
-                    scores[: positions[b] + 1],
-                    mixed[b, head * H : (head + 1) * H],
-                )
+            attend_all(first, last, heads, rows, positions, layer, keys, values, scores, mixed)
             wait_for_all(barrier, threads)
             first, last = share(D, thread, threads)
             dense(weights, layout, matrix + 1, mixed, first, last, delta)

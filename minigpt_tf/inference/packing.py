@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..config import MODEL_NAME, ModelConfig, check_fits_memory, to_dict
+from ..config import MODEL_NAME, ModelConfig, check_fits_memory
 from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import QUANTIZED_NAME, ModelFolder, reserve_space, staging
+from ..options import to_dict
+from .cache import Cache
 from .kernels import MATRICES_OF_A_BLOCK
 from .positions import sinusoidal_table
 from .weights import check_finite, check_shapes, open_weights
@@ -205,12 +207,10 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[PackedWeights, str
     user, perhaps empty. int8 weights come from model.int8.h5, which is made where it is missing or
     belongs to other weights. Raises ModelFolderError."""
     file, model = folder.path / MODEL_NAME, folder.model
-    width = model.embed_dim + 2 * model.num_layers * model.num_kv_heads * model.head_dim
-    size = model.parameter_count * (1 if quantize == "int8" else 4)
+    needed = model.parameter_count * (1 if quantize == "int8" else 4)
+    needed += Cache.nbytes(model) + 4 * model.context_length * model.embed_dim
     try:
-        check_fits_memory(
-            size + 4 * model.context_length * width, f"{file}: weights and cache of this model"
-        )
+        check_fits_memory(needed, f"{file}: weights and cache of this model")
     except ConfigError as error:
         raise ModelFolderError(str(error)) from None
     if quantize == "none":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ..config import SamplingConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelFolderError
 
 Sampler = Callable[[np.ndarray, list[int]], int]
 
@@ -101,6 +101,10 @@ def make_sampler(config: SamplingConfig, suppressed: np.ndarray) -> Sampler:
 
     def sample(logits: np.ndarray, ids: list[int]) -> int:
         """The next id, for the logits (V,) after these ids."""
+        if np.isnan(logits).any():
+            raise ModelFolderError(
+                "the model's logits are not numbers: its weights are too large for float32"
+            )
         logits = logits.astype(np.float64)  # extreme settings overflow float32
         if config.logit_bias:
             logits = apply_logit_bias(logits, config.logit_bias)

@@ -21,12 +21,11 @@ from ..config import (
     DataConfig,
     ModelConfig,
     TrainingConfig,
-    from_dict,
-    to_dict,
 )
 from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..inference.weights import Weights, check_weights
 from ..modelfolder import STATE_NAME, reserve_space, staging, write_json, write_tokenizer
+from ..options import from_dict, to_dict
 from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 from .listener import Evaluation
 from .plan import Plan

@@ -16,12 +16,11 @@ from ..config import (
     TrainingConfig,
     data_preset,
     model_preset,
-    to_dict,
     training_preset,
 )
 from ..errors import ConfigError
 from ..modelfolder import check_output
-from ..options import cli_options, given_options
+from ..options import cli_options, given_options, to_dict
 from .checkpoint import read_run, read_tokenizer
 from .console import ConsoleListener, quiet_import
 from .plan import Plan, make_plan

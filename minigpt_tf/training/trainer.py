@@ -8,11 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import ModelConfig, to_dict
+from ..config import ModelConfig
 from ..errors import ModelFolderError, TrainingError
 from ..inference.weights import Weights, weights_of
 from ..model import build_gpt_model
 from ..modelfolder import prepare_output, staging
+from ..options import to_dict
 from ..text.windows import TrainingWindows
 from .callbacks import Evaluator, FiniteLossGuard, Interruption, ProgressTeller
 from .checkpoint import (

@@ -11,7 +11,8 @@ import pytest
 
 from minigpt_tf.config import PRESETS, ModelConfig, model_preset
 from minigpt_tf.errors import ConfigError, ModelFolderError
-from minigpt_tf.inference.engine import Cache, Engine
+from minigpt_tf.inference.cache import Cache
+from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.packing import pack_weights
 from minigpt_tf.inference.prefill import CHUNK
 from minigpt_tf.inference.weights import read_weights, weights_of

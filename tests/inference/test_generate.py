@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.config import SamplingConfig
-from minigpt_tf.errors import ConfigError
+from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.answer import StopFilter, TextOfIds
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import BATCH, TextGenerator
@@ -281,3 +281,10 @@ def test_an_answer_that_was_stopped_stays_said(words):
     pieces.close()
     assert words.decode(conversation.ids) == "he was" + "".join(said)
     assert "".join(conversation.reply("the"))
+
+
+def test_logits_that_are_no_numbers_are_an_error(words):
+    _, generator = make_generator(words)
+    generator.engine.weights.biases[:] = 3e38
+    with pytest.raises(ModelFolderError, match="logits are not numbers"):
+        generator.generate("he was", GREEDY)

@@ -1,0 +1,39 @@
+"""The key/value cache."""
+
+import numpy as np
+
+from ..config import ModelConfig, check_fits_memory
+from ..errors import ConfigError
+
+
+class Cache:
+    """Keys and values of some sequences, allocated once for the whole context."""
+
+    def __init__(self, config: ModelConfig, sequences: int) -> None:
+        """Raises ConfigError where there is not memory enough."""
+        shape = (sequences, config.num_layers, config.num_kv_heads)
+        shape += (config.context_length, config.head_dim)
+        what = f"the keys and values of {sequences} sequences of {config.context_length} tokens"
+        check_fits_memory(sequences * self.nbytes(config), what)
+        try:
+            self.keys, self.values = (np.zeros(shape, dtype=np.float32) for _ in range(2))
+        except MemoryError:
+            raise ConfigError(f"there is not memory enough for {what}") from None
+        self.positions = np.zeros(sequences, dtype=np.int64)
+        """Number of tokens of each sequence so far."""
+        self.ids = np.zeros((sequences, config.context_length), dtype=np.int64)
+        """Those tokens."""
+
+    @staticmethod
+    def nbytes(config: ModelConfig) -> int:
+        """Bytes of the keys and values of one sequence."""
+        width = config.num_kv_heads * config.head_dim
+        return 8 * config.num_layers * width * config.context_length
+
+    def copy(self, source: int, target: int) -> None:
+        """Makes one sequence equal to another."""
+        end = self.positions[source]
+        for values in (self.keys, self.values):
+            values[target, :, :, :end] = values[source, :, :, :end]
+        self.ids[target, :end] = self.ids[source, :end]
+        self.positions[target] = end
