@@ -79,6 +79,11 @@ def load_folder(folder: str | Path) -> ModelFolder:
     sound = isinstance(start_ids, list) and len(start_ids) > 0
     if not sound or any(type(i) is not int or not 0 <= i < model.vocab_size for i in start_ids):
         raise ModelFolderError(f"{where}: start_ids={start_ids!r:.40}: expected token ids")
+    if len(start_ids) > model.context_length:
+        raise ModelFolderError(
+            f"{where}: {len(start_ids)} start_ids do not fit into the context of "
+            f"{model.context_length}"
+        )
     if not (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")
     return ModelFolder(path, model, tokenizer, start_ids, description)

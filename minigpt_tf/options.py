@@ -5,6 +5,7 @@ import dataclasses
 import math
 import typing
 from dataclasses import field
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from .errors import ConfigError
@@ -26,18 +27,19 @@ def require_at_least(config: Any, name: str, lowest: float) -> None:
 
 
 def check_types(config: Any) -> None:
-    """Raises ConfigError where a Literal field holds another value, or a number is too large."""
+    """Raises ConfigError where a field holds a value of another type or an excessive number."""
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if isinstance(value, int) and value > LARGEST_INTEGER:
+        if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+            choices = ", ".join(typing.get_args(hint))
+            raise ConfigError(f"{name}={value!r}: choose one of {choices}")
+        if not _has_type(value, hint):
+            kind = getattr(hint, "__name__", str(hint))
+            raise ConfigError(f"{name}={value!r:.40}: expected {kind}, not {type(value).__name__}")
+        if isinstance(value, Integral) and value > LARGEST_INTEGER:
             raise ConfigError(f"{name}={value!r:.30}: must be at most {LARGEST_INTEGER}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
-        if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(
-            hint
-        ):
-            choices = ", ".join(typing.get_args(hint))
-            raise ConfigError(f"{name}={getattr(config, name)!r}: choose one of {choices}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -62,12 +64,23 @@ def from_dict(cls: type, values: Any, where: str) -> Any:
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    allowed = typing.get_args(hint) or (hint,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return True
-    return type(value) in allowed
+    """Whether a value fits a field's type; a whole number also fits where a float is expected."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_has_type(item, parts[0]) for item in value)
+    if origin is dict:
+        key, item = parts
+        return isinstance(value, dict) and all(
+            _has_type(k, key) and _has_type(v, item) for k, v in value.items()
+        )
+    if parts:  # a union
+        return any(_has_type(value, part) for part in parts)
+    if hint in (int, float):
+        number = Integral if hint is int else Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: bool) -> None:

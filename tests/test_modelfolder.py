@@ -91,7 +91,10 @@ DAMAGES = {
         lambda f: edit_weights(f, with_a_nan),
         "logits/kernel holds values that are not finite",
     ),
-    "text weight": (lambda f: edit_weights(f, without_numbers), "logits/bias holds no numbers"),
+    "text weight": (
+        lambda f: edit_weights(f, without_numbers),
+        "logits/bias holds object, not floating-point numbers",
+    ),
 }
 
 

@@ -18,8 +18,9 @@ class Answer:
         suppressed: np.ndarray,
         prompt_ids: list[int],
         sampling: SamplingConfig,
+        sample: int = 0,
     ) -> None:
-        """Ids in `suppressed` are never chosen."""
+        """Ids in `suppressed` are never chosen; answers of another `sample` are other answers."""
         self.sampling = sampling
         self.ids = list(prompt_ids)
         """The prompt's tokens and those of the answer so far."""
@@ -28,7 +29,7 @@ class Answer:
         self.finish_reason = ""
         """Why the answer has ended; empty while it goes on."""
         self._end_ids = tokenizer.end_ids
-        self._sample = make_sampler(sampling, suppressed)
+        self._sample = make_sampler(sampling, suppressed, sample)
         self._words = TextOfIds(tokenizer, prompt_ids)
         self._filter = StopFilter(sampling.stop)
         if sampling.max_new_tokens == 0:

@@ -32,8 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.suppress(ImportError):  # not on every system
         import readline  # noqa: F401  gives input() line editing and a history
 
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="replace")
     sampling = SamplingConfig(**given_options(arguments, SamplingConfig))
     folder, generator = load_generator(arguments)
     conversation = generator.conversation(sampling)

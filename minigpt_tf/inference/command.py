@@ -80,10 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         generations = generator.generate_batch(prompts, sampling, arguments.num_samples)
         results = [_as_json(generation) for generation in generations]
-        described = results[0] if single else {"results": results}
         notices = [generator.notice] if generator.notice else []
         if single:
-            described["notices"] = notices + described["notices"]
+            described = {**results[0], "notices": notices + results[0]["notices"]}
+        else:
+            described = {"notices": notices, "results": results}
         print(json.dumps({"model": str(folder), **described}))
         return 0
     _say_notices(generator, prompts)
@@ -94,8 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(piece, end="", flush=True)
         print()
         return 0
-    for generation in generator.generate_batch(prompts, sampling, arguments.num_samples):
-        print(_shown(generation.prompt) + generation.text)
+    for generation in generator.generate_each(prompts, sampling, arguments.num_samples):
+        print(_shown(generation.prompt) + generation.text, flush=True)
     return 0
 
 
@@ -112,8 +113,7 @@ def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
     if arguments.prompt == "-":
         return [_read("-").rstrip("\n")]
     if arguments.prompt is None:
-        piped = sys.stdin is not None and not sys.stdin.isatty()
-        if piped and (text := _read("-").rstrip("\n")):
+        if not sys.stdin.isatty() and (text := _read("-").rstrip("\n")):
             return [text]
         raise DataError('there is no PROMPT: give one, such as "who is ...", or --prompts FILE')
     return [arguments.prompt]

@@ -84,6 +84,7 @@ class Engine:
     ) -> np.ndarray:
         """Starts a sequence with ids (T,), T >= 1; logits (V,) of the token after them."""
         cache = self.cache if cache is None else cache
+        self._check_rows(cache, [row])
         cache.positions[row] = 0
         return self._run(ids, cache, row, wanted=1)[0]
 
@@ -92,8 +93,10 @@ class Engine:
     ) -> np.ndarray:
         """Like `prefill`, but keeps what the cache holds of the beginning of ids already."""
         cache = self.cache if cache is None else cache
+        ids = self._check(ids, len(ids))
+        self._check_rows(cache, [row])
         kept = min(len(ids) - 1, int(cache.positions[row]))
-        differs = np.flatnonzero(cache.ids[row, :kept] != np.asarray(ids)[:kept])
+        differs = np.flatnonzero(cache.ids[row, :kept] != ids[:kept])
         cache.positions[row] = differs[0] if len(differs) else kept
         return self._run(ids[cache.positions[row] :], cache, row, wanted=1)[0]
 
@@ -114,7 +117,9 @@ class Engine:
         ids (B,), one for each of the cache's sequences `rows` (unset: all); logits (B, V). They
         are to the bit what one sequence after the other would give.
         """
-        rows = np.arange(len(cache.positions)) if rows is None else np.asarray(rows)
+        rows = list(range(len(cache.positions))) if rows is None else rows
+        self._check_rows(cache, rows)
+        rows = np.asarray(rows, dtype=np.int64)
         ids = self._check(ids, int(cache.positions[rows].max(initial=0)) + 1)
         if len(ids) != len(rows):
             raise ConfigError(f"{len(ids)} ids for {len(rows)} sequences")
@@ -131,9 +136,9 @@ class Engine:
         cache = self.cache if cache is None else cache
         start = int(cache.positions[row])
         ids = self._check(ids, start + len(ids))
-        positions = np.arange(start, start + len(ids))
+        positions = np.arange(start, start + len(ids), dtype=np.int64)
         if len(ids) <= STEP_TOKENS:
-            rows = np.full(len(ids), row)
+            rows = np.full(len(ids), row, dtype=np.int64)
             logits = self._decode(ids, rows, positions, cache, wanted)
         else:
             x = self._embed(ids, positions)
@@ -194,10 +199,23 @@ class Engine:
             self._scratch[tokens] = tuple(arrays)
         return self._scratch[tokens]
 
+    def _check_rows(self, cache: Cache, rows: list[int]) -> None:
+        """The compiled step trusts what it is given."""
+        if cache.keys.shape[1:] != self.cache.keys.shape[1:]:
+            raise ConfigError(
+                f"a cache of shape {cache.keys.shape[1:]} does not fit this model, whose is "
+                f"{self.cache.keys.shape[1:]}"
+            )
+        sequences = len(cache.positions)
+        if len(set(rows)) < len(rows) or not all(0 <= row < sequences for row in rows):
+            raise ConfigError(f"rows {rows}: expected different ones of 0 to {sequences - 1}")
+
     def _check(self, ids: np.ndarray | list[int], end: int) -> np.ndarray:
         ids = np.asarray(ids)
         if ids.ndim != 1 or len(ids) == 0:
             raise ConfigError(f"ids of shape {ids.shape}: expected (T,) with at least one id")
+        if ids.dtype.kind not in "iu":
+            raise ConfigError(f"ids of type {ids.dtype}: expected integers")
         if end > self.config.context_length:
             raise ConfigError(
                 f"{end} tokens do not fit into the context of {self.config.context_length}"

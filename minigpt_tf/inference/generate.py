@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ class Generation:
 class TextGenerator:
     """An engine, its tokenizer and how a text begins where there is no prompt.
 
-    One call at a time: single answers and conversations use the engine's own cache.
+    Each answer, stream and conversation has a cache of its own, so there may be several at a time,
+    also from several threads.
     """
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, start_ids: list[int]) -> None:
@@ -112,34 +114,40 @@ class TextGenerator:
     ) -> list[Generation]:
         """`num_samples` answers to each prompt, all of one prompt after the other.
 
-        Sample k of a prompt is what a single answer with `seed + k` would be. Answers are generated
-        together, as many as BATCH allows; samples of one prompt share its prefill.
+        Sample k of a prompt is what a single answer with `seed + k` would be.
         """
+        return list(self.generate_each(prompts, sampling, num_samples))
+
+    def generate_each(
+        self, prompts: Sequence[str | Prompt], sampling: SamplingConfig, num_samples: int = 1
+    ) -> Iterator[Generation]:
+        """The answers of `generate_batch` as they come. As many as BATCH allows are generated
+        together, and those to one prompt share its prefill."""
         if num_samples < 1:
             raise ConfigError(f"num_samples={num_samples}: must be at least 1")
-        prepared = [self.prepare(p) if isinstance(p, str) else p for p in prompts]
-        wanted = [(prompt, k) for prompt in prepared for k in range(num_samples)]
         together = max(1, min(BATCH, BATCH_BYTES // Cache.nbytes(self.engine.config)))
-        generations = []
-        for first in range(0, len(wanted), together):
+        wanted = ((prompt, sample) for prompt in prompts for sample in range(num_samples))
+        while part := list(islice(wanted, together)):
             began = time.perf_counter()
-            part = wanted[first : first + together]
-            answers = [self.answer(prompt.ids, sampling, k) for prompt, k in part]
-            for _ in self.run(answers, self._cache_of(len(part))):
+            prepared = [self._prepared(prompt) for prompt, _ in part]
+            answers = [
+                self.answer(prompt.ids, sampling, sample)
+                for prompt, (_, sample) in zip(prepared, part, strict=True)
+            ]
+            for _ in self.run(answers, Cache(self.engine.config, len(part))):
                 pass
             seconds = time.perf_counter() - began
-            for (prompt, _), answer in zip(part, answers, strict=True):
-                generations.append(_generation(prompt, answer, seconds))
-        return generations
+            for prompt, answer in zip(prepared, answers, strict=True):
+                yield _generation(prompt, answer, seconds)
 
     def stream(
         self, prompt: str | Prompt, sampling: SamplingConfig
     ) -> Iterator[str]:  # and returns the Generation
         """Yields the answer in pieces as they come; each piece is whole characters."""
-        prompt = self.prepare(prompt) if isinstance(prompt, str) else prompt
+        prompt = self._prepared(prompt)
         began = time.perf_counter()
         answer = self.answer(prompt.ids, sampling)
-        yield from self.run([answer], self.engine.cache)
+        yield from self.run([answer], Cache(self.engine.config, 1))
         return _generation(prompt, answer, time.perf_counter() - began)
 
     def conversation(self, sampling: SamplingConfig) -> "Conversation":
@@ -148,12 +156,10 @@ class TextGenerator:
 
     def answer(self, prompt_ids: list[int], sampling: SamplingConfig, sample: int = 0) -> Answer:
         """Sample `sample` of the answers to a prompt, before its first token."""
-        if sampling.seed is not None:
-            sampling = replace(sampling, seed=sampling.seed + sample)
-        return Answer(self.tokenizer, self._suppressed, prompt_ids, sampling)
+        return Answer(self.tokenizer, self._suppressed, prompt_ids, sampling, sample)
 
-    def _cache_of(self, sequences: int) -> Cache:
-        return self.engine.cache if sequences == 1 else Cache(self.engine.config, sequences)
+    def _prepared(self, prompt: str | Prompt) -> Prompt:
+        return self.prepare(prompt) if isinstance(prompt, str) else prompt
 
     def run(self, answers: list[Answer], cache: Cache, resume: bool = False) -> Iterator[str]:
         """Generates the answers together, each in its row of the cache; yields pieces of text.
@@ -212,14 +218,14 @@ class TextGenerator:
 class Conversation:
     """Prompts and answers one after the other; each answer has seen all that came before it.
 
-    When the context is full, the older part of the conversation is forgotten. There can be one
-    conversation at a time with a generator: it uses the engine's own cache.
+    When the context is full, the older part of the conversation is forgotten.
     """
 
     def __init__(self, generator: TextGenerator, sampling: SamplingConfig) -> None:
         self.generator, self.sampling = generator, sampling
         self.ids: list[int] = []
         """All tokens so far."""
+        self._cache = Cache(generator.engine.config, 1)
 
     def reset(self) -> None:
         """Forgets everything."""
@@ -232,10 +238,10 @@ class Conversation:
         new_ids = generator.tokenizer.encode(f"\n{prompt}" if self.ids else prompt).tolist()
         ids = self.ids + new_ids
         if len(ids) >= context:
-            ids = ids[-max(context // 2, min(len(new_ids), context)) :]
+            ids = ids[-max(1, context // 2, min(len(new_ids), context)) :]
         answer = generator.answer(ids, self.sampling)
         try:
-            yield from generator.run([answer], generator.engine.cache, resume=True)
+            yield from generator.run([answer], self._cache, resume=True)
         finally:
             self.ids = answer.ids
 

@@ -23,8 +23,8 @@ MATRICES_OF_A_BLOCK = 5
 
 f32 = np.float32
 
-# Sums may be regrouped, which lets them run in vector registers; NaN and infinity stay what they
-# are. No function allocates, so none needs Numba's counting of references.
+# Sums may be regrouped, which lets them run in vector registers; nothing is assumed of NaN and
+# infinity. No function allocates, so none needs Numba's counting of references.
 _OPTIONS = {
     "nogil": True,
     "error_model": "numpy",

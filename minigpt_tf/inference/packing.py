@@ -220,11 +220,15 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[PackedWeights, str
     packed = _read_quantized(kept, file, model)
     if packed is not None:
         return packed, ""
+    before = _state(file)
     with open_weights(file, model) as weights:
         packed = pack_weights(weights, model, str(file), np.int8)
+    sha256 = _sha256(file)
+    if _state(file) != before:  # replaced in the meantime: whose hash would it be?
+        return packed, ""
     try:
         with staging(folder.path) as scratch:
-            _write_quantized(scratch / QUANTIZED_NAME, packed, file, model)
+            _write_quantized(scratch / QUANTIZED_NAME, packed, before, sha256, model)
     except ModelFolderError as error:
         return packed, f"the int8 weights could not be kept for the next time: {error}"
     return packed, ""
@@ -233,18 +237,18 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[PackedWeights, str
 _KEPT = ("matrices", "scales", "biases", "norms", "positions")
 
 
-def _write_quantized(path: Path, packed: PackedWeights, source: Path, config: ModelConfig) -> None:
+def _write_quantized(
+    path: Path, packed: PackedWeights, state: list[int], sha256: str, config: ModelConfig
+) -> None:
     import h5py
 
     reserve_space(path.parent, sum(getattr(packed, name).nbytes for name in _KEPT))
-    state = source.stat()
     with h5py.File(path, "w") as file:
         for name in _KEPT:
             file[name] = getattr(packed, name)
         file.attrs["format"] = FORMAT
         file.attrs["model"] = json.dumps(to_dict(config))
-        file.attrs["source_sha256"] = _sha256(source)
-        file.attrs["source_state"] = [state.st_size, state.st_mtime_ns]
+        file.attrs["source_sha256"], file.attrs["source_state"] = sha256, state
 
 
 def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeights | None:
@@ -252,33 +256,35 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeig
     import h5py
 
     layout = _layout(config)
+    rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
+    context = 0 if config.positions == "rotary" else config.context_length
+    shapes = ((_size(layout),), (rows,), (rows,), (2 * L + 1, 2, D), (context, D))
+    kept = {}
     try:
         with h5py.File(path, "r") as file:
             if file.attrs["format"] != FORMAT or file.attrs["model"] != json.dumps(to_dict(config)):
                 return None
-            state = source.stat()
             # The same size and time of change stand for the same content, which is slow to hash.
-            if list(file.attrs["source_state"]) != [state.st_size, state.st_mtime_ns] and (
+            if list(file.attrs["source_state"]) != _state(source) and (
                 file.attrs["source_sha256"] != _sha256(source)
             ):
                 return None
-            packed = PackedWeights(**{name: file[name][...] for name in _KEPT}, layout=layout)
+            for name, shape in zip(_KEPT, shapes, strict=True):
+                dataset, dtype = file[name], np.int8 if name == "matrices" else np.float32
+                if dataset.shape != shape or dataset.dtype != dtype or dataset.external:
+                    return None
+                kept[name] = dataset[...]
+                if dtype == np.float32 and not np.isfinite(kept[name]).all():
+                    return None
     except Exception:  # h5py raises many kinds on a damaged or missing file
         return None
-    rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
-    context = 0 if config.positions == "rotary" else config.context_length
-    shapes = ((_size(layout),), (rows,), (rows,), (2 * L + 1, 2, D), (context, D))
-    sound = all(
-        values.shape == shape
-        and (values.dtype == np.int8 if name == "matrices" else _is_finite(values))
-        for name, shape in zip(_KEPT, shapes, strict=True)
-        for values in [getattr(packed, name)]
-    )
-    return packed if sound else None
+    return PackedWeights(**kept, layout=layout)
 
 
-def _is_finite(values: np.ndarray) -> bool:
-    return values.dtype == np.float32 and bool(np.isfinite(values).all())
+def _state(path: Path) -> list[int]:
+    """Size and time of change."""
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _sha256(path: Path) -> str:

@@ -94,12 +94,15 @@ def _keep(logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return kept
 
 
-def make_sampler(config: SamplingConfig, suppressed: np.ndarray) -> Sampler:
-    """A function (logits (V,), ids so far) -> next id. Ids in `suppressed` are never chosen."""
-    random = np.random.default_rng(config.seed)
+def make_sampler(config: SamplingConfig, suppressed: np.ndarray, sample: int = 0) -> Sampler:
+    """A function (logits (V,), ids so far) -> next id. Ids in `suppressed` are never chosen.
+
+    Sample k draws as the only one with `seed + k` would.
+    """
+    random = np.random.default_rng(None if config.seed is None else config.seed + sample)
     greedy = config.greedy or config.temperature == 0
 
-    def sample(logits: np.ndarray, ids: list[int]) -> int:
+    def choose(logits: np.ndarray, ids: list[int]) -> int:
         """The next id, for the logits (V,) after these ids."""
         if np.isnan(logits).any():
             raise ModelFolderError(
@@ -126,4 +129,4 @@ def make_sampler(config: SamplingConfig, suppressed: np.ndarray) -> Sampler:
         drawn = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
         return int(drawn)
 
-    return sample
+    return choose

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 MOST_THREADS = 8
@@ -22,62 +23,60 @@ def available_cores() -> int:
 
 
 class Team:
-    """`size` threads, the caller's among them. The others sleep between two calls of `run`,
-    which must not be called from two places at once."""
+    """`size` threads, the caller's among them. The others sleep between two calls of `run`, which
+    must not be called from two places at once."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._members = [_Member(number) for number in range(1, size)]
-        # The members' threads do not hold the team, so they end when it is no longer used.
-        weakref.finalize(self, _dismiss, self._members)
+        self._inboxes: list[SimpleQueue] = []
+        self._outbox: SimpleQueue = SimpleQueue()
+        self._process = self._round = 0
+        self._known: Callable[..., Any] | None = None
+        # The other threads do not hold the team, so they end when it is no longer used.
+        weakref.finalize(self, _dismiss, self._inboxes)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Calls the compiled function(thread, size, *arguments) on every thread; waits for all.
 
-        The function releases the interpreter, and ends when all threads have come to its end.
+        The function releases the interpreter, and ends when all threads have come to its end. The
+        first time it runs on the caller's thread alone, as a team of one: then it is compiled,
+        and compiling may fail or be interrupted.
         """
-        for member in self._members:
-            member.prepare(partial(function, member.number, self.size, *arguments))
-        starts = [member.start for member in self._members]
-        # One call into C: Ctrl-C cannot come between the members' start and our own part, without
+        if self._known is not function:
+            function(0, 1, *arguments)
+            self._known = function
+            return
+        if self._process != os.getpid():  # the first time, and in a forked process
+            self._start()
+        self._round += 1
+        calls = [
+            partial(inbox.put, (self._round, partial(function, thread, self.size, *arguments)))
+            for thread, inbox in enumerate(self._inboxes, start=1)
+        ]
+        # One call into C: Ctrl-C cannot come between the others' start and our own part, without
         # which they would wait for ever.
-        any(map(operator.call, [*starts, partial(function, 0, self.size, *arguments)]))
-        for member in self._members:
-            member.wait()
+        any(map(operator.call, [*calls, partial(function, 0, self.size, *arguments)]))
+        for _ in self._inboxes:
+            while self._outbox.get() != self._round:
+                pass  # the end of a round that Ctrl-C kept us from waiting for
+
+    def _start(self) -> None:
+        self._process, self._outbox = os.getpid(), SimpleQueue()
+        self._inboxes[:] = [SimpleQueue() for _ in range(1, self.size)]
+        for inbox in self._inboxes:
+            boxes = (inbox, self._outbox)
+            threading.Thread(target=_member, args=boxes, daemon=True, name="minigpt-step").start()
 
 
-class _Member:
-    """One more thread; it runs what was prepared whenever it is started."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self._work: Callable[[], Any] | None = None
-        self._begin, self._end = threading.Lock(), threading.Lock()
-        self._begin.acquire()
-        self._end.acquire()
-        self.start = self._begin.release
-        threading.Thread(target=self._loop, daemon=True, name=f"minigpt-{number}").start()
-
-    def prepare(self, work: Callable[[], Any] | None) -> None:
-        self.wait()  # for what Ctrl-C kept the caller from waiting for
-        self._work = work
-
-    def wait(self) -> None:
-        while self._work is not None:
-            self._end.acquire()
-
-    def _loop(self) -> None:
-        while True:
-            self._begin.acquire()
-            if self._work is None:
-                return
-            self._work()
-            self._work = None
-            if self._end.locked():  # else an end that nobody waited for is still to be seen
-                self._end.release()
+def _member(inbox: SimpleQueue, outbox: SimpleQueue) -> None:
+    """Does what comes in, until None comes."""
+    while (work := inbox.get()) is not None:
+        number, call = work
+        call()
+        del work, call  # they hold the engine's arrays
+        outbox.put(number)
 
 
-def _dismiss(members: list[_Member]) -> None:
-    for member in members:
-        member.prepare(None)
-        member.start()
+def _dismiss(inboxes: list[SimpleQueue]) -> None:
+    for inbox in inboxes:
+        inbox.put(None)

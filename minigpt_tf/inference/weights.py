@@ -16,6 +16,9 @@ from ..errors import ModelFolderError
 
 Weights = dict[str, np.ndarray]
 
+DEEPEST = 8
+"""Groups within groups that are looked into; Keras makes four at most, a hostile file circles."""
+
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight of the model that `config` describes, in Keras's order."""
@@ -120,7 +123,9 @@ def open_weights(path: str | Path, config: ModelConfig) -> Iterator[dict[str, An
             check_shapes({name: d.shape for name, d in datasets.items()}, config, str(path))
             for name, dataset in datasets.items():
                 if not np.issubdtype(dataset.dtype, np.floating):
-                    raise ModelFolderError(f"{path}: {name} holds no numbers")
+                    raise ModelFolderError(
+                        f"{path}: {name} holds {dataset.dtype}, not floating-point numbers"
+                    )
         except ModelFolderError:
             raise
         except Exception as error:
@@ -145,16 +150,18 @@ def read_weights(path: str | Path, config: ModelConfig) -> Weights:
 def _named_datasets(group: Any) -> Iterator[tuple[str, Any]]:
     """(weight name, dataset) for each dataset of the file's layers."""
     for layer in group:
-        for dataset in _datasets(group[layer]):
+        for dataset in _datasets(group[layer], DEEPEST):
             yield _full_name(layer, dataset.name.removeprefix(f"{group[layer].name}/")), dataset
 
 
-def _datasets(group: Any) -> Iterator[Any]:
+def _datasets(group: Any, depth: int) -> Iterator[Any]:
     for item in group.values():
         if hasattr(item, "shape"):
+            if item.external or item.file != group.file:
+                raise ModelFolderError(f"{group.file.filename}: {item.name} lies in another file")
             yield item
-        else:
-            yield from _datasets(item)
+        elif depth:
+            yield from _datasets(item, depth - 1)
 
 
 def named_variables(model: Any) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The engine against the Keras model, for every preset and for random configurations."""
 
 import gc
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +18,10 @@ from minigpt_tf.inference.cache import Cache
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.packing import pack_weights
 from minigpt_tf.inference.prefill import CHUNK
+from minigpt_tf.inference.threads import Team
 from minigpt_tf.inference.weights import read_weights, weights_of
 from minigpt_tf.model import build_gpt_model
-from tests.conftest import tiny_config
+from tests.conftest import ROOT, tiny_config
 from tests.model.test_gpt import logits_of, shaken
 
 
@@ -138,11 +142,9 @@ def test_a_copied_row_goes_on_like_its_source():
 def test_the_number_of_threads_changes_no_bit(threads):
     config = tiny_config("modern", vocab_size=41, context_length=24, num_layers=2)
     model = shaken(build_gpt_model(config, seed=1))
-    one, many = (
-        Engine(config, weights_of(model), threads=number).prefill([3, 1, 2])
-        for number in (1, threads)
-    )
-    assert np.array_equal(one, many)
+    one, many = (Engine(config, weights_of(model), threads=number) for number in (1, threads))
+    for _ in range(3):
+        assert np.array_equal(one.prefill([3, 1, 2]), many.prefill([3, 1, 2]))
 
 
 def test_resume_computes_only_what_is_new():
@@ -161,6 +163,85 @@ def test_resume_computes_only_what_is_new():
     assert np.array_equal(engine.resume([4]), engine.prefill([4]))
 
 
+@pytest.mark.parametrize("ids", [[], [1.0, 2.0], [True], ["a"], [[1]]])
+def test_ids_of_another_kind_are_refused(ids, engine):
+    for run in (engine.prefill, engine.resume, engine.all_logits):
+        with pytest.raises(ConfigError, match="expected"):
+            run(ids)
+
+
+def test_caches_and_rows_that_do_not_fit_are_refused(engine):
+    other = Cache(tiny_config("lecture", vocab_size=30, context_length=3), 1)
+    cache = Cache(engine.config, 2)
+    for run in (
+        lambda: engine.prefill([1], other),
+        lambda: engine.resume([1], other),
+        lambda: engine.decode_batch([1], other),
+    ):
+        with pytest.raises(ConfigError, match="does not fit this model"):
+            run()
+    for rows in ([0, 0], [0, 2], [-1, 0]):
+        with pytest.raises(ConfigError, match="expected different ones of 0 to 1"):
+            engine.decode_batch([1, 2], cache, rows)
+    with pytest.raises(ConfigError, match="expected different ones"):
+        engine.prefill([1], cache, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own():
+    code = """
+import os, sys, numpy as np
+from minigpt_tf.config import model_preset
+from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.weights import weight_shapes
+config = model_preset("lecture", vocab_size=30, context_length=8, embed_dim=16, num_layers=1)
+weights = {n: np.full(s, 0.1, np.float32) for n, s in weight_shapes(config).items()}
+engine = Engine(config, weights, threads=3)
+expected = [engine.prefill([1]), engine.decode_step(2)]
+child = os.fork()
+found = [engine.prefill([1]), engine.decode_step(2)]
+assert np.array_equal(found, expected)
+if child == 0:
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120)
+    assert done.returncode == 0
+
+
+def test_an_interrupted_call_leaves_the_team_sound():
+    """KeyboardInterrupt at every line of `run`, again and again."""
+    config = tiny_config("lecture", vocab_size=30, context_length=4)
+    engine = Engine(config, weights_of(build_gpt_model(config, seed=1)), threads=3)
+    expected = engine.prefill([1, 2])
+    lines = range(1, 40)
+    first = Team.run.__code__.co_firstlineno
+    interrupted = 0
+    for line in lines:
+
+        def trace(frame, event, argument, line=line):
+            if frame.f_code is not Team.run.__code__:
+                return None
+
+            def inside(frame, event, argument):
+                if event == "line" and frame.f_lineno == first + line:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+                return inside
+
+            return inside
+
+        sys.settrace(trace)
+        try:
+            engine.prefill([1, 2])
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(None)
+        assert np.array_equal(engine.prefill([1, 2]), expected)
+    assert interrupted >= 6
+
+
 def test_threads_end_with_their_engine():
     def members():
         return sum(thread.name.startswith("minigpt-") for thread in threading.enumerate())
@@ -169,6 +250,7 @@ def test_threads_end_with_their_engine():
     gc.collect()
     before = members()
     engine = Engine(config, weights_of(build_gpt_model(config)), threads=4)
+    engine.prefill([1])
     engine.prefill([1])
     assert members() == before + 3
     del engine

@@ -288,3 +288,17 @@ def test_logits_that_are_no_numbers_are_an_error(words):
     generator.engine.weights.biases[:] = 3e38
     with pytest.raises(ModelFolderError, match="logits are not numbers"):
         generator.generate("he was", GREEDY)
+
+
+def test_streams_side_by_side_do_not_meet(words):
+    _, generator = make_generator(words, "gpt2", context_length=12)
+    alone = [generator.generate(prompt, GREEDY).text for prompt in ("he was", "the river")]
+    streams = [generator.stream(prompt, GREEDY) for prompt in ("he was", "the river")]
+    assert ["".join(pieces) for pieces in zip(*zip(*streams, strict=True), strict=True)] == alone
+
+
+def test_a_prompt_of_nothing_in_the_smallest_context():
+    _, generator = make_generator(CharTokenizer("abc"), context_length=1)
+    conversation = generator.conversation(GREEDY)
+    for prompt in ("a", "?", "abc", ""):
+        assert "".join(conversation.reply(prompt))

@@ -104,6 +104,43 @@ def test_other_weights_are_rounded_anew(folder_copy):
     )
 
 
+def test_weights_that_change_while_they_are_rounded_are_not_kept(folder_copy, monkeypatch):
+    pack = packing.pack_weights
+
+    def replaced_meanwhile(*arguments):
+        packed = pack(*arguments)
+        os.utime(folder_copy / "model.h5")
+        return packed
+
+    monkeypatch.setattr(packing, "pack_weights", replaced_meanwhile)
+    assert TextGenerator.load(folder_copy, INT8).generate("he was", GREEDY).ids
+    assert not (folder_copy / "model.int8.h5").exists()
+
+
+def test_an_int8_file_that_lies_about_its_size_is_not_read(folder_copy):
+    TextGenerator.load(folder_copy, INT8)
+    with h5py.File(folder_copy / "model.int8.h5", "r+") as file:
+        del file["matrices"]
+        file.create_dataset("matrices", shape=(10**15,), dtype=np.int8, chunks=(2**20,))
+    assert TextGenerator.load(folder_copy, INT8).generate("he was", GREEDY).ids
+
+
+def test_weights_in_circles_or_in_other_files_are_refused(folder_copy, tmp_path):
+    (tmp_path / "numbers").write_bytes(bytes(4 * 500))
+    with h5py.File(folder_copy / "model.h5", "r+") as file:
+        file["model_weights/loop"] = file["model_weights"]
+    with pytest.raises(ModelFolderError, match="beyond its configuration"):
+        TextGenerator.load(folder_copy)
+    with h5py.File(folder_copy / "model.h5", "r+") as file:
+        del file["model_weights/loop"]
+        outside = [(str(tmp_path / "numbers"), 0, 2000)]
+        group = file["model_weights/logits"]
+        file["model_weights"].create_dataset("logits/foreign", (500,), np.float32, external=outside)
+        assert len(group) > 0
+    with pytest.raises(ModelFolderError, match="foreign lies in another file"):
+        TextGenerator.load(folder_copy)
+
+
 DAMAGES = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:3000]),
     "empty": lambda path: path.write_bytes(b""),

@@ -189,6 +189,12 @@ def test_a_seed_fixes_the_draws():
         {"logit_bias": {1: 1e9}},
         {"stop": ("",)},
         {"context_full": "explode"},
+        {"max_new_tokens": 2.5},
+        {"top_k": "5"},
+        {"greedy": 1},
+        {"stop": "ab"},
+        {"stop": (1,)},
+        {"logit_bias": {"a": 1.0}},
     ],
 )
 def test_settings_out_of_range_are_refused(settings):
