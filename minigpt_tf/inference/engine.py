@@ -1,6 +1,7 @@
 """The engine: a GPT without TensorFlow, with a key/value cache, in float32 or with int8 weights."""
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .kernels import BARRIER_SIZE, compiled_step
 from .packing import PackedWeights, load_weights, pack_weights
 from .positions import rotary_tables
 from .prefill import Prefill
-from .threads import Team, available_cores
+from .threads import Team, available_cores, uninterrupted
 from .weights import Weights, weights_of
 
 STEP_TOKENS = 16
@@ -141,8 +142,9 @@ class Engine:
             rows = np.full(len(ids), row, dtype=np.int64)
             logits = self._decode(ids, rows, positions, cache, wanted)
         else:
-            x = self._embed(ids, positions)
-            logits = self._prefill(x, cache.keys[row], cache.values[row], start, wanted)
+            x, row_of_cache = self._embed(ids, positions), (cache.keys[row], cache.values[row])
+            with nullcontext() if self._prefill.compiled else uninterrupted():
+                logits = self._prefill(x, *row_of_cache, start, wanted)
         cache.ids[row, positions] = ids
         cache.positions[row] = start + len(ids)
         return logits

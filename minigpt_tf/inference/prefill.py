@@ -21,6 +21,8 @@ class Prefill:
     ) -> None:
         """`angles`: cosines and sines (C, H / 2) of rotary positions."""
         self.config, self.weights, self.angles = config, weights, angles
+        self.compiled = False
+        """Whether all that this model needs of `kernels` has been compiled."""
         self._activate = kernels.ACTIVATIONS[config.activation]
         self._factor = np.float32(1 / np.sqrt(config.head_dim))
 
@@ -35,6 +37,7 @@ class Prefill:
                 for first in range(0, len(x), CHUNK)
             ]
         )
+        self.compiled = True
         return self._product(len(self.weights.layout) - 1, normal[-wanted:])
 
     def _hidden(

@@ -2,9 +2,11 @@
 
 import operator
 import os
+import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +22,22 @@ def available_cores() -> int:
     else:
         cores = os.cpu_count() or 1
     return min(cores, MOST_THREADS)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Puts Ctrl-C off until the block's end; Numba, while it compiles, may lose or garble it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[Any, ...]] = []
+    handler = signal.signal(signal.SIGINT, lambda *details: came.append(details))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+        if came and callable(handler):
+            handler(*came[0])
 
 
 class Team:
@@ -39,11 +57,11 @@ class Team:
         """Calls the compiled function(thread, size, *arguments) on every thread; waits for all.
 
         The function releases the interpreter, and ends when all threads have come to its end. The
-        first time it runs on the caller's thread alone, as a team of one: then it is compiled,
-        and compiling may fail or be interrupted.
+        first time it runs on the caller's thread alone, as a team of one: then it is compiled.
         """
         if self._known is not function:
-            function(0, 1, *arguments)
+            with uninterrupted():
+                function(0, 1, *arguments)
             self._known = function
             return
         if self._process != os.getpid():  # the first time, and in a forked process
