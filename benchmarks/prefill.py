@@ -37,8 +37,8 @@ def main() -> None:
         for name, shape in weight_shapes(config).items()
     }
     square = random.standard_normal((SIDE, SIDE), dtype=np.float32)
-    for dtype in (np.float32, np.int8):
-        engine = Engine(config, pack_weights(weights, config, "random", dtype))
+    for dtype in ("float32", "int8"):
+        engine = Engine(config, pack_weights(weights, config, "random", np.dtype(dtype)))
         ids = random.integers(0, config.vocab_size, TOKENS)
         shares, rates = [], []
         for number in range(rounds + 1):
@@ -48,13 +48,13 @@ def main() -> None:
                 shares.append(rate / peak)
                 rates.append((rate / 1e9, peak / 1e9))
         ours, peak = (statistics.median(column) for column in zip(*rates, strict=True))
-        print(f"{np.dtype(dtype).name}: prefill of {TOKENS} tokens at {ours:.0f} GFLOPS, ", end="")
+        print(f"{dtype}: prefill of {TOKENS} tokens at {ours:.0f} GFLOPS, ", end="")
         print(f"matrix product {peak:.0f}: {statistics.median(shares):.2f} of it")
         print("  tokens    step ms    products ms")
-        for length in (1, 2, 4, 6, 8, 12, 16, 24):
+        for length in (1, 2, 4, 8, 12, 16, 24, 32, 48):
             times = {}
             for way, limit in (("step", length), ("products", 0)):
-                engine_module.STEP_TOKENS = limit
+                engine_module.STEP_TOKENS = {dtype: limit}
                 runs = [seconds(lambda: engine.prefill(ids[:length])) for _ in range(rounds + 2)]  # noqa: B023
                 times[way] = statistics.median(runs[2:]) * 1000
             engine_module.STEP_TOKENS = DEFAULT

@@ -17,9 +17,9 @@ from .prefill import Prefill
 from .threads import Team, available_cores, uninterrupted
 from .weights import Weights, weights_of
 
-STEP_TOKENS = 16
+STEP_TOKENS = {"float32": 16, "int8": 40}
 """So many tokens of a prompt still go through the step that decodes; more, through matrix
-products (`python benchmarks/prefill.py`)."""
+products, for which int8 weights must become float32 first (`python benchmarks/prefill.py`)."""
 
 
 class Engine:
@@ -138,7 +138,7 @@ class Engine:
         start = int(cache.positions[row])
         ids = self._check(ids, start + len(ids))
         positions = np.arange(start, start + len(ids), dtype=np.int64)
-        if len(ids) <= STEP_TOKENS:
+        if len(ids) <= STEP_TOKENS[self.weights.matrices.dtype.name]:
             rows = np.full(len(ids), row, dtype=np.int64)
             logits = self._decode(ids, rows, positions, cache, wanted)
         else:
