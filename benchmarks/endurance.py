@@ -3,9 +3,9 @@
     python benchmarks/endurance.py
 
 Loads a GPT-2 124M model folder (random weights, 498 MB) in a process of its own and prints the most
-memory it had at any time, in float32 and as int8, beside the size of the weights. Then generates
-200 times in one process and compares the last 20 calls with the first 20, also in proportion to how
-fast the memory was at the time: after each call all weights are read once by NumPy.
+memory it had at any time, in float32 and as int8, beside the size of the weights. Then that process
+generates 200 times. Its last 20 calls take turns with the first 20 of a fresh process, so that a
+change of the machine's speed meets both alike; prints the median of the pairs' ratios.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from minigpt_tf.config import EngineConfig, SamplingConfig
 
-CALLS, EDGE = 200, 20
+CALLS, EDGE, WARM = 200, 20, 3
 
 
 def main() -> None:
@@ -29,31 +29,61 @@ def main() -> None:
     parser.add_argument("--quantize", default="none", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.folder:
-        print(json.dumps(measure(arguments.folder, arguments.quantize)))
+        serve(arguments.folder, arguments.quantize)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "gpt2"
         subprocess.run([sys.executable, "-c", WRITE, str(folder)], check=True, capture_output=True)
-        for quantize in ("none", "int8", "int8"):
-            words = [sys.executable, __file__, "--folder", str(folder), "--quantize", quantize]
-            done = subprocess.run(words, check=True, capture_output=True, text=True)
-            report(quantize, json.loads(done.stdout.splitlines()[-1]))
+        for quantize in ("none", "int8"):
+            report(quantize, folder)
 
 
-def report(quantize: str, found: dict) -> None:
-    name = "float32" if quantize == "none" else quantize + ("" if found["kept"] else ", first time")
-    print(
-        f"{name}: weights {found['weights']:.0f} MB, imports {found['imports']:.0f} MB, most ",
-        end="",
-    )
-    print(f"while loading {found['loading']:.0f} MB, loaded in {found['seconds']:.2f} s")
-    first, last, drift = found["first"], found["last"], found["drift"]
-    print(
-        f"  {CALLS} calls: {first:.1f} tokens/s in the first {EDGE}, {last:.1f} in the last ",
-        end="",
-    )
-    print(f"{EDGE} ({last / first:.3f}; of the memory's speed at the time, {drift:.3f}); ", end="")
-    print(f"memory {found['before']:.1f} -> {found['after']:.1f} MB")
+def report(quantize: str, folder: Path) -> None:
+    if quantize == "int8":
+        with Process(folder, quantize) as first:
+            print(f"int8, first time: loaded in {first.loaded['seconds']:.2f} s, ", end="")
+            print(f"most memory {first.loaded['most']:.0f} MB")
+    with Process(folder, quantize) as aged, Process(folder, quantize) as fresh:
+        name, loaded = "float32" if quantize == "none" else quantize, aged.loaded
+        print(
+            f"{name}: weights {loaded['weights']:.0f} MB, before them {loaded['imports']:.0f} MB, ",
+            end="",
+        )
+        print(f"most while loading {loaded['most']:.0f} MB, loaded in {loaded['seconds']:.2f} s")
+        aged.call(WARM)
+        before = aged.call(1)["memory"]
+        aged.call(CALLS - EDGE - WARM - 1)
+        fresh.call(WARM)
+        pairs = [(aged.call(1), fresh.call(1)) for _ in range(EDGE)]
+        ratio = statistics.median(old["speed"] / new["speed"] for old, new in pairs)
+        speed = statistics.median(old["speed"] for old, _ in pairs)
+        print(
+            f"  calls {CALLS - EDGE + 1} to {CALLS}: {speed:.1f} tokens/s, {ratio:.3f} of a fresh ",
+            end="",
+        )
+        print(f"process's; memory {before:.1f} -> {pairs[-1][0]['memory']:.1f} MB")
+
+
+class Process:
+    """A process that has loaded the model and generates when it is told to."""
+
+    def __init__(self, folder: Path, quantize: str) -> None:
+        words = [sys.executable, __file__, "--folder", str(folder), "--quantize", quantize]
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.loaded = json.loads(self._process.stdout.readline())
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def call(self, times: int) -> dict:
+        """Generates some times; tokens a second of the last one, and memory after it."""
+        print(times, file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
 
 WRITE = """
@@ -72,38 +102,24 @@ write_json(folder / "config.json", describe_model(config, tokenizer, [5]))
 """
 
 
-def measure(folder: str, quantize: str) -> dict:
+def serve(folder: str, quantize: str) -> None:
+    """Loads, then generates as often as each line of standard input says."""
     from minigpt_tf.inference.generate import TextGenerator
 
-    kept = Path(folder, "model.int8.h5").is_file()
-    imports = memory()
-    began = time.perf_counter()
+    imports, began = memory(), time.perf_counter()
     generator = TextGenerator.load(folder, EngineConfig(quantize=quantize))
-    seconds = time.perf_counter() - began
-    loading = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    sampling = SamplingConfig(max_new_tokens=16, seed=1)
-    prompt = generator.tokenizer.decode(range(100, 108))
-    for _ in range(3):
-        generator.generate(prompt, sampling)
-    before, speeds, reads = memory(), [], []
-    for _ in range(CALLS):
-        speeds.append(generator.generate(prompt, sampling).tokens_per_second)
-        began = time.perf_counter()
-        generator.engine.weights.matrices.max()
-        reads.append(time.perf_counter() - began)
-    steady = [speed * read for speed, read in zip(speeds, reads, strict=True)]
-    return {
-        "kept": kept,
+    loaded = {
         "weights": generator.engine.weights.nbytes / 1e6,
         "imports": imports,
-        "loading": loading,
-        "seconds": seconds,
-        "first": statistics.median(speeds[:EDGE]),
-        "last": statistics.median(speeds[-EDGE:]),
-        "drift": statistics.median(steady[-EDGE:]) / statistics.median(steady[:EDGE]),
-        "before": before,
-        "after": memory(),
+        "most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "seconds": time.perf_counter() - began,
     }
+    print(json.dumps(loaded), flush=True)
+    prompt = generator.tokenizer.decode(range(100, 108))
+    for line in sys.stdin:
+        for _ in range(int(line)):
+            generation = generator.generate(prompt, SamplingConfig(max_new_tokens=16, seed=1))
+        print(json.dumps({"speed": generation.tokens_per_second, "memory": memory()}), flush=True)
 
 
 def memory() -> float:
