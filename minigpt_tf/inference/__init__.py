@@ -1,1 +1,1 @@
-"""Generation without TensorFlow: the model's arithmetic in NumPy, and everything around it."""
+"""Generation without TensorFlow: the engine, and everything around it."""
