@@ -26,6 +26,9 @@ WORD_TOKENIZER_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 OOV_TOKEN = "<OOV>"
 """What an unknown word becomes; always id 1, as in Keras's Tokenizer."""
 
+USEFUL_THREADS = 8
+"""More threads do not read memory faster when decoding, and wait longer for each other."""
+
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""
 
@@ -214,7 +217,9 @@ class EngineConfig:
         "none", "weights in memory: float32, or int8, which is faster and kept beside the model"
     )
     threads: int | None = setting(
-        None, "threads (unset: the cores this process may use, at most 8)"
+        None,
+        "threads that decode; prompts are read on all cores (unset: the cores this process may "
+        f"use, at most {USEFUL_THREADS})",
     )
 
     def __post_init__(self) -> None:

@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _answer(conversation: "Conversation", line: str) -> None:
     """Streams the answer; Ctrl-C ends it early."""
-    for part in conversation.generator.tokenizer.unknown(line):
-        print(f"note: not in the model's vocabulary: {part!r}", file=sys.stderr)
+    for notice in conversation.generator.prepare(line).notices():
+        print(f"note: {notice}", file=sys.stderr)
     pieces = conversation.reply(line)
     try:
         for number, piece in enumerate(pieces):

@@ -11,17 +11,16 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-MOST_THREADS = 8
-"""More do not read memory faster, and wait longer for each other."""
+from ..config import USEFUL_THREADS
 
 
 def available_cores() -> int:
-    """Processor cores this process may use, at most MOST_THREADS."""
+    """Processor cores this process may use, at most USEFUL_THREADS."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return min(cores, MOST_THREADS)
+    return min(cores, USEFUL_THREADS)
 
 
 @contextmanager

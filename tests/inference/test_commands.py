@@ -169,7 +169,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(trained_folder):
     assert process.returncode == 0 and "Traceback" not in err
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [1.0, 1.5, 2.0, 3.0])
 def test_ctrl_c_ends_a_run_that_compiles(seconds, trained_folder, tmp_path):
     words = [sys.executable, "generate.py", "he was", "--model", str(trained_folder)]
     process = subprocess.Popen(
@@ -183,8 +183,7 @@ def test_ctrl_c_ends_a_run_that_compiles(seconds, trained_folder, tmp_path):
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    early = seconds < 1  # Python itself may still be starting
-    assert early or (process.returncode == 130 and "interrupted" in err)
+    assert process.returncode == 130 and "interrupted" in err
 
 
 @pytest.mark.parametrize(
