@@ -29,6 +29,9 @@ FORMAT = 1
 ROWS_AT_ONCE = 4096
 """Rows of the token embedding that are read together."""
 
+SPARE_BYTES = 2**28
+"""Address space that must be left beside the weights: without it LLVM ends the process."""
+
 COLUMNS_AT_ONCE = 16
 """Columns of a transposed matrix that are copied together: four times as fast as all at once."""
 
@@ -90,6 +93,7 @@ def pack_weights(
             positions=_positions(config, source),
             layout=layout,
         )
+        np.empty(SPARE_BYTES, dtype=np.int8)
     except MemoryError:
         raise ModelFolderError(
             f"{where}: its weights need {_size(layout) * np.dtype(dtype).itemsize / 2**30:.2f} GiB "
