@@ -29,6 +29,9 @@ OOV_TOKEN = "<OOV>"
 USEFUL_THREADS = 8
 """More threads do not read memory faster when decoding, and wait longer for each other."""
 
+MOST_EVALUATION_TOKENS = 2**17
+"""Tokens of the validation part that are scored at each evaluation, unless told otherwise."""
+
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""
 
@@ -156,16 +159,23 @@ class TrainingConfig:
     epochs: int = setting(10, "passes over the training windows")
     steps: int | None = setting(None, "number of batches, instead of --epochs")
     batch_size: int = setting(32, "windows in a batch")
+    accumulate: int = setting(
+        1, "parts in which a batch is computed, for batches that do not fit into memory"
+    )
+    remat: bool = setting(
+        False, "compute every block again for its gradients: less memory, a third more time"
+    )
     learning_rate: float = setting(1e-3, "highest learning rate")
-    optimizer: Literal["adam", "adamw"] = setting("adam", "optimizer")
-    schedule: Literal["constant", "cosine"] = setting(
-        "cosine", "learning rate after warm-up: constant, or a cosine down to a tenth"
+    optimizer: Literal["adam", "adamw", "muon"] = setting("adam", "optimizer")
+    schedule: Literal["constant", "cosine", "linear"] = setting(
+        "cosine",
+        "learning rate after warm-up: constant, a cosine down to a tenth, or linear down to 0",
     )
     warmup_steps: int | None = setting(
         None, "steps over which the learning rate rises from 0 (unset: a tenth of all, at most 100)"
     )
-    weight_decay: float = setting(0.0, "weight decay of adamw")
-    beta_2: float = setting(0.999, "decay of the squared-gradient average of adam and adamw")
+    weight_decay: float = setting(0.0, "weight decay of adamw and muon")
+    beta_2: float = setting(0.999, "decay of the squared-gradient average of the optimizer")
     clip_norm: float = setting(1.0, "longest gradient, as a global norm (0: no clipping)")
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = setting(
         "auto", "arithmetic; auto takes mixed_bfloat16 where it is measured faster here"
@@ -174,6 +184,15 @@ class TrainingConfig:
     eval_every: int | None = setting(
         None, "steps between evaluations (unset: an epoch, at most 250)"
     )
+    eval_share: float | None = setting(
+        None,
+        "share of the validation part scored at each evaluation, spread evenly over it (unset: "
+        f"all, or the share that has {MOST_EVALUATION_TOKENS:,} tokens)",
+    )
+    checkpoint_every: int | None = setting(
+        None, "steps between checkpoints, beside those by time (unset: by time alone)"
+    )
+    checkpoint_minutes: float = setting(2.0, "minutes between checkpoints")
     sample_prompt: str | None = setting(
         None, "prompt of the sample shown at each evaluation (unset: how the text begins)"
     )
@@ -192,21 +211,30 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("epochs", "batch_size", "sample_tokens"):
+        for name in ("epochs", "batch_size", "accumulate", "sample_tokens"):
             require_at_least(self, name, 1)
-        for name in ("steps", "eval_every", "early_stopping"):
+        for name in ("steps", "eval_every", "early_stopping", "checkpoint_every"):
             if getattr(self, name) is not None:
                 require_at_least(self, name, 1)
         for name in ("weight_decay", "clip_norm", "seed"):
             require_at_least(self, name, 0)
         if self.warmup_steps is not None:
             require_at_least(self, "warmup_steps", 0)
+        if self.eval_share is not None and not 0 < self.eval_share <= 1:
+            raise ConfigError(f"eval_share={self.eval_share}: must be above 0 and at most 1")
+        if not self.checkpoint_minutes > 0:
+            raise ConfigError(f"checkpoint_minutes={self.checkpoint_minutes}: must be above 0")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate={self.learning_rate}: must be a positive number")
         if not 0 < self.beta_2 < 1:
             raise ConfigError(f"beta_2={self.beta_2}: must be between 0 and 1")
         if self.weight_decay and self.optimizer == "adam":
-            raise ConfigError("weight_decay works with --optimizer adamw, not with adam")
+            raise ConfigError("weight_decay works with --optimizer adamw or muon, not with adam")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"batch_size={self.batch_size} does not divide into accumulate={self.accumulate} "
+                "parts: choose a multiple"
+            )
 
 
 @dataclass(frozen=True)

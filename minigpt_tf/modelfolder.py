@@ -40,10 +40,7 @@ QUANTIZED_NAME = "model.int8.h5"
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
 SAMPLES_NAME = "samples.txt"
-STATE_NAME = "state.npz"
-"""Of the checkpoint: how far the run has come."""
-
-
+LOCK_NAME = ".run.lock"
 LAST_REPLACED = {MODEL_NAME, CONFIG_NAME}
 
 
@@ -141,12 +138,12 @@ def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
 
 def has_checkpoint(path: Path) -> bool:
     """Whether training in this folder can go on."""
-    return (path / CHECKPOINT_NAME / STATE_NAME).is_file()
+    return (path / CHECKPOINT_NAME / RUN_NAME).is_file()
 
 
 def holds_model(path: Path) -> bool:
     """Whether the folder is a model folder, finished or not, sound or not."""
-    return (path / CONFIG_NAME).is_file() or (path / CHECKPOINT_NAME / RUN_NAME).is_file()
+    return (path / CONFIG_NAME).is_file() or has_checkpoint(path)
 
 
 def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
@@ -175,6 +172,30 @@ def prepare_output(path: Path, *, overwrite: bool, resume: bool) -> None:
             pass
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
+
+
+@contextmanager
+def only_run(path: Path) -> Iterator[None]:
+    """Holds the folder for one run. Raises ModelFolderError where another process holds it.
+
+    The lock goes with the process, however that ends. Systems without `fcntl` are not guarded.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(path / LOCK_NAME, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelFolderError(
+                f"{path}: another run is writing to it: wait for its end, or choose another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            (path / LOCK_NAME).unlink(missing_ok=True)
 
 
 @contextmanager

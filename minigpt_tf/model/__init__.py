@@ -1,6 +1,6 @@
 """The Keras model. Importing this room registers its layers for keras.models.load_model."""
 
-from .gpt import build_gpt_model, transformer_block
+from .gpt import build_gpt_model, build_training_model, transformer_block
 from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention
 
 __all__ = [
@@ -8,5 +8,6 @@ __all__ = [
     "PositionalEncoding",
     "RotaryAttention",
     "build_gpt_model",
+    "build_training_model",
     "transformer_block",
 ]

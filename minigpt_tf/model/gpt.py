@@ -1,15 +1,21 @@
 """The GPT as a Functional Keras model of nested blocks: nothing that Netron cannot draw."""
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from ..config import ModelConfig
-from .layers import (
-    MultiHeadAttention,
-    PositionalEncoding,
-    PositionEmbedding,
-    RotaryAttention,
-    register,
+from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, register
+from .training_layers import (
+    FastDropout,
+    FusedAttention,
+    FusedLayerNormalization,
+    FusedRotaryAttention,
+    RecomputedModel,
+    fused_gelu,
+    fused_gelu_tanh,
 )
 
 INITIAL_STDDEV = 0.02
@@ -26,6 +32,37 @@ def gelu_tanh(x):
     return ops.gelu(x, approximate=True)
 
 
+@dataclass(frozen=True)
+class LayerKit:
+    """The layers of a model that there are two kinds of."""
+
+    Dropout: type
+    LayerNormalization: type
+    MultiHeadAttention: type
+    RotaryAttention: type
+    gelu: Any
+    gelu_tanh: Any
+    Block: type = keras.Model
+
+
+BUILT_IN = LayerKit(
+    layers.Dropout,
+    layers.LayerNormalization,
+    layers.MultiHeadAttention,
+    RotaryAttention,
+    "gelu",
+    gelu_tanh,
+)
+FOR_TRAINING = LayerKit(
+    FastDropout,
+    FusedLayerNormalization,
+    FusedAttention,
+    FusedRotaryAttention,
+    fused_gelu,
+    fused_gelu_tanh,
+)
+
+
 def build_gpt_model(
     config: ModelConfig, *, seed: int | None = None, dtype: str = "float32"
 ) -> keras.Model:
@@ -34,6 +71,27 @@ def build_gpt_model(
     `seed` fixes the initial weights and the dropout; `dtype` is a Keras dtype policy. Attention is
     causal: the logits at t depend on the tokens up to t alone.
     """
+    # In mixed precision Keras's own attention has no float32 softmax.
+    kit = BUILT_IN if _compute_dtype(dtype) == "float32" else FOR_TRAINING
+    return _build(config, seed, dtype, kit)[0]
+
+
+def build_training_model(
+    config: ModelConfig, *, seed: int, dtype: str = "float32", remat: bool = False
+) -> tuple[keras.Model, keras.Model]:
+    """The model of `build_gpt_model` from layers that train faster, and the part before its head.
+
+    Both have the same variables; the part gives the hidden states (B, T, D) that the head turns
+    into logits. With `remat` a block keeps only its input for the gradients and is computed again
+    (Chen et al., 2016, "Training deep nets with sublinear memory cost").
+    """
+    kit = replace(FOR_TRAINING, Block=RecomputedModel) if remat else FOR_TRAINING
+    return _build(config, seed, dtype, kit)
+
+
+def _build(
+    config: ModelConfig, seed: int | None, dtype: str, kit: LayerKit
+) -> tuple[keras.Model, keras.Model]:
     if seed is not None:
         keras.utils.set_random_seed(seed)
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -47,15 +105,18 @@ def build_gpt_model(
             config.context_length, _normal(), name="position_encoding", dtype=dtype
         )(x)
     if config.dropout:
-        x = layers.Dropout(config.dropout, name="embedding_dropout", dtype=dtype)(x)
+        x = kit.Dropout(config.dropout, name="embedding_dropout", dtype=dtype)(x)
     for layer in range(config.num_layers):
-        x = transformer_block(config, name=f"block_{layer}", dtype=dtype)(x)
+        x = transformer_block(config, name=f"block_{layer}", dtype=dtype, kit=kit)(x)
     if config.norm_first:
-        x = _norm(config, "final_norm", dtype)(x)
-    return keras.Model(token_ids, _logits(config, embedding, x), name="gpt")
+        x = _norm(config, "final_norm", dtype, kit)(x)
+    model = keras.Model(token_ids, _logits(config, embedding, x), name="gpt")
+    return model, keras.Model(token_ids, x, name="body")
 
 
-def transformer_block(config: ModelConfig, *, name: str, dtype: str = "float32") -> keras.Model:
+def transformer_block(
+    config: ModelConfig, *, name: str, dtype: str = "float32", kit: LayerKit = BUILT_IN
+) -> keras.Model:
     """One block, (B, T, D) -> (B, T, D): attention and feed-forward, each with a residual."""
     x = inputs = keras.Input(
         (None, config.embed_dim), dtype=_compute_dtype(dtype), name=f"{name}_input"
@@ -63,25 +124,25 @@ def transformer_block(config: ModelConfig, *, name: str, dtype: str = "float32")
 
     def sublayer(x, function, kind: str):
         """x plus the function of x, normalised before (GPT-2) or after (2017 paper)."""
-        norm = _norm(config, f"{kind}_norm", dtype)
-        y = function(config, norm(x) if config.norm_first else x, dtype)
+        norm = _norm(config, f"{kind}_norm", dtype, kit)
+        y = function(config, norm(x) if config.norm_first else x, dtype, kit)
         if config.dropout:
-            y = layers.Dropout(config.dropout, name=f"{kind}_dropout", dtype=dtype)(y)
+            y = kit.Dropout(config.dropout, name=f"{kind}_dropout", dtype=dtype)(y)
         x = layers.Add(name=f"{kind}_residual", dtype=dtype)([x, y])
         return x if config.norm_first else norm(x)
 
     x = sublayer(x, _attention, "attention")
     x = sublayer(x, _feed_forward, "feed_forward")
-    return keras.Model(inputs, x, name=name)
+    return kit.Block(inputs, x, name=name)
 
 
-def _attention(config: ModelConfig, x, dtype: str):
+def _attention(config: ModelConfig, x, dtype: str, kit: LayerKit):
     """Causal self-attention: Keras's MultiHeadAttention wherever it can express the switches."""
     common = {"name": "attention", "dtype": dtype, "kernel_initializer": _normal()}
     common |= {"dropout": config.dropout, "use_bias": config.use_bias}
     grouped = config.num_kv_heads != config.num_heads
     if config.positions == "rotary" or grouped or config.qkv_bias != config.use_bias:
-        return RotaryAttention(
+        return kit.RotaryAttention(
             head_dim=config.head_dim,
             num_query_heads=config.num_heads,
             num_key_value_heads=config.num_kv_heads,
@@ -90,12 +151,11 @@ def _attention(config: ModelConfig, x, dtype: str):
             qkv_bias=config.qkv_bias,
             **common,
         )(x)
-    mixed_precision = _compute_dtype(dtype) != "float32"
-    attention = MultiHeadAttention if mixed_precision else layers.MultiHeadAttention
-    return attention(config.num_heads, config.head_dim, **common)(x, x, use_causal_mask=True)
+    attention = kit.MultiHeadAttention(config.num_heads, config.head_dim, **common)
+    return attention(x, x, use_causal_mask=True)
 
 
-def _feed_forward(config: ModelConfig, x, dtype: str):
+def _feed_forward(config: ModelConfig, x, dtype: str, kit: LayerKit):
     """Two dense layers, or three with the gate of SwiGLU."""
 
     def dense(units: int, name: str, activation=None):
@@ -114,7 +174,7 @@ def _feed_forward(config: ModelConfig, x, dtype: str):
         up = dense(config.ff_dim, "up")(x)
         hidden = layers.Multiply(name="feed_forward_product", dtype=dtype)([gate, up])  # (B, T, F)
     else:
-        activation = gelu_tanh if config.activation == "gelu_tanh" else config.activation
+        activation = getattr(kit, config.activation, config.activation)
         hidden = dense(config.ff_dim, "up", activation)(x)  # (B, T, F)
     return dense(config.embed_dim, "down")(hidden)
 
@@ -148,10 +208,10 @@ def _logits(config: ModelConfig, embedding: layers.Layer, x):
     )(x)
 
 
-def _norm(config: ModelConfig, name: str, dtype: str) -> layers.Layer:
+def _norm(config: ModelConfig, name: str, dtype: str, kit: LayerKit) -> layers.Layer:
     if config.norm == "rms":
         return layers.RMSNormalization(epsilon=config.norm_epsilon, name=name, dtype=dtype)
-    return layers.LayerNormalization(
+    return kit.LayerNormalization(
         epsilon=config.norm_epsilon, center=config.use_bias, name=name, dtype=dtype
     )
 

@@ -64,28 +64,8 @@ class PositionEmbedding(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-class _Float32Softmax:
-    """Mixed into a Keras attention layer whose `_softmax` is float32 under every dtype policy."""
-
-    def _masked_softmax(self, scores, attention_mask=None):
-        probabilities = super()._masked_softmax(scores, attention_mask)
-        return ops.cast(probabilities, scores.dtype)
-
-
 @register
-class MultiHeadAttention(_Float32Softmax, keras.layers.MultiHeadAttention):
-    """Keras's attention with a float32 softmax, for training in mixed precision.
-
-    Same weights as Keras's own layer, which stands in its place in every saved model.
-    """
-
-    def _build_attention(self, rank: int) -> None:
-        super()._build_attention(rank)
-        self._softmax.dtype_policy = "float32"
-
-
-@register
-class RotaryAttention(_Float32Softmax, keras.layers.GroupQueryAttention):
+class RotaryAttention(keras.layers.GroupQueryAttention):
     """Causal attention with what MultiHeadAttention lacks: grouped key/value heads, rotary
     positions, and projections whose bias differs from the output's.
 
@@ -154,10 +134,14 @@ class RotaryAttention(_Float32Softmax, keras.layers.GroupQueryAttention):
     def compute_output_spec(self, x, training=None):
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
-    def _rotate(self, x):
-        """Turns each pair (i, i + H / 2) of x (B, T, heads, H) by its position's angle."""
-        length = ops.shape(x)[1]
-        cosines, sines = (ops.cast(t[None, :, None], x.dtype)[:, :length] for t in self.tables)
+    def _rotate(self, x, axis: int = 1):
+        """Turns each pair (i, i + H / 2) of x (..., H) by its position's angle; T is at `axis`."""
+        shape = [1] * len(x.shape)
+        shape[axis], shape[-1] = -1, x.shape[-1]
+        length = ops.shape(x)[axis]
+        cosines, sines = (
+            ops.reshape(ops.cast(table, x.dtype)[:length], shape) for table in self.tables
+        )
         first, second = ops.split(x, 2, axis=-1)
         return x * cosines + ops.concatenate([-second, first], axis=-1) * sines
 

@@ -59,8 +59,8 @@ def split_text(text: str, val_split: float, whole_words: bool) -> tuple[str, str
 class TrainingWindows:
     """Shuffled batches of windows over one array of ids.
 
-    Every epoch shows every window once, in an order of its own; the last batch of an epoch may be
-    smaller. Memory: the ids, and one batch at a time.
+    Every epoch shows every window once, in an order of its own. All batches are full: one may hold
+    the last windows of an epoch and the first of the next. Memory: one batch at a time.
     """
 
     def __init__(
@@ -78,10 +78,16 @@ class TrainingWindows:
 
     def batch(self, global_step: int) -> tuple[np.ndarray, np.ndarray]:
         """x and y of shape (B, context_length), int32, for a step counted from the run's start."""
-        epoch, step = divmod(global_step, self.steps_per_epoch)
-        first = step * self.batch_size
-        places = np.arange(first, min(first + self.batch_size, self.count))
-        starts = shuffled(places, self.count, seed=self.seed, epoch=epoch) * self.stride
+        epochs, places = divmod(
+            np.arange(self.batch_size) + global_step * self.batch_size, self.count
+        )
+        starts = np.concatenate(
+            [
+                shuffled(places[epochs == epoch], self.count, seed=self.seed, epoch=int(epoch))
+                for epoch in np.unique(epochs)
+            ]
+        )
+        starts *= self.stride
         window = starts[:, None] + np.arange(self.context_length + 1)  # (B, T + 1)
         ids = self.ids[window].astype(np.int32)
         return ids[:, :-1], ids[:, 1:]
@@ -117,19 +123,21 @@ def _mix(values: np.ndarray) -> np.ndarray:
 
 
 def scoring_batches(
-    ids: np.ndarray, context_length: int, batch_size: int
+    ids: np.ndarray, context_length: int, batch_size: int, share: float = 1.0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Windows that score every token but the first exactly once: (x, y) of shape (B, T).
 
     Windows do not overlap. Ids that do not fill a last window make a shorter one, alone in its
-    batch, so nothing is padded and nothing is left out.
+    batch, so nothing is padded and nothing is left out. With a `share` below 1 only that share of
+    the full windows is scored, spread evenly.
     """
     full = (len(ids) - 1) // context_length
-    for first in range(0, full, batch_size):
-        starts = np.arange(first, min(first + batch_size, full)) * context_length
-        window = starts[:, None] + np.arange(context_length + 1)  # (B, T + 1)
+    chosen = full if share == 1 else math.ceil(full * share)
+    for first in range(0, chosen, batch_size):
+        places = np.arange(first, min(first + batch_size, chosen)) * full // chosen
+        window = places[:, None] * context_length + np.arange(context_length + 1)  # (B, T + 1)
         batch = ids[window].astype(np.int32)
         yield batch[:, :-1], batch[:, 1:]
     rest = np.asarray(ids[full * context_length :], dtype=np.int32)[None]
-    if rest.shape[1] > 1:
+    if rest.shape[1] > 1 and (share == 1 or not full):
         yield rest[:, :-1], rest[:, 1:]

@@ -1,14 +1,9 @@
-"""What happens between the steps of fit: guards, progress, evaluation, interruption.
-
-A run is one stretch of steps, counted from its start; epochs are only a way to speak of them. So
-all of this happens at step boundaries, and a resumed run goes on in the middle of an epoch.
-"""
+"""What happens between the steps of a run: progress, evaluation, interruption."""
 
 import math
 import signal
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import keras
@@ -24,38 +19,9 @@ from .listener import Evaluation, Listener, Progress
 from .plan import Plan
 
 
-class StepCallback(keras.callbacks.Callback, ABC):
-    """A callback that thinks in the run's steps: `after_step(step, loss, accuracy)`.
-
-    `step` is the number of steps done; loss and accuracy are means since the last evaluation.
-    """
-
-    def __init__(self, first_step: int) -> None:
-        super().__init__()
-        self.first_step = first_step
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.after_step(self.first_step + batch + 1, float(logs["loss"]), float(logs["accuracy"]))
-
-    @abstractmethod
-    def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        """What happens between this step and the next."""
-
-
-class FiniteLossGuard(StepCallback):
-    """Stops a run whose loss is not a number, with the step and the likely cause."""
-
-    def __init__(self, first_step: int, training: TrainingConfig) -> None:
-        super().__init__(first_step)
-        self.training = training
-
-    def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        if not math.isfinite(loss):
-            raise divergence(step, loss, self.training, weights_of(self.model))
-
-
 def divergence(step: int, loss: float, training: TrainingConfig, weights: Weights) -> TrainingError:
-    """The error for a run whose loss or weights are no numbers any more, with the likely cause."""
+    """The error for a run whose loss, gradients or weights are no numbers any more, with the likely
+    cause. `weights`: those that the step began with."""
     usual = TrainingConfig.learning_rate
     broken = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
     if training.learning_rate > 3 * usual:
@@ -67,92 +33,87 @@ def divergence(step: int, loss: float, training: TrainingConfig, weights: Weight
         cause = "gradients grew without bound, clip them with --clip-norm 1"
     else:
         cause = "values grew out of range, try a tenth of the learning rate"
-    place = f" (the weight {broken} is not finite)" if broken else ""
+    if broken:
+        place = f" (the weight {broken} is not finite)"
+    elif math.isfinite(loss):
+        return TrainingError(f"the gradient is not finite at step {step}, loss {loss:.4g}: {cause}")
+    else:
+        place = ""
     return TrainingError(f"the loss is {loss} at step {step}{place}: {cause}")
 
 
-class ProgressTeller(StepCallback):
+class ProgressTeller:
     """Tells the listener about every step."""
 
     def __init__(self, first_step: int, plan: Plan, listener: Listener) -> None:
-        super().__init__(first_step)
-        self.listener = listener
+        self.first_step, self.listener = first_step, listener
         self.total_steps = plan.total_steps
-        self.steps_per_epoch = plan.windows().steps_per_epoch
+        self.epoch_of = plan.epoch_of
         self.step_tokens = plan.training.batch_size * plan.model.context_length
         self.step_seconds: float | None = None  # a running average
         self.step_began = 0.0
 
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+    def before_step(self) -> None:
+        """Starts the clock."""
         self.step_began = time.perf_counter()
 
     @property
     def tokens_per_second(self) -> float:
         return self.step_tokens / self.step_seconds if self.step_seconds else 0.0
 
-    def after_step(self, step: int, loss: float, accuracy: float) -> None:
+    def after_step(self, state: RunState) -> None:
         """Measures the step and passes it on, with the time that the rest will take."""
         seconds = time.perf_counter() - self.step_began
-        if step > self.first_step + 1:  # the first step compiles
+        if state.step > self.first_step + 1:  # the first step compiles
             before = seconds if self.step_seconds is None else self.step_seconds
             self.step_seconds = 0.9 * before + 0.1 * seconds
         self.listener.progress(
             Progress(
-                step=step,
+                step=state.step,
                 total_steps=self.total_steps,
-                epoch=step / self.steps_per_epoch,
-                loss=loss,
-                accuracy=accuracy,
+                epoch=self.epoch_of(state.step),
+                loss=state.mean_loss,
+                accuracy=state.mean_accuracy,
                 tokens_per_second=self.tokens_per_second,
-                seconds_left=(self.total_steps - step) * (self.step_seconds or seconds),
+                seconds_left=(self.total_steps - state.step) * (self.step_seconds or seconds),
             )
         )
 
 
-class Evaluator(StepCallback):
-    """Every `eval_every` steps: validation loss, a sample of text, best weights, early stopping.
-
-    Afterwards calls `on_evaluation`, which saves.
-    """
+class Evaluator:
+    """Validation loss, a sample of text, best weights, early stopping."""
 
     def __init__(
-        self,
-        plan: Plan,
-        state: RunState,
-        progress: ProgressTeller,
-        validation_loss: Callable[[], float] | None,
-        on_evaluation: Callable[[Evaluation], None],
+        self, plan: Plan, progress: ProgressTeller, validation_loss: Callable[[], float] | None
     ) -> None:
-        super().__init__(progress.first_step)
-        self.plan, self.state, self.progress = plan, state, progress
-        self.validation_loss, self.on_evaluation = validation_loss, on_evaluation
-        self.began = time.perf_counter() - state.seconds
-        self.stopped_early = False
+        self.plan, self.progress, self.validation_loss = plan, progress, validation_loss
         self.last_weights: Weights | None = None
 
-    def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        self.state.step = step
-        self.state.seconds = time.perf_counter() - self.began
-        if step % self.plan.eval_every == 0 or step == self.plan.total_steps:
-            self._evaluate(step, loss, accuracy)
-            self.model.reset_metrics()
+    def is_due(self, step: int) -> bool:
+        """Whether the model is to be evaluated after so many steps."""
+        return step % self.plan.eval_every == 0 or step == self.plan.total_steps
 
-    def _evaluate(self, step: int, loss: float, accuracy: float) -> None:
+    def evaluate(self, model: keras.Model, learning_rate: float, state: RunState) -> Evaluation:
+        """Adds an evaluation to the state's history, and returns it.
+
+        Raises TrainingError where the loss or a weight is not finite.
+        """
+        loss, accuracy = state.mean_loss, state.mean_accuracy
         val_loss = self.validation_loss() if self.validation_loss else None
-        weights = weights_of(self.model)
+        weights = weights_of(model)
         if not all(math.isfinite(x) for x in (loss, val_loss or 0)) or not _all_finite(weights):
-            raise divergence(step, val_loss or loss, self.plan.training, weights)
+            raise divergence(state.step, val_loss or loss, self.plan.training, weights)
         self.last_weights = weights
-        state, judged = self.state, loss if val_loss is None else val_loss
+        judged = loss if val_loss is None else val_loss
         best = judged < state.best_loss
         if best:
             state.best_loss, state.best_weights = judged, weights
         state.evaluations_since_best = 0 if best else state.evaluations_since_best + 1
         evaluation = Evaluation(
-            step=step,
-            epoch=step / self.progress.steps_per_epoch,
+            step=state.step,
+            epoch=self.plan.epoch_of(state.step),
             seconds=state.seconds,
-            learning_rate=float(self.model.optimizer.learning_rate),
+            learning_rate=learning_rate,
             loss=loss,
             accuracy=accuracy,
             val_loss=val_loss,
@@ -162,11 +123,11 @@ class Evaluator(StepCallback):
             sample=self._sample(weights),
         )
         state.history.append(evaluation)
-        self.on_evaluation(evaluation)
+        state.loss_sum = state.accuracy_sum = 0.0
+        state.steps_summed = 0
         patience = self.plan.training.early_stopping
-        if patience and state.evaluations_since_best >= patience:
-            self.stopped_early = True
-            self.model.stop_training = True
+        state.stopped_early = bool(patience) and state.evaluations_since_best >= patience
+        return evaluation
 
     def _sample(self, weights: Weights) -> str:
         """The prompt as it was understood, and how the model goes on from it."""
@@ -191,25 +152,26 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-class Interruption(StepCallback):
-    """Lets Ctrl-C (and SIGTERM) end a run after the step in progress, and a second one at once."""
+class Interruption:
+    """Lets Ctrl-C (and SIGTERM) end a run after the step in progress, and a second one at once.
 
-    def __init__(self, first_step: int, listener: Listener) -> None:
-        super().__init__(first_step)
+    A context: signals are heard inside it, in the main thread.
+    """
+
+    def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.requested = False
         self._previous: dict[int, object] = {}
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._request)
+        return self
 
-    def restore_handlers(self) -> None:
-        """Gives the signals back to whoever had them."""
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._previous = {}
 
     def _request(self, number: int, frame: object) -> None:
         if self.requested:
@@ -218,7 +180,3 @@ class Interruption(StepCallback):
         self.listener.notice(
             "stopping after this step and saving (press Ctrl-C again to quit at once)"
         )
-
-    def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        if self.requested:
-            self.model.stop_training = True

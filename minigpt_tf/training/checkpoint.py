@@ -1,13 +1,21 @@
-"""checkpoint/: everything a run needs to go on where it stopped.
+"""checkpoint/: everything a run needs to go on where it stopped, to the bit.
 
-`model` is a built and compiled Keras model; Keras itself is not imported here.
+    run.json            what the run is: configurations, sources, fingerprint of the tokens
+    tokenizer.*         its tokenizer
+    state-00000123.npz  weights, optimizer, progress, best weights after step 123; the last two
+
+Data order and dropout are functions of seed and step, so they need no state. A state is written
+under another name and then renamed: what has a state's name is whole.
 """
 
 import dataclasses
 import json
+import logging
 import math
+import re
 import shutil
-from dataclasses import dataclass, field, replace
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +32,49 @@ from ..config import (
 )
 from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..inference.weights import Weights, check_weights
-from ..modelfolder import STATE_NAME, reserve_space, staging, write_json, write_tokenizer
+from ..modelfolder import reserve_space, staging, write_json, write_tokenizer
 from ..options import from_dict, to_dict
 from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 from .listener import Evaluation
 from .plan import Plan
 
+STATES_KEPT = 2
+
+_STATE_NAME = re.compile(r"state-(\d{8,})\.npz")
+
 
 @dataclass
 class RunState:
-    """How far a run has come, beside what Keras's variables hold."""
+    """How far a run has come, beside the variables of model and optimizer."""
 
     step: int = 0
+    """Steps done."""
     seconds: float = 0.0
+    loss_sum: float = 0.0
+    accuracy_sum: float = 0.0
+    steps_summed: int = 0
+    """Since the last evaluation, as are the two sums."""
     history: list[Evaluation] = field(default_factory=list)
-    best_loss: float = float("inf")
+    best_loss: float = math.inf
     best_weights: Weights | None = None
     evaluations_since_best: int = 0
+    stopped_early: bool = False
+
+    def add(self, loss: float, accuracy: float) -> None:
+        """Counts a step."""
+        self.step += 1
+        self.loss_sum += loss
+        self.accuracy_sum += accuracy
+        self.steps_summed += 1
+
+    @property
+    def mean_loss(self) -> float:
+        """Over the steps since the last evaluation, in nats per token."""
+        return self.loss_sum / self.steps_summed
+
+    @property
+    def mean_accuracy(self) -> float:
+        return self.accuracy_sum / self.steps_summed
 
 
 def start_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
@@ -69,47 +103,95 @@ def write_run(out: Path, plan: Plan, dtype: str) -> None:
         write_tokenizer(scratch, plan.corpus.tokenizer)
 
 
-def save_state(out: Path, model: Any, state: RunState) -> None:
-    """Writes the state of a run, atomically."""
-    arrays = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
-    arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
-    arrays |= {f"best/{name}": weight for name, weight in (state.best_weights or {}).items()}
-    progress = dataclasses.asdict(replace(state, best_weights=None))
-    arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), dtype=np.uint8)
-    with staging(out / CHECKPOINT_NAME) as scratch:
-        # A zip archive spends some hundred bytes on each array's name and place.
-        reserve_space(scratch, sum(array.nbytes + 1024 for array in arrays.values()))
-        np.savez(scratch / STATE_NAME, **arrays)
+class StateWriter:
+    """Writes states of a run in the background, one at a time, and keeps the last two."""
+
+    def __init__(self, out: Path) -> None:
+        self.folder = out / CHECKPOINT_NAME
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def save(self, variables: dict[str, Any], state: RunState) -> None:
+        """Copies the state now and writes it while the run goes on.
+
+        Waits for the state before. Raises ModelFolderError where that one could not be written.
+        """
+        arrays = {name: np.array(variable) for name, variable in variables.items()}
+        arrays |= {f"best/{name}": weight for name, weight in (state.best_weights or {}).items()}
+        progress = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+        progress["history"] = [dataclasses.asdict(evaluation) for evaluation in state.history]
+        del progress["best_weights"]
+        arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), dtype=np.uint8)
+        self.wait()
+        self._thread = threading.Thread(target=self._write, args=(arrays, state.step))
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last state is on disk. Raises ModelFolderError where that failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _write(self, arrays: dict[str, np.ndarray], step: int) -> None:
+        try:
+            with staging(self.folder) as scratch:
+                # A zip archive spends some hundred bytes on each array's name and place.
+                reserve_space(scratch, sum(array.nbytes + 1024 for array in arrays.values()))
+                np.savez(scratch / f"state-{step:08}.npz", **arrays)
+            for file in list_states(self.folder)[STATES_KEPT:]:
+                file.unlink(missing_ok=True)
+        except Exception as error:
+            self._error = error
 
 
-def restore_state(out: Path, model: Any, config: ModelConfig) -> RunState:
-    """Puts a checkpoint's variables into a model; returns the rest of the state.
+def list_states(folder: Path) -> list[Path]:
+    """The states in a checkpoint folder, the newest first."""
+    matches = [match for file in folder.iterdir() if (match := _STATE_NAME.fullmatch(file.name))]
+    matches.sort(key=lambda match: int(match[1]), reverse=True)
+    return [folder / match[0] for match in matches]
 
-    Raises ModelFolderError where the file is damaged or was made by another model.
+
+def restore_state(out: Path, variables: dict[str, Any], config: ModelConfig) -> RunState:
+    """Puts the newest sound state into the variables; returns the rest of it.
+
+    A run that was killed before its first state starts anew. Raises ModelFolderError where all
+    states are damaged or were made by another model.
     """
-    file = out / CHECKPOINT_NAME / STATE_NAME
+    states = list_states(out / CHECKPOINT_NAME)
+    for file in states:
+        try:
+            return _read_state(file, variables, config)
+        except ModelFolderError as error:
+            if file == states[-1]:
+                raise
+            logging.getLogger(__name__).warning("%s; going on from the state before it", error)
+    return RunState()
+
+
+def _read_state(file: Path, variables: dict[str, Any], config: ModelConfig) -> RunState:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            for group, variables in (
-                ("model", model.variables),
-                ("optimizer", model.optimizer.variables),
-            ):
-                for i, variable in enumerate(variables):
-                    variable.assign(arrays[f"{group}/{i}"])
-            progress = json.loads(arrays["progress"].tobytes())
-            best = {n.removeprefix("best/"): arrays[n] for n in arrays if n.startswith("best/")}
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive}
+        progress = json.loads(arrays.pop("progress").tobytes())
+        best = {n.removeprefix("best/"): arrays.pop(n) for n in list(arrays) if n[:5] == "best/"}
         if best:
             check_weights(best, config, str(file))
         history = [Evaluation(**row) for row in progress.pop("history")]
-        state = RunState(**{**progress, "history": history, "best_weights": best or None})
+        state = RunState(**progress, history=history, best_weights=best or None)
         if not (type(state.step) is int and state.step >= 0 and state.best_loss > -math.inf):
             raise ValueError(f"step={state.step}, best_loss={state.best_loss}")
-    except FileNotFoundError:
-        raise ModelFolderError(f"{file}: is missing, so there is nothing to resume") from None
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        if {name: array.shape for name, array in arrays.items()} != shapes:
+            raise ValueError("its arrays are not those of this model and optimizer")
     except ModelFolderError:
         raise
     except Exception as error:  # a damaged zip raises many kinds
         raise ModelFolderError(f"{file}: is damaged: {str(error)[:120]}") from None
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
     return state
 
 
@@ -160,7 +242,17 @@ def read_tokenizer(out: Path, run: SavedRun) -> Tokenizer:
     return load_tokenizer(out / CHECKPOINT_NAME / TOKENIZER_NAMES[kind], kind)
 
 
-MAY_CHANGE = {"epochs", "steps", "eval_every", "sample_prompt", "sample_tokens", "keep"}
+MAY_CHANGE = {
+    "epochs",
+    "steps",
+    "eval_every",
+    "eval_share",
+    "sample_prompt",
+    "sample_tokens",
+    "keep",
+    "checkpoint_every",
+    "checkpoint_minutes",
+}
 """Training settings that a resumed run may set anew."""
 
 

@@ -1,8 +1,10 @@
-"""Optimizers and the learning rate schedule, from a TrainingConfig."""
+"""Optimizers, the learning rate schedule and gradient clipping, from a TrainingConfig."""
 
 import math
+from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from ..config import TrainingConfig
@@ -13,10 +15,16 @@ LONGEST_WARMUP = 100
 FINAL_SHARE = 0.1
 """The cosine schedule ends at this share of the highest learning rate."""
 
+NO_WEIGHT_DECAY = ["bias", "beta", "gamma", "scale", "embeddings"]
+"""Names of the variables that weight decay spares: norms, biases, embeddings."""
+
 
 @keras.saving.register_keras_serializable("minigpt_tf")
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A pure function of the step: linear rise, then constant or a cosine down to a tenth."""
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A pure function of the step: a linear rise, then one of three shapes.
+
+    constant; cosine, down to a tenth; linear, down to nothing.
+    """
 
     def __init__(
         self, learning_rate: float, warmup_steps: int, total_steps: int, schedule: str
@@ -32,6 +40,8 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             return self.learning_rate * rise
         decay_steps = max(1, self.total_steps - self.warmup_steps)
         progress = ops.clip((step - self.warmup_steps) / decay_steps, 0.0, 1.0)
+        if self.schedule == "linear":
+            return self.learning_rate * rise * (1 - progress)
         cosine = 0.5 * (1 + ops.cos(math.pi * progress))
         return self.learning_rate * rise * (FINAL_SHARE + (1 - FINAL_SHARE) * cosine)
 
@@ -40,20 +50,98 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
+class FusedAdam(keras.optimizers.Adam):
+    """Keras's Adam with each variable's update in one pass over memory instead of a dozen."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        averages = self._momentums[index], self._velocities[index]
+        betas = self.beta_1, self.beta_2
+        adam_update(self, variable, gradient, learning_rate, averages, betas)
+
+
+class FusedAdamW(FusedAdam, keras.optimizers.AdamW):
+    """The same with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+
+class Muon(keras.optimizers.Muon):
+    """Keras's Muon, for all matrices of the blocks, those of attention too; AdamW for the rest.
+
+    Jordan et al., 2024, with the step size of Moonlight (Liu et al., 2025), so that learning rate
+    and weight decay are AdamW's. Keras leaves attention's kernels (D, N, H) and (N, H, D) to Adam,
+    as they have three axes; here they are the matrices (D, N H) and (N H, D) that they stand for.
+    """
+
+    def _should_use_adamw(self, variable) -> bool:
+        path = variable.path
+        return not path.endswith("kernel") or path.startswith("logits")
+
+    def _muon_update_step(self, gradient, variable, lr, m):
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        inputs = math.prod(gradient.shape[: -1 if "attention_output" in path else 1])
+        self.assign_add(m, gradient + m * (self.momentum - 1))
+        direction = tf.reshape(gradient + self.momentum * m, (inputs, -1))  # Nesterov
+        update = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(direction, self.ns_steps))
+        self.assign_sub(variable, tf.reshape(update, gradient.shape))
+
+    def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
+        betas = self.adam_beta_1, self.adam_beta_2
+        adam_update(self, variable, gradient, learning_rate, (m, v), betas)
+
+
+def adam_update(optimizer, variable, gradient, learning_rate, averages, betas) -> None:
+    """One step of Adam for one variable (Kingma and Ba, 2015), by TensorFlow's one operation."""
+    step = tf.cast(optimizer.iterations + 1, tf.float32)
+    m, v = (_handle(average) for average in averages)
+    tf.raw_ops.ResourceApplyAdam(
+        var=_handle(variable),
+        m=m,
+        v=v,
+        beta1_power=tf.pow(betas[0], step),
+        beta2_power=tf.pow(betas[1], step),
+        lr=tf.cast(learning_rate, tf.float32),
+        beta1=betas[0],
+        beta2=betas[1],
+        epsilon=optimizer.epsilon,
+        grad=gradient,
+    )
+
+
+def _handle(variable):
+    """The resource of a Keras or TensorFlow variable."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
+
+
+def clip_scale(gradients: Sequence[tf.Tensor], clip_norm: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """The global norm of the gradients, and the factor that makes it at most `clip_norm`.
+
+    The factor is 0 where the norm is no finite number; a `clip_norm` of 0 does not clip.
+    """
+    norm = tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
+    scale = tf.minimum(1.0, clip_norm / norm) if clip_norm else tf.ones_like(norm)
+    return norm, tf.where(tf.math.is_finite(norm), scale, 0.0)
+
+
 def build_optimizer(config: TrainingConfig, total_steps: int) -> keras.optimizers.Optimizer:
     """The optimizer that `config` names, with its schedule over `total_steps` steps.
 
-    Weight decay spares norms, biases and embeddings of positions and tokens.
+    Weight decay spares norms, biases and embeddings of positions and tokens. Clipping is not the
+    optimizer's: see `clip_scale`.
     """
     warmup_steps = config.warmup_steps
     if warmup_steps is None:
         warmup_steps = min(LONGEST_WARMUP, total_steps // 10)
-    schedule = WarmupCosine(config.learning_rate, warmup_steps, total_steps, config.schedule)
-    clipping = {"global_clipnorm": config.clip_norm or None}
+    schedule = LearningRate(config.learning_rate, warmup_steps, total_steps, config.schedule)
     if config.optimizer == "adam":
-        return keras.optimizers.Adam(schedule, beta_2=config.beta_2, **clipping)
-    optimizer = keras.optimizers.AdamW(
-        schedule, beta_2=config.beta_2, weight_decay=config.weight_decay, **clipping
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "scale", "embeddings"])
+        return FusedAdam(schedule, beta_2=config.beta_2)
+    if config.optimizer == "adamw":
+        optimizer = FusedAdamW(schedule, beta_2=config.beta_2, weight_decay=config.weight_decay)
+    else:
+        optimizer = Muon(
+            schedule,
+            adam_beta_2=config.beta_2,
+            adam_weight_decay=config.weight_decay,
+            weight_decay=config.weight_decay,
+        )
+    optimizer.exclude_from_weight_decay(var_names=NO_WEIGHT_DECAY)
     return optimizer

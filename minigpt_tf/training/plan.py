@@ -1,11 +1,19 @@
 """What a run will do, settled and checked before TensorFlow is imported."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import DEFAULT_PRESET, DataConfig, ModelConfig, TrainingConfig, check_fits_memory
+from ..config import (
+    DEFAULT_PRESET,
+    MOST_EVALUATION_TOKENS,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    check_fits_memory,
+)
 from ..errors import ConfigError
 from ..text.corpus import Corpus, build_corpus, check_validation, describe, fit_context
 from ..text.documents import Documents, read_documents
@@ -56,7 +64,19 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
-        return self.training.steps or self.training.epochs * self.windows().steps_per_epoch
+        windows = self.windows().count
+        epochs = math.ceil(self.training.epochs * windows / self.training.batch_size)
+        return self.training.steps or epochs
+
+    def epoch_of(self, step: int) -> float:
+        """How often the windows have been seen after so many steps."""
+        return step * self.training.batch_size / self.windows().count
+
+    @property
+    def eval_share(self) -> float:
+        """Share of the validation part that each evaluation scores."""
+        share = MOST_EVALUATION_TOKENS / max(1, len(self.corpus.val_ids))
+        return self.training.eval_share or min(1.0, share)
 
     @property
     def eval_every(self) -> int:
@@ -68,12 +88,11 @@ class Plan:
         """(name, value) pairs to show before training."""
         yield from describe(self.documents, self.corpus, self.data, self.model)
         yield "model", f"{self.model.parameter_count:,} parameters"
-        windows, steps = self.windows(), self.total_steps
-        epochs = steps / windows.steps_per_epoch
-        yield (
-            "training",
-            f"{steps:,} steps of {self.training.batch_size} windows, {epochs:.4g} epochs",
-        )
+        steps, size = self.total_steps, self.training.batch_size
+        yield "training", f"{steps:,} steps of {size} windows, {self.epoch_of(steps):.4g} epochs"
+        if len(self.corpus.val_ids):
+            share = f"{self.eval_share:.3g} of the validation part"
+            yield "evaluation", f"every {self.eval_every:,} steps, on {share}"
 
 
 def make_plan(

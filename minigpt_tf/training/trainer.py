@@ -1,5 +1,7 @@
 """The run: a Plan becomes a trained model in a model folder."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,21 +9,20 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..config import ModelConfig
 from ..errors import ModelFolderError, TrainingError
-from ..inference.weights import Weights, weights_of
-from ..model import build_gpt_model
-from ..modelfolder import prepare_output, staging
+from ..inference.weights import Weights, named_variables, weights_of
+from ..modelfolder import only_run, prepare_output, staging
 from ..options import to_dict
-from ..text.windows import TrainingWindows
-from .callbacks import Evaluator, FiniteLossGuard, Interruption, ProgressTeller
+from .callbacks import Evaluator, Interruption, ProgressTeller, divergence
 from .checkpoint import (
     RunState,
+    StateWriter,
     check_same_run,
     read_run,
     restore_state,
-    save_state,
     start_checkpoint,
     write_run,
 )
@@ -31,6 +32,7 @@ from .plan import Plan
 from .precision import resolve_dtype
 from .records import write_records
 from .saving import save_model_folder
+from .step import TrainableModel, TrainingStep
 from .validation import make_validation
 
 
@@ -63,14 +65,15 @@ def train(
     """
     out = Path(out)
     prepare_output(out, overwrite=overwrite, resume=resume)
-    if resume:  # nothing is written before the checkpoint has proved to be of this run
-        run = read_run(out)
-        check_same_run(run, plan)
-        dtype = run.dtype
-    else:
-        dtype = resolve_dtype(plan.training.dtype)
-        start_checkpoint(out, plan, dtype)
-    return _Run(plan, out, dtype, listener or Listener(), resume).to_the_end()
+    with only_run(out):
+        if resume:  # nothing is written before the checkpoint has proved to be of this run
+            run = read_run(out)
+            check_same_run(run, plan)
+            dtype = run.dtype
+        else:
+            dtype = resolve_dtype(plan.training.dtype)
+            start_checkpoint(out, plan, dtype)
+        return _Run(plan, out, dtype, listener or Listener(), resume).to_the_end()
 
 
 class _Run:
@@ -78,58 +81,86 @@ class _Run:
 
     def __init__(self, plan: Plan, out: Path, dtype: str, listener: Listener, resume: bool) -> None:
         self.plan, self.out, self.dtype, self.listener = plan, out, dtype, listener
-        self.model = compile_model(plan, dtype)
+        self.model = start_model(plan, dtype)
+        self.optimizer = build_optimizer(plan.training, plan.total_steps)
+        self.optimizer.build(self.model.variables)
         self.state = RunState()
         if resume:
-            self.state = restore_state(out, self.model, plan.model)
+            self.state = restore_state(out, self._variables(), plan.model)
             if self.state.step > plan.total_steps:
                 raise TrainingError(
                     f"{out} has done {self.state.step} steps already, more than the "
                     f"{plan.total_steps} asked for"
                 )
             write_run(out, plan, dtype)
-        first = self.state.step
-        self.guard = FiniteLossGuard(first, plan.training)
-        self.progress = ProgressTeller(first, plan, listener)
-        validation = _validation(self.model, plan)
-        self.evaluator = Evaluator(plan, self.state, self.progress, validation, self._evaluated)
-        self.interruption = Interruption(first, listener)
+        self.progress = ProgressTeller(self.state.step, plan, listener)
+        self.evaluator = Evaluator(plan, self.progress, _validation(self.model, plan))
+        self.writer = StateWriter(out)
 
     def to_the_end(self) -> TrainingResult:
         """Trains, whatever happens saves, and tells how it ended."""
-        try:
-            self._fit()
-            if self.interruption.requested:
-                save_state(self.out, self.model, self.state)
-            kept = self._save_folder(weights_of(self.model))
-        except TrainingError as error:
-            raise TrainingError(f"{error}; {self._rescue()}") from None
-        finally:
-            self.interruption.restore_handlers()
+        with Interruption(self.listener) as interruption:
+            try:
+                self._train(interruption)
+                self._save_state()
+                kept = self._save_folder(weights_of(self.model.keras_model))
+            except TrainingError as error:
+                raise TrainingError(f"{error}; {self._rescue()}") from None
+            finally:
+                self.writer.wait()
         return TrainingResult(
             out=self.out,
             steps=self.state.step,
             history=self.state.history,
-            interrupted=self.interruption.requested,
-            stopped_early=self.evaluator.stopped_early,
+            interrupted=interruption.requested,
+            stopped_early=self.state.stopped_early,
             kept=kept,
         )
 
-    def _fit(self) -> None:
-        """Keras's fit over the steps that are left, as one epoch of its own."""
-        first = self.state.step
-        steps = self.plan.total_steps - first
-        if steps > 0:
-            # In this order: a loss that is not finite must not be evaluated or saved.
-            callbacks = [self.guard, self.progress, self.evaluator, self.interruption]
-            batches = _Batches(self.plan.windows(), first, steps)
-            self.model.fit(batches, shuffle=False, verbose=0, callbacks=callbacks)
+    def _train(self, interruption: Interruption) -> None:
+        """The steps that are left."""
+        state, plan, training = self.state, self.plan, self.plan.training
+        windows = plan.windows()
+        compiled = TrainingStep(
+            self.model,
+            self.optimizer,
+            clip_norm=training.clip_norm,
+            accumulate=training.accumulate,
+        )
+        began = time.perf_counter() - state.seconds
+        saved = time.monotonic()
+        while state.step < plan.total_steps and not (state.stopped_early or interruption.requested):
+            self.progress.before_step()
+            result = compiled(*windows.batch(state.step), state.step)
+            if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+                weights = weights_of(self.model.keras_model)
+                raise divergence(state.step + 1, result.loss, training, weights)
+            state.add(result.loss, result.accuracy)
+            state.seconds = time.perf_counter() - began
+            self.progress.after_step(state)
+            if self.evaluator.is_due(state.step):
+                self._evaluate()
+            due = (time.monotonic() - saved) / 60 >= training.checkpoint_minutes
+            if due or state.step % (training.checkpoint_every or math.inf) == 0:
+                self._save_state()
+                saved = time.monotonic()
 
-    def _evaluated(self, evaluation: Evaluation) -> None:
-        save_state(self.out, self.model, self.state)
+    def _evaluate(self) -> None:
+        learning_rate = float(self.optimizer.learning_rate)
+        model = self.model.keras_model
+        evaluation = self.evaluator.evaluate(model, learning_rate, self.state)
         with staging(self.out) as scratch:
             write_records(scratch, self.state.history, self.plan.sample_prompt)
         self.listener.evaluation(evaluation)
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """Name -> variable of all that a step changes."""
+        variables = {f"model/{n}": v for n, v in named_variables(self.model.keras_model).items()}
+        optimizer = {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
+        return variables | optimizer
+
+    def _save_state(self) -> None:
+        self.writer.save(self._variables(), self.state)
 
     def _rescue(self) -> str:
         """Saves the weights of the last evaluation, which were good; says what became of them."""
@@ -159,14 +190,10 @@ class _Run:
         return kept
 
 
-def compile_model(plan: Plan, dtype: str) -> keras.Model:
-    """The model with its first weights, optimizer, loss and accuracy."""
-    model = build_gpt_model(plan.model, seed=plan.training.seed, dtype=dtype)
-    start_from_frequencies(model, plan.model, plan.corpus.train_ids)
-    optimizer = build_optimizer(plan.training, plan.total_steps)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["accuracy"])
-    optimizer.build(model.trainable_variables)
+def start_model(plan: Plan, dtype: str) -> TrainableModel:
+    """The model with its first weights."""
+    model = TrainableModel(plan.model, plan.training, dtype)
+    start_from_frequencies(model.keras_model, plan.model, plan.corpus.train_ids)
     return model
 
 
@@ -183,28 +210,19 @@ def start_from_frequencies(model: keras.Model, config: ModelConfig, ids: np.ndar
     model.get_layer("logits").bias.assign(np.log(counts / counts.sum()))
 
 
-class _Batches(keras.utils.PyDataset):
-    """The batches of the steps first_step, first_step + 1, ..."""
-
-    def __init__(self, windows: TrainingWindows, first_step: int, steps: int) -> None:
-        super().__init__()
-        self.windows, self.first_step, self.steps = windows, first_step, steps
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.windows.batch(self.first_step + index)
-
-
-def _validation(model: keras.Model, plan: Plan) -> Callable[[], float] | None:
+def _validation(model: TrainableModel, plan: Plan) -> Callable[[], float] | None:
     if len(plan.corpus.val_ids) < 2:
         return None
+
+    def loss(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return model.loss(x, y, training=False)[0]
+
     return make_validation(
-        model,
+        loss,
         plan.corpus.val_ids,
         context_length=plan.model.context_length,
-        batch_size=plan.training.batch_size,
+        vocab_size=plan.model.vocab_size,
+        share=plan.eval_share,
     )
 
 

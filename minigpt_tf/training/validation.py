@@ -2,30 +2,39 @@
 
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from ..text.windows import scoring_batches
+from .losses import MOST_LOGITS
+
+MOST_TOKENS = 2**14
+"""Tokens that are scored at once, at most."""
 
 
 def make_validation(
-    model: keras.Model, ids: np.ndarray, *, context_length: int, batch_size: int
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    ids: np.ndarray,
+    *,
+    context_length: int,
+    vocab_size: int,
+    share: float = 1.0,
 ) -> Callable[[], float]:
-    """A function that gives the model's present mean loss over ids (N,), in nats per token.
+    """A function that gives the present mean loss over ids (N,), in nats per token.
 
-    Non-overlapping windows: the first id is given, each other one is predicted once.
+    `loss` is the mean loss over ids x and y (B, T). Windows do not overlap: the first id is given,
+    each other one is predicted once; with a `share` below 1, in that share of the windows.
     """
-
-    @tf.function(reduce_retracing=True)
-    def summed_loss(x, y):
-        logits = model(x, training=False)  # (B, T, V)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
-        return tf.reduce_sum(losses)
+    signature = tf.TensorSpec((None, None), tf.int32)
+    compiled = tf.function(loss, input_signature=[signature, signature], autograph=False)
+    tokens = min(MOST_TOKENS, MOST_LOGITS // vocab_size)
+    batch_size = max(1, tokens // context_length)
 
     def validation_loss() -> float:
-        batches = scoring_batches(ids, context_length, batch_size)
-        total = sum(float(summed_loss(tf.constant(x), tf.constant(y))) for x, y in batches)
-        return total / (len(ids) - 1)
+        total, count = 0.0, 0
+        for x, y in scoring_batches(ids, context_length, batch_size, share):
+            total += float(compiled(x, y)) * x.size
+            count += x.size
+        return total / count
 
     return validation_loss

@@ -18,9 +18,10 @@ from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.samplers import softmax
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.training import validation
 from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.precision import resolve_dtype
-from minigpt_tf.training.trainer import compile_model, train
+from minigpt_tf.training.trainer import start_model, train
 from minigpt_tf.training.validation import make_validation
 from tests.conftest import ROOT, SAMPLE, tiny_plan
 
@@ -73,7 +74,7 @@ def test_training_lowers_the_loss_below_knowing_the_frequencies(tmp_path):
 
 def test_a_run_starts_from_the_frequencies_of_the_tokens():
     plan = tiny_plan()
-    model = compile_model(plan, "float32")
+    model = start_model(plan, "float32").keras_model
     logits = keras.ops.convert_to_numpy(model(plan.corpus.train_ids[None, :16]))[0]
     counts = np.bincount(plan.corpus.train_ids, minlength=500)
     common = np.argsort(counts)[-30:]
@@ -82,13 +83,22 @@ def test_a_run_starts_from_the_frequencies_of_the_tokens():
     assert np.abs(found - expected).max() < 0.5
 
 
+def keras_loss(model):
+    """The mean loss of a Keras model, as Keras counts it."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return lambda x, y: loss(y, model(x, training=False))
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
-def test_validation_loss_is_the_mean_over_all_tokens(batch_size):
+def test_validation_loss_is_the_mean_over_all_tokens(batch_size, monkeypatch):
     plan = tiny_plan()
-    model = compile_model(plan, "float32")
+    model = start_model(plan, "float32")
     ids = plan.corpus.val_ids
-    score = make_validation(model, ids, context_length=16, batch_size=batch_size)
-    engine, losses = Engine.from_model(model, plan.model), []
+    monkeypatch.setattr(validation, "MOST_TOKENS", 16 * batch_size)
+    score = make_validation(
+        lambda x, y: model.loss(x, y, training=False)[0], ids, context_length=16, vocab_size=500
+    )
+    engine, losses = Engine.from_model(model.keras_model, plan.model), []
     for start in range(0, len(ids) - 1, 16):
         window = ids[start : start + 17]
         table = np.log(softmax(engine.all_logits(window[:-1])))
@@ -140,8 +150,8 @@ def test_resuming_another_run_is_refused_with_the_difference(tmp_path):
         TrainingError, match=r"learning_rate was 0.001, now 0.5; the|learning_rate was 0.001"
     ):
         train(tiny_plan(steps=6, learning_rate=0.5), tmp_path / "m", resume=True)
-    (tmp_path / "m" / "checkpoint" / "state.npz").write_bytes(b"PK\x03\x04 half a zip")
-    with pytest.raises(ModelFolderError, match=r"state.npz: is damaged"):
+    (tmp_path / "m" / "checkpoint" / "state-00000003.npz").write_bytes(b"PK\x03\x04 half a zip")
+    with pytest.raises(ModelFolderError, match=r"state-00000003.npz: is damaged"):
         train(tiny_plan(steps=6), tmp_path / "m", resume=True)
     assert (tmp_path / "m" / "model.h5").read_bytes() == before
 
@@ -154,7 +164,9 @@ def test_the_weights_that_were_asked_for_are_kept(keep, tmp_path):
     losses = [e.val_loss for e in result.history]
     assert result.kept == keep and min(losses) < losses[-1]
     model = keras.models.load_model(tmp_path / "m" / "model.h5")
-    score = make_validation(model, plan.corpus.val_ids, context_length=16, batch_size=8)
+    score = make_validation(
+        keras_loss(model), plan.corpus.val_ids, context_length=16, vocab_size=500
+    )
     assert score() == pytest.approx(losses[-1] if keep == "last" else min(losses), abs=1e-4)
 
 
@@ -197,10 +209,11 @@ def test_the_last_good_weights_survive_a_nan(tmp_path, monkeypatch):
     listener = PoisonAt(4)
 
     def remember(plan, dtype):
-        listener.model = compile_model(plan, dtype)
-        return listener.model
+        model = start_model(plan, dtype)
+        listener.model = model.keras_model
+        return model
 
-    monkeypatch.setattr(trainer, "compile_model", remember)
+    monkeypatch.setattr(trainer, "start_model", remember)
     with pytest.raises(
         TrainingError, match=r"nan at step 5 .the weight .* is not finite.*weights of step 3"
     ):

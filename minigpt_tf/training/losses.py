@@ -1,0 +1,71 @@
+"""Mean cross-entropy of a linear head, which never holds all logits of a large batch at once."""
+
+import tensorflow as tf
+
+MOST_LOGITS = 2**24
+"""Logits that are computed at once, at most: 64 MiB in float32."""
+
+
+def linear_cross_entropy(
+    hidden: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor | None,
+    targets: tf.Tensor,
+    *,
+    transposed: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean loss in nats per token, and the share of targets that were the likeliest token.
+
+    `hidden` (N, D) in float32 or bfloat16, the precision of the products; softmax and sums are
+    float32. `kernel` (D, V), or (V, D) where it is `transposed`; `bias` (V,) or None; `targets`
+    (N,). The gradients are computed along with the loss, so no logits are kept for them.
+    """
+    vocab_size = kernel.shape[0 if transposed else 1]
+    rows = max(1, MOST_LOGITS // vocab_size)
+    total = tf.shape(hidden)[0]
+    length = hidden.shape[0] or rows  # a batch of unknown size is one piece
+
+    @tf.custom_gradient
+    def cross_entropy(hidden, kernel, *bias):
+        weights = tf.cast(kernel, hidden.dtype)
+        share = 1 / tf.cast(total, tf.float32)
+        losses, hits, d_hidden, d_kernel, d_bias = [], [], [], [], []
+        for first in range(0, length, rows):
+            piece = slice(first, first + rows) if length > rows else slice(None)
+            x, y = hidden[piece], targets[piece]
+            logits = tf.matmul(x, weights, transpose_b=transposed)  # (rows, V)
+            if bias:
+                logits = tf.nn.bias_add(logits, tf.cast(bias[0], hidden.dtype))
+            loss, hit, p = _softmax(logits, y, share)
+            losses.append(loss)
+            hits.append(hit)
+            d_hidden.append(tf.matmul(p, weights, transpose_b=not transposed))
+            left, right = (p, x) if transposed else (x, p)
+            d_kernel.append(tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32))
+            if bias:
+                sums = tf.matmul(tf.ones_like(p[:, :1]), p, transpose_a=True)[0]
+                d_bias.append(tf.cast(sums, tf.float32))
+
+        def gradient(d_loss, _):
+            d_x = tf.concat(d_hidden, 0) * tf.cast(d_loss, hidden.dtype)
+            return d_x, *(tf.add_n(parts) * d_loss for parts in (d_kernel, d_bias) if parts)
+
+        return (tf.add_n(losses) * share, tf.add_n(hits) * share), gradient
+
+    bias = () if bias is None else (tf.convert_to_tensor(bias),)
+    return cross_entropy(hidden, tf.convert_to_tensor(kernel), *bias)
+
+
+def _softmax(logits: tf.Tensor, targets: tf.Tensor, share: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Sum of losses, number of hits, and d(mean loss)/d(logits) (N, V) in the logits' dtype."""
+    highest = tf.cast(tf.reduce_max(logits, -1, keepdims=True), tf.float32)
+    below = tf.cast(logits, tf.float32) - highest
+    places = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
+    target = tf.gather_nd(below, places)  # (N,)
+    exponentials = tf.exp(below)
+    normaliser = tf.reduce_sum(exponentials, -1, keepdims=True)
+    loss = tf.reduce_sum(tf.math.log(normaliser[:, 0]) - target)
+    hits = tf.reduce_sum(tf.cast(target >= 0, tf.float32))
+    p = tf.cast(exponentials * (share / normaliser), logits.dtype)
+    ones = tf.fill(tf.shape(targets), tf.cast(share, logits.dtype))
+    return loss, hits, tf.tensor_scatter_nd_sub(p, places, ones)

@@ -1,0 +1,126 @@
+"""One compiled step of training: a batch -> loss, gradients, clipping, the optimizer's update."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..config import ModelConfig, TrainingConfig
+from ..model import build_training_model
+from ..model.training_layers import dropout_step
+from .losses import linear_cross_entropy
+from .optimizers import clip_scale
+
+
+class TrainableModel:
+    """A Keras model made for training, and its loss."""
+
+    def __init__(self, config: ModelConfig, training: TrainingConfig, dtype: str) -> None:
+        """Makes the first weights from `training.seed`; `dtype` is a Keras dtype policy."""
+        self.config = config
+        self.keras_model, self.body = build_training_model(
+            config, seed=training.seed, dtype=dtype, remat=training.remat
+        )
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The trainable variables."""
+        return self.keras_model.trainable_variables
+
+    def loss(self, x: tf.Tensor, y: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean loss in nats per token and share of right guesses, for ids x and y (B, T)."""
+        hidden = self.body(x, training=training)  # (B, T, D)
+        tied = self.config.tie_embeddings
+        head = self.keras_model.get_layer("token_embedding" if tied else "logits")
+        return linear_cross_entropy(
+            tf.reshape(hidden, (-1, self.config.embed_dim)),
+            (head.embeddings if tied else head.kernel).value,
+            None if tied or head.bias is None else head.bias.value,
+            tf.reshape(y, (-1,)),
+            transposed=tied,
+        )
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step found before its update: means over the tokens of the batch."""
+
+    loss: float
+    accuracy: float
+    gradient_norm: float
+    """Of the gradient before clipping; not finite where the step changed no weights."""
+
+
+class TrainingStep:
+    """Called with the ids of a batch, changes the model and the state of the optimizer.
+
+    Under a `tf.distribute` strategy each replica takes its share of the batch; loss and gradients
+    are those of the whole batch.
+    """
+
+    def __init__(
+        self,
+        model: TrainableModel,
+        optimizer: keras.Optimizer,
+        *,
+        clip_norm: float,
+        accumulate: int = 1,
+    ) -> None:
+        """`accumulate`: parts that a replica's share is cut into: one at a time is in memory."""
+        self.model, self.optimizer = model, optimizer
+        self.clip_norm, self.accumulate = clip_norm, accumulate
+        strategy = tf.distribute.get_strategy()
+        self._compiled = tf.function(
+            lambda *arguments: strategy.run(self._step, arguments), autograph=False
+        )
+
+    def __call__(self, x: np.ndarray, y: np.ndarray, step: int) -> StepResult:
+        """x and y: int32 ids (B, T), the whole batch in every process; `step` counts from 0."""
+        results = self._compiled(tf.constant(x), tf.constant(y), tf.constant(step))
+        first = (tf.distribute.get_strategy().experimental_local_results(r)[0] for r in results)
+        return StepResult(*map(float, first))
+
+    def _step(self, x, y, step) -> tuple[tf.Tensor, ...]:
+        """Ids (B, T) -> loss, accuracy and gradient norm; then the update."""
+        replica = tf.distribute.get_replica_context()
+        replicas = replica.num_replicas_in_sync
+        parts = replicas * self.accumulate
+        x, y = (tf.reshape(ids, (parts, ids.shape[0] // parts, ids.shape[1])) for ids in (x, y))
+        first = replica.replica_id_in_sync_group * self.accumulate
+        results, gradients = self._mean_gradients(x, y, first, step * parts)
+        if replicas > 1:
+            mean = tf.distribute.ReduceOp.MEAN
+            results, gradients = replica.all_reduce(mean, (results, gradients))
+        norm, scale = clip_scale(gradients, self.clip_norm)
+        # Keras adds up the gradients of the replicas, and here all have the mean already.
+        gradients = [tf.math.multiply_no_nan(g, scale / replicas) for g in gradients]
+        self.optimizer.apply(gradients, self.model.variables)
+        return *results, norm
+
+    def _mean_gradients(self, x, y, first, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Means over the parts of a batch (parts, B, T) that this replica has, from `first` on."""
+        if self.accumulate == 1:
+            return self._gradients(x[first], y[first], step + first)
+
+        def add(i, sums):
+            part = first + i
+            terms = self._gradients(x[part], y[part], step + part)
+            return i + 1, tf.nest.map_structure(tf.add, sums, terms)
+
+        shapes = [()] * 2, [variable.shape for variable in self.model.variables]
+        zeros = tuple([tf.zeros(shape) for shape in group] for group in shapes)
+        count = self.accumulate
+        _, sums = tf.while_loop(
+            lambda i, sums: i < count, add, (tf.constant(0), zeros), parallel_iterations=1
+        )
+        return tf.nest.map_structure(lambda total: total / count, sums)
+
+    def _gradients(self, x, y, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """[loss, accuracy] over ids (B, T), and the loss's gradients, float32 and dense."""
+        variables = [variable.value for variable in self.model.variables]
+        with dropout_step(step):
+            with tf.GradientTape() as tape:
+                loss, accuracy = self.model.loss(x, y, training=True)
+            gradients = tape.gradient(loss, variables)  # may compute blocks again
+        return [loss, accuracy], [tf.convert_to_tensor(gradient) for gradient in gradients]
