@@ -6,12 +6,16 @@ import pytest
 from minigpt_tf.config import DataConfig, ModelConfig
 from minigpt_tf.errors import DataError
 from minigpt_tf.text.corpus import build_corpus, check_validation, describe, fit_context
-from minigpt_tf.text.documents import Document, Documents
+from minigpt_tf.text.documents import Documents, survey
 from minigpt_tf.text.tokenizers import train_tokenizer
 
 
+def documents_of(*texts):
+    return Documents([survey("a.txt", lambda text=text: iter([text])) for text in texts])
+
+
 def corpus_of(text, kind="word", **settings):
-    documents = Documents([Document("a.txt", part) for part in text.split("|")])
+    documents = documents_of(*text.split("|"))
     data = DataConfig(tokenizer=kind, **settings)
     tokenizer = train_tokenizer(kind, documents.texts, 400)
     return documents, build_corpus(documents, tokenizer, data), data
@@ -37,7 +41,7 @@ def test_the_report_has_the_numbers():
     text = "a b c d e f g h i j " * 20  # 200 words, 400 characters
     documents, corpus, data = corpus_of(text, val_split=0.1, stride=2)
     documents.skipped.append(("b.png", "files ending in .png are not read"))
-    report = dict(describe(documents, corpus, data, ModelConfig(vocab_size=400, context_length=20)))
+    report = dict(describe(corpus, data, ModelConfig(vocab_size=400, context_length=20)))
     assert report["documents"] == "1 read, 1 skipped"
     assert report["skipped"] == "b.png: files ending in .png are not read"
     assert report["characters"] == "400"
@@ -49,10 +53,10 @@ def test_the_report_has_the_numbers():
 
 
 def test_the_report_counts_unknown_tokens():
-    documents = Documents([Document("a.txt", "a a a b b c")])
+    documents = documents_of("a a a b b c")
     data = DataConfig(val_split=0)
     corpus = build_corpus(documents, train_tokenizer("word", documents.texts, 3), data)
-    report = dict(describe(documents, corpus, data, ModelConfig(vocab_size=3, context_length=2)))
+    report = dict(describe(corpus, data, ModelConfig(vocab_size=3, context_length=2)))
     assert report["unknown tokens"] == "3 (50.00%)"
 
 

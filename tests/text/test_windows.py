@@ -1,4 +1,4 @@
-"""Windows, their shuffled order, and the splits of text and ids."""
+"""Windows, their shuffled order, and the split of ids."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from minigpt_tf.text.windows import (
     create_dataset,
     scoring_batches,
     shuffled,
-    split_text,
 )
 
 
@@ -87,9 +86,3 @@ def test_scoring_predicts_every_token_but_the_first_once(length):
         assert np.array_equal(x + 1, y) and x.shape[0] <= 3 and x.shape[1] <= 10
         targets += y.ravel().tolist()
     assert targets == list(range(1, length))
-
-
-def test_split_takes_the_last_share_and_keeps_words_whole():
-    assert split_text("0123456789", 0.3, whole_words=False) == ("0123456", "789")
-    assert split_text("0123456789", 0, whole_words=True) == ("0123456789", "")
-    assert split_text("alpha beta gamma", 0.5, whole_words=True) == ("alpha beta", " gamma")
