@@ -13,7 +13,7 @@ BLOCK = 1 << 20
 """So many bytes are read at a time."""
 
 SAMPLE = 1 << 16
-"""So many bytes from the start of a file tell what it is."""
+"""So many bytes tell what a file is."""
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -36,8 +36,8 @@ def decode_stream(
     file: BinaryIO, encoding: str = "utf-8", block_size: int = BLOCK
 ) -> Iterator[str]:
     """The text of a file that can be rewound, in pieces; otherwise as `decode_text`."""
-    head = block = file.read(SAMPLE)
-    encoding, decoder = _decoder_for(head, encoding)
+    block = file.read(SAMPLE)
+    encoding, decoder = _decoder_for(block, encoding)
     place = 0
     while True:
         held = decoder.getstate()[0]  # the first bytes of a character that the last block cut off
@@ -45,13 +45,9 @@ def decode_stream(
             text = decoder.decode(block, final=not block)
         except UnicodeError as error:
             place += getattr(error, "start", 0) - len(held)
-            raise _not_in(encoding, head, place, _count_lines(file, place)) from None
+            raise _not_in(encoding, file, place) from None
         if "\0" in text:
-            guess = guess_encoding(head)
-            advice = (
-                f"text in {guess}: add --encoding {guess}" if guess else "binary data, not text"
-            )
-            raise DataError(f"looks like {advice}")
+            raise _not_text(file, place + text.index("\0"))
         if text:
             yield text
         if not block:
@@ -71,15 +67,30 @@ def _decoder_for(head: bytes, encoding: str) -> tuple[str, codecs.IncrementalDec
     return encoding, codecs.getincrementaldecoder(name)()
 
 
-def _not_in(encoding: str, head: bytes, place: int, line: int) -> DataError:
+def _not_in(encoding: str, file: BinaryIO, place: int) -> DataError:
     """The error for a file that is not in the encoding at byte `place`."""
-    guess = guess_encoding(head)
+    guess = guess_encoding(_sample(file, place))
     if guess is None:
         return DataError("looks like binary data, not text")
     return DataError(
-        f"is not {encoding.upper().removesuffix('-SIG')} (byte {place}, line {line}); it looks "
-        f"like {guess}: name its encoding with --encoding, or convert the file to UTF-8"
+        f"is not {encoding.upper().removesuffix('-SIG')} (byte {place}, line "
+        f"{_count_lines(file, place)}); it looks like {guess}: name its encoding with --encoding, "
+        "or convert the file to UTF-8"
     )
+
+
+def _not_text(file: BinaryIO, place: int) -> DataError:
+    """The error for a file with a zero at about byte `place`: no text in the encoding has one."""
+    guess = guess_encoding(_sample(file, place))
+    if guess is None or not guess.startswith("utf-16"):
+        return DataError("looks like binary data, not text")
+    return DataError(f"looks like text in {guess}: add --encoding {guess}")
+
+
+def _sample(file: BinaryIO, place: int) -> bytes:
+    """The bytes around a place in a file, from where a character may begin in any encoding."""
+    file.seek(max(0, place - SAMPLE // 2) // 4 * 4)
+    return file.read(SAMPLE)
 
 
 def _count_lines(file: BinaryIO, place: int) -> int:

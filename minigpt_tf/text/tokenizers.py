@@ -29,7 +29,7 @@ CUT_BEFORE = " \n"
 a text may be cut there, and no vocabulary learned from it changes."""
 
 LONG_TEXT = 4_000_000
-"""From so many characters on compiled code encodes byte pairs; it takes a second to get ready."""
+"""From so many characters on compiled code encodes a text; it takes a second to get ready."""
 
 
 class Tokenizer(ABC):
@@ -141,6 +141,17 @@ class WordTokenizer(Tokenizer):
     def encode(self, text: str) -> np.ndarray:
         ids = (self._id(word) for word in self.split_words(text))
         return np.array([index for index in ids if index is not None], dtype=np.int32)
+
+    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        separators = {self.split, *self.filters}
+        if characters < LONG_TEXT or len(self.split) != 1 or not "".join(separators).isascii():
+            return self.encode
+        from .word_table import WordTable  # Numba: only where a long text is to be encoded
+
+        unknown = (None, self.oov_id)
+        known = {word: i for word in self.word_index if (i := self._id(word)) not in unknown}
+        table = WordTable(known, self.oov_id, separators)
+        return lambda text: table.encode(text.lower() if self.lower else text)
 
     def decode(self, ids: Iterable[int]) -> str:
         unknown = self.oov_token or ""
