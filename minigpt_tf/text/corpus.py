@@ -37,6 +37,7 @@ CACHE_VERSION = 1
 
 COUNTS_NAME = "counts.npy"
 OPENING_LENGTH = 80
+LEARNING = "learning the vocabulary"
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ def learn_tokenizer(
                 done += len(piece)
                 progress("collecting words", done, total)
                 yield piece
-        progress("learning the vocabulary", 0, 0)
+        progress(LEARNING, 0, 0)
 
     def make(folder: Path) -> Facts:
         tokenizer = train_tokenizer(kind, pieces(), vocab_size)
         (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
+        progress(LEARNING, 1, 1)
         return {}
 
     def load(folder: Path, facts: Facts) -> Tokenizer:

@@ -61,7 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     listener = ConsoleListener()
     make = _resumed_plan if arguments.resume else _new_plan
-    plan = make(arguments, out, listener)
+    try:
+        plan = make(arguments, out, listener)
+    finally:
+        listener.clear()
     for name, value in plan.report():
         print(f"{name:>18}: {value}")
     for config in (plan.model, plan.data, plan.training):

@@ -66,7 +66,7 @@ class ConsoleListener(Listener):
         if what != self.preparing:
             self.preparing, self.began = what, now
         if done == total > 0:
-            self._clear()
+            self.clear()
         elif total == 0 and self.terminal:  # it may be long before the next call
             self._rewrite(f"{what} ...")
         elif self._is_time():
@@ -120,12 +120,14 @@ class ConsoleListener(Listener):
         self._line(text)
         self._line(f"    {evaluation.sample!r}")
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Takes the progress line away, for something else to be written."""
         if self.width:
             self.stream.write("\r" + " " * self.width + "\r")
+            self.stream.flush()
             self.width = 0
 
     def _line(self, text: str) -> None:
-        self._clear()
+        self.clear()
         self.stream.write(text + "\n")
         self.stream.flush()

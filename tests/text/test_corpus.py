@@ -192,8 +192,9 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
     file.write_text("before " * 100)
     documents = read_documents(file)
     file.write_text("after! " * 100)
-    with pytest.raises(DataError, match=r"a\.txt: has changed while it was read"):
-        learn_tokenizer(documents, "char", 300)
+    for kind in ("word", "char", "bpe"):
+        with pytest.raises(DataError, match=r"a\.txt: has changed while it was read"):
+            learn_tokenizer(documents, kind, 300)
 
 
 def test_progress_is_told_to_the_end(tmp_path):
@@ -207,7 +208,7 @@ def test_progress_is_told_to_the_end(tmp_path):
     build_corpus(documents, tokenizer, DataConfig(), lambda *call: heard.append(call))
     last = {what: (done, total) for what, done, total in heard}
     assert last["collecting words"] == (1308, 1308) and last["encoding"] == (1310, 1310)
-    assert last["reading the text"][1] == 1312
+    assert last["reading the text"][1] == 1312 and last["learning the vocabulary"] == (1, 1)
     assert all(0 <= done <= max(total, 0) for done, total in last.values())
 
 

@@ -2,12 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from minigpt_tf.errors import DataError
+from minigpt_tf.text import documents, readers
 from minigpt_tf.text.decoding import decode_text
 from minigpt_tf.text.documents import read_document, read_documents
+from tests.conftest import ROOT
 
 TEXT = "Grüße aus Köln.\nZweite Zeile: 日本語 and 😀."
 
@@ -169,3 +173,63 @@ def test_an_unreadable_file_is_an_error(tmp_path):
     (tmp_path / "a.txt").chmod(0)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         read_document(tmp_path / "a.txt")
+
+
+def test_long_texts_come_in_pieces_that_make_them_up(tmp_path):
+    lines = [f"Zeile {number}: 日本語 😀" for number in range(150_000)]
+    (tmp_path / "a.txt").write_bytes("\r\n".join(lines).encode())
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    for document in read_documents(tmp_path).documents:
+        pieces = list(document.pieces())
+        assert len(pieces) > 3 and max(map(len, pieces)) < 1_500_000
+        assert "".join(pieces) == document.text == "\n".join(lines)
+        assert document.characters == len(document.text)
+
+
+def test_what_takes_work_is_read_from_its_file_once(tmp_path, monkeypatch):
+    calls = []
+
+    def read_slowly(file, encoding):
+        calls.append(file.name)
+        yield from ("text of ", f"{file.name[-6:]}\r", "\nand more")
+
+    monkeypatch.setitem(readers.READERS, ".pdf", read_slowly)
+    monkeypatch.setattr(documents._Spool, "IN_MEMORY", 10)
+    for name in ("a.pdf", "b.pdf"):
+        (tmp_path / name).write_bytes(b"")
+    found = read_documents(tmp_path)
+    for _ in range(2):
+        assert found.texts == [f"text of /{name}.pdf\nand more" for name in "ab"]
+    assert len(calls) == 2
+
+
+def test_damage_in_the_middle_is_found_at_once(tmp_path):
+    content = b"a line of text\n" * 150_000
+    (tmp_path / "a.txt").write_bytes(content + b"\xff\n" + content)
+    with pytest.raises(DataError, match=r"a\.txt: is not UTF-8 \(byte 2250000, line 150001\)"):
+        read_documents(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text("sound")
+    found = read_documents(tmp_path)
+    assert found.texts == ["sound"] and found.skipped[0][0].name == "a.txt"
+
+
+SMALL_DISK = """
+import resource, sys
+from minigpt_tf.errors import MiniGPTError
+from minigpt_tf.text.documents import read_documents
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+try:
+    read_documents(sys.argv[1])
+except MiniGPTError as error:
+    print(error)
+"""
+
+
+def test_a_full_temporary_folder_is_no_fault_of_a_document(tmp_path):
+    (tmp_path / "a.txt").write_text("a sound text")
+    (tmp_path / "b.csv").write_text("some cells, more cells\n" * 100_000)
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "cannot hold the text of the documents: File too large: make room" in done.stdout
+    assert done.stderr == ""
