@@ -198,7 +198,7 @@ def _merge(text, i, end, byte_ids, pairs, merges, links, heap, out, count):
     """
     length = end - i
     ids, following, previous = links[0], links[1], links[2]
-    size = 0
+    size = np.int64(0)
     for k in range(length):
         ids[k] = byte_ids[text[i + k]]
         following[k] = k + 1
@@ -257,8 +257,7 @@ def encode(text, stop, stop_id, classes, byte_ids, pairs, merges, keys, known, l
     both begin as zeros. `links` (3, N), `heap` (3 N,): scratch.
     """
     key = keys[SLOTS]  # one more row, which no word has
-    count = 0
-    i = 0
+    count = i = np.int64(0)  # a bare 0 is a type of its own, for which all is compiled twice
     while i < text.size:
         end = _find(text, i, stop)
         while i < end:

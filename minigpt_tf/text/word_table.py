@@ -46,8 +46,7 @@ def encode(text, separates, slots, starts, known, ids, unknown, out):
     `separates` (256,): the bytes between words. `ids` (words,). `unknown`: the id of words that are
     not known, or -1: they are left out.
     """
-    count = 0
-    start = 0
+    count = start = np.int64(0)
     hash = _OFFSET
     for i in range(text.size + 1):
         if i < text.size and not separates[text[i]]:

@@ -146,3 +146,15 @@ def test_vocabularies_that_cannot_be_are_refused():
         train_tokenizer("word", ["text"], 2)
     with pytest.raises(ConfigError, match="vocab_size=100: byte-level BPE needs at least 257"):
         train_tokenizer("bpe", ["text"], 100)
+
+
+def test_texts_are_cut_only_where_the_tokenizer_cuts_them(gpt2_files):
+    assert CharTokenizer("ab").cut_before is None
+    assert BytePairTokenizer.gpt2().cut_before == " \n"
+    assert WordTokenizer(["<OOV>"], None).cut_before == " \n"
+    assert WordTokenizer(["<OOV>"], None, filters=".").cut_before == " "
+    assert WordTokenizer(["<OOV>"], None, filters=".", split="\n").cut_before == "\n"
+    assert WordTokenizer(["<OOV>"], None, split="ab").cut_before == ""
+    backend = BytePairTokenizer.gpt2().backend
+    backend.add_tokens(["two words"])
+    assert BytePairTokenizer(backend).cut_before == ""

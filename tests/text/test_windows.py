@@ -86,3 +86,17 @@ def test_scoring_predicts_every_token_but_the_first_once(length):
         assert np.array_equal(x + 1, y) and x.shape[0] <= 3 and x.shape[1] <= 10
         targets += y.ravel().tolist()
     assert targets == list(range(1, length))
+
+
+def test_batches_come_from_a_mapped_file_that_is_not_copied(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 60_000, 10_000).astype(np.uint16)
+    ids.tofile(tmp_path / "ids")
+    mapped = np.memmap(tmp_path / "ids", dtype=np.uint16, mode="r")
+    make = {"context_length": 16, "batch_size": 4, "stride": 1, "seed": 5}
+    windows = TrainingWindows(mapped, **make)
+    assert windows.ids is mapped
+    for step in (0, 77):
+        for found, expected in zip(
+            windows.batch(step), TrainingWindows(ids, **make).batch(step), strict=True
+        ):
+            assert found.dtype == np.int32 and np.array_equal(found, expected)
