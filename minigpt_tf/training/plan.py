@@ -1,5 +1,6 @@
 """What a run will do, settled and checked before TensorFlow is imported."""
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -101,14 +102,15 @@ def make_plan(
     come. Raises DataError and ConfigError.
     """
     hear = listener or Listener()
+    notice = functools.cache(hear.notice)  # what is said of the tokenizer holds for the ids: once
     _check_parameters(model)  # before a tokenizer of that size is trained
     sources = [Path(source) for source in sources]
     documents = read_documents(sources, data.encoding, hear.preparation)
     if tokenizer is None:
         tokenizer = learn_tokenizer(
-            documents, data.tokenizer, model.vocab_size, hear.preparation, hear.notice
+            documents, data.tokenizer, model.vocab_size, hear.preparation, notice
         )
-    corpus = build_corpus(documents, tokenizer, data, hear.preparation, hear.notice)
+    corpus = build_corpus(documents, tokenizer, data, hear.preparation, notice)
     context = fit_context(corpus, model.context_length, may_shrink=may_shrink_context)
     check_validation(corpus, data.val_split)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
