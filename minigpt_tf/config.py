@@ -17,6 +17,12 @@ CHECKPOINT_NAME = "checkpoint"
 RUN_NAME = "run.json"
 """Names in a model folder, which `modelfolder` describes; RUN_NAME lies in the checkpoint."""
 
+CACHE_NAME = "minigpt_tf"
+"""The folder in the user's cache folder where tokenised texts are kept (`text.cache`)."""
+
+CACHE_DAYS = 30
+"""Entries of the cache that were not used for so long are removed."""
+
 FORMAT_VERSION = 1
 """Version of the model folder's layout. A folder of a newer version is refused."""
 
@@ -434,3 +440,10 @@ def check_fits_memory(needed: float, what: str) -> None:
             f"{what} need {needed / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f} "
             "GiB: choose smaller sizes"
         )
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -11,6 +11,15 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "ramanujan.txt"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> Path:
+    """Tokenised texts are kept here, and not in the home of who runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 def tiny_config(preset, **overrides):
     """A preset's switches at 2 layers of width 16; `modern` keeps its grouped heads."""
     from minigpt_tf.config import model_preset

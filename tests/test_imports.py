@@ -8,8 +8,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-ROOMS = ["errors", "options", "config", "text", "modelfolder", "inference", "model", "training"]
-ROOMS += ["evaluation", "interop", "finetuning", "inspection", "serving", "__main__"]
+ROOMS = ["errors", "options", "config", "compiled", "text", "modelfolder", "inference", "model"]
+ROOMS += ["training", "evaluation", "interop", "finetuning", "inspection", "serving", "__main__"]
 
 MAIN = "from minigpt_tf.__main__ import main\n"
 

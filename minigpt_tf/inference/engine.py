@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiled import uninterrupted
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..modelfolder import ModelFolder
@@ -14,7 +15,7 @@ from .kernels import BARRIER_SIZE, compiled_step
 from .packing import PackedWeights, load_weights, pack_weights
 from .positions import rotary_tables
 from .prefill import Prefill
-from .threads import Team, available_cores, uninterrupted
+from .threads import Team, available_cores
 from .weights import Weights, weights_of
 
 STEP_TOKENS = {"float32": 16, "int8": 40}

@@ -1,69 +1,26 @@
 """The compiled arithmetic of a transformer: formulas, and the step that decodes one token.
 
-Everything that Numba compiles stands in this one module: its cache on disk notices a change of the
-file that a function stands in, and of no other. Arrays are float32 and contiguous; the weight
-matrices may be int8. A matrix has one row for each output: (outputs, inputs).
+Everything that the engine compiles stands in this one module: Numba's cache on disk notices a
+change of the file that a function stands in, and of no other. Arrays are float32 and contiguous;
+the weight matrices may be int8. A matrix has one row for each output: (outputs, inputs).
 """
 
-import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
+
+from ..compiled import entry, inner
 
 MATRICES_OF_A_BLOCK = 5
 """Query, key and value in one; attention output; feed-forward gate, up and down."""
 
 f32 = np.float32
-
-# Sums may be regrouped, which lets them run in vector registers; nothing is assumed of NaN and
-# infinity. No function allocates, so none needs Numba's counting of references.
-_OPTIONS = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "nsz"},
-    "_nrt": False,
-}
-
-
-class _Cache(FunctionCache):
-    """Numba's cache of machine code, without which all still works, if slower at the start."""
-
-    def load_overload(self, signature, target_context):
-        try:
-            return super().load_overload(signature, target_context)
-        except Exception:  # damaged files raise many kinds
-            self._forget()
-            return None
-
-    def save_overload(self, signature, data):
-        with contextlib.suppress(OSError):  # a full disk, say
-            super().save_overload(signature, data)
-
-    def _forget(self):
-        with contextlib.suppress(OSError):
-            self.flush()
-
-
-def entry(function: Callable) -> Any:
-    """Compiles a function that Python calls, and keeps the machine code on disk."""
-    compiled = njit(**_OPTIONS)(function)
-    with contextlib.suppress(RuntimeError):  # neither the package's folder nor the user's is ours
-        compiled._cache = _Cache(function)
-    return compiled
-
-
-def inner(function: Callable) -> Any:
-    """Compiles a function that only compiled functions call."""
-    return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
-
 
 # ---------------------------------------------------------------- threads that work in step
 

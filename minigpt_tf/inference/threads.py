@@ -2,41 +2,20 @@
 
 import operator
 import os
-import signal
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from ..config import USEFUL_THREADS
+from ..compiled import uninterrupted
+from ..config import USEFUL_THREADS, usable_cores
 
 
 def available_cores() -> int:
-    """Processor cores this process may use, at most USEFUL_THREADS."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return min(cores, USEFUL_THREADS)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Puts Ctrl-C off until the block's end; Numba, while it compiles, may lose or garble it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[tuple[Any, ...]] = []
-    handler = signal.signal(signal.SIGINT, lambda *details: came.append(details))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
-        if came and callable(handler):
-            handler(*came[0])
+    """Threads that decode best: the processor's cores, at most USEFUL_THREADS."""
+    return min(usable_cores(), USEFUL_THREADS)
 
 
 class Team:

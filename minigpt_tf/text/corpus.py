@@ -1,51 +1,185 @@
 """Documents and a tokenizer -> the training and validation ids of a run, with a report on them."""
 
 import hashlib
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config import DataConfig, ModelConfig
 from ..errors import DataError
-from .documents import Documents
-from .tokenizers import Tokenizer
-from .windows import count_windows, split_text
+from .cache import Facts, keep
+from .documents import Documents, Progress, silent
+from .idfiles import ID_NAMES, map_ids, write_ids
+from .pieces import cut_parts, cut_pieces, split_pieces
+from .tokenizers import (
+    CUT_BEFORE,
+    JSON_NAME,
+    TOKENIZER_NAMES,
+    Tokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
+from .windows import count_windows
 
 SMALLEST_CONTEXT = 4
 """A context is not shrunk below this many tokens."""
 
+LEARNED_AT_ONCE = 1 << 16
+ENCODED_AT_ONCE = 1 << 18
+"""Characters in a piece. The `tokenizers` library holds 256 pieces when it learns."""
+
+CACHE_VERSION = 1
+"""Of what this module keeps in the cache: entries of another version are not looked at."""
+
+COUNTS_NAME = "counts.npy"
+OPENING_LENGTH = 80
+LEARNING = "learning the vocabulary"
+
 
 @dataclass(frozen=True)
 class Corpus:
-    """The ids of one run: `train_ids` and `val_ids`, int32 arrays of shape (N,)."""
+    """The ids of one run: `train_ids` and `val_ids`, shape (N,), of the smallest unsigned type that
+    holds the vocabulary. They are mapped from a file, and take no memory of their own."""
 
     tokenizer: Tokenizer
     train_ids: np.ndarray
     val_ids: np.ndarray
+    counts: np.ndarray
+    """Tokens by part and id: int64 (2, vocab_size), first the training part."""
     characters: int
     opening: str
     """How the training text begins: at least a few words of it."""
+    digest: str
+    documents: int
+    """How many were read."""
+    skipped: list[tuple[Path, str]]
+    """(path, reason) for every file that was passed over."""
 
     def fingerprint(self) -> str:
         """SHA-256 of the ids of both parts: equal for equal text, tokenizer and split."""
-        digest = hashlib.sha256(np.int64(len(self.train_ids)).tobytes())
-        digest.update(self.train_ids.tobytes())
-        digest.update(self.val_ids.tobytes())
-        return digest.hexdigest()
+        return self.digest
 
 
-def build_corpus(documents: Documents, tokenizer: Tokenizer, data: DataConfig) -> Corpus:
-    """Joins the documents, splits off the validation part and encodes both."""
-    text = tokenizer.document_separator.join(documents.texts)
-    train_text, val_text = split_text(text, data.val_split, whole_words=tokenizer.kind == "word")
-    return Corpus(
-        tokenizer=tokenizer,
-        train_ids=tokenizer.encode(train_text),
-        val_ids=tokenizer.encode(val_text),
-        characters=len(text),
-        opening=train_text[:80],
-    )
+def learn_tokenizer(
+    documents: Documents,
+    kind: str,
+    vocab_size: int,
+    progress: Progress = silent,
+    notice: Callable[[str], None] = lambda text: None,
+) -> Tokenizer:
+    """A tokenizer of the kind for the documents, as `train_tokenizer` gives it; kept in the cache.
+
+    The vocabulary is that of the whole texts, though they are read in pieces. Raises DataError.
+    """
+    if kind == "gpt2":  # nothing is learned
+        return train_tokenizer(kind, [], vocab_size)
+    total = sum(document.characters for document in documents.documents)
+
+    def pieces() -> Iterator[str]:
+        done = 0
+        for document in documents.documents:
+            for piece in cut_pieces(document.pieces(), LEARNED_AT_ONCE, CUT_BEFORE):
+                done += len(piece)
+                progress("collecting words", done, total)
+                yield piece
+        progress(LEARNING, 0, 0)
+
+    def make(folder: Path) -> Facts:
+        tokenizer = train_tokenizer(kind, pieces(), vocab_size)
+        (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
+        progress(LEARNING, 1, 1)
+        return {}
+
+    def load(folder: Path, facts: Facts) -> Tokenizer:
+        return load_tokenizer(folder / TOKENIZER_NAMES[kind], kind)
+
+    key = _key(documents, kind, what="tokenizer", vocab_size=vocab_size)
+    return keep(key, make, load, notice)
+
+
+def build_corpus(
+    documents: Documents,
+    tokenizer: Tokenizer,
+    data: DataConfig,
+    progress: Progress = silent,
+    notice: Callable[[str], None] = lambda text: None,
+) -> Corpus:
+    """Joins the documents, splits off the validation part and encodes both, on all cores.
+
+    The ids are kept in the cache: the same text, tokenizer and split are not encoded again. Raises
+    DataError.
+    """
+    separator = tokenizer.document_separator
+    texts = [document.characters for document in documents.documents]
+    characters = sum(texts) + len(separator) * (len(texts) - 1)
+    whole_words = tokenizer.kind == "word"
+
+    def make(folder: Path) -> Facts:
+        parts = split_pieces(
+            _joined(documents, separator), characters, data.val_split, whole_words=whole_words
+        )
+        pieces = cut_parts(parts, ENCODED_AT_ONCE, tokenizer.cut_before)
+        opening: list[str] = []
+        facts, counts = write_ids(
+            folder, _listening(pieces, opening, characters, progress), tokenizer, characters
+        )
+        np.save(folder / COUNTS_NAME, counts)
+        return {**facts, "opening": "".join(opening)[:OPENING_LENGTH]}
+
+    def load(folder: Path, facts: Facts) -> Corpus:
+        train_ids, val_ids = (map_ids(folder / name, facts) for name in ID_NAMES)
+        return Corpus(
+            tokenizer=tokenizer,
+            train_ids=train_ids,
+            val_ids=val_ids,
+            counts=np.load(folder / COUNTS_NAME),
+            characters=characters,
+            opening=facts["opening"],
+            digest=facts["fingerprint"],
+            documents=len(documents.documents),
+            skipped=documents.skipped,
+        )
+
+    vocabulary = hashlib.sha256(tokenizer.to_bytes()).hexdigest()
+    settings = {"vocabulary": vocabulary, "val_split": data.val_split, "separator": separator}
+    return keep(_key(documents, tokenizer.kind, what="ids", **settings), make, load, notice)
+
+
+def _joined(documents: Documents, separator: str) -> Iterator[str]:
+    """All texts with the separator between two, in pieces."""
+    for number, document in enumerate(documents.documents):
+        if number:
+            yield separator
+        yield from document.pieces()
+
+
+def _listening(
+    pieces: Iterator[tuple[int, str]], opening: list[str], characters: int, progress: Progress
+) -> Iterator[tuple[int, str]]:
+    """Passes the pieces on, keeps how the training text begins, and tells how far it has come."""
+    done, missing = 0, OPENING_LENGTH
+    for part, piece in pieces:
+        if part == 0 and missing > 0:
+            opening.append(piece[:missing])
+            missing -= len(opening[-1])
+        yield part, piece
+        done += len(piece)
+        progress("encoding", done, characters)
+
+
+def _key(documents: Documents, kind: str, **settings: Any) -> Facts:
+    """What decides a vocabulary, or the ids: the texts, the settings, and the rules of Unicode."""
+    versions = [CACHE_VERSION, unicodedata.unidata_version]
+    if TOKENIZER_NAMES[kind] == JSON_NAME:
+        import tokenizers
+
+        versions.append(tokenizers.__version__)
+    texts = hashlib.sha256(b"".join(document.digest for document in documents.documents))
+    return {"texts": texts.hexdigest(), "kind": kind, "versions": versions, **settings}
 
 
 def fit_context(corpus: Corpus, context_length: int, *, may_shrink: bool) -> int:
@@ -77,16 +211,14 @@ def check_validation(corpus: Corpus, val_split: float) -> None:
         )
 
 
-def describe(
-    documents: Documents, corpus: Corpus, data: DataConfig, model: ModelConfig
-) -> Iterator[tuple[str, str]]:
+def describe(corpus: Corpus, data: DataConfig, model: ModelConfig) -> Iterator[tuple[str, str]]:
     """The data report: (name, value) pairs to print before training."""
     tokenizer, train_ids, val_ids = corpus.tokenizer, corpus.train_ids, corpus.val_ids
     tokens = len(train_ids) + len(val_ids)
-    unknown = tokenizer.count_unknown(train_ids) + tokenizer.count_unknown(val_ids)
+    unknown = tokenizer.count_unknown(corpus.counts.sum(axis=0))
     context = model.context_length
-    yield "documents", f"{len(documents.documents)} read, {len(documents.skipped)} skipped"
-    for path, reason in documents.skipped:
+    yield "documents", f"{corpus.documents} read, {len(corpus.skipped)} skipped"
+    for path, reason in corpus.skipped:
         yield "skipped", f"{path}: {reason}"
     yield "characters", f"{corpus.characters:,}"
     yield (

@@ -5,9 +5,10 @@ a file. TensorFlow is never imported.
 """
 
 import collections
+import functools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,20 @@ import numpy as np
 
 from ..config import END_OF_TEXT, OOV_TOKEN, WORD_TOKENIZER_FILTERS
 from ..errors import ConfigError, DataError
-from . import gpt2_files
+from . import byte_level, gpt2_files
 from .vocabulary import KerasTokenizerRecord, dump_plain_pickle, load_plain_pickle
 
 PICKLE_NAME = "tokenizer.pkl"
 JSON_NAME = "tokenizer.json"
 TOKENIZER_NAMES = {"word": PICKLE_NAME, "char": PICKLE_NAME, "bpe": JSON_NAME, "gpt2": JSON_NAME}
 """The file of each kind of tokenizer."""
+
+CUT_BEFORE = " \n"
+"""No word, nor byte pair, lies across a cut before one of these and behind what is no white space:
+a text may be cut there, and no vocabulary learned from it changes."""
+
+LONG_TEXT = 4_000_000
+"""From so many characters on compiled code encodes a text; it takes a second to get ready."""
 
 
 class Tokenizer(ABC):
@@ -32,6 +40,9 @@ class Tokenizer(ABC):
     document_separator = "\n\n"
     end_ids: frozenset[int] = frozenset()
     """Ids that end a text when they are generated."""
+    cut_before: str | None = None
+    """The characters before which, and behind what is no white space, a text may be cut without a
+    change of its ids; None: it may be cut anywhere."""
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
@@ -58,9 +69,13 @@ class Tokenizer(ABC):
         """The parts of the text that the tokenizer does not know, in order, each once."""
         return []
 
-    def count_unknown(self, ids: np.ndarray) -> int:
-        """How many of the ids stand for something unknown."""
+    def count_unknown(self, counts: np.ndarray) -> int:
+        """How many tokens stand for something unknown; `counts` (vocab_size,): tokens by id."""
         return 0
+
+    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        """What `encode` does, for the pieces of a text of so many characters, in many threads."""
+        return self.encode
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:
         """The ids below a model's `vocab_size` that stand for no text: never to be generated."""
@@ -93,6 +108,9 @@ class WordTokenizer(Tokenizer):
         self.oov_id = None if oov_token is None else self.word_index.get(oov_token)
         self.vocab_size = num_words or len(self.words) + 1
         self._spaces = str.maketrans({character: split for character in filters})
+        self.cut_before = "".join(
+            c for c in CUT_BEFORE if c in (split, *filters) and len(split) == 1
+        )
 
     @classmethod
     def train(cls, texts: Iterable[str], num_words: int) -> "WordTokenizer":
@@ -124,6 +142,17 @@ class WordTokenizer(Tokenizer):
         ids = (self._id(word) for word in self.split_words(text))
         return np.array([index for index in ids if index is not None], dtype=np.int32)
 
+    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        separators = {self.split, *self.filters}
+        if characters < LONG_TEXT or len(self.split) != 1 or not "".join(separators).isascii():
+            return self.encode
+        from .word_table import WordTable  # Numba: only where a long text is to be encoded
+
+        unknown = (None, self.oov_id)
+        known = {word: i for word in self.word_index if (i := self._id(word)) not in unknown}
+        table = WordTable(known, self.oov_id, separators)
+        return lambda text: table.encode(text.lower() if self.lower else text)
+
     def decode(self, ids: Iterable[int]) -> str:
         unknown = self.oov_token or ""
         words = self.words
@@ -138,8 +167,8 @@ class WordTokenizer(Tokenizer):
         words = dict.fromkeys(self.split_words(text))
         return [word for word in words if self._id(word) in (None, self.oov_id)]
 
-    def count_unknown(self, ids: np.ndarray) -> int:
-        return 0 if self.oov_id is None else int(np.count_nonzero(ids == self.oov_id))
+    def count_unknown(self, counts: np.ndarray) -> int:
+        return 0 if self.oov_id is None else int(counts[self.oov_id])
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:
         silent = [0] if self.oov_id is None else [0, self.oov_id]
@@ -175,15 +204,22 @@ class CharTokenizer(Tokenizer):
         self.characters = characters
         self.char_index = {character: index for index, character in enumerate(characters)}
         self.vocab_size = len(characters)
+        codes = [ord(character) for character in characters]
+        self._ids = np.full(max(codes, default=0) + 2, -1, dtype=np.int32)  # by code point
+        self._ids[codes] = np.arange(len(codes))
 
     @classmethod
     def train(cls, texts: Iterable[str]) -> "CharTokenizer":
         """Collects the characters of the texts."""
-        return cls("".join(sorted(set().union(*texts))))
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+        return cls("".join(sorted(characters)))
 
     def encode(self, text: str) -> np.ndarray:
-        index = self.char_index
-        return np.array([index[c] for c in text if c in index], dtype=np.int32)
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
+        return ids[ids >= 0]
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self.characters[i] for i in ids)
@@ -244,8 +280,23 @@ class BytePairTokenizer(Tokenizer):
         backend.add_special_tokens([END_OF_TEXT])
         return cls(backend, kind="gpt2")
 
+    @functools.cached_property
+    def cut_before(self) -> str:
+        return CUT_BEFORE if byte_level.cuts_as_gpt2(byte_level.describe(self.backend)) else ""
+
     def encode(self, text: str) -> np.ndarray:
         return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        fast = None
+        if characters >= LONG_TEXT:
+            fast = byte_level.fast_encoder(byte_level.describe(self.backend))
+        return fast or self._encode_batch
+
+    def _encode_batch(self, text: str) -> np.ndarray:
+        """As `encode`; other threads run meanwhile."""
+        (encoding,) = self.backend.encode_batch_fast([text], add_special_tokens=False)
+        return np.array(encoding.ids, dtype=np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
@@ -268,8 +319,8 @@ def _byte_level(model: Any) -> Any:
     return backend
 
 
-def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of the kind word | char | bpe | gpt2 for the texts.
+def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer of the kind word | char | bpe | gpt2 for the texts, or pieces of texts.
 
     `vocab_size` bounds word and bpe; char has what the text has, and gpt2 what OpenAI gave it.
     """

@@ -44,18 +44,6 @@ def _require_windows(length: int, window_size: int, stride: int) -> int:
     return count
 
 
-def split_text(text: str, val_split: float, whole_words: bool) -> tuple[str, str]:
-    """Training and validation part of a text: the last `val_split` of its characters validates.
-
-    With `whole_words` the cut moves on to the next white space.
-    """
-    cut = int(len(text) * (1 - val_split))
-    if whole_words:
-        while 0 < cut < len(text) and not text[cut].isspace():
-            cut += 1
-    return text[:cut], text[cut:]
-
-
 class TrainingWindows:
     """Shuffled batches of windows over one array of ids.
 

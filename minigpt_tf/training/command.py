@@ -23,6 +23,7 @@ from ..modelfolder import check_output
 from ..options import cli_options, given_options, to_dict
 from .checkpoint import read_run, read_tokenizer
 from .console import ConsoleListener, quiet_import
+from .listener import Listener
 from .plan import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--resume needs --out: the folder of the run to go on with")
     out = arguments.out or _default_out(arguments)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
-    plan = _resumed_plan(arguments, out) if arguments.resume else _new_plan(arguments)
+    listener = ConsoleListener()
+    make = _resumed_plan if arguments.resume else _new_plan
+    try:
+        plan = make(arguments, out, listener)
+    finally:
+        listener.clear()
     for name, value in plan.report():
         print(f"{name:>18}: {value}")
     for config in (plan.model, plan.data, plan.training):
@@ -73,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         out,
         overwrite=arguments.overwrite,
         resume=arguments.resume,
-        listener=ConsoleListener(),
+        listener=listener,
     )
     return _conclude(plan, result)
 
@@ -85,7 +91,7 @@ def _default_out(arguments: argparse.Namespace) -> Path:
     return Path(MODELS_DIRECTORY) / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model")
 
 
-def _new_plan(arguments: argparse.Namespace) -> Plan:
+def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
     if not arguments.data:
         raise ConfigError("--data is missing: name a text file or a folder of them")
     preset = arguments.preset or DEFAULT_PRESET
@@ -107,6 +113,7 @@ def _new_plan(arguments: argparse.Namespace) -> Plan:
         training_preset(preset, **training),
         preset=preset,
         may_shrink_context="context_length" not in given,
+        listener=listener,
     )
     if plan.model.context_length < model.context_length:
         print(
@@ -116,7 +123,7 @@ def _new_plan(arguments: argparse.Namespace) -> Plan:
     return plan
 
 
-def _resumed_plan(arguments: argparse.Namespace, out: Path) -> Plan:
+def _resumed_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
     """The checkpoint's run with what the command line changes; the trainer refuses most of that."""
     run = read_run(out)
     model = given_options(arguments, ModelConfig)
@@ -133,6 +140,7 @@ def _resumed_plan(arguments: argparse.Namespace, out: Path) -> Plan:
         replace(run.training, **training),
         preset=arguments.preset or run.preset,
         tokenizer=read_tokenizer(out, run),
+        listener=listener,
     )
 
 

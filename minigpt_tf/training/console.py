@@ -38,6 +38,11 @@ def as_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def _bar(done: int, total: int) -> str:
+    filled = 20 * done // total
+    return f"[{'=' * filled}{' ' * (20 - filled)}]"
+
+
 class ConsoleListener(Listener):
     """A progress line that rewrites itself on a terminal, and a paragraph for each evaluation."""
 
@@ -50,27 +55,51 @@ class ConsoleListener(Listener):
         self.terminal = self.stream.isatty()
         self.width = 0
         self.updated = time.monotonic()
+        self.preparing, self.began = "", self.updated
 
     def notice(self, text: str) -> None:
         self._line(f"note: {text}")
 
+    def preparation(self, what: str, done: int, total: int) -> None:
+        """As `progress`, with what is being done; nothing of what is done at once."""
+        now = time.monotonic()
+        if what != self.preparing:
+            self.preparing, self.began = what, now
+        if done == total > 0:
+            self.clear()
+        elif total == 0 and self.terminal:  # it may be long before the next call
+            self._rewrite(f"{what} ...")
+        elif self._is_time():
+            seconds_left = (now - self.began) * (total - done) / max(1, done)
+            self._update(
+                f"{_bar(done, total)} {what}  {done / max(1, total):.0%}  "
+                f"ETA {as_duration(seconds_left)}"
+            )
+
     def progress(self, progress: Progress) -> None:
         """Rewrites the progress line; in a file, adds one now and then."""
+        if self._is_time() or progress.step == progress.total_steps:
+            self._update(self._describe(progress))
+
+    def _is_time(self) -> bool:
         pause = self.SECONDS_BETWEEN_UPDATES if self.terminal else self.SECONDS_BETWEEN_LINES
-        if time.monotonic() - self.updated < pause and progress.step < progress.total_steps:
-            return
+        return time.monotonic() - self.updated >= pause
+
+    def _update(self, text: str) -> None:
         self.updated = time.monotonic()
-        text = self._describe(progress)
-        if not self.terminal:
-            return self._line(text)
+        if self.terminal:
+            self._rewrite(text)
+        else:
+            self._line(text)
+
+    def _rewrite(self, text: str) -> None:
         self.stream.write("\r" + text.ljust(self.width))
         self.stream.flush()
         self.width = len(text)
 
     def _describe(self, progress: Progress) -> str:
-        filled = 20 * progress.step // progress.total_steps
         return (
-            f"[{'=' * filled}{' ' * (20 - filled)}] "
+            f"{_bar(progress.step, progress.total_steps)} "
             f"step {progress.step:,}/{progress.total_steps:,}  epoch {progress.epoch:.2f}  "
             f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.1%}  "
             f"{progress.tokens_per_second:,.0f} tokens/s  ETA {as_duration(progress.seconds_left)}"
@@ -91,9 +120,14 @@ class ConsoleListener(Listener):
         self._line(text)
         self._line(f"    {evaluation.sample!r}")
 
-    def _line(self, text: str) -> None:
+    def clear(self) -> None:
+        """Takes the progress line away, for something else to be written."""
         if self.width:
             self.stream.write("\r" + " " * self.width + "\r")
+            self.stream.flush()
             self.width = 0
+
+    def _line(self, text: str) -> None:
+        self.clear()
         self.stream.write(text + "\n")
         self.stream.flush()

@@ -39,6 +39,9 @@ class Listener:
     def notice(self, text: str) -> None:
         """Something a person should know."""
 
+    def preparation(self, what: str, done: int, total: int) -> None:
+        """Before the run, often: what is done with the text, and how much of it (0: not known)."""
+
     def progress(self, progress: Progress) -> None:
         """After every step."""
 

@@ -1,5 +1,6 @@
 """What a run will do, settled and checked before TensorFlow is imported."""
 
+import functools
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,18 @@ from ..config import (
     check_fits_memory,
 )
 from ..errors import ConfigError
-from ..text.corpus import Corpus, build_corpus, check_validation, describe, fit_context
-from ..text.documents import Documents, read_documents
-from ..text.tokenizers import Tokenizer, train_tokenizer
+from ..text.corpus import (
+    Corpus,
+    build_corpus,
+    check_validation,
+    describe,
+    fit_context,
+    learn_tokenizer,
+)
+from ..text.documents import read_documents
+from ..text.tokenizers import Tokenizer
 from ..text.windows import TrainingWindows
+from .listener import Listener
 
 LONGEST_EVALUATION_INTERVAL = 250
 """Steps between evaluations where an epoch is longer and --eval-every is not given."""
@@ -36,7 +45,6 @@ class Plan:
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
-    documents: Documents
     corpus: Corpus
 
     @property
@@ -86,7 +94,7 @@ class Plan:
 
     def report(self) -> Iterator[tuple[str, str]]:
         """(name, value) pairs to show before training."""
-        yield from describe(self.documents, self.corpus, self.data, self.model)
+        yield from describe(self.corpus, self.data, self.model)
         yield "model", f"{self.model.parameter_count:,} parameters"
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} windows, {self.epoch_of(steps):.4g} epochs"
@@ -104,22 +112,28 @@ def make_plan(
     preset: str = DEFAULT_PRESET,
     may_shrink_context: bool = True,
     tokenizer: Tokenizer | None = None,
+    listener: Listener | None = None,
 ) -> Plan:
     """Reads the text, makes the tokenizer (unless one is given) and fits the model to both.
 
     `model.vocab_size` bounds the tokenizer; what the tokenizer needs becomes the model's. `preset`
-    is only the name under which the settings were chosen. Raises DataError and ConfigError.
+    is only the name under which the settings were chosen. `listener` hears how far reading has
+    come. Raises DataError and ConfigError.
     """
+    hear = listener or Listener()
+    notice = functools.cache(hear.notice)  # what is said of the tokenizer holds for the ids: once
     _check_parameters(model)  # before a tokenizer of that size is trained
     sources = [Path(source) for source in sources]
-    documents = read_documents(sources, data.encoding)
+    documents = read_documents(sources, data.encoding, hear.preparation)
     if tokenizer is None:
-        tokenizer = train_tokenizer(data.tokenizer, documents.texts, model.vocab_size)
-    corpus = build_corpus(documents, tokenizer, data)
+        tokenizer = learn_tokenizer(
+            documents, data.tokenizer, model.vocab_size, hear.preparation, notice
+        )
+    corpus = build_corpus(documents, tokenizer, data, hear.preparation, notice)
     context = fit_context(corpus, model.context_length, may_shrink=may_shrink_context)
     check_validation(corpus, data.val_split)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
-    plan = Plan(preset, sources, model, data, training, documents, corpus)
+    plan = Plan(preset, sources, model, data, training, corpus)
     _check_parameters(model)
     _check_batch(model, training.batch_size)
     if (training.warmup_steps or 0) >= plan.total_steps > 1:

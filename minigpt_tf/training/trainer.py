@@ -193,21 +193,22 @@ class _Run:
 def start_model(plan: Plan, dtype: str) -> TrainableModel:
     """The model with its first weights."""
     model = TrainableModel(plan.model, plan.training, dtype)
-    start_from_frequencies(model.keras_model, plan.model, plan.corpus.train_ids)
+    start_from_frequencies(model.keras_model, plan.model, plan.corpus.counts[0])
     return model
 
 
-def start_from_frequencies(model: keras.Model, config: ModelConfig, ids: np.ndarray) -> None:
+def start_from_frequencies(model: keras.Model, config: ModelConfig, counts: np.ndarray) -> None:
     """Sets the bias of the output head, if there is one, to the log frequencies of the tokens.
 
+    `counts` (vocab_size,): how often each token stands in the training text.
     The model then starts at the loss of knowing the frequencies, and its first steps do not push
     all hidden states the same way to learn them: with post-norm that push makes every position look
     alike, and training stays on that plateau.
     """
     if config.tie_embeddings or not config.logits_bias:
         return
-    counts = np.bincount(ids, minlength=config.vocab_size) + 0.01  # unseen tokens: rare, not never
-    model.get_layer("logits").bias.assign(np.log(counts / counts.sum()))
+    shares = counts + 0.01  # unseen tokens: rare, not never
+    model.get_layer("logits").bias.assign(np.log(shares / shares.sum()))
 
 
 def _validation(model: TrainableModel, plan: Plan) -> Callable[[], float] | None:

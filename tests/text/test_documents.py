@@ -2,11 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from minigpt_tf.errors import DataError
-from minigpt_tf.text.documents import decode_text, read_document, read_documents
+from minigpt_tf.text import documents, readers
+from minigpt_tf.text.decoding import decode_text
+from minigpt_tf.text.documents import read_document, read_documents
+from tests.conftest import ROOT
 
 TEXT = "Grüße aus Köln.\nZweite Zeile: 日本語 and 😀."
 
@@ -14,7 +19,7 @@ TEXT = "Grüße aus Köln.\nZweite Zeile: 日本語 and 😀."
 def test_plain_text_and_markdown_are_taken_as_they_stand(tmp_path):
     for name in ("a.txt", "b.md", "c.TXT"):
         (tmp_path / name).write_text(TEXT, encoding="utf-8")
-        assert read_document(tmp_path / name) == TEXT
+        assert read_document(tmp_path / name).text == TEXT
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -24,7 +29,7 @@ def test_a_byte_order_mark_decides_the_encoding(encoding):
 
 def test_line_ends_become_newlines(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\rthree\n")
-    assert read_document(tmp_path / "a.txt") == "one\ntwo\nthree\n"
+    assert read_document(tmp_path / "a.txt").text == "one\ntwo\nthree\n"
 
 
 def test_a_named_encoding_is_used():
@@ -50,22 +55,24 @@ def test_html_gives_the_visible_text(tmp_path):
         "</script><p>One &amp; <b>two</b>\n words.</p><ul><li>a</li><li>b</li></ul></body></html>"
     )
     (tmp_path / "a.html").write_text(page)
-    assert read_document(tmp_path / "a.html") == "Title\nOne & two words.\na\nb"
+    assert read_document(tmp_path / "a.html").text == "Title\nOne & two words.\na\nb"
 
 
 def test_csv_rows_become_lines(tmp_path):
     (tmp_path / "a.csv").write_text('name,text\nAda,"first, programmer"\nAlan,machines\n')
-    assert read_document(tmp_path / "a.csv") == "name text\nAda first, programmer\nAlan machines"
+    assert (
+        read_document(tmp_path / "a.csv").text == "name text\nAda first, programmer\nAlan machines"
+    )
     (tmp_path / "b.csv").write_text("name;text\nAda;first\nAlan;second\n")
-    assert read_document(tmp_path / "b.csv") == "name text\nAda first\nAlan second"
+    assert read_document(tmp_path / "b.csv").text == "name text\nAda first\nAlan second"
 
 
 def test_json_gives_its_strings_in_order(tmp_path):
     records = [{"q": "one", "n": 3, "more": ["two", {"deep": "three"}]}, None, "four"]
     (tmp_path / "a.json").write_text(json.dumps(records))
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(record) for record in records) + "\n\n")
-    assert read_document(tmp_path / "a.json") == "one\ntwo\nthree\nfour"
-    assert read_document(tmp_path / "a.jsonl") == "one\ntwo\nthree\nfour"
+    assert read_document(tmp_path / "a.json").text == "one\ntwo\nthree\nfour"
+    assert read_document(tmp_path / "a.jsonl").text == "one\ntwo\nthree\nfour"
 
 
 def test_damaged_json_names_the_line(tmp_path):
@@ -82,7 +89,7 @@ def test_docx_gives_paragraphs_and_tables(tmp_path):
     table.cell(0, 0).text, table.cell(0, 1).text = "left", "right"
     document.add_paragraph("Last.")
     document.save(tmp_path / "a.docx")
-    assert read_document(tmp_path / "a.docx") == "First paragraph.\nleft right\nLast."
+    assert read_document(tmp_path / "a.docx").text == "First paragraph.\nleft right\nLast."
 
 
 def test_pdf_gives_its_text(tmp_path):
@@ -93,7 +100,7 @@ def test_pdf_gives_its_text(tmp_path):
     figure = Figure()
     figure.text(0.1, 0.5, "Ramanujan was here")
     FigureCanvasPdf(figure).print_pdf(tmp_path / "a.pdf")
-    assert "Ramanujan was here" in read_document(tmp_path / "a.pdf")
+    assert "Ramanujan was here" in read_document(tmp_path / "a.pdf").text
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
@@ -141,7 +148,7 @@ def test_models_pipes_and_unreadable_places_are_passed_over(tmp_path):
 
 def test_halves_of_characters_are_replaced(tmp_path):
     (tmp_path / "a.json").write_text('["ab\\ud800c"]')
-    assert read_document(tmp_path / "a.json") == "ab\ufffdc"
+    assert read_document(tmp_path / "a.json").text == "ab\ufffdc"
 
 
 def test_several_paths_are_read_in_their_order(tmp_path):
@@ -166,3 +173,63 @@ def test_an_unreadable_file_is_an_error(tmp_path):
     (tmp_path / "a.txt").chmod(0)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         read_document(tmp_path / "a.txt")
+
+
+def test_long_texts_come_in_pieces_that_make_them_up(tmp_path):
+    lines = [f"Zeile {number}: 日本語 😀" for number in range(150_000)]
+    (tmp_path / "a.txt").write_bytes("\r\n".join(lines).encode())
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    for document in read_documents(tmp_path).documents:
+        pieces = list(document.pieces())
+        assert len(pieces) > 3 and max(map(len, pieces)) < 1_500_000
+        assert "".join(pieces) == document.text == "\n".join(lines)
+        assert document.characters == len(document.text)
+
+
+def test_what_takes_work_is_read_from_its_file_once(tmp_path, monkeypatch):
+    calls = []
+
+    def read_slowly(file, encoding):
+        calls.append(file.name)
+        yield from ("text of ", f"{file.name[-6:]}\r", "\nand more")
+
+    monkeypatch.setitem(readers.READERS, ".pdf", read_slowly)
+    monkeypatch.setattr(documents._Spool, "IN_MEMORY", 10)
+    for name in ("a.pdf", "b.pdf"):
+        (tmp_path / name).write_bytes(b"")
+    found = read_documents(tmp_path)
+    for _ in range(2):
+        assert found.texts == [f"text of /{name}.pdf\nand more" for name in "ab"]
+    assert len(calls) == 2
+
+
+def test_damage_in_the_middle_is_found_at_once(tmp_path):
+    content = b"a line of text\n" * 150_000
+    (tmp_path / "a.txt").write_bytes(content + b"\xff\n" + content)
+    with pytest.raises(DataError, match=r"a\.txt: is not UTF-8 \(byte 2250000, line 150001\)"):
+        read_documents(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text("sound")
+    found = read_documents(tmp_path)
+    assert found.texts == ["sound"] and found.skipped[0][0].name == "a.txt"
+
+
+SMALL_DISK = """
+import resource, sys
+from minigpt_tf.errors import MiniGPTError
+from minigpt_tf.text.documents import read_documents
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+try:
+    read_documents(sys.argv[1])
+except MiniGPTError as error:
+    print(error)
+"""
+
+
+def test_a_full_temporary_folder_is_no_fault_of_a_document(tmp_path):
+    (tmp_path / "a.txt").write_text("a sound text")
+    (tmp_path / "b.csv").write_text("some cells, more cells\n" * 100_000)
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "cannot hold the text of the documents: File too large: make room" in done.stdout
+    assert done.stderr == ""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.errors import ConfigError, DataError
+from minigpt_tf.text.pieces import split_pieces
 from minigpt_tf.text.tokenizers import (
     BytePairTokenizer,
     CharTokenizer,
@@ -11,7 +12,6 @@ from minigpt_tf.text.tokenizers import (
     load_tokenizer,
     train_tokenizer,
 )
-from minigpt_tf.text.windows import split_text
 from tests.conftest import SAMPLE
 
 UNICODE = (
@@ -51,7 +51,7 @@ def test_unknown_words_are_named_once():
     tokenizer = WordTokenizer.train(["the cat and the dog"], 5000)
     assert tokenizer.unknown("The ZEBRA and the zebra, the gnu") == ["zebra", "gnu"]
     ids = tokenizer.encode("the zebra")
-    assert ids.tolist() == [2, 1] and tokenizer.count_unknown(ids) == 1
+    assert ids.tolist() == [2, 1] and tokenizer.count_unknown(np.bincount(ids)) == 1
 
 
 def test_ids_without_a_word_are_suppressed():
@@ -89,7 +89,7 @@ def test_gpt2_counts_of_known_texts(gpt2_files, assets):
     tokenizer = BytePairTokenizer.gpt2()
     assert len(tokenizer.encode((assets / "the-verdict.txt").read_text(encoding="utf-8"))) == 5145
     shakespeare = (assets / "tinyshakespeare.txt").read_text(encoding="utf-8")
-    parts = split_text(shakespeare, 0.1, whole_words=False)
+    parts = shakespeare[:1003854], shakespeare[1003854:]
     assert [len(tokenizer.encode(part)) for part in parts] == [301966, 36059]
 
 
@@ -97,7 +97,8 @@ def test_char_counts_of_tinyshakespeare(assets):
     text = (assets / "tinyshakespeare.txt").read_text(encoding="utf-8")
     tokenizer = CharTokenizer.train([text])
     assert tokenizer.vocab_size == 65
-    parts = split_text(text, 0.1, whole_words=False)
+    pieces = list(split_pieces([text], len(text), 0.1, whole_words=False))
+    parts = ["".join(text for of, text in pieces if of == part) for part in (0, 1)]
     assert [len(tokenizer.encode(part)) for part in parts] == [1003854, 111540]
 
 
@@ -145,3 +146,15 @@ def test_vocabularies_that_cannot_be_are_refused():
         train_tokenizer("word", ["text"], 2)
     with pytest.raises(ConfigError, match="vocab_size=100: byte-level BPE needs at least 257"):
         train_tokenizer("bpe", ["text"], 100)
+
+
+def test_texts_are_cut_only_where_the_tokenizer_cuts_them(gpt2_files):
+    assert CharTokenizer("ab").cut_before is None
+    assert BytePairTokenizer.gpt2().cut_before == " \n"
+    assert WordTokenizer(["<OOV>"], None).cut_before == " \n"
+    assert WordTokenizer(["<OOV>"], None, filters=".").cut_before == " "
+    assert WordTokenizer(["<OOV>"], None, filters=".", split="\n").cut_before == "\n"
+    assert WordTokenizer(["<OOV>"], None, split="ab").cut_before == ""
+    backend = BytePairTokenizer.gpt2().backend
+    backend.add_tokens(["two words"])
+    assert BytePairTokenizer(backend).cut_before == ""

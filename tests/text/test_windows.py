@@ -1,4 +1,4 @@
-"""Windows, their shuffled order, and the splits of text and ids."""
+"""Windows, their shuffled order, and the split of ids."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from minigpt_tf.text.windows import (
     create_dataset,
     scoring_batches,
     shuffled,
-    split_text,
 )
 
 
@@ -89,7 +88,15 @@ def test_scoring_predicts_every_token_but_the_first_once(length):
     assert targets == list(range(1, length))
 
 
-def test_split_takes_the_last_share_and_keeps_words_whole():
-    assert split_text("0123456789", 0.3, whole_words=False) == ("0123456", "789")
-    assert split_text("0123456789", 0, whole_words=True) == ("0123456789", "")
-    assert split_text("alpha beta gamma", 0.5, whole_words=True) == ("alpha beta", " gamma")
+def test_batches_come_from_a_mapped_file_that_is_not_copied(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 60_000, 10_000).astype(np.uint16)
+    ids.tofile(tmp_path / "ids")
+    mapped = np.memmap(tmp_path / "ids", dtype=np.uint16, mode="r")
+    make = {"context_length": 16, "batch_size": 4, "stride": 1, "seed": 5}
+    windows = TrainingWindows(mapped, **make)
+    assert windows.ids is mapped
+    for step in (0, 77):
+        for found, expected in zip(
+            windows.batch(step), TrainingWindows(ids, **make).batch(step), strict=True
+        ):
+            assert found.dtype == np.int32 and np.array_equal(found, expected)

@@ -8,7 +8,10 @@ import sys
 import pytest
 
 from minigpt_tf.__main__ import main
-from tests.conftest import ROOT, SAMPLE
+from minigpt_tf.config import data_preset, training_preset
+from minigpt_tf.training.listener import Listener
+from minigpt_tf.training.plan import make_plan
+from tests.conftest import ROOT, SAMPLE, tiny_config
 
 SIZES = (
     "--context-length 16 --vocab-size 500 --embed-dim 16 --num-layers 1 --num-heads 2 --head-dim 8"
@@ -251,3 +254,15 @@ def test_overwriting_with_another_tokenizer_leaves_no_old_one(trained_folder, tm
     command += options.split()
     assert main(command) == 0
     assert (out / "tokenizer.json").exists() and not (out / "tokenizer.pkl").exists()
+
+
+def test_a_cache_folder_that_cannot_be_used_is_told_once(tmp_path, monkeypatch):
+    (tmp_path / "minigpt_tf").write_text("a file in its place")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    heard = Listener()
+    notices = []
+    monkeypatch.setattr(heard, "notice", notices.append)
+    settings = data_preset(), training_preset(steps=1)
+    plan = make_plan([SAMPLE], tiny_config("lecture"), *settings, listener=heard)
+    assert len(plan.corpus.train_ids) > 800
+    assert len(notices) == 1 and "cannot be written to (File exists)" in notices[0]

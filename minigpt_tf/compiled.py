@@ -1,0 +1,71 @@
+"""Functions that Numba compiles, with their machine code kept on disk."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache
+
+# Sums may be regrouped, which lets them run in vector registers; nothing is assumed of NaN and
+# infinity. No function allocates, so none needs Numba's counting of references.
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "nsz"},
+    "_nrt": False,
+}
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of machine code, without which all still works, if slower at the start."""
+
+    def load_overload(self, signature, target_context):
+        try:
+            return super().load_overload(signature, target_context)
+        except Exception:  # damaged files raise many kinds
+            self._forget()
+            return None
+
+    def save_overload(self, signature, data):
+        with contextlib.suppress(OSError):  # a full disk, say
+            super().save_overload(signature, data)
+
+    def _forget(self):
+        with contextlib.suppress(OSError):
+            self.flush()
+
+
+def entry(function: Callable) -> Any:
+    """Compiles a function that Python calls, and keeps the machine code on disk.
+
+    The code is made anew when the file changes that the function stands in; functions that it calls
+    should stand in the same one.
+    """
+    compiled = njit(**_OPTIONS)(function)
+    with contextlib.suppress(RuntimeError):  # neither the package's folder nor the user's is ours
+        compiled._cache = _Cache(function)
+    return compiled
+
+
+def inner(function: Callable) -> Any:
+    """Compiles a function that only compiled functions call."""
+    return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Puts Ctrl-C off until the block's end; Numba, while it compiles, may lose or garble it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[Any, ...]] = []
+    handler = signal.signal(signal.SIGINT, lambda *details: came.append(details))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+        if came and callable(handler):
+            handler(*came[0])
