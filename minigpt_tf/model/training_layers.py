@@ -164,11 +164,11 @@ def _project_back(heads: tf.Tensor, projection: layers.EinsumDense) -> tf.Tensor
 def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) -> tf.Tensor:
     """Query, key and value (N, B, T, H) -> (N, B, T, H), each token attending to those before."""
     scores = tf.matmul(q, k, transpose_b=True)  # (N, B, T, T)
-    weights = dropout(_causal_softmax(scores, 1 / math.sqrt(q.shape[-1])), training=training)
+    weights = dropout(causal_softmax(scores, 1 / math.sqrt(q.shape[-1])), training=training)
     return tf.matmul(weights, v)
 
 
-def _causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
+def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
     """Scores (N, B, T, T) -> their softmax over the last axis, without the tokens to come."""
     length = tf.shape(scores)[-1]
     to_come = 1 - tf.linalg.band_part(tf.ones((length, length)), -1, 0)

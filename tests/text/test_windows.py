@@ -58,14 +58,13 @@ def test_an_epoch_shows_every_window_once():
     ids = np.arange(500, 600)
     windows = TrainingWindows(ids, 10, batch_size=8, stride=3, seed=1)
     x_all, y_all = create_dataset(ids, 10, 3)
-    assert windows.steps_per_epoch == -(-len(x_all) // 8)
-    for epoch in range(2):
-        first = epoch * windows.steps_per_epoch
-        batches = [windows.batch(first + step) for step in range(windows.steps_per_epoch)]
-        x = np.concatenate([x for x, _ in batches])
-        y = np.concatenate([y for _, y in batches])
-        order = np.argsort(x[:, 0])
-        assert np.array_equal(x[order], x_all) and np.array_equal(y[order], y_all)
+    count = len(x_all)
+    batches = [windows.batch(step) for step in range(-(-2 * count // 8))]
+    assert count % 8 and all(x.shape == y.shape == (8, 10) for x, y in batches)
+    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    for epoch in (slice(count), slice(count, 2 * count)):
+        order = np.argsort(x[epoch, 0])
+        assert np.array_equal(x[epoch][order], x_all) and np.array_equal(y[epoch][order], y_all)
 
 
 def test_a_batch_depends_on_the_step_alone():
