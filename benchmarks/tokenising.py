@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt_tf.config import END_OF_TEXT, DataConfig, usable_cores
+from minigpt_tf.config import END_OF_TEXT, DataConfig
+from minigpt_tf.machine import usable_cores
 from minigpt_tf.text.byte_level import byte_symbols
 from minigpt_tf.text.corpus import ENCODED_AT_ONCE, build_corpus, learn_tokenizer
 from minigpt_tf.text.documents import read_documents

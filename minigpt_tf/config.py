@@ -4,13 +4,13 @@ A setting is a dataclass field (`options.setting`), and an option of the command
 `__post_init__` refuses what cannot work.
 """
 
-import os
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from .errors import ConfigError
 from .options import check_types, require_at_least, setting
 
+MODELS_DIRECTORY = "models"
 MODEL_NAME = "model.h5"
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint"
@@ -37,6 +37,10 @@ USEFUL_THREADS = 8
 
 MOST_EVALUATION_TOKENS = 2**17
 """Tokens of the validation part that are scored at each evaluation, unless told otherwise."""
+
+MOST_LAYERS = 10_000
+MOST_THREADS = 256
+"""Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
 
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""
@@ -309,141 +313,3 @@ class SamplingConfig:
                 )
         if "" in self.stop:
             raise ConfigError("stop: an empty text would end every answer at once")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named starting point: arguments of the three configurations."""
-
-    help: str
-    model: dict[str, Any]
-    data: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-
-
-_PRE_NORM_TRAINING = {
-    "optimizer": "adamw",
-    "weight_decay": 0.1,
-    "beta_2": 0.99,
-}
-
-PRESETS: dict[str, Preset] = {
-    "lecture": Preset(
-        help="the course's model: words, post-norm, sinusoidal positions, 13.1 M parameters",
-        # The lecture passes key_dim=embed_dim, so a head is as wide as the model.
-        model={"head_dim": "embed_dim"},
-    ),
-    "gpt2": Preset(
-        help="GPT-2 124M",
-        model={
-            "vocab_size": 50257,
-            "context_length": 1024,
-            "embed_dim": 768,
-            "num_layers": 12,
-            "num_heads": 12,
-            "positions": "learned",
-            "norm_first": True,
-            "norm_epsilon": 1e-5,
-            "activation": "gelu_tanh",
-            "logits_bias": False,
-            "tie_embeddings": True,
-        },
-        data={"tokenizer": "gpt2", "stride": 1024},
-        training={**_PRE_NORM_TRAINING, "batch_size": 2, "learning_rate": 4e-4},
-    ),
-    "shakespeare": Preset(
-        help="characters; the size of nanoGPT's example for a CPU, 0.8 M parameters",
-        model={
-            "vocab_size": 65,
-            "context_length": 64,
-            "embed_dim": 128,
-            "num_heads": 4,
-            "dropout": 0.0,
-            "positions": "learned",
-            "norm_first": True,
-            "norm_epsilon": 1e-5,
-            "activation": "gelu",
-            "use_bias": False,
-            "qkv_bias": False,
-            "logits_bias": False,
-            "tie_embeddings": True,
-        },
-        data={"tokenizer": "char"},
-        training={**_PRE_NORM_TRAINING, "steps": 2000, "batch_size": 12},
-    ),
-    "modern": Preset(
-        help="rotary positions, RMS norm, SwiGLU, grouped heads, byte-level BPE",
-        model={
-            "vocab_size": 4096,
-            "context_length": 256,
-            "num_kv_heads": 4,
-            "ff_dim": 704,
-            "dropout": 0.0,
-            "positions": "rotary",
-            "norm": "rms",
-            "norm_first": True,
-            "norm_epsilon": 1e-5,
-            "activation": "swiglu",
-            "use_bias": False,
-            "qkv_bias": False,
-            "logits_bias": False,
-            "tie_embeddings": True,
-        },
-        data={"tokenizer": "bpe", "stride": 64},
-        training={**_PRE_NORM_TRAINING, "batch_size": 8},
-    ),
-}
-
-DEFAULT_PRESET = "lecture"
-MODELS_DIRECTORY = "models"
-
-MOST_LAYERS = 10_000
-MOST_THREADS = 256
-"""Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
-
-
-def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
-    """The ModelConfig of preset `name` with some fields replaced."""
-    arguments = {**_preset(name).model, **overrides}
-    if arguments.get("head_dim") == "embed_dim":
-        arguments["head_dim"] = arguments.get("embed_dim", ModelConfig.embed_dim)
-    return ModelConfig(**arguments)
-
-
-def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
-    """The DataConfig of preset `name` with some fields replaced."""
-    return DataConfig(**{**_preset(name).data, **overrides})
-
-
-def training_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> TrainingConfig:
-    """The TrainingConfig of preset `name` with some fields replaced; epochs replace its steps."""
-    arguments = {**_preset(name).training, **overrides}
-    if "epochs" in overrides and "steps" not in overrides:
-        arguments.pop("steps", None)
-    return TrainingConfig(**arguments)
-
-
-def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise ConfigError(f"preset {name!r} is unknown: choose {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def check_fits_memory(needed: float, what: str) -> None:
-    """Raises ConfigError where `needed` bytes for `what` are more than this machine's memory."""
-    try:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not to be had on this system
-        return
-    if needed > available:
-        raise ConfigError(
-            f"{what} need {needed / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f} "
-            "GiB: choose smaller sizes"
-        )
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

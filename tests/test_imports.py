@@ -8,7 +8,18 @@ import pytest
 
 from tests.conftest import ROOT
 
-ROOMS = ["errors", "options", "config", "compiled", "text", "modelfolder", "inference", "model"]
+ROOMS = [
+    "errors",
+    "options",
+    "config",
+    "machine",
+    "presets",
+    "compiled",
+    "text",
+    "modelfolder",
+    "inference",
+    "model",
+]
 ROOMS += ["training", "evaluation", "interop", "finetuning", "inspection", "serving", "__main__"]
 
 MAIN = "from minigpt_tf.__main__ import main\n"

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ..config import ModelConfig, check_fits_memory
+from ..config import ModelConfig
 from ..errors import ConfigError
+from ..machine import check_fits_memory
 
 
 class Cache:

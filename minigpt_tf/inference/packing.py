@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import MODEL_NAME, ModelConfig, check_fits_memory
+from ..config import MODEL_NAME, ModelConfig
 from ..errors import ConfigError, ModelFolderError
+from ..machine import check_fits_memory
 from ..modelfolder import QUANTIZED_NAME, ModelFolder, reserve_space, staging
 from ..options import to_dict
 from .cache import Cache

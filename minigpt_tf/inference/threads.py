@@ -10,7 +10,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..compiled import uninterrupted
-from ..config import USEFUL_THREADS, usable_cores
+from ..config import USEFUL_THREADS
+from ..machine import usable_cores
 
 
 def available_cores() -> int:

@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
-from ..config import DEFAULT_PRESET, PRESETS, ModelConfig, check_fits_memory, model_preset
+from ..config import ModelConfig
 from ..errors import ConfigError
+from ..machine import check_fits_memory
 from ..modelfolder import newest_folder
 from ..options import cli_options, given_options
+from ..presets import DEFAULT_PRESET, PRESETS, model_preset
 from ..training.console import quiet_import
 from .modelfile import check_model_file, load_keras_model, model_file
 

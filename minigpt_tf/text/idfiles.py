@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import usable_cores
+from ..machine import usable_cores
 from .tokenizers import Tokenizer
 
 ID_NAMES = ("train.ids", "val.ids")

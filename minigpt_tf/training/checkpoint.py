@@ -24,7 +24,6 @@ import numpy as np
 from ..config import (
     CHECKPOINT_NAME,
     FORMAT_VERSION,
-    PRESETS,
     RUN_NAME,
     DataConfig,
     ModelConfig,
@@ -34,6 +33,7 @@ from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..inference.weights import Weights, check_weights
 from ..modelfolder import reserve_space, staging, write_json, write_tokenizer
 from ..options import from_dict, to_dict
+from ..presets import PRESETS
 from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 from .listener import Evaluation
 from .plan import Plan

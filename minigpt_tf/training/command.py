@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import (
+from ..config import MODELS_DIRECTORY, DataConfig, ModelConfig, TrainingConfig
+from ..errors import ConfigError
+from ..modelfolder import check_output
+from ..options import cli_options, given_options, to_dict
+from ..presets import (
     DEFAULT_PRESET,
-    MODELS_DIRECTORY,
     PRESETS,
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
+    RECIPES,
+    Preset,
+    Recipe,
     data_preset,
     model_preset,
     training_preset,
 )
-from ..errors import ConfigError
-from ..modelfolder import check_output
-from ..options import cli_options, given_options, to_dict
 from .checkpoint import read_run, read_tokenizer
 from .console import ConsoleListener, quiet_import
 from .listener import Listener
@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `train`; those that are not given are the preset's."""
     parser.add_argument("--data", nargs="+", metavar="PATH", help="text files or folders")
     parser.add_argument("--out", type=Path, metavar="DIR", help="model folder (unset: models/NAME)")
-    parser.add_argument("--preset", choices=PRESETS, help=_preset_help())
+    parser.add_argument("--preset", choices=PRESETS, help=_help(PRESETS, DEFAULT_PRESET))
+    parser.add_argument("--recipe", choices=RECIPES, help=_help(RECIPES, "the preset's"))
     parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     for title, cls in (("data", DataConfig), ("training", TrainingConfig), ("model", ModelConfig)):
@@ -44,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         cli_options(group, cls, preset_decides=True)
 
 
-def _preset_help() -> str:
-    names = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
-    return f"{names} (default: {DEFAULT_PRESET})"
+def _help(choices: dict[str, Preset] | dict[str, Recipe], default: str) -> str:
+    names = "; ".join(f"{name}: {choice.help}" for name, choice in choices.items())
+    return f"{names} (default: {default})"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--resume and --overwrite exclude each other")
     if {"epochs", "steps"} <= vars(arguments).keys():
         raise ConfigError("--epochs and --steps exclude each other")
+    if arguments.resume and arguments.recipe:
+        raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
     if arguments.resume and not (arguments.out or arguments.data):
         raise ConfigError("--resume needs --out: the folder of the run to go on with")
     out = arguments.out or _default_out(arguments)
@@ -110,7 +113,7 @@ def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> P
         arguments.data,
         model,
         data,
-        training_preset(preset, **training),
+        training_preset(preset, recipe=arguments.recipe, **training),
         preset=preset,
         may_shrink_context="context_length" not in given,
         listener=listener,

@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-MOST_LOGITS = 2**24
-"""Logits that are computed at once, at most: 64 MiB in float32."""
+from .memory import MOST_LOGITS
 
 
 def linear_cross_entropy(

@@ -7,15 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import (
-    DEFAULT_PRESET,
-    MOST_EVALUATION_TOKENS,
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-    check_fits_memory,
-)
+from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError
+from ..presets import DEFAULT_PRESET
 from ..text.corpus import (
     Corpus,
     build_corpus,
@@ -28,12 +22,10 @@ from ..text.documents import read_documents
 from ..text.tokenizers import Tokenizer
 from ..text.windows import TrainingWindows
 from .listener import Listener
+from .memory import check_step_fits, check_weights_fit
 
 LONGEST_EVALUATION_INTERVAL = 250
 """Steps between evaluations where an epoch is longer and --eval-every is not given."""
-
-ADAM_BYTES_PER_PARAMETER = 16
-"""float32 weight, gradient and Adam's two averages."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,7 @@ def make_plan(
     """
     hear = listener or Listener()
     notice = functools.cache(hear.notice)  # what is said of the tokenizer holds for the ids: once
-    _check_parameters(model)  # before a tokenizer of that size is trained
+    check_weights_fit(model)  # before a tokenizer of that size is trained
     sources = [Path(source) for source in sources]
     documents = read_documents(sources, data.encoding, hear.preparation)
     if tokenizer is None:
@@ -134,24 +126,9 @@ def make_plan(
     check_validation(corpus, data.val_split)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
     plan = Plan(preset, sources, model, data, training, corpus)
-    _check_parameters(model)
-    _check_batch(model, training.batch_size)
+    check_step_fits(model, training)
     if (training.warmup_steps or 0) >= plan.total_steps > 1:
         raise ConfigError(
             f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
         )
     return plan
-
-
-def _check_parameters(model: ModelConfig) -> None:
-    """Refuses more parameters than fit into memory with Adam's state."""
-    parameters = model.parameter_count
-    what = f"the {parameters:,} parameters with their gradients and Adam's averages"
-    check_fits_memory(ADAM_BYTES_PER_PARAMETER * parameters, what)
-
-
-def _check_batch(model: ModelConfig, batch_size: int) -> None:
-    """Refuses a batch whose logits and their gradient, both float32, do not fit into memory."""
-    logits = 2 * 4 * batch_size * model.context_length * model.vocab_size
-    what = f"{batch_size} windows of {model.context_length} tokens, for their logits alone,"
-    check_fits_memory(logits, what)

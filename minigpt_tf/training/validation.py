@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..text.windows import scoring_batches
-from .losses import MOST_LOGITS
+from .memory import MOST_LOGITS
 
 MOST_TOKENS = 2**14
 """Tokens that are scored at once, at most."""

@@ -1,0 +1,37 @@
+"""What this machine has: cores and memory."""
+
+import os
+from pathlib import Path
+
+from .errors import ConfigError
+
+_CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_size() -> int | None:
+    """Bytes of memory that this process may use at most, None where that is not to be had."""
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    try:
+        return min(size, int(_CONTROL_GROUP_LIMIT.read_text()))  # of a container
+    except (OSError, ValueError):
+        return size
+
+
+def check_fits_memory(needed: float, what: str, advice: str = "choose smaller sizes") -> None:
+    """Raises ConfigError where `needed` bytes for `what` are more than this machine's memory."""
+    size = memory_size()
+    if size is not None and needed > size:
+        raise ConfigError(
+            f"{what} need {needed / 2**30:,.1f} GiB, this machine has {size / 2**30:,.1f} GiB: "
+            f"{advice}"
+        )

@@ -1,0 +1,164 @@
+"""Named starting points: presets (a model, its data, its training) and recipes (ways to train)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .config import DataConfig, ModelConfig, TrainingConfig
+from .errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named way to train: arguments of TrainingConfig, and how a preset's run is shortened."""
+
+    help: str
+    training: dict[str, Any]
+    batch_factor: int = 1
+    """The preset's batch times this."""
+    steps_share: float = 1.0
+    """The preset's steps, where it counts in steps, times this."""
+
+
+RECIPES = {
+    "adam": Recipe(
+        "the lecture's Adam",
+        {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine"}
+        | {"weight_decay": 0.0, "beta_2": 0.999},
+    ),
+    "adamw": Recipe(
+        "AdamW as nanoGPT has it",
+        {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "cosine"}
+        | {"weight_decay": 0.1, "beta_2": 0.99},
+    ),
+    "fast": Recipe(
+        "Muon, batches twice as large, a sixth of the steps",
+        {"optimizer": "muon", "learning_rate": 5e-3, "schedule": "linear"}
+        | {"weight_decay": 0.1, "beta_2": 0.99},
+        batch_factor=2,
+        steps_share=1 / 6,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point: arguments of the three configurations."""
+
+    help: str
+    model: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "adam"
+
+
+PRESETS: dict[str, Preset] = {
+    "lecture": Preset(
+        help="the course's model: words, post-norm, sinusoidal positions, 13.1 M parameters",
+        # The lecture passes key_dim=embed_dim, so a head is as wide as the model.
+        model={"head_dim": "embed_dim"},
+    ),
+    "gpt2": Preset(
+        help="GPT-2 124M",
+        model={
+            "vocab_size": 50257,
+            "context_length": 1024,
+            "embed_dim": 768,
+            "num_layers": 12,
+            "num_heads": 12,
+            "positions": "learned",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "gelu_tanh",
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "gpt2", "stride": 1024},
+        training={"batch_size": 2, "learning_rate": 4e-4},
+        recipe="adamw",
+    ),
+    "shakespeare": Preset(
+        help="characters; the size of nanoGPT's example for a CPU, 0.8 M parameters",
+        model={
+            "vocab_size": 65,
+            "context_length": 64,
+            "embed_dim": 128,
+            "num_heads": 4,
+            "dropout": 0.0,
+            "positions": "learned",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "gelu",
+            "use_bias": False,
+            "qkv_bias": False,
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "char"},
+        training={"steps": 2000, "batch_size": 12},
+        recipe="adamw",
+    ),
+    "modern": Preset(
+        help="rotary positions, RMS norm, SwiGLU, grouped heads, byte-level BPE",
+        model={
+            "vocab_size": 4096,
+            "context_length": 256,
+            "num_kv_heads": 4,
+            "ff_dim": 704,
+            "dropout": 0.0,
+            "positions": "rotary",
+            "norm": "rms",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "swiglu",
+            "use_bias": False,
+            "qkv_bias": False,
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "bpe", "stride": 64},
+        training={"batch_size": 8},
+        recipe="adamw",
+    ),
+}
+
+DEFAULT_PRESET = "lecture"
+
+
+def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
+    """The ModelConfig of preset `name` with some fields replaced."""
+    arguments = {**_preset(name).model, **overrides}
+    if arguments.get("head_dim") == "embed_dim":
+        arguments["head_dim"] = arguments.get("embed_dim", ModelConfig.embed_dim)
+    return ModelConfig(**arguments)
+
+
+def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
+    """The DataConfig of preset `name` with some fields replaced."""
+    return DataConfig(**{**_preset(name).data, **overrides})
+
+
+def training_preset(
+    name: str = DEFAULT_PRESET, *, recipe: str | None = None, **overrides: Any
+) -> TrainingConfig:
+    """The TrainingConfig of preset `name` with some fields replaced; epochs replace its steps.
+
+    `recipe`: one of RECIPES, instead of the preset's own.
+    """
+    preset = _preset(name)
+    arguments = {**RECIPES[preset.recipe].training, **preset.training}
+    if recipe is not None:
+        chosen = RECIPES[recipe]
+        batch_size = arguments.get("batch_size", TrainingConfig.batch_size)
+        arguments |= chosen.training | {"batch_size": chosen.batch_factor * batch_size}
+        if arguments.get("steps"):
+            arguments["steps"] = round(chosen.steps_share * arguments["steps"])
+    arguments |= overrides
+    if "epochs" in overrides and "steps" not in overrides:
+        arguments.pop("steps", None)
+    return TrainingConfig(**arguments)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown: choose {', '.join(PRESETS)}")
+    return PRESETS[name]

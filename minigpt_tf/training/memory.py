@@ -1,0 +1,62 @@
+"""How much memory a training step takes, from the sizes alone, and what would fit."""
+
+from dataclasses import replace
+
+from ..config import ModelConfig, TrainingConfig
+from ..machine import check_fits_memory, memory_size
+
+BYTES_PER_PARAMETER = 18
+"""float32 weight, gradient and the optimizer's two averages, bfloat16 copy."""
+
+PROCESS_BYTES = 600 * 2**20
+"""TensorFlow itself."""
+
+MOST_LOGITS = 2**24
+"""Logits that are computed at once, at most: 64 MiB in float32."""
+
+
+def step_bytes(model: ModelConfig, training: TrainingConfig) -> float:
+    """Bytes that a step takes at its peak, about: measured to be within a fifth of it.
+
+    What the layers keep for their gradients: `training_layers` has the list. bfloat16 is counted
+    unless float32 is asked for.
+    """
+    size = 4 if training.dtype == "float32" else 2
+    D, F, N = model.embed_dim, model.ff_dim, model.num_heads
+    heads = model.head_dim * (3 * N + 2 * model.num_kv_heads)
+    mask = 1 if model.dropout else 0
+    norms_and_residuals = 2 * 4 * D + 4 * size * D + 2 * mask * D
+    scores = N * model.context_length * (4 + size + mask)
+    gates = {"swiglu": 3 * size, "relu": 2 * size}.get(model.activation, 8 + 2 * size)
+    block = norms_and_residuals + size * heads + scores + gates * F
+    kept = size * D * model.num_layers + block if training.remat else block * model.num_layers
+    tokens = training.batch_size // training.accumulate * model.context_length
+    logits = min(tokens * model.vocab_size, max(MOST_LOGITS, model.vocab_size))
+    weights = BYTES_PER_PARAMETER * model.parameter_count
+    return PROCESS_BYTES + weights + kept * tokens + (8 + 2 * size) * logits
+
+
+def check_weights_fit(model: ModelConfig) -> None:
+    """Raises ConfigError where the weights with the state of an optimizer exceed all memory."""
+    what = f"the {model.parameter_count:,} parameters with their gradients and Adam's averages"
+    check_fits_memory(BYTES_PER_PARAMETER * model.parameter_count, what)
+
+
+def check_step_fits(model: ModelConfig, training: TrainingConfig) -> None:
+    """Raises ConfigError, saying what would fit, where a step takes more than all memory."""
+    what = f"steps of {training.batch_size // training.accumulate} windows at once"
+    check_fits_memory(step_bytes(model, training), what, _advice(model, training))
+
+
+def _advice(model: ModelConfig, training: TrainingConfig) -> str:
+    """The mildest change with which a step fits."""
+    memory = memory_size() or 0
+    for remat in (training.remat, True):
+        for accumulate in range(training.accumulate, training.batch_size + 1):
+            if training.batch_size % accumulate == 0:
+                changed = replace(training, accumulate=accumulate, remat=remat)
+                if step_bytes(model, changed) <= memory:
+                    parts = f"--accumulate {accumulate}" * (accumulate > training.accumulate)
+                    again = "--remat" * (remat and not training.remat)
+                    return f"{' '.join(filter(None, (again, parts)))} fits, and trains the same"
+    return "choose a smaller model or a shorter --context-length"
