@@ -57,14 +57,15 @@ class Distribution:
             )
 
     def check_same_plan(self, plan: Plan) -> None:
-        """Raises ConfigError where this worker's plan is not the chief's."""
+        """Raises ConfigError, on every worker, where one has another plan than the chief."""
         settings = [to_dict(config) for config in (plan.model, plan.data, plan.training)]
         text = repr((settings, plan.corpus.fingerprint()))
         mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
-        if not np.array_equal(mine, self.from_chief(mine)):
+        (differs,) = self.agree(not np.array_equal(mine, self.from_chief(mine)))
+        if differs:
             raise ConfigError(
-                f"{self.cluster.name(self.cluster.index)} has another text or other settings than "
-                "worker 0: give all workers the same --data and the same options"
+                "the workers have not all the same text and settings: give each the same --data "
+                "and the same options, but for --worker-index"
             )
 
     def agree(self, *flags: bool) -> tuple[bool, ...]:

@@ -70,8 +70,8 @@ def train(
     distribution = connect()
     distribution.check_batch(plan.training)
     with distribution.watching():
+        distribution.check_same_plan(plan)
         if not distribution.is_chief:
-            distribution.check_same_plan(plan)
             dtype = _chiefs_dtype(distribution)
             return _Run(plan, out, dtype, Listener(), distribution, resume=False).to_the_end()
         prepare_output(out, overwrite=overwrite, resume=resume)
@@ -83,7 +83,6 @@ def train(
             else:
                 dtype = resolve_dtype(plan.training.dtype)
                 start_checkpoint(out, plan, dtype)
-            distribution.check_same_plan(plan)
             _chiefs_dtype(distribution, dtype)
             return _Run(plan, out, dtype, listener, distribution, resume=resume).to_the_end()
 
@@ -133,10 +132,11 @@ class _Run:
         """Trains, whatever happens saves, and tells how it ended."""
         with Interruption(self.listener) as interruption:
             try:
-                self._train(interruption)
+                with self.distribution.watching():
+                    self._train(interruption)
                 self._save_state()
                 kept = self._save_folder(weights_of(self.model.keras_model))
-            except WorkerLostError:
+            except WorkerLostError:  # the step that failed has changed nothing
                 self._save_state()
                 raise
             except TrainingError as error:
@@ -169,8 +169,7 @@ class _Run:
         saved = time.monotonic()
         while state.step < plan.total_steps and not self._is_to_stop(interruption):
             self.progress.before_step()
-            with self.distribution.watching():
-                result = compiled(*windows.batch(state.step), state.step)
+            result = compiled(*windows.batch(state.step), state.step)
             if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
                 weights = weights_of(self.model.keras_model)
                 raise divergence(state.step + 1, result.loss, training, weights)
@@ -186,8 +185,7 @@ class _Run:
 
     def _is_to_stop(self, interruption: Interruption) -> bool:
         """Whether the run ends before its last step, by all workers after the same one."""
-        with self.distribution.watching():
-            asked, early = self.distribution.agree(interruption.requested, self.state.stopped_early)
+        asked, early = self.distribution.agree(interruption.requested, self.state.stopped_early)
         if asked:  # Ctrl-C may have come in between: it is not taken back here
             interruption.requested = True
         if early:

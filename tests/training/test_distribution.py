@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
@@ -153,13 +154,28 @@ def test_a_worker_that_is_killed_ends_the_run_which_then_goes_on(tmp_path, capsy
     assert f"worker 1 ({workers[1]}) has ended" in error and "--resume" in error
     printed = output_of(other)[1]
     assert re.fullmatch(r"worker 1 .* works and waits for worker 0 .*\n", printed)
-    step = int(list_states(out / "checkpoint")[0].stem.removeprefix("state-"))
-    assert step >= 5
+    state = list_states(out / "checkpoint")[0]
+    step = int(state.stem.removeprefix("state-"))
+    with np.load(state) as arrays:
+        assert arrays["optimizer/0"] == step >= 5  # the updates done: none by the step that failed
     end = step - step % 5 + 10
     assert main(["train", "--resume", "--out", str(out), "--steps", str(end)]) == 0
     assert f"step {end:,}  " in capsys.readouterr().out
     steps = [row.split(",")[0] for row in (out / "history.csv").read_text().splitlines()[1:]]
     assert steps == [str(step) for step in range(5, end + 1, 5)]
+
+
+def test_workers_with_different_settings_are_refused_by_all(tmp_path):
+    command = ["train", "--data", str(SAMPLE), "--out", str(tmp_path / "m"), *SIZES.split()]
+    command += ["--workers", ",".join(free_addresses(2))]
+    children = [
+        start("-m", "minigpt_tf", *command, "--worker-index", str(index), "--seed", str(index))
+        for index in range(2)
+    ]
+    for child in children:
+        status, _, error = output_of(child)
+        assert status == 2 and re.fullmatch(r"error: the workers have not all the same.*\n", error)
+    assert not (tmp_path / "m").exists()
 
 
 BAD_TF_CONFIG = [
