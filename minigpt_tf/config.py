@@ -248,6 +248,26 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class WorkersConfig:
+    """Who trains together. It belongs to the machines, not to the run: a run may be resumed by
+    another number of workers."""
+
+    workers: str | None = setting(
+        None,
+        "host:port of every worker, with commas between; start the same command on each (unset: "
+        "the cluster in TF_CONFIG, or this process alone)",
+    )
+    worker_index: int | None = setting(
+        None, "which of --workers this process is; 0 writes the model folder"
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if (self.workers is None) != (self.worker_index is None):
+            raise ConfigError("--workers and --worker-index belong together: give both")
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     """How a trained model is run."""
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import MODELS_DIRECTORY, DataConfig, ModelConfig, TrainingConfig
+from ..config import MODELS_DIRECTORY, DataConfig, ModelConfig, TrainingConfig, WorkersConfig
 from ..errors import ConfigError
-from ..modelfolder import check_output
+from ..modelfolder import check_output, has_checkpoint
 from ..options import cli_options, given_options, to_dict
 from ..presets import (
     DEFAULT_PRESET,
@@ -22,6 +22,7 @@ from ..presets import (
     training_preset,
 )
 from .checkpoint import read_run, read_tokenizer
+from .cluster import Cluster, choose_cluster
 from .console import ConsoleListener, quiet_import
 from .listener import Listener
 from .plan import Plan, make_plan
@@ -43,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for title, cls in (("data", DataConfig), ("training", TrainingConfig), ("model", ModelConfig)):
         group = parser.add_argument_group(f"{title} (unset: as the preset has it)")
         cli_options(group, cls, preset_decides=True)
+    group = parser.add_argument_group("several machines")
+    cli_options(group, WorkersConfig, preset_decides=False)
 
 
 def _help(choices: dict[str, Preset] | dict[str, Recipe], default: str) -> str:
@@ -60,7 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
     if arguments.resume and not (arguments.out or arguments.data):
         raise ConfigError("--resume needs --out: the folder of the run to go on with")
+    cluster = choose_cluster(WorkersConfig(**given_options(arguments, WorkersConfig)))
     out = arguments.out or _default_out(arguments)
+    if cluster is not None and not cluster.is_chief:
+        return _work_for_chief(arguments, out, cluster)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     listener = ConsoleListener()
     make = _resumed_plan if arguments.resume else _new_plan
@@ -74,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
         print(f"{type(config).__name__:>18}: {settings}", flush=True)
 
+    if cluster is not None:
+        print(f"waiting for the other {len(cluster.workers) - 1} of the workers", flush=True)
     with quiet_import():
         from .trainer import train
 
@@ -85,6 +93,22 @@ def run(arguments: argparse.Namespace) -> int:
         listener=listener,
     )
     return _conclude(plan, result)
+
+
+def _work_for_chief(arguments: argparse.Namespace, out: Path, cluster: Cluster) -> int:
+    """Trains as one of the workers that write nothing."""
+    # The folder of the run may be on the chief's machine alone; then the options are the same.
+    make = _resumed_plan if arguments.resume and has_checkpoint(out) else _new_plan
+    plan = make(arguments, out, Listener())
+    print(
+        f"{cluster.name(cluster.index)} works and waits for {cluster.name(0)}, which shows how it "
+        f"goes and writes {out}/",
+        flush=True,
+    )
+    with quiet_import():
+        from .trainer import train
+
+    return 130 if train(plan, out).interrupted else 0
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:
@@ -119,8 +143,8 @@ def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> P
         listener=listener,
     )
     if plan.model.context_length < model.context_length:
-        print(
-            f"note: the text is shorter than the context of {model.context_length} tokens: "
+        listener.notice(
+            f"the text is shorter than the context of {model.context_length} tokens: "
             f"the context is now {plan.model.context_length}"
         )
     return plan

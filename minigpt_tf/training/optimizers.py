@@ -50,7 +50,14 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
-class FusedAdam(keras.optimizers.Adam):
+class _ReducedGradients:
+    """Keras adds up the gradients of all replicas; here the step has taken their mean already."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return list(grads_and_vars)
+
+
+class FusedAdam(_ReducedGradients, keras.optimizers.Adam):
     """Keras's Adam with each variable's update in one pass over memory instead of a dozen."""
 
     def update_step(self, gradient, variable, learning_rate):
@@ -64,7 +71,7 @@ class FusedAdamW(FusedAdam, keras.optimizers.AdamW):
     """The same with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
 
-class Muon(keras.optimizers.Muon):
+class Muon(_ReducedGradients, keras.optimizers.Muon):
     """Keras's Muon, for all matrices of the blocks, those of attention too; AdamW for the rest.
 
     Jordan et al., 2024, with the step size of Moonlight (Liu et al., 2025), so that learning rate

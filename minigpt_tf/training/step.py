@@ -67,18 +67,21 @@ class TrainingStep:
         clip_norm: float,
         accumulate: int = 1,
     ) -> None:
-        """`accumulate`: parts that a replica's share is cut into: one at a time is in memory."""
+        """`optimizer`: under a strategy one of `optimizers`, which take gradients as they are.
+
+        `accumulate`: parts that a replica's share is cut into: one at a time is in memory.
+        """
         self.model, self.optimizer = model, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
-        strategy = tf.distribute.get_strategy()
+        self._strategy = tf.distribute.get_strategy()
         self._compiled = tf.function(
-            lambda *arguments: strategy.run(self._step, arguments), autograph=False
+            lambda *arguments: self._strategy.run(self._step, arguments), autograph=False
         )
 
     def __call__(self, x: np.ndarray, y: np.ndarray, step: int) -> StepResult:
         """x and y: int32 ids (B, T), the whole batch in every process; `step` counts from 0."""
         results = self._compiled(tf.constant(x), tf.constant(y), tf.constant(step))
-        first = (tf.distribute.get_strategy().experimental_local_results(r)[0] for r in results)
+        first = (self._strategy.experimental_local_results(result)[0] for result in results)
         return StepResult(*map(float, first))
 
     def _step(self, x, y, step) -> tuple[tf.Tensor, ...]:
@@ -93,9 +96,10 @@ class TrainingStep:
             mean = tf.distribute.ReduceOp.MEAN
             results, gradients = replica.all_reduce(mean, (results, gradients))
         norm, scale = clip_scale(gradients, self.clip_norm)
-        # Keras adds up the gradients of the replicas, and here all have the mean already.
-        gradients = [tf.math.multiply_no_nan(g, scale / replicas) for g in gradients]
-        self.optimizer.apply(gradients, self.model.variables)
+        gradients = [tf.math.multiply_no_nan(g, scale) for g in gradients]
+        # Neither update nor decay before all replicas were heard: a step is done, or not begun.
+        with tf.control_dependencies([norm, *results]):
+            self.optimizer.apply(gradients, self.model.variables)
         return *results, norm
 
     def _mean_gradients(self, x, y, first, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:

@@ -26,6 +26,7 @@ from .checkpoint import (
     start_checkpoint,
     write_run,
 )
+from .distribution import Distribution, WorkerLostError, connect
 from .listener import Evaluation, Listener
 from .optimizers import build_optimizer
 from .plan import Plan
@@ -59,31 +60,58 @@ def train(
 ) -> TrainingResult:
     """Trains as planned and writes the model folder `out`.
 
-    With `resume` goes on from the folder's checkpoint. Raises ModelFolderError where `out` is taken
-    or cannot be written, and TrainingError where the loss is not finite or the checkpoint is of
-    another run.
+    With `resume` goes on from the folder's checkpoint. With the workers of TF_CONFIG all call it
+    with the same plan, and the first, the chief, alone reads and writes `out` and tells how it
+    goes; the others hear and write nothing. Raises ConfigError where the workers cannot train
+    together, ModelFolderError where `out` is taken or cannot be written, and TrainingError where
+    the loss is not finite, the checkpoint is of another run, or another worker has ended.
     """
-    out = Path(out)
-    prepare_output(out, overwrite=overwrite, resume=resume)
-    with only_run(out):
-        if resume:  # nothing is written before the checkpoint has proved to be of this run
-            run = read_run(out)
-            check_same_run(run, plan)
-            dtype = run.dtype
-        else:
-            dtype = resolve_dtype(plan.training.dtype)
-            start_checkpoint(out, plan, dtype)
-        return _Run(plan, out, dtype, listener or Listener(), resume).to_the_end()
+    out, listener = Path(out), listener or Listener()
+    distribution = connect()
+    distribution.check_batch(plan.training)
+    with distribution.watching():
+        distribution.check_same_plan(plan)
+        if not distribution.is_chief:
+            dtype = _chiefs_dtype(distribution)
+            return _Run(plan, out, dtype, Listener(), distribution, resume=False).to_the_end()
+        prepare_output(out, overwrite=overwrite, resume=resume)
+        with only_run(out):
+            if resume:  # nothing is written before the checkpoint has proved to be of this run
+                run = read_run(out)
+                check_same_run(run, plan)
+                dtype = run.dtype
+            else:
+                dtype = resolve_dtype(plan.training.dtype)
+                start_checkpoint(out, plan, dtype)
+            _chiefs_dtype(distribution, dtype)
+            return _Run(plan, out, dtype, listener, distribution, resume=resume).to_the_end()
+
+
+def _chiefs_dtype(distribution: Distribution, dtype: str = "float32") -> str:
+    """What the chief has resolved: the other workers might measure something else."""
+    chosen = distribution.from_chief(np.array([dtype != "float32"], np.float32))
+    return "mixed_bfloat16" if chosen[0] else "float32"
 
 
 class _Run:
     """A model in training, what watches over it, and how both are saved."""
 
-    def __init__(self, plan: Plan, out: Path, dtype: str, listener: Listener, resume: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        dtype: str,
+        listener: Listener,
+        distribution: Distribution,
+        *,
+        resume: bool,
+    ) -> None:
         self.plan, self.out, self.dtype, self.listener = plan, out, dtype, listener
-        self.model = start_model(plan, dtype)
-        self.optimizer = build_optimizer(plan.training, plan.total_steps)
-        self.optimizer.build(self.model.variables)
+        self.distribution = distribution
+        with distribution.scope():
+            self.model = start_model(plan, dtype)
+            self.optimizer = build_optimizer(plan.training, plan.total_steps)
+            self.optimizer.build(self.model.variables)
         self.state = RunState()
         if resume:
             self.state = restore_state(out, self._variables(), plan.model)
@@ -93,6 +121,9 @@ class _Run:
                     f"{plan.total_steps} asked for"
                 )
             write_run(out, plan, dtype)
+        distribution.spread(self._variables().values())
+        if not distribution.is_chief:
+            self.state.step = int(np.array(self.optimizer.iterations))
         self.progress = ProgressTeller(self.state.step, plan, listener)
         self.evaluator = Evaluator(plan, self.progress, _validation(self.model, plan))
         self.writer = StateWriter(out)
@@ -101,10 +132,16 @@ class _Run:
         """Trains, whatever happens saves, and tells how it ended."""
         with Interruption(self.listener) as interruption:
             try:
-                self._train(interruption)
+                with self.distribution.watching():
+                    self._train(interruption)
                 self._save_state()
                 kept = self._save_folder(weights_of(self.model.keras_model))
+            except WorkerLostError:  # the step that failed has changed nothing
+                self._save_state()
+                raise
             except TrainingError as error:
+                if not self.distribution.is_chief:
+                    raise
                 raise TrainingError(f"{error}; {self._rescue()}") from None
             finally:
                 self.writer.wait()
@@ -121,15 +158,16 @@ class _Run:
         """The steps that are left."""
         state, plan, training = self.state, self.plan, self.plan.training
         windows = plan.windows()
-        compiled = TrainingStep(
-            self.model,
-            self.optimizer,
-            clip_norm=training.clip_norm,
-            accumulate=training.accumulate,
-        )
+        with self.distribution.scope():
+            compiled = TrainingStep(
+                self.model,
+                self.optimizer,
+                clip_norm=training.clip_norm,
+                accumulate=training.accumulate,
+            )
         began = time.perf_counter() - state.seconds
         saved = time.monotonic()
-        while state.step < plan.total_steps and not (state.stopped_early or interruption.requested):
+        while state.step < plan.total_steps and not self._is_to_stop(interruption):
             self.progress.before_step()
             result = compiled(*windows.batch(state.step), state.step)
             if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
@@ -145,7 +183,19 @@ class _Run:
                 self._save_state()
                 saved = time.monotonic()
 
+    def _is_to_stop(self, interruption: Interruption) -> bool:
+        """Whether the run ends before its last step, by all workers after the same one."""
+        asked, early = self.distribution.agree(interruption.requested, self.state.stopped_early)
+        if asked:  # Ctrl-C may have come in between: it is not taken back here
+            interruption.requested = True
+        if early:
+            self.state.stopped_early = True
+        return asked or early
+
     def _evaluate(self) -> None:
+        """By the chief; the others wait in their next step."""
+        if not self.distribution.is_chief:
+            return
         learning_rate = float(self.optimizer.learning_rate)
         model = self.model.keras_model
         evaluation = self.evaluator.evaluate(model, learning_rate, self.state)
@@ -160,7 +210,8 @@ class _Run:
         return variables | optimizer
 
     def _save_state(self) -> None:
-        self.writer.save(self._variables(), self.state)
+        if self.distribution.is_chief:
+            self.writer.save(self._variables(), self.state)
 
     def _rescue(self) -> str:
         """Saves the weights of the last evaluation, which were good; says what became of them."""
@@ -180,6 +231,8 @@ class _Run:
             choice = "best" if self.plan.training.early_stopping else "last"
         best = self.state.best_weights
         kept = "best" if choice == "best" and best is not None else "last"
+        if not self.distribution.is_chief:
+            return kept
         save_model_folder(
             self.out,
             self.plan,

@@ -1,0 +1,180 @@
+"""Where a run is computed: on one device, on several, or by several workers (tf.distribute)."""
+
+import contextlib
+import functools
+import hashlib
+import re
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..config import TrainingConfig
+from ..errors import ConfigError, TrainingError
+from ..options import to_dict
+from .cluster import Cluster, read_cluster
+from .plan import Plan
+
+
+class WorkerLostError(TrainingError):
+    """Another worker has ended, or cannot be reached any more."""
+
+
+class Distribution:
+    """A strategy, and what all workers of a run have to agree on.
+
+    Every worker makes the same calls in the same order; each of `agree`, `from_chief` and `spread`
+    waits for all of them. For a process alone they return what they are given.
+    """
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy | None = None, cluster: Cluster | None = None
+    ) -> None:
+        """`strategy`: TensorFlow's default one where there is none."""
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.cluster = cluster
+        self.is_chief = cluster is None or cluster.is_chief
+        self._sum = tf.function(self._sum_over_workers, autograph=False, reduce_retracing=True)
+
+    def scope(self) -> AbstractContextManager:
+        """Variables, optimizer and step of a run are made and used in it."""
+        if self.strategy is tf.distribute.get_strategy():
+            return contextlib.nullcontext()
+        return self.strategy.scope()
+
+    def check_batch(self, training: TrainingConfig) -> None:
+        """Raises ConfigError where the batch has not the same share for every device."""
+        replicas = self.strategy.num_replicas_in_sync
+        if training.batch_size % (replicas * training.accumulate):
+            parts = f" in {training.accumulate} parts each" if training.accumulate > 1 else ""
+            raise ConfigError(
+                f"batch_size={training.batch_size} does not divide among {replicas} devices{parts}:"
+                f" choose a multiple of {replicas * training.accumulate}"
+            )
+
+    def check_same_plan(self, plan: Plan) -> None:
+        """Raises ConfigError, on every worker, where one has another plan than the chief."""
+        settings = [to_dict(config) for config in (plan.model, plan.data, plan.training)]
+        text = repr((settings, plan.corpus.fingerprint()))
+        mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
+        (differs,) = self.agree(not np.array_equal(mine, self.from_chief(mine)))
+        if differs:
+            raise ConfigError(
+                "the workers have not all the same text and settings: give each the same --data "
+                "and the same options, but for --worker-index"
+            )
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag: whether it is set on any worker."""
+        if self.cluster is None:
+            return flags
+        return tuple(bool(total) for total in self._sum(tf.constant(flags, tf.float32)).numpy())
+
+    def from_chief(self, values: np.ndarray) -> np.ndarray:
+        """The chief's values; the other workers give as many of the same kind."""
+        if self.cluster is None:
+            return values
+        values = values if self.is_chief else np.zeros_like(values)
+        return self._sum(tf.constant(values.ravel())).numpy().reshape(values.shape)
+
+    def spread(self, variables: Iterable[keras.Variable]) -> None:
+        """Gives all workers the chief's values of the variables."""
+        if self.cluster is None:
+            return
+        for variable in variables:
+            variable.assign(self.from_chief(np.array(variable)))
+
+    def _sum_over_workers(self, values: tf.Tensor) -> tf.Tensor:
+        def add(values):
+            replica = tf.distribute.get_replica_context()
+            local = self.strategy.num_replicas_in_sync // len(self.cluster.workers)
+            first = replica.replica_id_in_sync_group % local == 0  # a worker counts once
+            values = tf.where(first, values, tf.zeros_like(values))
+            return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        return self.strategy.experimental_local_results(self.strategy.run(add, (values,)))[0]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Raises WorkerLostError, with what to do, where another worker has gone.
+
+        TensorFlow notices a process that ended at once, and a machine that does not answer within
+        ten seconds; either way what waits for it ends with one of these errors.
+        """
+        try:
+            yield
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.DeadlineExceededError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.FailedPreconditionError,
+        ) as error:
+            if self.cluster is None:
+                raise
+            raise WorkerLostError(
+                f"{_lost_worker(self.cluster, error.message)} has ended or cannot be reached: see "
+                "what it said last, then start all workers again (--resume goes on from the last "
+                "checkpoint)"
+            ) from None
+
+
+def _lost_worker(cluster: Cluster, message: str) -> str:
+    """The worker that TensorFlow's error is about, as far as it tells."""
+    named = {int(index) for index in re.findall(r"/task:(\d+)", message)} - {cluster.index}
+    if "CoordinationService/Heartbeat" in message:  # what the chief answers
+        named = {0}
+    if len(named) == 1 or len(cluster.workers) == 2:
+        return cluster.name(named.pop() if len(named) == 1 else 1 - cluster.index)
+    return "another worker"
+
+
+def connect() -> Distribution:
+    """The distribution for this process: the workers of TF_CONFIG, all GPUs, or one device.
+
+    Waits until all workers are there. Has to come before TensorFlow's first operation where there
+    are other workers. Raises ConfigError where they cannot be joined.
+    """
+    cluster = read_cluster()
+    if cluster is not None:
+        return Distribution(_join(cluster), cluster)
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return Distribution(tf.distribute.MirroredStrategy())
+    return Distribution()
+
+
+@functools.cache
+def _join(cluster: Cluster) -> tf.distribute.Strategy:
+    """The strategy over all workers; a process can join once."""
+    me = cluster.name(cluster.index)
+    with _killed_by_ctrl_c():
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise ConfigError(
+                f"{me} cannot join the others ({reason}): see that every worker runs, that no "
+                "other process uses the port, and that the hosts reach each other"
+            ) from None
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{me} cannot join the others ({error}): train before anything else is done with "
+                "TensorFlow in this process"
+            ) from None
+
+
+@contextmanager
+def _killed_by_ctrl_c() -> Iterator[None]:
+    """TensorFlow waits for the others where Python hears no signals; nothing is lost there yet."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
