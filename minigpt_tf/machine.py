@@ -1,5 +1,6 @@
 """What this machine has: cores and memory."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,10 +22,14 @@ def memory_size() -> int | None:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
-    try:
-        return min(size, int(_CONTROL_GROUP_LIMIT.read_text()))  # of a container
-    except (OSError, ValueError):
-        return size
+    with contextlib.suppress(OSError, ValueError):  # not in a container, or one without a limit
+        size = min(size, int(_CONTROL_GROUP_LIMIT.read_text()))
+    with contextlib.suppress(ImportError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        size = size if limit == resource.RLIM_INFINITY else min(size, limit)
+    return size
 
 
 def check_fits_memory(needed: float, what: str, advice: str = "choose smaller sizes") -> None:

@@ -48,6 +48,17 @@ def check_step_fits(model: ModelConfig, training: TrainingConfig) -> None:
     check_fits_memory(step_bytes(model, training), what, _advice(model, training))
 
 
+def out_of_memory(model: ModelConfig, training: TrainingConfig) -> str:
+    """What to say where a step that should have fitted did not: other programs need memory too."""
+    needed = step_bytes(model, training) / 2**30
+    parts = next((n for n in (2, 4, 8) if training.batch_size % (n * training.accumulate) == 0), 0)
+    accumulate = (
+        f"--accumulate {parts * training.accumulate}" if parts else "a smaller --batch-size"
+    )
+    remat = "" if training.remat else " or --remat"
+    return f"out of memory: a step needs about {needed:.1f} GiB; {accumulate}{remat} needs less"
+
+
 def _advice(model: ModelConfig, training: TrainingConfig) -> str:
     """The mildest change with which a step fits."""
     memory = memory_size() or 0

@@ -28,6 +28,7 @@ from .checkpoint import (
 )
 from .distribution import Distribution, WorkerLostError, connect
 from .listener import Evaluation, Listener
+from .memory import out_of_memory
 from .optimizers import build_optimizer
 from .plan import Plan
 from .precision import resolve_dtype
@@ -139,6 +140,8 @@ class _Run:
             except WorkerLostError:  # the step that failed has changed nothing
                 self._save_state()
                 raise
+            except tf.errors.ResourceExhaustedError:
+                raise TrainingError(out_of_memory(self.plan.model, self.plan.training)) from None
             except TrainingError as error:
                 if not self.distribution.is_chief:
                     raise

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import tensorflow as tf
 
 from minigpt_tf import machine
-from minigpt_tf.errors import ConfigError
+from minigpt_tf.errors import ConfigError, TrainingError
 from minigpt_tf.presets import model_preset, training_preset
-from minigpt_tf.training import memory
+from minigpt_tf.training import memory, trainer
+from tests.conftest import tiny_plan
 
 MEASURED = [  # preset, its switches, batch, remat, dtype, ru_maxrss of a process in MB
     ("lecture", {"head_dim": 32}, 64, False, "mixed_bfloat16", 1456),
@@ -41,6 +43,17 @@ def test_the_advice_is_the_mildest_change_that_fits(gigabytes, advice, monkeypat
         return
     with pytest.raises(ConfigError, match=rf"8 windows at once need 4\.\d GiB.*: .*{advice}"):
         memory.check_step_fits(model, training)
+
+
+def test_a_step_that_runs_out_of_memory_says_what_needs_less(tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "failed to allocate")
+
+    monkeypatch.setattr(trainer.TrainingStep, "__call__", exhausted)
+    with pytest.raises(
+        TrainingError, match=r"a step needs about 0\.6 GiB; --accumulate 2 or --rem"
+    ):
+        trainer.train(tiny_plan(), tmp_path / "m")
 
 
 def test_blocks_are_computed_again_where_smaller_parts_are_not_enough(monkeypatch):
