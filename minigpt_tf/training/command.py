@@ -21,10 +21,10 @@ from ..config import (
 from ..errors import ConfigError
 from ..modelfolder import check_output
 from ..options import cli_options, given_options, to_dict
-from .checkpoint import read_run, read_tokenizer
 from .console import ConsoleListener, quiet_import
 from .listener import Listener
 from .plan import Plan, make_plan
+from .resumption import read_run, read_tokenizer
 
 if TYPE_CHECKING:
     from .trainer import TrainingResult
