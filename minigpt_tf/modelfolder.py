@@ -179,8 +179,9 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
         raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
     with _locked(path):
         check_output(path, overwrite=overwrite, resume=resume)  # a run may have ended just now
-        for left_over in path.rglob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
+        for folder in (path, path / CHECKPOINT_NAME):
+            for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
+                shutil.rmtree(left_over, ignore_errors=True)
         yield
 
 
