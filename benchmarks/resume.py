@@ -5,11 +5,14 @@
 Small runs (2 layers of width 16, with dropout) get SIGKILL at any time, or while something is being
 saved, and go on with --resume until they end, in float32 and bfloat16, with checkpoints by step and
 by time. Each is compared with a run of its setting that nobody disturbed: weights, optimizer,
-progress, best weights, history and samples, all but the time it took. Then prints what checkpoints
-cost a run of the lecture's size; `--pairs 0` leaves that out. Exit status 1 where a bit differs.
+progress, best weights, history and samples, all but the time it took. "Lost" is the median time
+that a killed process had worked since its last state, or since its start. Then prints what
+checkpoints cost a run of the lecture's size; `--pairs 0` leaves that out. Exit status 1 where a bit
+differs.
 """
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import json
@@ -38,11 +41,11 @@ SIZES = (
 )
 SETTINGS = {
     "float32, every step": (
-        f"{SIZES} --dtype float32 --steps 60 --eval-every 7 --checkpoint-every 1"
+        f"{SIZES} --dtype float32 --steps 80 --eval-every 15 --checkpoint-every 1"
     ),
     "bfloat16, every step, stops early": (
         f"{SIZES} --dtype mixed_bfloat16 --steps 500 --eval-every 7 --checkpoint-every 1 "
-        "--early-stopping 3 --learning-rate 0.03 --optimizer adamw --weight-decay 0.1"
+        "--early-stopping 8 --learning-rate 0.03 --optimizer adamw --weight-decay 0.1"
     ),
     "bfloat16, every 7 steps": (
         f"{SIZES} --dtype mixed_bfloat16 --steps 80 --eval-every 10 --checkpoint-every 7 "
@@ -68,6 +71,7 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.training.console import quiet_import
 with quiet_import():
     import minigpt_tf.training.trainer
+print("ready", flush=True)
 for line in os.fdopen(os.dup(0)):
     log, *words = json.loads(line)
     process = os.fork()
@@ -88,6 +92,7 @@ for line in os.fdopen(os.dup(0)):
             text=True,
             env=environment,
         )
+        self._process.stdout.readline()  # it is ready
         self._running = 0
 
     def __enter__(self) -> "Launcher":
@@ -142,13 +147,21 @@ class Kills:
     different: list[str] = field(default_factory=list)
     """What was not the same, of all runs."""
     lost: list[float] = field(default_factory=list)
-    """Seconds between the last state and the kill."""
+    """Seconds that each killed process had worked since its last state, or since its start."""
 
 
 def kill_and_resume(
-    launcher: Launcher, options: str, folder: Path, kills: int, rng: random.Random
+    launcher: Launcher,
+    options: str,
+    folder: Path,
+    kills: int,
+    rng: random.Random,
+    share: float = 1.0,
 ) -> Kills:
-    """Runs of a setting until one has been killed and resumed `kills` times in all."""
+    """Runs of a setting until they have been killed `kills` times in all, and gone on to their end.
+
+    With a smaller `share` a process is killed sooner after its start, so fewer runs bear the kills.
+    """
     began = time.monotonic()
     run(launcher, folder / "undisturbed", options)
     duration = time.monotonic() - began
@@ -156,12 +169,20 @@ def kill_and_resume(
     outcome = Kills()
     while outcome.kills < kills:
         out = folder / f"killed-{outcome.runs}"
-        while outcome.kills < kills and run(launcher, out, options, moment(out, duration, rng)):
+        began = time.time()
+        while outcome.kills < kills:
+            if outcome.kills % 2:
+                kill_at = while_saving(out, rng.randint(1, round(40 * share)))
+            else:
+                kill_at = after(rng.uniform(0, share * duration))
+            if not run(launcher, out, options, kill_at):
+                break  # it had ended before
+            states = [file.stat().st_mtime for file in out.glob("checkpoint/state-*")]
             outcome.kills += 1
             outcome.saving += bool(unfinished(out))
-            states = [file.stat().st_mtime for file in out.glob("checkpoint/state-*")]
             outcome.before_first_state += not states
-            outcome.lost += [time.time() - max(states)] if states else []
+            outcome.lost.append(time.time() - max(began, *states, 0))
+            began = time.time()
         run(launcher, out, options)
         outcome.runs += 1
         found = results(out)
@@ -169,30 +190,36 @@ def kill_and_resume(
     return outcome
 
 
-def moment(out: Path, duration: float, rng: random.Random):
-    """A function that waits for a random moment: of the run's time, or of what it saves."""
-    if rng.random() < 0.5:
-        seconds = rng.uniform(0, duration)
-        return lambda process: wait_until(process, lambda: False, seconds)
-    passed, count = set(), rng.randrange(1, 30)
+def after(seconds: float):
+    """Waits until a process has run for so many seconds, or has ended."""
+    return lambda process: wait_until(process, lambda: False, seconds)
 
-    def saving() -> bool:
-        passed.update(unfinished(out))
-        return len(passed) >= count
 
-    return lambda process: wait_until(process, saving, 60)
+def while_saving(out: Path, count: int):
+    """Waits until a process saves something for so many times, and has not done so yet."""
+    seen = set()
+
+    def happens() -> bool:
+        seen.update(unfinished(out))
+        return len(seen) >= count
+
+    return lambda process: wait_until(process, happens, 60)
 
 
 def unfinished(out: Path) -> list[Path]:
     """The scratch folders of what is being saved, or was when the run was killed."""
-    return [path for folder in (out, out / "checkpoint") for path in folder.glob(".saving-*")]
+    found = []
+    for folder in (out, out / "checkpoint"):
+        with contextlib.suppress(FileNotFoundError):
+            found += [folder / name for name in os.listdir(folder) if name.startswith(".saving-")]
+    return found
 
 
 def wait_until(process: int, happens, seconds: float) -> None:
     """Returns when something happens, the process has ended, or after so many seconds."""
     end = time.monotonic() + seconds
     while not happens() and time.monotonic() < end and not has_ended(process):
-        time.sleep(0.0005)
+        time.sleep(0.002)
 
 
 def has_ended(process: int) -> bool:
@@ -314,7 +341,7 @@ def main() -> int:
 
 
 def show(name: str, outcome: Kills) -> None:
-    """A row of the table. Lost: the median time between the last state and the kill."""
+    """A row of the table."""
     same = "no" if outcome.different else "yes"
     lost = statistics.median(outcome.lost) if outcome.lost else 0
     counts = (outcome.kills, outcome.saving, outcome.before_first_state, outcome.runs)
