@@ -40,7 +40,7 @@ QUANTIZED_NAME = "model.int8.h5"
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
 SAMPLES_NAME = "samples.txt"
-LOCK_NAME = ".run.lock"
+SCRATCH_PREFIX = ".saving-"
 LAST_REPLACED = {MODEL_NAME, CONFIG_NAME}
 
 
@@ -150,10 +150,12 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
     """Raises ModelFolderError where a run may not write to the folder. Changes nothing."""
     if resume:
         if not has_checkpoint(path):
-            raise ModelFolderError(f"{path}: there is no {CHECKPOINT_NAME}/ to resume from")
+            raise ModelFolderError(
+                f"{path}: there is no {CHECKPOINT_NAME}/ to resume from: start without --resume"
+            )
     elif path.exists() and not path.is_dir():
         raise ModelFolderError(f"{path} is a file, not a folder: choose another --out")
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(not f.name.startswith(SCRATCH_PREFIX) for f in path.iterdir()):
         if not holds_model(path):
             raise ModelFolderError(f"{path} exists and is no model folder: choose another --out")
         if not overwrite:
@@ -161,61 +163,75 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
             raise ModelFolderError(f"{path} exists: --overwrite replaces it{goes_on}")
 
 
-def prepare_output(path: Path, *, overwrite: bool, resume: bool) -> None:
-    """Makes the folder for a run. Raises ModelFolderError where it is taken or not writable."""
+@contextmanager
+def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
+    """Makes the folder for a run, and holds it until the run has ended, so that there is one only.
+
+    Raises ModelFolderError where the folder is taken, is not writable or belongs to a run that is
+    still going on.
+    """
     check_output(path, overwrite=overwrite, resume=resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        for left_over in path.rglob(".saving-*"):  # of a process that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
+    with _locked(path):
+        check_output(path, overwrite=overwrite, resume=resume)  # a run may have ended just now
+        for folder in (path, path / CHECKPOINT_NAME):
+            for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
+                shutil.rmtree(left_over, ignore_errors=True)
+        yield
 
 
 @contextmanager
-def only_run(path: Path) -> Iterator[None]:
-    """Holds the folder for one run. Raises ModelFolderError where another process holds it.
+def _locked(path: Path) -> Iterator[None]:
+    """Locks the folder itself: there is no file to be left behind, or to be removed too early.
 
-    The lock goes with the process, however that ends. Systems without `fcntl` are not guarded.
+    The lock goes with the process, however that ends. Not guarded are systems without `fcntl`, and
+    file systems that lock no folders.
     """
     try:
         import fcntl
     except ImportError:
         yield
         return
-    with open(path / LOCK_NAME, "w") as file:
+    folder = os.open(path, os.O_RDONLY)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ModelFolderError(
                 f"{path}: another run is writing to it: wait for its end, or choose another --out"
             ) from None
-        try:
-            yield
-        finally:
-            (path / LOCK_NAME).unlink(missing_ok=True)
+        except OSError:  # some network file systems
+            pass
+        yield
+    finally:
+        os.close(folder)
 
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """A scratch folder inside `folder`, whose files replace those of `folder` after the block.
 
-    Where the block raises, nothing in `folder` has changed. Raises ModelFolderError where the disk
-    is full or not writable.
+    A folder in it replaces the whole folder of that name. Where the block raises, nothing in
+    `folder` has changed. Raises ModelFolderError where the disk is full or not writable.
     """
     scratch = None
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=folder))
         yield scratch
         # The model and its description last: until then the old ones stand, and belong together.
         files = sorted(scratch.iterdir(), key=lambda file: (file.name in LAST_REPLACED, file.name))
         for file in files:
             _flush_to_disk(file)
-            if (folder / file.name).is_dir():
+            if (folder / file.name).is_dir() and not file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder there")
         for file in files:
+            if file.is_dir() and (folder / file.name).exists():
+                os.rename(folder / file.name, scratch / f"{file.name}.old")
             os.replace(file, folder / file.name)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -241,6 +257,11 @@ def reserve_space(folder: Path, size: int) -> None:
 
 
 def _flush_to_disk(file: Path) -> None:
+    """Waits until a file, or every file of a folder, has left the system's memory."""
+    if file.is_dir():
+        for part in file.iterdir():
+            _flush_to_disk(part)
+        return
     with open(file, "rb+") as handle:
         os.fsync(handle.fileno())
 

@@ -11,7 +11,7 @@ import pytest
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ModelFolderError
 from minigpt_tf.inference.generate import TextGenerator
-from minigpt_tf.modelfolder import check_output, load_folder, newest_folder, prepare_output, staging
+from minigpt_tf.modelfolder import check_output, claim_output, load_folder, newest_folder, staging
 
 
 def change_config(folder, **changes):
@@ -142,8 +142,12 @@ def test_an_output_that_is_taken_is_refused(tmp_path, trained_folder):
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelFolderError, match="cannot be written to"):
-        prepare_output(tmp_path / "file" / "below", overwrite=False, resume=False)
+    below = tmp_path / "file" / "below"
+    with (
+        pytest.raises(ModelFolderError, match="cannot be written to"),
+        claim_output(below, overwrite=False, resume=False),
+    ):
+        pass
 
 
 def test_staging_replaces_all_or_nothing(tmp_path):

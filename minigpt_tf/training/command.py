@@ -21,11 +21,11 @@ from ..presets import (
     model_preset,
     training_preset,
 )
-from .checkpoint import read_run, read_tokenizer
 from .cluster import Cluster, choose_cluster
 from .console import ConsoleListener, quiet_import
 from .listener import Listener
 from .plan import Plan, make_plan
+from .resumption import read_run, read_tokenizer
 
 if TYPE_CHECKING:
     from .trainer import TrainingResult

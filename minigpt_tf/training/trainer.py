@@ -14,18 +14,10 @@ import tensorflow as tf
 from ..config import ModelConfig
 from ..errors import ModelFolderError, TrainingError
 from ..inference.weights import Weights, named_variables, weights_of
-from ..modelfolder import only_run, prepare_output, staging
+from ..modelfolder import claim_output, staging
 from ..options import to_dict
 from .callbacks import Evaluator, Interruption, ProgressTeller, divergence
-from .checkpoint import (
-    RunState,
-    StateWriter,
-    check_same_run,
-    read_run,
-    restore_state,
-    start_checkpoint,
-    write_run,
-)
+from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError, connect
 from .listener import Evaluation, Listener
 from .memory import out_of_memory
@@ -33,6 +25,7 @@ from .optimizers import build_optimizer
 from .plan import Plan
 from .precision import resolve_dtype
 from .records import write_records
+from .resumption import check_same_run, continue_checkpoint, read_run, start_checkpoint
 from .saving import save_model_folder
 from .step import TrainableModel, TrainingStep
 from .validation import make_validation
@@ -64,8 +57,9 @@ def train(
     With `resume` goes on from the folder's checkpoint. With the workers of TF_CONFIG all call it
     with the same plan, and the first, the chief, alone reads and writes `out` and tells how it
     goes; the others hear and write nothing. Raises ConfigError where the workers cannot train
-    together, ModelFolderError where `out` is taken or cannot be written, and TrainingError where
-    the loss is not finite, the checkpoint is of another run, or another worker has ended.
+    together, ModelFolderError where `out` is taken, cannot be written or holds a run that is still
+    going on, and TrainingError where the loss is not finite, the checkpoint is of another run, or
+    another worker has ended.
     """
     out, listener = Path(out), listener or Listener()
     distribution = connect()
@@ -75,8 +69,7 @@ def train(
         if not distribution.is_chief:
             dtype = _chiefs_dtype(distribution)
             return _Run(plan, out, dtype, Listener(), distribution, resume=False).to_the_end()
-        prepare_output(out, overwrite=overwrite, resume=resume)
-        with only_run(out):
+        with claim_output(out, overwrite=overwrite, resume=resume):
             if resume:  # nothing is written before the checkpoint has proved to be of this run
                 run = read_run(out)
                 check_same_run(run, plan)
@@ -113,21 +106,26 @@ class _Run:
             self.model = start_model(plan, dtype)
             self.optimizer = build_optimizer(plan.training, plan.total_steps)
             self.optimizer.build(self.model.variables)
-        self.state = RunState()
-        if resume:
-            self.state = restore_state(out, self._variables(), plan.model)
-            if self.state.step > plan.total_steps:
-                raise TrainingError(
-                    f"{out} has done {self.state.step} steps already, more than the "
-                    f"{plan.total_steps} asked for"
-                )
-            write_run(out, plan, dtype)
+        self.state = self._resumed_state() if resume else RunState()
         distribution.spread(self._variables().values())
         if not distribution.is_chief:
             self.state.step = int(np.array(self.optimizer.iterations))
         self.progress = ProgressTeller(self.state.step, plan, listener)
         self.evaluator = Evaluator(plan, self.progress, _validation(self.model, plan))
         self.writer = StateWriter(out)
+
+    def _resumed_state(self) -> RunState:
+        """The checkpoint's state, put into the variables; the files on disk follow it."""
+        plan, out = self.plan, self.out
+        state = restore_state(out, self._variables(), plan.model, self.listener.notice)
+        if state.step > plan.total_steps:
+            raise TrainingError(
+                f"{out} has done {state.step} steps already, more than the {plan.total_steps} "
+                "asked for"
+            )
+        continue_checkpoint(out, plan, self.dtype)
+        self._write_records(state)  # those on disk may have come further than the state
+        return state
 
     def to_the_end(self) -> TrainingResult:
         """Trains, whatever happens saves, and tells how it ended."""
@@ -136,6 +134,7 @@ class _Run:
                 with self.distribution.watching():
                     self._train(interruption)
                 self._save_state()
+                self.writer.wait()
                 kept = self._save_folder(weights_of(self.model.keras_model))
             except WorkerLostError:  # the step that failed has changed nothing
                 self._save_state()
@@ -147,7 +146,7 @@ class _Run:
                     raise
                 raise TrainingError(f"{error}; {self._rescue()}") from None
             finally:
-                self.writer.wait()
+                self.writer.close()
         return TrainingResult(
             out=self.out,
             steps=self.state.step,
@@ -202,9 +201,12 @@ class _Run:
         learning_rate = float(self.optimizer.learning_rate)
         model = self.model.keras_model
         evaluation = self.evaluator.evaluate(model, learning_rate, self.state)
-        with staging(self.out) as scratch:
-            write_records(scratch, self.state.history, self.plan.sample_prompt)
+        self._write_records(self.state)
         self.listener.evaluation(evaluation)
+
+    def _write_records(self, state: RunState) -> None:
+        with staging(self.out) as scratch:
+            write_records(scratch, state.history, self.plan.sample_prompt)
 
     def _variables(self) -> dict[str, keras.Variable]:
         """Name -> variable of all that a step changes."""

@@ -217,7 +217,9 @@ def test_the_last_good_weights_survive_a_nan(tmp_path, monkeypatch):
     with pytest.raises(
         TrainingError, match=r"nan at step 5 .the weight .* is not finite.*weights of step 3"
     ):
-        train(tiny_plan(), tmp_path / "m", listener=listener)
+        train(tiny_plan(checkpoint_every=1), tmp_path / "m", listener=listener)
+    states = sorted(path.name for path in (tmp_path / "m" / "checkpoint").glob("state-*"))
+    assert states == ["state-00000002.npz", "state-00000003.npz"]  # that of step 4 has a nan
     contents = load_folder(tmp_path / "m")
     assert contents.description["metrics"]["loss"] > 0
     read_weights(tmp_path / "m" / "model.h5", contents.model)

@@ -1,0 +1,176 @@
+"""checkpoint/run.json: what a run is, and whether a plan is still that run."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import (
+    CHECKPOINT_NAME,
+    FORMAT_VERSION,
+    RUN_NAME,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from ..errors import ConfigError, ModelFolderError, TrainingError
+from ..modelfolder import staging, write_json, write_tokenizer
+from ..options import from_dict, to_dict
+from ..presets import PRESETS
+from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
+from .plan import Plan
+
+MAY_CHANGE = {
+    "epochs",
+    "steps",
+    "eval_every",
+    "eval_share",
+    "sample_prompt",
+    "sample_tokens",
+    "keep",
+    "checkpoint_every",
+    "checkpoint_minutes",
+}
+"""Training settings that a resumed run may set anew."""
+
+
+def start_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
+    """Makes checkpoint/ anew, with what the run is. Raises ModelFolderError."""
+    with staging(out) as scratch:
+        folder = scratch / CHECKPOINT_NAME
+        folder.mkdir()
+        write_tokenizer(folder, plan.corpus.tokenizer)
+        write_json(folder / RUN_NAME, _describe_run(folder, plan, dtype))
+
+
+def continue_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
+    """Notes what a resumed run does otherwise, of MAY_CHANGE. Raises ModelFolderError."""
+    folder = out / CHECKPOINT_NAME
+    with staging(folder) as scratch:
+        write_json(scratch / RUN_NAME, _describe_run(folder, plan, dtype))
+
+
+def _describe_run(folder: Path, plan: Plan, dtype: str) -> dict[str, Any]:
+    """The content of run.json, beside the tokenizer's file in `folder`."""
+    corpus = plan.corpus
+    return {
+        "format_version": FORMAT_VERSION,
+        "preset": plan.preset,
+        "sources": [str(source.resolve()) for source in plan.sources],
+        "characters": corpus.characters,
+        "tokens": len(corpus.train_ids) + len(corpus.val_ids),
+        "fingerprint": corpus.fingerprint(),
+        "tokenizer_sha256": _sha256(folder / corpus.tokenizer.file_name),
+        "model": to_dict(plan.model),
+        "data": to_dict(plan.data),
+        "training": to_dict(plan.training),
+        "dtype": dtype,
+    }
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What run.json tells of a run."""
+
+    preset: str
+    sources: list[str]
+    characters: int
+    tokens: int
+    fingerprint: str
+    model: ModelConfig
+    data: DataConfig
+    training: TrainingConfig
+    dtype: str
+
+
+def read_run(out: Path) -> SavedRun:
+    """The run.json of a checkpoint, whose tokenizer is still the one that it was written with.
+
+    Raises ModelFolderError.
+    """
+    file = out / CHECKPOINT_NAME / RUN_NAME
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(run, dict) or run.get("format_version") != FORMAT_VERSION:
+        raise ModelFolderError(f"{file}: was not written by this version of minigpt_tf")
+    kinds = {"sources": list, "characters": int, "tokens": int, "fingerprint": str}
+    kinds |= {"tokenizer_sha256": str}
+    sound = all(isinstance(run.get(name), kind) for name, kind in kinds.items())
+    sound = sound and all(isinstance(source, str) for source in run["sources"])
+    sound = sound and run.get("preset") in PRESETS
+    if not sound or run.get("dtype") not in ("float32", "mixed_bfloat16"):
+        raise ModelFolderError(f"{file}: is damaged, or of another version of minigpt_tf")
+    try:
+        saved = SavedRun(
+            preset=run["preset"],
+            sources=run["sources"],
+            characters=run["characters"],
+            tokens=run["tokens"],
+            fingerprint=run["fingerprint"],
+            model=from_dict(ModelConfig, run.get("model"), str(file)),
+            data=from_dict(DataConfig, run.get("data"), str(file)),
+            training=from_dict(TrainingConfig, run.get("training"), str(file)),
+            dtype=run["dtype"],
+        )
+    except ConfigError as error:
+        raise ModelFolderError(str(error)) from None
+    _check_tokenizer(_tokenizer_file(out, saved), run["tokenizer_sha256"])
+    return saved
+
+
+def _check_tokenizer(file: Path, sha256: str) -> None:
+    try:
+        changed = _sha256(file) != sha256
+    except OSError as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error.strerror}") from None
+    if changed:
+        raise ModelFolderError(
+            f"{file}: is not the tokenizer that the run began with: put that file back, or start "
+            "anew with --overwrite"
+        )
+
+
+def _tokenizer_file(out: Path, run: SavedRun) -> Path:
+    return out / CHECKPOINT_NAME / TOKENIZER_NAMES[run.data.tokenizer]
+
+
+def read_tokenizer(out: Path, run: SavedRun) -> Tokenizer:
+    """The tokenizer of a checkpoint. Raises DataError."""
+    return load_tokenizer(_tokenizer_file(out, run), run.data.tokenizer)
+
+
+def check_same_run(run: SavedRun, plan: Plan) -> None:
+    """Raises TrainingError that names what differs between the checkpoint's run and the plan."""
+    differences = []
+    if run.preset != plan.preset:
+        differences.append(f"preset was {run.preset}, now {plan.preset}")
+    for section in ("model", "data", "training"):
+        before, now = to_dict(getattr(run, section)), to_dict(getattr(plan, section))
+        for name in now:
+            if name not in MAY_CHANGE and before[name] != now[name]:
+                differences.append(f"{name} was {before[name]}, now {now[name]}")
+    if run.fingerprint != plan.corpus.fingerprint():
+        before, now = run.sources, [str(source.resolve()) for source in plan.sources]
+        tokens = len(plan.corpus.train_ids) + len(plan.corpus.val_ids)
+        differences.append(
+            "the text or its tokens are not the same (before "
+            f"{_count_text(before, run.characters, run.tokens)}, now "
+            f"{_count_text(now, plan.corpus.characters, tokens)})"
+        )
+    if differences:
+        raise TrainingError(
+            f"--resume goes on with the same run, but {'; '.join(differences)}: resume without "
+            "these changes, or start anew with another --out"
+        )
+
+
+def _count_text(sources: list[str], characters: int, tokens: int) -> str:
+    more = f" and {len(sources) - 1} more" * (len(sources) > 1)
+    return f"{characters:,} characters and {tokens:,} tokens of {sources[0]}{more}"
