@@ -110,3 +110,30 @@ def test_options_come_from_the_fields():
         parser = argparse.ArgumentParser()
         cli_options(parser, cls, preset_decides=False)
         assert all(f"--{name.replace('_', '-')}" in parser.format_help() for name in to_dict(cls()))
+
+
+def test_a_recipe_replaces_what_the_preset_says_about_training():
+    own, fast = training_preset("shakespeare"), training_preset("shakespeare", recipe="fast")
+    assert (own.optimizer, own.batch_size, own.steps) == ("adamw", 12, 2000)
+    assert (fast.optimizer, fast.batch_size, fast.steps) == ("muon", 24, 333)
+    told = training_preset("shakespeare", recipe="fast", steps=50, learning_rate=0.5)
+    assert (told.optimizer, told.steps, told.learning_rate) == ("muon", 50, 0.5)
+    lecture = training_preset("lecture", recipe="fast")
+    assert (lecture.batch_size, lecture.steps, lecture.epochs) == (64, None, 10)
+    assert training_preset("lecture", recipe="adam") == training_preset("lecture")
+    gpt2 = training_preset("gpt2", recipe="adam")
+    assert (gpt2.optimizer, gpt2.weight_decay, gpt2.learning_rate) == ("adam", 0.0, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 6, "accumulate": 4}, "does not divide into accumulate=4"),
+        ({"eval_share": 0.0}, "eval_share=0.0: must be above 0"),
+        ({"checkpoint_minutes": 0.0}, "checkpoint_minutes=0.0: must be above 0"),
+        ({"weight_decay": 0.1}, "--optimizer adamw or muon"),
+    ],
+)
+def test_training_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**settings)
