@@ -172,7 +172,7 @@ def kill_and_resume(
         began = time.time()
         while outcome.kills < kills:
             if outcome.kills % 2:
-                kill_at = while_saving(out, rng.randint(1, round(40 * share)))
+                kill_at = while_saving(out, rng.randint(1, round(20 * share)))
             else:
                 kill_at = after(rng.uniform(0, share * duration))
             if not run(launcher, out, options, kill_at):
@@ -219,7 +219,7 @@ def wait_until(process: int, happens, seconds: float) -> None:
     """Returns when something happens, the process has ended, or after so many seconds."""
     end = time.monotonic() + seconds
     while not happens() and time.monotonic() < end and not has_ended(process):
-        time.sleep(0.002)
+        time.sleep(0.001)
 
 
 def has_ended(process: int) -> bool:

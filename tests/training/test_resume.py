@@ -76,7 +76,7 @@ def test_runs_that_are_killed_end_with_the_same_bits(tmp_path):
         outcomes = list(pool.map(survive, (0, 1)))
     for outcome in outcomes:
         assert outcome.kills == 5 and outcome.runs and outcome.different == []
-    assert sum(outcome.saving for outcome in outcomes) >= 1  # four were meant to be
+    assert sum(outcome.saving for outcome in outcomes) >= 1  # of four that were aimed at
     progress = json.loads(results(tmp_path / "1" / "undisturbed")["progress"])
     assert progress["stopped_early"] and progress["step"] < 500  # so its counters matter
 
