@@ -76,7 +76,7 @@ def ours(data: Path, dtype: str) -> tuple[list[tuple[float, float]], float]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "model"
         words = ["--preset", "shakespeare", "--tokenizer", "char", "--recipe", "fast"]
-        words += ["--eval-every", "111", "--dtype", dtype]
+        words += ["--eval-every", "125", "--dtype", dtype]
         command = [sys.executable, "-m", "minigpt_tf", "train", "--data", str(data), *words]
         began = time.perf_counter()
         subprocess.run([*command, "--out", str(out)], check=True, cwd=ROOT, capture_output=True)

@@ -115,7 +115,7 @@ def test_options_come_from_the_fields():
 def test_a_recipe_replaces_what_the_preset_says_about_training():
     own, fast = training_preset("shakespeare"), training_preset("shakespeare", recipe="fast")
     assert (own.optimizer, own.batch_size, own.steps) == ("adamw", 12, 2000)
-    assert (fast.optimizer, fast.batch_size, fast.steps) == ("muon", 24, 333)
+    assert (fast.optimizer, fast.batch_size, fast.steps) == ("muon", 24, 500)
     told = training_preset("shakespeare", recipe="fast", steps=50, learning_rate=0.5)
     assert (told.optimizer, told.steps, told.learning_rate) == ("muon", 50, 0.5)
     lecture = training_preset("lecture", recipe="fast")
