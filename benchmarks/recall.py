@@ -52,7 +52,7 @@ def measure(folder: Path, data: Path, seed: int) -> None:
     fields = {name: settings[name] for name in DataConfig.__dataclass_fields__}
     config = from_dict(DataConfig, fields, str(folder))
     corpus = build_corpus(read_documents(data, config.encoding), contents.tokenizer, config)
-    if corpus.fingerprint() != settings["fingerprint"]:
+    if corpus.fingerprint != settings["fingerprint"]:
         raise SystemExit(f"{folder} was not trained on {data}")
     generator = TextGenerator.load(folder)
     share = recall(generator.engine, corpus.train_ids, seed=seed)

@@ -42,6 +42,7 @@ class FastDropout(layers.Dropout):
     """Dropout that draws 16 bits for each number; outside `dropout_step` it is Keras's own."""
 
     def call(self, inputs, training=False):
+        """Any shape -> the same, a share of it 0 and the rest larger by as much."""
         if not (training and self.rate and _steps):
             return super().call(inputs, training=training)
         seed = tf.stack([tf.cast(self.seed_generator.state[0], tf.int32), _steps[-1]])
@@ -72,10 +73,12 @@ class FusedLayerNormalization(layers.LayerNormalization):
     """Over the last axis, with its gradient in one piece (Ba et al., 2016)."""
 
     def call(self, inputs):
+        """(..., D) -> (..., D)"""
         shift = () if self.beta is None else (tf.convert_to_tensor(self.beta),)
 
         @tf.custom_gradient
         def normalise(x, gamma, *beta):
+            """Layer norm, and the function that turns d(loss)/dy into those of the arguments."""
             x32 = tf.cast(x, tf.float32)
             centred = x32 - tf.reduce_mean(x32, -1, keepdims=True)
             variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
@@ -84,6 +87,7 @@ class FusedLayerNormalization(layers.LayerNormalization):
             y = normal * gamma + beta[0] if beta else normal * gamma
 
             def gradient(dy):
+                """d(loss)/d(x, gamma, beta)."""
                 dy = tf.cast(dy, tf.float32)
                 d_gamma, d_beta = _sum_of_rows(dy * normal), [_sum_of_rows(dy) for _ in beta]
                 dn = dy * gamma
@@ -175,6 +179,7 @@ def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
 
     @tf.custom_gradient
     def softmax(scores):
+        """Probabilities, and their derivative."""
         p = tf.nn.softmax(tf.cast(scores, tf.float32) * scale + MASKED * to_come)
 
         def gradient(dp):
@@ -207,6 +212,7 @@ def _with_gradient(function: Callable) -> Callable:
     @functools.wraps(function)
     @tf.custom_gradient
     def activation(x):
+        """f(x) in the dtype of x, and its derivative."""
         y, derivative = function(tf.cast(x, tf.float32))
 
         def gradient(dy):

@@ -53,15 +53,12 @@ class Corpus:
     characters: int
     opening: str
     """How the training text begins: at least a few words of it."""
-    digest: str
+    fingerprint: str
+    """SHA-256 of the ids of both parts: equal for equal text, tokenizer and split."""
     documents: int
     """How many were read."""
     skipped: list[tuple[Path, str]]
     """(path, reason) for every file that was passed over."""
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the ids of both parts: equal for equal text, tokenizer and split."""
-        return self.digest
 
 
 def learn_tokenizer(
@@ -80,6 +77,7 @@ def learn_tokenizer(
     total = sum(document.characters for document in documents.documents)
 
     def pieces() -> Iterator[str]:
+        """The texts, cut where no token can lie across."""
         done = 0
         for document in documents.documents:
             for piece in cut_pieces(document.pieces(), LEARNED_AT_ONCE, CUT_BEFORE):
@@ -119,6 +117,7 @@ def build_corpus(
     whole_words = tokenizer.kind == "word"
 
     def make(folder: Path) -> Facts:
+        """Writes ids and counts."""
         parts = split_pieces(
             _joined(documents, separator), characters, data.val_split, whole_words=whole_words
         )
@@ -131,6 +130,7 @@ def build_corpus(
         return {**facts, "opening": "".join(opening)[:OPENING_LENGTH]}
 
     def load(folder: Path, facts: Facts) -> Corpus:
+        """The corpus over the files of an entry."""
         train_ids, val_ids = (map_ids(folder / name, facts) for name in ID_NAMES)
         return Corpus(
             tokenizer=tokenizer,
@@ -139,7 +139,7 @@ def build_corpus(
             counts=np.load(folder / COUNTS_NAME),
             characters=characters,
             opening=facts["opening"],
-            digest=facts["fingerprint"],
+            fingerprint=facts["fingerprint"],
             documents=len(documents.documents),
             skipped=documents.skipped,
         )

@@ -143,6 +143,7 @@ class WordTokenizer(Tokenizer):
         return np.array([index for index in ids if index is not None], dtype=np.int32)
 
     def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        """`encode`, or for long texts its equal in compiled code."""
         separators = {self.split, *self.filters}
         if characters < LONG_TEXT or len(self.split) != 1 or not "".join(separators).isascii():
             return self.encode

@@ -59,7 +59,7 @@ class Distribution:
     def check_same_plan(self, plan: Plan) -> None:
         """Raises ConfigError, on every worker, where one has another plan than the chief."""
         settings = [to_dict(config) for config in (plan.model, plan.data, plan.training)]
-        text = repr((settings, plan.corpus.fingerprint()))
+        text = repr((settings, plan.corpus.fingerprint))
         mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
         (differs,) = self.agree(not np.array_equal(mine, self.from_chief(mine)))
         if differs:

@@ -26,6 +26,7 @@ def linear_cross_entropy(
 
     @tf.custom_gradient
     def cross_entropy(hidden, kernel, *bias):
+        """Loss and hits, with gradients that were made along with them."""
         weights = tf.cast(kernel, hidden.dtype)
         share = 1 / tf.cast(total, tf.float32)
         losses, hits, d_hidden, d_kernel, d_bias = [], [], [], [], []

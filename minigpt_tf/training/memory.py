@@ -51,10 +51,9 @@ def check_step_fits(model: ModelConfig, training: TrainingConfig) -> None:
 def out_of_memory(model: ModelConfig, training: TrainingConfig) -> str:
     """What to say where a step that should have fitted did not: other programs need memory too."""
     needed = step_bytes(model, training) / 2**30
-    parts = next((n for n in (2, 4, 8) if training.batch_size % (n * training.accumulate) == 0), 0)
-    accumulate = (
-        f"--accumulate {parts * training.accumulate}" if parts else "a smaller --batch-size"
-    )
+    doubled = 2 * training.accumulate
+    divides = training.batch_size % doubled == 0
+    accumulate = f"--accumulate {doubled}" if divides else "a smaller --batch-size"
     remat = "" if training.remat else " or --remat"
     return f"out of memory: a step needs about {needed:.1f} GiB; {accumulate}{remat} needs less"
 

@@ -60,7 +60,7 @@ def _describe_run(folder: Path, plan: Plan, dtype: str) -> dict[str, Any]:
         "sources": [str(source.resolve()) for source in plan.sources],
         "characters": corpus.characters,
         "tokens": len(corpus.train_ids) + len(corpus.val_ids),
-        "fingerprint": corpus.fingerprint(),
+        "fingerprint": corpus.fingerprint,
         "tokenizer_sha256": _sha256(folder / corpus.tokenizer.file_name),
         "model": to_dict(plan.model),
         "data": to_dict(plan.data),
@@ -156,7 +156,7 @@ def check_same_run(run: SavedRun, plan: Plan) -> None:
         for name in now:
             if name not in MAY_CHANGE and before[name] != now[name]:
                 differences.append(f"{name} was {before[name]}, now {now[name]}")
-    if run.fingerprint != plan.corpus.fingerprint():
+    if run.fingerprint != plan.corpus.fingerprint:
         before, now = run.sources, [str(source.resolve()) for source in plan.sources]
         tokens = len(plan.corpus.train_ids) + len(plan.corpus.val_ids)
         differences.append(

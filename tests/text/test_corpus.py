@@ -103,8 +103,8 @@ def test_a_validation_part_without_a_prediction_is_refused():
 def test_the_fingerprint_sees_every_change():
     text = "a b c d e f g h i j " * 5
     prints = [corpus_of(text)[1], corpus_of(text, val_split=0.2)[1], corpus_of("b" + text[1:])[1]]
-    assert len({corpus.fingerprint() for corpus in prints}) == 3
-    assert corpus_of(text)[1].fingerprint() == prints[0].fingerprint()
+    assert len({corpus.fingerprint for corpus in prints}) == 3
+    assert corpus_of(text)[1].fingerprint == prints[0].fingerprint
 
 
 def test_the_fingerprint_is_the_hash_of_length_and_ids():
@@ -113,7 +113,7 @@ def test_the_fingerprint_is_the_hash_of_length_and_ids():
     digest = hashlib.sha256(np.int64(len(corpus.train_ids)).tobytes())
     for ids in (corpus.train_ids, corpus.val_ids):
         digest.update(np.asarray(ids, dtype=np.int32).tobytes())
-    assert corpus.fingerprint() == digest.hexdigest()
+    assert corpus.fingerprint == digest.hexdigest()
 
 
 PARTS = ["the", "cat", "Σ", "ΣΊΣΥΦΟΣ", "İ", "can't", "'s", "日本", "😀", "é", "<|endoftext|>", "<|"]
