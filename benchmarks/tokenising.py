@@ -5,6 +5,8 @@
 First, in a process of its own and with an empty cache, the text is read, a byte-level BPE is
 learned from it and the text is encoded: prints the time of each stage and the most memory that the
 process had. Again, with what is kept in the cache, and for the first megabyte of the text alone.
+Then a model is trained for a few steps on both: prints the most memory of its own that the process
+had, without the pages of the mapped ids, which the system takes back when it needs them.
 
 Then the same vocabulary encodes the same pieces on the same cores, tiktoken with its threads and
 this package, in turns, so that a change of the machine's speed meets both alike; prints medians,
@@ -36,6 +38,7 @@ from minigpt_tf.text.pieces import cut_pieces
 from minigpt_tf.text.tokenizers import BytePairTokenizer, load_tokenizer
 
 DATA = DataConfig(tokenizer="bpe")
+SHORT_NAME = "first-megabyte.txt"
 
 
 def main() -> None:
@@ -51,6 +54,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         report_stages(arguments, Path(scratch))
+        report_training(arguments, Path(scratch))
         report_speed(arguments, Path(scratch))
 
 
@@ -88,7 +92,7 @@ def stages(data: Path, vocab_size: int, tokenizer: Path | None = None, **environ
 
 
 def report_stages(arguments: argparse.Namespace, scratch: Path) -> None:
-    short = scratch / "first-megabyte.txt"
+    short = scratch / SHORT_NAME
     with open(arguments.data, "rb") as file:
         short.write_bytes(file.read(1_000_000).decode(errors="ignore").encode())
     cache = str(scratch / "cache")
@@ -103,6 +107,27 @@ def report_stages(arguments: argparse.Namespace, scratch: Path) -> None:
             f"{name:<22}{found['read']:>8.2f}{found['learn']:>9.2f}{found['encode']:>10.2f}", end=""
         )
         print(f"{found['all']:>8.2f}{found['memory']:>11.0f}")
+
+
+def report_training(arguments: argparse.Namespace, scratch: Path) -> None:
+    """The ids come from the cache that `report_stages` has filled."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(scratch / "cache")}
+    print(f"\n{'training on':<22}{'own MB':>8}{'all MB':>8}")
+    for name, data in [("all", arguments.data), ("its first MB", scratch / SHORT_NAME)]:
+        words = [sys.executable, "-m", "minigpt_tf", "train", "--preset", "modern", "--steps", "40"]
+        words += ["--vocab-size", str(arguments.vocab_size), "--out", str(scratch / "model")]
+        words += ["--data", str(data), "--overwrite"]
+        most = {"RssAnon": 0, "VmHWM": 0}
+        with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                for field in most:
+                    found = re.search(rf"{field}:\s+(\d+) kB", status)  # none once it has ended
+                    most[field] = max(most[field], int(found[1]) if found else 0)
+                time.sleep(0.05)
+        if process.returncode:
+            raise SystemExit(process.returncode)
+        print(f"{name:<22}{most['RssAnon'] / 1000:>8.0f}{most['VmHWM'] / 1000:>8.0f}")
 
 
 def report_speed(arguments: argparse.Namespace, scratch: Path) -> None:
