@@ -4,6 +4,7 @@ A setting is a dataclass field (`options.setting`), and an option of the command
 `__post_init__` refuses what cannot work.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,9 @@ MOST_LAYERS = 10_000
 MOST_THREADS = 256
 """Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
 
+LLAMA3_SCALING = ("low_freq_factor", "high_freq_factor", "original_context_length")
+"""What `rope_scaling` holds beside its factor, in Llama 3's kind."""
+
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""
 
@@ -67,6 +71,12 @@ class ModelConfig:
         "sinusoidal", "how positions are encoded"
     )
     rope_theta: float = setting(10000.0, "base of the rotary angles")
+    rope_scaling: dict[str, float] | None = setting(
+        None,
+        "how rotary angles are stretched for longer contexts: factor alone (linear), or with "
+        "low_freq_factor, high_freq_factor and original_context_length (Llama 3); may be repeated",
+        optional_in_files=True,
+    )
     norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalisation")
     norm_first: bool = setting(
         False, "normalise before each sublayer (GPT-2) or after (2017 paper)"
@@ -116,6 +126,8 @@ class ModelConfig:
             raise ConfigError(f"dropout={self.dropout}: must be at least 0 and below 1")
         if not self.rope_theta > 0:
             raise ConfigError(f"rope_theta={self.rope_theta}: must be a positive number")
+        if self.rope_scaling is not None:
+            _check_rope_scaling(self.rope_scaling)
         if not 0 < self.norm_epsilon <= 1:
             raise ConfigError(f"norm_epsilon={self.norm_epsilon}: must be above 0 and at most 1")
         if self.num_layers > MOST_LAYERS:
@@ -138,6 +150,20 @@ class ModelConfig:
         if not self.tie_embeddings:
             total += self.vocab_size * (D + int(self.logits_bias))
         return total
+
+
+def _check_rope_scaling(scaling: dict[str, float]) -> None:
+    """Raises ConfigError where the numbers are not those of linear or Llama 3's scaling."""
+    names = set(scaling)
+    if names not in ({"factor"}, {"factor", *LLAMA3_SCALING}):
+        raise ConfigError(
+            f"rope_scaling={scaling}: expected factor, and beside it nothing or "
+            + ", ".join(LLAMA3_SCALING)
+        )
+    if not all(math.isfinite(value) and value > 0 for value in scaling.values()):
+        raise ConfigError(f"rope_scaling={scaling}: expected positive numbers")
+    if len(names) > 1 and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
+        raise ConfigError(f"rope_scaling={scaling}: low_freq_factor must be below high_freq_factor")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     model.h5         architecture and weights (Keras), float32, no optimizer
     config.json      format version, ModelConfig, how it was trained, metrics
-    tokenizer.pkl    word and char vocabularies, plain data; or tokenizer.json, byte-level BPE
+    tokenizer.pkl    word and char vocabularies, plain data; or tokenizer.json, all others
+    chat_template.jinja   how a conversation becomes text, where the model was trained for that
     model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
     history.csv      one row for each evaluation        loss.png    the same as a picture
     samples.txt      text generated at each evaluation
@@ -12,12 +13,13 @@ Every file is written under another name first and then renamed, so a reader nev
 and a full disk leaves the old one in place.
 """
 
+import dataclasses
 import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +33,18 @@ from .config import (
     MODELS_DIRECTORY,
     RUN_NAME,
     ModelConfig,
+    SamplingConfig,
 )
 from .errors import ConfigError, DataError, ModelFolderError
 from .options import from_dict, to_dict
+from .text.chat_template import ChatTemplate
 from .text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
 
 QUANTIZED_NAME = "model.int8.h5"
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
 SAMPLES_NAME = "samples.txt"
+CHAT_TEMPLATE_NAME = "chat_template.jinja"
 SCRATCH_PREFIX = ".saving-"
 LAST_REPLACED = {MODEL_NAME, CONFIG_NAME}
 
@@ -55,6 +60,10 @@ class ModelFolder:
     """Tokens from which an empty prompt starts."""
     description: dict[str, Any]
     """All of config.json."""
+    generation: dict[str, Any]
+    """Fields of SamplingConfig that the model's makers recommend."""
+    chat_template: ChatTemplate | None
+    """None where the model was not trained for conversations."""
 
 
 def load_folder(folder: str | Path) -> ModelFolder:
@@ -72,18 +81,62 @@ def load_folder(folder: str | Path) -> ModelFolder:
             f"{path / tokenizer.file_name}: has {tokenizer.vocab_size} ids, but the model in "
             f"{where} knows {model.vocab_size}: they do not belong together"
         )
-    start_ids = description.get("start_ids")
-    sound = isinstance(start_ids, list) and len(start_ids) > 0
-    if not sound or any(type(i) is not int or not 0 <= i < model.vocab_size for i in start_ids):
-        raise ModelFolderError(f"{where}: start_ids={start_ids!r:.40}: expected token ids")
+    start_ids = _ids(description, "start_ids", model, where)
+    if not start_ids:
+        raise ModelFolderError(f"{where}: start_ids=[]: expected token ids")
     if len(start_ids) > model.context_length:
         raise ModelFolderError(
             f"{where}: {len(start_ids)} start_ids do not fit into the context of "
             f"{model.context_length}"
         )
+    if "end_ids" in description:
+        tokenizer.end_ids = frozenset(_ids(description, "end_ids", model, where))
+    if "prefix_ids" in description:
+        tokenizer.prefix_ids = tuple(_ids(description, "prefix_ids", model, where))
+    generation = _generation(description, where)
     if not (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")
-    return ModelFolder(path, model, tokenizer, start_ids, description)
+    template = _chat_template(path, description)
+    return ModelFolder(path, model, tokenizer, start_ids, description, generation, template)
+
+
+def _ids(description: dict[str, Any], name: str, model: ModelConfig, where: str) -> list[int]:
+    """A list of token ids in config.json."""
+    ids = description.get(name)
+    sound = isinstance(ids, list)
+    if not sound or any(type(i) is not int or not 0 <= i < model.vocab_size for i in ids):
+        raise ModelFolderError(f"{where}: {name}={ids!r:.40}: expected token ids")
+    return ids
+
+
+def _generation(description: dict[str, Any], where: str) -> dict[str, Any]:
+    """The recommended fields of SamplingConfig in config.json, checked."""
+    generation = description.get("generation", {})
+    known = {item.name for item in dataclasses.fields(SamplingConfig)}
+    if not isinstance(generation, dict) or not known.issuperset(generation):
+        raise ModelFolderError(
+            f"{where}: generation={generation!r:.60}: expected sampling settings"
+        )
+    try:
+        SamplingConfig(**generation)
+    except ConfigError as error:
+        raise ModelFolderError(f"{where}: generation: {error}") from None
+    return generation
+
+
+def _chat_template(path: Path, description: dict[str, Any]) -> ChatTemplate | None:
+    file, tokens = path / CHAT_TEMPLATE_NAME, description.get("special_tokens", {})
+    if not file.is_file():
+        return None
+    sound = isinstance(tokens, dict) and all(isinstance(text, str) for text in tokens.values())
+    if not sound:
+        raise ModelFolderError(
+            f"{path / CONFIG_NAME}: special_tokens={tokens!r:.60}: expected texts by name"
+        )
+    try:
+        return ChatTemplate(file.read_text(encoding="utf-8"), tokens)
+    except (OSError, UnicodeError) as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -275,8 +328,17 @@ def describe_model(
         "model": to_dict(model),
         "tokenizer": tokenizer.kind,
         "start_ids": start_ids,
+        "end_ids": sorted(tokenizer.end_ids),
+        "prefix_ids": list(tokenizer.prefix_ids),
         **sections,
     }
+
+
+def clear_leftovers(folder: Path, kept: Container[str]) -> None:
+    """Removes files of a model that was overwritten, which the new one has not replaced."""
+    for name in {*TOKENIZER_NAMES.values(), QUANTIZED_NAME, CHAT_TEMPLATE_NAME}:
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

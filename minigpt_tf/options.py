@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 import typing
+from collections.abc import Callable
 from dataclasses import field
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -14,9 +15,13 @@ LARGEST_INTEGER = 2**31 - 1
 """A bound that no sensible setting reaches; beyond it numbers overflow and loops do not end."""
 
 
-def setting(default: Any, help: str) -> Any:
-    """A dataclass field with its default and the help text of its command-line option."""
-    return field(default=default, metadata={"help": help})
+def setting(default: Any, help: str, *, optional_in_files: bool = False) -> Any:
+    """A dataclass field with its default and the help text of its command-line option.
+
+    `optional_in_files`: files that were written before there was such a setting are read all the
+    same, and have the default.
+    """
+    return field(default=default, metadata={"help": help, "optional": optional_in_files})
 
 
 def require_at_least(config: Any, name: str, lowest: float) -> None:
@@ -57,7 +62,8 @@ def from_dict(cls: type, values: Any, where: str) -> Any:
             raise ConfigError(f"{where}: {cls.__name__} has no setting {name!r}")
         if not _has_type(value, hints[name]):
             raise ConfigError(f"{where}: {name}={value!r:.40} has the wrong type")
-    missing = [name for name in hints if name not in values]
+    optional = {item.name for item in dataclasses.fields(cls) if item.metadata["optional"]}
+    missing = [name for name in hints if name not in values and name not in optional]
     if missing:
         raise ConfigError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
     return cls(**values)
@@ -103,7 +109,9 @@ def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: b
         elif typing.get_origin(kind) is tuple:
             options |= {"action": "append", "metavar": "TEXT", "type": plain_text}
         elif typing.get_origin(kind) is dict:
-            options |= {"action": "append", "metavar": "ID=F", "type": _number_of_id}
+            key = typing.get_args(kind)[0]
+            name = {int: "ID", str: "NAME"}[key]
+            options |= {"action": "append", "metavar": f"{name}=F", "type": _numbered(key)}
         else:
             options["metavar"] = {int: "N", float: "F", str: "TEXT"}[kind]
             options["type"] = plain_text if kind is str else kind
@@ -117,15 +125,21 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _number_of_id(argument: str) -> tuple[int, float]:
-    """ "262=-5" -> (262, -5.0)"""
-    token_id, _, number = argument.partition("=")
-    try:
-        return int(token_id), float(number)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{argument!r}: expected a token id and a number, such as 262=-5"
-        ) from None
+def _numbered(key: type) -> Callable[[str], tuple[Any, float]]:
+    """What reads "262=-5" as (262, -5.0), or with `key` str "factor=8" as ("factor", 8.0)."""
+
+    def read(argument: str) -> tuple[Any, float]:
+        """One KEY=NUMBER of the command line."""
+        name, _, number = argument.partition("=")
+        try:
+            return key(name), float(number)
+        except ValueError:
+            example = "a token id and a number, such as 262=-5"
+            if key is str:
+                example = "a name and a number, such as factor=8"
+            raise argparse.ArgumentTypeError(f"{argument!r}: expected {example}") from None
+
+    return read
 
 
 def plain_text(argument: str) -> str:

@@ -235,6 +235,8 @@ def _half_tables(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and sines (C, H / 2) of the rotary angles; (0, 0) without."""
     if config.positions != "rotary":
         return np.zeros((0, 0), dtype=np.float32), np.zeros((0, 0), dtype=np.float32)
-    tables = rotary_tables(config.context_length, config.head_dim, config.rope_theta)
+    tables = rotary_tables(
+        config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
+    )
     cosines, sines = (np.ascontiguousarray(t[:, : config.head_dim // 2]) for t in tables)
     return cosines, sines

@@ -151,7 +151,7 @@ def _named_datasets(group: Any) -> Iterator[tuple[str, Any]]:
     """(weight name, dataset) for each dataset of the file's layers."""
     for layer in group:
         for dataset in _datasets(group[layer], DEEPEST):
-            yield _full_name(layer, dataset.name.removeprefix(f"{group[layer].name}/")), dataset
+            yield full_name(layer, dataset.name.removeprefix(f"{group[layer].name}/")), dataset
 
 
 def _datasets(group: Any, depth: int) -> Iterator[Any]:
@@ -167,7 +167,7 @@ def _datasets(group: Any, depth: int) -> Iterator[Any]:
 def named_variables(model: Any) -> dict[str, Any]:
     """Name -> Keras variable of every weight of a live model that `build_gpt_model` made."""
     return {
-        _full_name(layer.name, weight.path): weight
+        full_name(layer.name, weight.path): weight
         for layer in model.layers
         for weight in layer.weights
         if "seed_generator" not in weight.path
@@ -185,6 +185,6 @@ def assign_weights(model: Any, weights: Weights) -> None:
         variable.assign(weights[name])
 
 
-def _full_name(layer: str, path: str) -> str:
+def full_name(layer: str, path: str) -> str:
     """Keras leaves a nested model's name out of its weights' paths, and no other layer's."""
     return path if path.startswith(f"{layer}/") else f"{layer}/{path}"

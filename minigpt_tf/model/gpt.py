@@ -148,6 +148,7 @@ def _attention(config: ModelConfig, x, dtype: str, kit: LayerKit):
             num_key_value_heads=config.num_kv_heads,
             context_length=config.context_length,
             rope_theta=config.rope_theta if config.positions == "rotary" else None,
+            rope_scaling=config.rope_scaling,
             qkv_bias=config.qkv_bias,
             **common,
         )(x)

@@ -77,12 +77,15 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
         *,
         context_length: int,
         rope_theta: float | None,
+        rope_scaling: dict[str, float] | None = None,
         qkv_bias: bool,
         **kwargs: Any,
     ) -> None:
-        """`rope_theta`: base of the rotary angles, None for no rotation."""
+        """`rope_theta`: base of the rotary angles, None for no rotation; `rope_scaling` as in
+        ModelConfig."""
         super().__init__(**kwargs)
         self.context_length, self.rope_theta = context_length, rope_theta
+        self.rope_scaling = rope_scaling
         self.qkv_bias = qkv_bias
 
     def build(self, input_shape: tuple) -> None:
@@ -105,7 +108,9 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
         )
         self._output_dense.build((None, None, N, H))
         if self.rope_theta is not None:
-            self.tables = rotary_tables(self.context_length, H, self.rope_theta)  # (C, H) each
+            self.tables = rotary_tables(  # (C, H) each
+                self.context_length, H, self.rope_theta, self.rope_scaling
+            )
 
     def _projection(self, name: str, heads: int, input_shape: tuple) -> keras.layers.EinsumDense:
         dense = keras.layers.EinsumDense(
@@ -146,5 +151,5 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
         return x * cosines + ops.concatenate([-second, first], axis=-1) * sines
 
     def get_config(self) -> dict[str, Any]:
-        names = ("context_length", "rope_theta", "qkv_bias")
+        names = ("context_length", "rope_theta", "rope_scaling", "qkv_bias")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,4 +1,4 @@
-"""The four tokenizers: word (the ids of Keras's Tokenizer), char, bpe and gpt2 (byte-level).
+"""The tokenizers: word (the ids of Keras's Tokenizer), char, bpe and gpt2 (byte-level), imported.
 
 All offer the same methods; `train_tokenizer` makes one from texts, `load_tokenizer` reads one from
 a file. TensorFlow is never imported.
@@ -21,7 +21,8 @@ from .vocabulary import KerasTokenizerRecord, dump_plain_pickle, load_plain_pick
 
 PICKLE_NAME = "tokenizer.pkl"
 JSON_NAME = "tokenizer.json"
-TOKENIZER_NAMES = {"word": PICKLE_NAME, "char": PICKLE_NAME, "bpe": JSON_NAME, "gpt2": JSON_NAME}
+TOKENIZER_NAMES = {"word": PICKLE_NAME, "char": PICKLE_NAME}
+TOKENIZER_NAMES |= dict.fromkeys(("bpe", "gpt2", "imported"), JSON_NAME)
 """The file of each kind of tokenizer."""
 
 CUT_BEFORE = " \n"
@@ -40,6 +41,8 @@ class Tokenizer(ABC):
     document_separator = "\n\n"
     end_ids: frozenset[int] = frozenset()
     """Ids that end a text when they are generated."""
+    prefix_ids: tuple[int, ...] = ()
+    """Ids that the model expects before every text, such as <s>; `encode` does not add them."""
     cut_before: str | None = None
     """The characters before which, and behind what is no white space, a text may be cut without a
     change of its ids; None: it may be cut anywhere."""
@@ -310,6 +313,25 @@ class BytePairTokenizer(Tokenizer):
         return self.backend.to_str(pretty=False).encode()
 
 
+class ImportedTokenizer(BytePairTokenizer):
+    """The tokenizer of an imported model, of any kind that the `tokenizers` library has."""
+
+    def __init__(
+        self, backend: Any, end_ids: Iterable[int] = (), prefix_ids: Iterable[int] = ()
+    ) -> None:
+        super().__init__(backend, "imported")
+        self.end_ids, self.prefix_ids = frozenset(end_ids), tuple(prefix_ids)
+        self._ids = frozenset(backend.get_vocab().values())
+        self.vocab_size = max(self._ids, default=0) + 1  # some vocabularies have gaps
+
+    @property
+    def known_size(self) -> int:
+        return len(self._ids)
+
+    def suppressed_ids(self, vocab_size: int) -> np.ndarray:
+        return np.array(sorted(set(range(vocab_size)) - self._ids), dtype=int)
+
+
 def _byte_level(model: Any) -> Any:
     """A `tokenizers.Tokenizer` that splits text as GPT-2 does and keeps every byte."""
     import tokenizers
@@ -363,6 +385,8 @@ def _load_json(content: bytes, kind: str) -> BytePairTokenizer:
     except Exception as error:  # the library raises a bare Exception
         logging.getLogger(__name__).debug("tokenizers: %s", error)
         raise DataError("is damaged, or not a file of the tokenizers library") from None
+    if kind == "imported":
+        return ImportedTokenizer(backend)
     vocabulary = backend.get_vocab()
     byte_level = type(backend.model).__name__ == "BPE" and backend.decoder is not None
     if not byte_level or max(vocabulary.values(), default=0) >= len(vocabulary):

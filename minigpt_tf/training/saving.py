@@ -1,6 +1,5 @@
 """Weights -> a model folder that has proved to load before it replaces anything."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,14 @@ from ..errors import ModelFolderError
 from ..inference.engine import Engine
 from ..inference.weights import Weights, assign_weights, read_weights
 from ..model import build_gpt_model
+from ..model.keras_file import write_keras_file
 from ..modelfolder import (
-    QUANTIZED_NAME,
+    clear_leftovers,
     describe_model,
-    reserve_space,
     staging,
     write_json,
     write_tokenizer,
 )
-from ..text.tokenizers import TOKENIZER_NAMES
 from .listener import Evaluation
 from .plan import Plan
 from .records import write_loss_picture, write_records
@@ -28,10 +26,6 @@ from .records import write_loss_picture, write_records
 RELOAD_TOLERANCE = 1e-5
 """Largest difference of logits between the model and its reloaded file, for logits up to 10 in
 size; in proportion for larger ones, since float32 has seven digits."""
-
-HDF5_OVERHEAD, HDF5_LAYER_OVERHEAD = 2**20, 2**15
-"""Bytes of an .h5 file beside the weights, at most: of the whole, and for each block (measured: 24
-kB a block)."""
 
 ENGINE_TOLERANCE = 1e-4
 """The same between the Keras model and the engine."""
@@ -52,8 +46,7 @@ def save_model_folder(
         write_tokenizer(scratch, tokenizer)
         write_records(scratch, history, plan.sample_prompt)
         write_loss_picture(scratch, history)
-    for name in {*TOKENIZER_NAMES.values(), QUANTIZED_NAME} - {tokenizer.file_name}:
-        (out / name).unlink(missing_ok=True)  # left by a model that was overwritten
+    clear_leftovers(out, kept={tokenizer.file_name})
 
 
 def save_model(file: Path, config: ModelConfig, weights: Weights) -> None:
@@ -61,17 +54,7 @@ def save_model(file: Path, config: ModelConfig, weights: Weights) -> None:
     engine. Raises ModelFolderError where they differ."""
     model = build_gpt_model(config)
     assign_weights(model, weights)
-    overhead = HDF5_OVERHEAD + config.num_layers * HDF5_LAYER_OVERHEAD
-    reserve_space(file.parent, 4 * config.parameter_count + overhead)
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)  # Keras calls .h5 a legacy format
-    try:
-        model.save(file)
-    except (RuntimeError, ValueError) as error:  # h5py's words for a full disk
-        raise OSError(str(error).splitlines()[0]) from None
-    finally:
-        absl.setLevel(level)
+    write_keras_file(file, config, weights.__getitem__)
     length = min(config.context_length, 32)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
     logits = _logits(model, ids)

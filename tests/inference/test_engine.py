@@ -42,6 +42,10 @@ def test_logits_are_those_of_keras_for_each_preset(preset):
     assert_engine_agrees(model_preset(preset, vocab_size=60, context_length=24, num_layers=2), 24)
 
 
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA3["original_context_length"] = 12
+
+
 def random_config(seed):
     pick = random.Random(seed)
     num_kv_heads = pick.choice([1, 2])
@@ -56,6 +60,7 @@ def random_config(seed):
         ff_dim=pick.choice([24, 40]),
         positions=pick.choice(["sinusoidal", "learned", "rotary"]),
         rope_theta=pick.choice([100.0, 10000.0, 500000.0]),
+        rope_scaling=pick.choice([None, {"factor": 2.0}, LLAMA3]),
         norm=pick.choice(["layer", "rms"]),
         norm_first=pick.random() < 0.5,
         norm_epsilon=pick.choice([1e-6, 1e-5, 1e-3]),

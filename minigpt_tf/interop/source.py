@@ -1,0 +1,132 @@
+"""A model in another tool's format, and how it becomes a model folder: one weight at a time."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import CONFIG_NAME, MODEL_NAME, ModelConfig
+from ..errors import ModelFolderError
+from ..inference.weights import Weights, check_finite, open_weights, weight_shapes
+from ..modelfolder import (
+    CHAT_TEMPLATE_NAME,
+    claim_output,
+    clear_leftovers,
+    describe_model,
+    staging,
+    write_json,
+    write_tokenizer,
+)
+from ..text.chat_template import ChatTemplate
+from ..text.tokenizers import Tokenizer
+from .tensors import Entry, Table, Tensor, check_tensors, entries, to_weights
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything of a model that a model folder needs, before a weight is read."""
+
+    where: str
+    """Names the source in errors."""
+    config: ModelConfig
+    """Of the model folder."""
+    expressed: ModelConfig
+    """What the source's tensors are shaped by. It may have biases that `config` has not: those must
+    be zeros (`families.expressed`)."""
+    table: Table
+    tensors: Mapping[str, Tensor]
+    """All tensors of the source but those that are known to hold no weights, by name."""
+    tokenizer: Tokenizer
+    start_ids: list[int]
+    """Tokens from which an empty prompt starts."""
+    chat_template: ChatTemplate | None = None
+    generation: dict[str, Any] = field(default_factory=dict)
+    """Fields of SamplingConfig that the source recommends."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Plain data for config.json: where the model comes from, its licence."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Further files of the folder by name, such as the text of the licence."""
+
+
+def write_model_folder(source: Source, out: Path, *, overwrite: bool = False) -> None:
+    """Writes the folder. Raises ModelFolderError; then nothing in `out` has changed.
+
+    Names and shapes of all tensors are checked first. Every weight is read back from model.h5
+    before the file is put in place.
+    """
+    wanted = entries(source.table, source.expressed)
+    check_tensors(source.tensors, wanted, source.expressed, source.where)
+    if source.tokenizer.vocab_size > source.config.vocab_size:
+        raise ModelFolderError(
+            f"{source.where}: its tokenizer has ids up to {source.tokenizer.vocab_size - 1}, but "
+            f"its token embedding has {source.config.vocab_size} rows: they do not belong together"
+        )
+    from ..model.keras_file import write_keras_file  # TensorFlow: only when all else is checked
+
+    with claim_output(out, overwrite=overwrite, resume=False):
+        with staging(out) as scratch:
+            reader = _Reader(source, wanted)
+            write_keras_file(scratch / MODEL_NAME, source.config, reader.read)
+            reader.check_rest()
+            reader.compare(scratch / MODEL_NAME)
+            for name, content in source.files.items():
+                (scratch / name).write_bytes(content)
+            sections = {"generation": source.generation, "source": source.origin}
+            if source.chat_template is not None:
+                (scratch / CHAT_TEMPLATE_NAME).write_text(source.chat_template.source, "utf-8")
+                sections["special_tokens"] = source.chat_template.special_tokens
+            description = describe_model(
+                source.config, source.tokenizer, source.start_ids, **sections
+            )
+            write_json(scratch / CONFIG_NAME, description)
+            write_tokenizer(scratch, source.tokenizer)
+            kept = {file.name for file in scratch.iterdir()}
+        clear_leftovers(out, kept)
+
+
+class _Reader:
+    """Gives the weights of a source by name, and remembers a checksum of each."""
+
+    def __init__(self, source: Source, wanted: list[Entry]) -> None:
+        self.source = source
+        self.entry_of = {name: entry for entry in wanted for name in entry.weights}
+        self.shapes = weight_shapes(source.config)
+        self._waiting: Weights = {}
+        """Weights that were read along with another one of the same tensor."""
+        self._sums: dict[str, int] = {}
+
+    def read(self, name: str) -> np.ndarray:
+        """A weight as float32. Raises ModelFolderError where it is not finite."""
+        if name not in self._waiting:
+            self._waiting |= self._weights_of(self.entry_of[name])
+        values = np.ascontiguousarray(self._waiting.pop(name), dtype=np.float32)
+        self._sums[name] = zlib.crc32(values)
+        return values
+
+    def _weights_of(self, entry: Entry) -> Weights:
+        tensor = self.source.tensors[entry.name].read()
+        check_finite(tensor, entry.name, self.source.where)
+        weights = to_weights(entry, tensor, self.source.expressed)
+        for name in [name for name in weights if name not in self.shapes]:
+            if weights.pop(name).any():
+                raise ModelFolderError(
+                    f"{self.source.where}: {entry.name} is not zero, but the configuration has no "
+                    f"{name}"
+                )
+        return weights
+
+    def check_rest(self) -> None:
+        """Reads the tensors that hold none of the folder's weights: all must be zero."""
+        for entry in {e.name: e for e in self.entry_of.values()}.values():
+            if not any(name in self.shapes for name in entry.weights):
+                self._weights_of(entry)
+
+    def compare(self, file: Path) -> None:
+        """Raises ModelFolderError where the file does not hold what was read."""
+        with open_weights(file, self.source.config) as datasets:
+            for name, dataset in datasets.items():
+                if zlib.crc32(np.ascontiguousarray(dataset, dtype=np.float32)) != self._sums[name]:
+                    raise ModelFolderError(f"{file}: {name} could not be read back as written")

@@ -1,0 +1,53 @@
+"""Writes a model as Keras's .h5 file, one weight at a time: the model itself is never in memory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from ..config import ModelConfig
+from ..inference.weights import full_name
+from ..modelfolder import reserve_space
+from .gpt import build_gpt_model
+
+OVERHEAD, LAYER_OVERHEAD = 2**20, 2**15
+"""Bytes of an .h5 file beside the weights, at most: of the whole, and for each block (measured: 24
+kB a block)."""
+
+
+def write_keras_file(file: Path, config: ModelConfig, read: Callable[[str], np.ndarray]) -> None:
+    """Writes what plain `keras.models.load_model` reads. Raises OSError where the disk is full.
+
+    `read` gives a weight, of its shape in `inference.weights.weight_shapes`, by its name there;
+    each is asked for once, in the order of that table, written as float32 and let go.
+    """
+    overhead = OVERHEAD + config.num_layers * LAYER_OVERHEAD
+    reserve_space(file.parent, 4 * config.parameter_count + overhead)
+    with keras.StatelessScope(initialize_variables=False):  # variables that take no memory
+        model = build_gpt_model(config)
+        description = json.loads(model.to_json())
+    try:
+        with h5py.File(file, "w") as h5:
+            weights = h5.create_group("model_weights")
+            for place in (h5, weights):
+                place.attrs["keras_version"] = keras.__version__
+                place.attrs["backend"] = keras.backend.backend()
+            kept = {name: description[name] for name in ("class_name", "config")}
+            h5.attrs["model_config"] = json.dumps(kept)
+            weights.attrs["layer_names"] = [layer.name for layer in model.layers]
+            for layer in model.layers:
+                _write_layer(weights.create_group(layer.name), layer, read)
+            weights.create_group("top_level_model_weights").attrs["weight_names"] = []
+    except (RuntimeError, ValueError) as error:  # h5py's words for a full disk
+        raise OSError(str(error).splitlines()[0]) from None
+
+
+def _write_layer(group: h5py.Group, layer: keras.Layer, read: Callable[[str], np.ndarray]) -> None:
+    paths = [weight.path for weight in layer.weights]
+    group.attrs["weight_names"] = paths
+    for path in paths:
+        values = np.asarray(read(full_name(layer.name, path)), dtype=np.float32)
+        group.create_dataset(path, data=values)
