@@ -266,10 +266,10 @@ def cost_of_checkpoints(pairs: int) -> None:
     from minigpt_tf.presets import model_preset, training_preset
     from minigpt_tf.training.checkpoint import RunState, StateWriter
     from minigpt_tf.training.optimizers import build_optimizer
-    from minigpt_tf.training.step import TrainableModel, TrainingStep
+    from minigpt_tf.training.step import LanguageModel, TrainingStep
 
     config, training, steps = model_preset(dropout=0.1), training_preset(), 3
-    model = TrainableModel(config, training, "float32")
+    model = LanguageModel(config, training, "float32")
     optimizer = build_optimizer(training, 1000)
     optimizer.build(model.variables)
     step = TrainingStep(model, optimizer, clip_norm=1.0)
@@ -281,17 +281,17 @@ def cost_of_checkpoints(pairs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "checkpoint").mkdir()
         writer = StateWriter(Path(folder))
-        step(x, x, 0)
+        step(x, x, step=0)
         for number in range(pairs):
             began = time.perf_counter()
             for _ in range(steps):
-                step(x, x, 1)
+                step(x, x, step=1)
             plain.append(time.perf_counter() - began)
             began = time.perf_counter()
             writer.save(names, RunState(step=2 * number))
             copying.append(time.perf_counter() - began)
             for _ in range(steps):
-                step(x, x, 1)
+                step(x, x, step=1)
             writer.wait()
             saving.append(time.perf_counter() - began)
             began = time.perf_counter()

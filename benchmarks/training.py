@@ -137,13 +137,13 @@ def ours(
     dtype: str, model: ModelConfig, training: TrainingConfig, x, y, nanogpt: Path | None
 ) -> Callable[[], object]:
     from minigpt_tf.training.optimizers import build_optimizer
-    from minigpt_tf.training.step import TrainableModel, TrainingStep
+    from minigpt_tf.training.step import LanguageModel, TrainingStep
 
-    trainable = TrainableModel(model, training, dtype)
+    trainable = LanguageModel(model, training, dtype)
     optimizer = build_optimizer(training, 1000)
     optimizer.build(trainable.variables)
     step = TrainingStep(trainable, optimizer, clip_norm=training.clip_norm)
-    return lambda: step(x, y, 1)
+    return lambda: step(x, y, step=1)
 
 
 def torch_step(

@@ -4,19 +4,15 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
 
-import keras
 import numpy as np
 
-from ..config import SamplingConfig, TrainingConfig
+from ..config import TrainingConfig
 from ..errors import TrainingError
-from ..inference.engine import Engine
-from ..inference.generate import TextGenerator
-from ..inference.weights import Weights, weights_of
+from ..inference.weights import Weights
 from .checkpoint import RunState
+from .job import Job
 from .listener import Evaluation, Listener, Progress
-from .plan import Plan
 
 
 def divergence(step: int, loss: float, training: TrainingConfig, weights: Weights) -> TrainingError:
@@ -45,11 +41,8 @@ def divergence(step: int, loss: float, training: TrainingConfig, weights: Weight
 class ProgressTeller:
     """Tells the listener about every step."""
 
-    def __init__(self, first_step: int, plan: Plan, listener: Listener) -> None:
-        self.first_step, self.listener = first_step, listener
-        self.total_steps = plan.total_steps
-        self.epoch_of = plan.epoch_of
-        self.step_tokens = plan.training.batch_size * plan.model.context_length
+    def __init__(self, first_step: int, job: Job, listener: Listener) -> None:
+        self.first_step, self.job, self.listener = first_step, job, listener
         self.step_seconds: float | None = None  # a running average
         self.step_began = 0.0
 
@@ -59,7 +52,7 @@ class ProgressTeller:
 
     @property
     def tokens_per_second(self) -> float:
-        return self.step_tokens / self.step_seconds if self.step_seconds else 0.0
+        return self.job.batch_tokens / self.step_seconds if self.step_seconds else 0.0
 
     def after_step(self, state: RunState) -> None:
         """Measures the step and passes it on, with the time that the rest will take."""
@@ -70,12 +63,12 @@ class ProgressTeller:
         self.listener.progress(
             Progress(
                 step=state.step,
-                total_steps=self.total_steps,
-                epoch=self.epoch_of(state.step),
+                total_steps=self.job.total_steps,
+                epoch=self.job.epoch_of(state.step),
                 loss=state.mean_loss,
                 accuracy=state.mean_accuracy,
                 tokens_per_second=self.tokens_per_second,
-                seconds_left=(self.total_steps - state.step) * (self.step_seconds or seconds),
+                seconds_left=(self.job.total_steps - state.step) * (self.step_seconds or seconds),
             )
         )
 
@@ -83,26 +76,25 @@ class ProgressTeller:
 class Evaluator:
     """Validation loss, a sample of text, best weights, early stopping."""
 
-    def __init__(
-        self, plan: Plan, progress: ProgressTeller, validation_loss: Callable[[], float] | None
-    ) -> None:
-        self.plan, self.progress, self.validation_loss = plan, progress, validation_loss
+    def __init__(self, job: Job, progress: ProgressTeller) -> None:
+        self.job, self.progress = job, progress
         self.last_weights: Weights | None = None
 
     def is_due(self, step: int) -> bool:
         """Whether the model is to be evaluated after so many steps."""
-        return step % self.plan.eval_every == 0 or step == self.plan.total_steps
+        return step % self.job.eval_every == 0 or step == self.job.total_steps
 
-    def evaluate(self, model: keras.Model, learning_rate: float, state: RunState) -> Evaluation:
+    def evaluate(self, state: RunState) -> Evaluation:
         """Adds an evaluation to the state's history, and returns it.
 
         Raises TrainingError where the loss or a weight is not finite.
         """
         loss, accuracy = state.mean_loss, state.mean_accuracy
-        val_loss = self.validation_loss() if self.validation_loss else None
-        weights = weights_of(model)
+        found = self.job.validate() or {}
+        val_loss = found.pop("loss", None)
+        weights = self.job.weights()
         if not all(math.isfinite(x) for x in (loss, val_loss or 0)) or not _all_finite(weights):
-            raise divergence(state.step, val_loss or loss, self.plan.training, weights)
+            raise divergence(state.step, val_loss or loss, self.job.training, weights)
         self.last_weights = weights
         judged = loss if val_loss is None else val_loss
         best = judged < state.best_loss
@@ -111,36 +103,24 @@ class Evaluator:
         state.evaluations_since_best = 0 if best else state.evaluations_since_best + 1
         evaluation = Evaluation(
             step=state.step,
-            epoch=self.plan.epoch_of(state.step),
+            epoch=self.job.epoch_of(state.step),
             seconds=state.seconds,
-            learning_rate=learning_rate,
+            learning_rate=float(self.job.optimizer.learning_rate),
             loss=loss,
             accuracy=accuracy,
             val_loss=val_loss,
             val_perplexity=None if val_loss is None else perplexity(val_loss),
             tokens_per_second=self.progress.tokens_per_second,
             best=best,
-            sample=self._sample(weights),
+            sample=self.job.sample(weights),
+            metrics=found,
         )
         state.history.append(evaluation)
         state.loss_sum = state.accuracy_sum = 0.0
         state.steps_summed = 0
-        patience = self.plan.training.early_stopping
+        patience = self.job.training.early_stopping
         state.stopped_early = bool(patience) and state.evaluations_since_best >= patience
         return evaluation
-
-    def _sample(self, weights: Weights) -> str:
-        """The prompt as it was understood, and how the model goes on from it."""
-        engine = Engine(self.plan.model, weights)
-        generator = TextGenerator(engine, self.plan.corpus.tokenizer, self.plan.start_ids)
-        sampling = SamplingConfig(
-            max_new_tokens=self.plan.training.sample_tokens, seed=self.plan.training.seed
-        )
-        prompt = generator.prepare(self.plan.sample_prompt)
-        return (
-            self.plan.corpus.tokenizer.decode(prompt.ids)
-            + generator.generate(prompt, sampling).text
-        )
 
 
 def _all_finite(weights: Weights) -> bool:

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import CHECKPOINT_NAME, ModelConfig
+from ..config import CHECKPOINT_NAME
 from ..errors import ModelFolderError, TrainingError
-from ..inference.weights import Weights, check_finite, check_weights
+from ..inference.weights import Weights, check_finite
 from ..modelfolder import reserve_space, staging
 from .listener import Evaluation
 
@@ -143,17 +143,21 @@ def list_states(folder: Path) -> list[Path]:
 
 
 def restore_state(
-    out: Path, variables: dict[str, Any], config: ModelConfig, notice: Callable[[str], None]
+    out: Path,
+    variables: dict[str, Any],
+    check_best: Callable[[Weights, str], None],
+    notice: Callable[[str], None],
 ) -> RunState:
     """Puts the newest sound state into the variables; returns the rest of it.
 
-    A run that was killed before its first state starts anew. `notice` is told of states that are
+    A run that was killed before its first state starts anew. `check_best` is given the best weights
+    and the name of their file, and raises ModelFolderError; `notice` is told of states that are
     passed over. Raises ModelFolderError where all are damaged or were made by another model.
     """
     errors: list[ModelFolderError] = []
     for file in list_states(out / CHECKPOINT_NAME):
         try:
-            state = _read_state(file, variables, config)
+            state = _read_state(file, variables, check_best)
         except ModelFolderError as error:
             errors.append(error)
             continue
@@ -166,14 +170,16 @@ def restore_state(
     return RunState()
 
 
-def _read_state(file: Path, variables: dict[str, Any], config: ModelConfig) -> RunState:
+def _read_state(
+    file: Path, variables: dict[str, Any], check_best: Callable[[Weights, str], None]
+) -> RunState:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
         progress = json.loads(arrays.pop("progress").tobytes())
         best = {n.removeprefix("best/"): arrays.pop(n) for n in list(arrays) if n[:5] == "best/"}
         if best:
-            check_weights(best, config, str(file))
+            check_best(best, str(file))
         history = [Evaluation(**row) for row in progress.pop("history")]
         state = RunState(**progress, history=history, best_weights=best or None)
         if not (type(state.step) is int and state.step >= 0 and state.best_loss > -math.inf):

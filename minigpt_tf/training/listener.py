@@ -1,6 +1,6 @@
 """What a run tells while it goes on. The library never prints: a Listener does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Evaluation:
     tokens_per_second: float
     best: bool
     sample: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What else was found on the validation part, by name."""
 
 
 class Listener:

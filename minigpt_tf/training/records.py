@@ -8,16 +8,19 @@ from pathlib import Path
 from ..modelfolder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
 from .listener import Evaluation
 
-COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name != "sample"]
+OTHERS = {"sample", "metrics"}
+COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name not in OTHERS]
 
 
 def write_records(folder: Path, history: list[Evaluation], prompt: str) -> None:
-    """Writes history.csv and samples.txt."""
+    """Writes history.csv, with a column for each further metric, and samples.txt."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    metrics = list(dict.fromkeys(name for evaluation in history for name in evaluation.metrics))
+    writer.writerow(COLUMNS + metrics)
     for evaluation in history:
-        values = (getattr(evaluation, column) for column in COLUMNS)
+        values = [getattr(evaluation, column) for column in COLUMNS]
+        values += [evaluation.metrics.get(name) for name in metrics]
         writer.writerow("" if v is None else f"{v:.6g}" if type(v) is float else v for v in values)
     (folder / HISTORY_NAME).write_text(table.getvalue(), encoding="utf-8")
     samples = [f"--- step {e.step}, prompt {prompt!r}\n{e.sample}\n" for e in history]

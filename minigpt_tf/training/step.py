@@ -9,12 +9,13 @@ import tensorflow as tf
 from ..config import ModelConfig, TrainingConfig
 from ..model import build_training_model
 from ..model.training_layers import dropout_step
+from .job import TrainableModel
 from .losses import linear_cross_entropy
 from .optimizers import clip_scale
 
 
-class TrainableModel:
-    """A Keras model made for training, and its loss."""
+class LanguageModel(TrainableModel):
+    """A Keras model made for training on text."""
 
     def __init__(self, config: ModelConfig, training: TrainingConfig, dtype: str) -> None:
         """Makes the first weights from `training.seed`; `dtype` is a Keras dtype policy."""
@@ -22,11 +23,7 @@ class TrainableModel:
         self.keras_model, self.body = build_training_model(
             config, seed=training.seed, dtype=dtype, remat=training.remat
         )
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """The trainable variables."""
-        return self.keras_model.trainable_variables
+        self.variables = self.keras_model.trainable_variables
 
     def loss(self, x: tf.Tensor, y: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean loss in nats per token and share of right guesses, for ids x and y (B, T)."""
@@ -78,20 +75,23 @@ class TrainingStep:
             lambda *arguments: self._strategy.run(self._step, arguments), autograph=False
         )
 
-    def __call__(self, x: np.ndarray, y: np.ndarray, step: int) -> StepResult:
-        """x and y: int32 ids (B, T), the whole batch in every process; `step` counts from 0."""
-        results = self._compiled(tf.constant(x), tf.constant(y), tf.constant(step))
+    def __call__(self, *batch: np.ndarray, step: int) -> StepResult:
+        """`batch`: what the model's loss takes, B rows each, the whole batch in every process;
+        `step` counts from 0."""
+        results = self._compiled(tf.constant(step), *map(tf.constant, batch))
         first = (self._strategy.experimental_local_results(result)[0] for result in results)
         return StepResult(*map(float, first))
 
-    def _step(self, x, y, step) -> tuple[tf.Tensor, ...]:
-        """Ids (B, T) -> loss, accuracy and gradient norm; then the update."""
+    def _step(self, step, *batch) -> tuple[tf.Tensor, ...]:
+        """Loss, accuracy and gradient norm of a batch; then the update."""
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
         parts = replicas * self.accumulate
-        x, y = (tf.reshape(ids, (parts, ids.shape[0] // parts, ids.shape[1])) for ids in (x, y))
+        batch = [
+            tf.reshape(array, (parts, array.shape[0] // parts, *array.shape[1:])) for array in batch
+        ]
         first = replica.replica_id_in_sync_group * self.accumulate
-        results, gradients = self._mean_gradients(x, y, first, step * parts)
+        results, gradients = self._mean_gradients(batch, first, step * parts)
         if replicas > 1:
             mean = tf.distribute.ReduceOp.MEAN
             results, gradients = replica.all_reduce(mean, (results, gradients))
@@ -102,14 +102,15 @@ class TrainingStep:
             self.optimizer.apply(gradients, self.model.variables)
         return *results, norm
 
-    def _mean_gradients(self, x, y, first, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Means over the parts of a batch (parts, B, T) that this replica has, from `first` on."""
+    def _mean_gradients(self, batch, first, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Means over the parts of a batch (parts, B, ...) that this replica has, from `first`
+        on."""
         if self.accumulate == 1:
-            return self._gradients(x[first], y[first], step + first)
+            return self._gradients([array[first] for array in batch], step + first)
 
         def add(i, sums):
             part = first + i
-            terms = self._gradients(x[part], y[part], step + part)
+            terms = self._gradients([array[part] for array in batch], step + part)
             return i + 1, tf.nest.map_structure(tf.add, sums, terms)
 
         shapes = [()] * 2, [variable.shape for variable in self.model.variables]
@@ -120,11 +121,11 @@ class TrainingStep:
         )
         return tf.nest.map_structure(lambda total: total / count, sums)
 
-    def _gradients(self, x, y, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """[loss, accuracy] over ids (B, T), and the loss's gradients, float32 and dense."""
+    def _gradients(self, batch, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """[loss, accuracy] of a batch, and the loss's gradients, float32 and dense."""
         variables = [variable.value for variable in self.model.variables]
         with dropout_step(step):
             with tf.GradientTape() as tape:
-                loss, accuracy = self.model.loss(x, y, training=True)
+                loss, accuracy = self.model.loss(*batch, training=True)
             gradients = tape.gradient(loss, variables)  # may compute blocks again
         return [loss, accuracy], [tf.convert_to_tensor(gradient) for gradient in gradients]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from minigpt_tf import machine
 from minigpt_tf.errors import ConfigError, TrainingError
 from minigpt_tf.presets import model_preset, training_preset
-from minigpt_tf.training import memory, trainer
+from minigpt_tf.training import loop, memory, trainer
 from tests.conftest import tiny_plan
 
 MEASURED = [  # preset, its switches, batch, remat, dtype, ru_maxrss of a process in MB
@@ -46,10 +46,10 @@ def test_the_advice_is_the_mildest_change_that_fits(gigabytes, advice, monkeypat
 
 
 def test_a_step_that_runs_out_of_memory_says_what_needs_less(tmp_path, monkeypatch):
-    def exhausted(*_):
+    def exhausted(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "failed to allocate")
 
-    monkeypatch.setattr(trainer.TrainingStep, "__call__", exhausted)
+    monkeypatch.setattr(loop.TrainingStep, "__call__", exhausted)
     with pytest.raises(
         TrainingError, match=r"a step needs about 0\.6 GiB; --accumulate 2 or --rem"
     ):

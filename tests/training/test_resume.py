@@ -25,7 +25,7 @@ from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.resumption import read_run
 from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import train
-from tests.conftest import ROOT, SAMPLE, tiny_config, tiny_plan
+from tests.conftest import ROOT, SAMPLE, tiny_plan
 from tests.training.test_command import error_of
 
 STEPS = {"steps": 9, "eval_every": 3, "checkpoint_every": 2}
@@ -152,8 +152,8 @@ def test_a_gradient_that_is_no_number_stops_and_the_last_state_goes_on(
 ):
     sound = TrainingStep._gradients
 
-    def injected(self, x, y, step):
-        found, gradients = sound(self, x, y, step)
+    def injected(self, batch, step):
+        found, gradients = sound(self, batch, step)
         poison = tf.where(step == 6, np.nan, 1.0)  # the seventh
         return found, [*gradients[:-1], gradients[-1] * poison]
 
@@ -185,8 +185,12 @@ class Saved:
 
     def restore(self):
         self.variable.assign(np.zeros(1000, "float32"))
-        config = tiny_config("lecture")
-        state = restore_state(self.out, {"model/w": self.variable}, config, self.notices.append)
+
+        def refuse(weights, where):
+            raise AssertionError(f"{where} holds no best weights, but {weights}")
+
+        variables = {"model/w": self.variable}
+        state = restore_state(self.out, variables, refuse, self.notices.append)
         return state.step, set(self.variable.numpy())
 
     def damage(self, step, harm):
@@ -248,7 +252,7 @@ def test_without_a_sound_state_there_is_an_error_and_nothing_is_thrown_away(save
 def test_a_state_of_another_model_is_refused(saved):
     saved.variable = keras.Variable(np.zeros(999, "float32"))
     with pytest.raises(ModelFolderError, match="are not those of this model"):
-        restore_state(saved.out, {"model/w": saved.variable}, tiny_config("lecture"), print)
+        restore_state(saved.out, {"model/w": saved.variable}, print, print)
 
 
 def test_a_state_that_is_not_finite_is_not_written(saved):

@@ -14,7 +14,7 @@ from minigpt_tf.presets import model_preset
 from minigpt_tf.training import losses
 from minigpt_tf.training.losses import linear_cross_entropy
 from minigpt_tf.training.optimizers import build_optimizer
-from minigpt_tf.training.step import TrainableModel, TrainingStep
+from minigpt_tf.training.step import LanguageModel, TrainingStep
 
 SMALL = {"vocab_size": 23, "context_length": 8, "embed_dim": 16, "num_layers": 2, "num_heads": 4}
 SMALL |= {"dropout": 0.0, "head_dim": None, "ff_dim": 24}
@@ -30,9 +30,9 @@ def batch(config: ModelConfig, size: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return ids[:, :-1], ids[:, 1:]
 
 
-def trainable(config: ModelConfig, dtype: str = "float32", **settings) -> TrainableModel:
+def trainable(config: ModelConfig, dtype: str = "float32", **settings) -> LanguageModel:
     """A model whose weights are large enough for every part of it to matter."""
-    model = TrainableModel(config, TrainingConfig(**settings), dtype)
+    model = LanguageModel(config, TrainingConfig(**settings), dtype)
     rng = np.random.default_rng(1)
     for variable in model.variables:
         variable.assign(variable + rng.normal(0, 0.3, variable.shape))
@@ -49,7 +49,7 @@ def keras_gradients(config: ModelConfig, weights, x, y):
     return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
 
 
-def step_gradients(model: TrainableModel, x, y, **settings):
+def step_gradients(model: LanguageModel, x, y, **settings):
     """What a step gives to its optimizer, unclipped."""
     given = []
 
@@ -61,7 +61,7 @@ def step_gradients(model: TrainableModel, x, y, **settings):
 
     totals = [tf.Variable(tf.zeros(variable.shape)) for variable in model.variables]
     step = TrainingStep(model, Recorder(), clip_norm=0.0, **settings)
-    result = step(x, y, 5)
+    result = step(x, y, step=5)
     return result, [total.numpy() for total in totals]
 
 
@@ -199,7 +199,7 @@ def test_clipping_is_by_the_global_norm():
 
     norm = tf.Variable(0.0)
     for clip_norm in (free.gradient_norm / 4, free.gradient_norm * 4):
-        result = TrainingStep(model, Recorder(), clip_norm=clip_norm)(x, y, 5)
+        result = TrainingStep(model, Recorder(), clip_norm=clip_norm)(x, y, step=5)
         assert result.gradient_norm == pytest.approx(free.gradient_norm, rel=1e-5)
         assert float(norm) == pytest.approx(min(clip_norm, free.gradient_norm), rel=1e-5)
 
@@ -210,14 +210,14 @@ def test_a_gradient_that_is_no_number_leaves_finite_weights():
     optimizer = build_optimizer(TrainingConfig(), total_steps=10)
     step = TrainingStep(model, optimizer, clip_norm=1.0)
     x, y = batch(config)
-    step(x, y, 0)
+    step(x, y, step=0)
     kernel = model.keras_model.get_layer("block_0").get_layer("feed_forward_up").kernel
     sound = kernel.numpy()
     kernel.assign(np.full(kernel.shape, np.inf))
-    assert not np.isfinite(step(x, y, 1).gradient_norm)
+    assert not np.isfinite(step(x, y, step=1).gradient_norm)
     kernel.assign(sound)
     assert all(np.isfinite(weight).all() for weight in weights_of(model.keras_model).values())
-    assert np.isfinite(step(x, y, 2).loss)
+    assert np.isfinite(step(x, y, step=2).loss)
 
 
 def test_muon_moves_matrices_along_orthogonal_directions():
@@ -228,7 +228,7 @@ def test_muon_moves_matrices_along_orthogonal_directions():
     model = trainable(config)
     before = weights_of(model.keras_model)
     optimizer = build_optimizer(training, total_steps=10)
-    TrainingStep(model, optimizer, clip_norm=0.0)(*batch(config), 0)
+    TrainingStep(model, optimizer, clip_norm=0.0)(*batch(config), step=0)
     after = weights_of(model.keras_model)
     shapes = {"attention/query/kernel": (16, 16), "attention/attention_output/kernel": (16, 16)}
     shapes |= {"feed_forward_up/kernel": (16, 32), "feed_forward_down/kernel": (32, 16)}

@@ -1,0 +1,89 @@
+"""What the training loop needs to know of that which it trains."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..config import TrainingConfig
+from ..inference.weights import Weights
+from .checkpoint import RunState
+
+
+class TrainableModel(ABC):
+    """A model and its loss, as `step.TrainingStep` trains it."""
+
+    variables: list[keras.Variable]
+    """What the steps change."""
+
+    @abstractmethod
+    def loss(self, *batch: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss and accuracy, scalars, of a batch or of a part of one. The mean over equal parts is
+        that of the whole batch."""
+
+
+class Job(ABC):
+    """A run's model, its batches, how it is judged, and what becomes of it.
+
+    Everything about a batch is a function of the step, so a run can go on at any step.
+    """
+
+    training: TrainingConfig
+    model: TrainableModel
+    optimizer: keras.Optimizer
+    total_steps: int
+    eval_every: int
+    """Steps between evaluations."""
+    batch_tokens: float
+    """Tokens of a batch, on average."""
+
+    @abstractmethod
+    def epoch_of(self, step: int) -> float:
+        """How often the data have been seen after so many steps."""
+
+    @abstractmethod
+    def batch(self, step: int) -> tuple[np.ndarray, ...]:
+        """The arguments of the model's loss, each with as many rows as the batch has."""
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """A copy of what is trained, by name."""
+
+    @abstractmethod
+    def check_weights(self, weights: Weights, where: str) -> None:
+        """Raises ModelFolderError where the weights cannot be those of this job."""
+
+    @abstractmethod
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """The trained variables by the names of `weights`."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float] | None:
+        """What the model achieves on held-out data, "loss" among it; None where there are none."""
+
+    @abstractmethod
+    def sample(self, weights: Weights) -> str:
+        """What a model with these weights says, for people to read."""
+
+    @abstractmethod
+    def write_records(self, folder: Path, state: RunState) -> None:
+        """Writes the history and the samples into the folder."""
+
+    @abstractmethod
+    def save(self, weights: Weights, state: RunState, kept: str) -> None:
+        """Writes the result with these weights, which are the "last" or the "best" that there were.
+
+        Raises ModelFolderError, and then what was there is unchanged."""
+
+    @abstractmethod
+    def out_of_memory(self) -> str:
+        """What to say where a step does not fit into memory."""
+
+    def state_variables(self) -> dict[str, Any]:
+        """Name -> variable of all that a step changes."""
+        variables = {f"model/{name}": v for name, v in self.named_variables().items()}
+        optimizer = {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
+        return variables | optimizer

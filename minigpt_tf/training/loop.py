@@ -1,0 +1,168 @@
+"""The loop: takes a Job through its steps, watches over it, and saves it whatever happens."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ..errors import ModelFolderError, TrainingError
+from ..inference.weights import Weights
+from ..modelfolder import staging
+from .callbacks import Evaluator, Interruption, ProgressTeller, divergence
+from .checkpoint import RunState, StateWriter, restore_state
+from .distribution import Distribution, WorkerLostError
+from .job import Job
+from .listener import Evaluation, Listener
+from .step import TrainingStep
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended."""
+
+    out: Path
+    steps: int
+    history: list[Evaluation]
+    interrupted: bool
+    stopped_early: bool
+    kept: str
+    """Whose weights were saved: "last" or "best"."""
+
+
+class TrainingLoop:
+    """A job in training. The job is made in the scope of the distribution."""
+
+    def __init__(
+        self, job: Job, out: Path, listener: Listener, distribution: Distribution, *, resume: bool
+    ) -> None:
+        """With `resume` puts the newest state of the folder's checkpoint into the variables.
+
+        Raises ModelFolderError where there is no sound one, and TrainingError where it has come
+        further than the job goes.
+        """
+        self.job, self.out, self.listener, self.distribution = job, out, listener, distribution
+        self.state = self._resumed_state() if resume else RunState()
+        distribution.spread(job.state_variables().values())
+        if not distribution.is_chief:
+            self.state.step = int(np.array(job.optimizer.iterations))
+        self.progress = ProgressTeller(self.state.step, job, listener)
+        self.evaluator = Evaluator(job, self.progress)
+        self.writer = StateWriter(out)
+
+    def _resumed_state(self) -> RunState:
+        job, out = self.job, self.out
+        variables = job.state_variables()
+        state = restore_state(out, variables, job.check_weights, self.listener.notice)
+        if state.step > job.total_steps:
+            raise TrainingError(
+                f"{out} has done {state.step} steps already, more than the {job.total_steps} "
+                "asked for"
+            )
+        return state
+
+    def to_the_end(self) -> TrainingResult:
+        """Trains, whatever happens saves, and tells how it ended."""
+        with Interruption(self.listener) as interruption:
+            try:
+                with self.distribution.watching():
+                    self._train(interruption)
+                self._save_state()
+                self.writer.wait()
+                kept = self._save(self.job.weights())
+            except WorkerLostError:  # the step that failed has changed nothing
+                self._save_state()
+                raise
+            except tf.errors.ResourceExhaustedError:
+                raise TrainingError(self.job.out_of_memory()) from None
+            except TrainingError as error:
+                if not self.distribution.is_chief:
+                    raise
+                raise TrainingError(f"{error}; {self._rescue()}") from None
+            finally:
+                self.writer.close()
+        return TrainingResult(
+            out=self.out,
+            steps=self.state.step,
+            history=self.state.history,
+            interrupted=interruption.requested,
+            stopped_early=self.state.stopped_early,
+            kept=kept,
+        )
+
+    def _train(self, interruption: Interruption) -> None:
+        """The steps that are left."""
+        state, job, training = self.state, self.job, self.job.training
+        with self.distribution.scope():
+            compiled = TrainingStep(
+                job.model,
+                job.optimizer,
+                clip_norm=training.clip_norm,
+                accumulate=training.accumulate,
+            )
+        began = time.perf_counter() - state.seconds
+        saved = time.monotonic()
+        while state.step < job.total_steps and not self._is_to_stop(interruption):
+            self.progress.before_step()
+            result = compiled(*job.batch(state.step), step=state.step)
+            if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+                raise divergence(state.step + 1, result.loss, training, job.weights())
+            state.add(result.loss, result.accuracy)
+            state.seconds = time.perf_counter() - began
+            self.progress.after_step(state)
+            if self.evaluator.is_due(state.step):
+                self._evaluate()
+            due = (time.monotonic() - saved) / 60 >= training.checkpoint_minutes
+            if due or state.step % (training.checkpoint_every or math.inf) == 0:
+                self._save_state()
+                saved = time.monotonic()
+
+    def _is_to_stop(self, interruption: Interruption) -> bool:
+        """Whether the run ends before its last step, by all workers after the same one."""
+        asked, early = self.distribution.agree(interruption.requested, self.state.stopped_early)
+        if asked:  # Ctrl-C may have come in between: it is not taken back here
+            interruption.requested = True
+        if early:
+            self.state.stopped_early = True
+        return asked or early
+
+    def _evaluate(self) -> None:
+        """By the chief; the others wait in their next step."""
+        if not self.distribution.is_chief:
+            return
+        evaluation = self.evaluator.evaluate(self.state)
+        self.write_records()
+        self.listener.evaluation(evaluation)
+
+    def write_records(self) -> None:
+        """Writes the history so far into the folder."""
+        with staging(self.out) as scratch:
+            self.job.write_records(scratch, self.state)
+
+    def _save_state(self) -> None:
+        if self.distribution.is_chief:
+            self.writer.save(self.job.state_variables(), self.state)
+
+    def _rescue(self) -> str:
+        """Saves the weights of the last evaluation, which were good; says what became of them."""
+        if self.evaluator.last_weights is None:
+            return "no evaluation came before it, so nothing was saved"
+        self.state.step = self.state.history[-1].step
+        try:
+            self._save(self.evaluator.last_weights)
+        except ModelFolderError as error:
+            return f"the weights before it could not be saved: {error}"
+        return f"{self.out} holds the weights of step {self.state.step}"
+
+    def _save(self, last_weights: Weights) -> str:
+        """Writes the result; returns whose weights it holds."""
+        choice = self.job.training.keep
+        if choice == "auto":
+            choice = "best" if self.job.training.early_stopping else "last"
+        best = self.state.best_weights
+        kept = "best" if choice == "best" and best is not None else "last"
+        if self.distribution.is_chief:
+            self.job.save(best if kept == "best" else last_weights, self.state, kept)
+        return kept
