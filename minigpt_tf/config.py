@@ -43,6 +43,15 @@ USEFUL_THREADS = 8
 MOST_EVALUATION_TOKENS = 2**17
 """Tokens of the validation part that are scored at each evaluation, unless told otherwise."""
 
+ATTENTION_PROJECTIONS = ("query", "key", "value", "attention_output")
+LORA_TARGETS = (
+    *ATTENTION_PROJECTIONS,
+    "feed_forward_gate",
+    "feed_forward_up",
+    "feed_forward_down",
+)
+"""Layers of a block that LoRA can change."""
+
 MOST_LAYERS = 10_000
 MOST_THREADS = 256
 """Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
@@ -275,6 +284,33 @@ class TrainingConfig:
                 f"batch_size={self.batch_size} does not divide into accumulate={self.accumulate} "
                 "parts: choose a multiple"
             )
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adaptation: which kernels get a change of low rank, and how large."""
+
+    rank: int = setting(8, "rank of the change of each kernel")
+    alpha: float = setting(16.0, "the change is multiplied by alpha / rank")
+    lora_dropout: float = setting(0.0, "share of a kernel's inputs dropped for the change")
+    targets: tuple[str, ...] = setting(
+        ATTENTION_PROJECTIONS,
+        "layers to change, of " + ", ".join(LORA_TARGETS) + "; may be repeated (unset: all of "
+        "attention)",
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_at_least(self, "rank", 1)
+        if not self.alpha > 0:
+            raise ConfigError(f"alpha={self.alpha}: must be a positive number")
+        if not 0 <= self.lora_dropout < 1:
+            raise ConfigError(f"lora_dropout={self.lora_dropout}: must be at least 0 and below 1")
+        for name in self.targets:
+            if name not in LORA_TARGETS:
+                raise ConfigError(f"targets={name}: choose of {', '.join(LORA_TARGETS)}")
+        if not self.targets:
+            raise ConfigError("targets: name at least one layer")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import keras
 from keras import layers, ops
 
 from ..config import ModelConfig
+from .dropout import FastDropout
 from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, register
 from .training_layers import (
-    FastDropout,
     FusedAttention,
     FusedLayerNormalization,
     FusedRotaryAttention,
@@ -38,10 +38,13 @@ class LayerKit:
 
     Dropout: type
     LayerNormalization: type
-    MultiHeadAttention: type
-    RotaryAttention: type
+    MultiHeadAttention: Any
+    RotaryAttention: Any
     gelu: Any
     gelu_tanh: Any
+    Dense: Any = layers.Dense
+    kernels: str = "{dtype}"
+    """The dtype policy of the layers that have kernels, from that of the model."""
     Block: type = keras.Model
 
 
@@ -73,7 +76,7 @@ def build_gpt_model(
     """
     # In mixed precision Keras's own attention has no float32 softmax.
     kit = BUILT_IN if _compute_dtype(dtype) == "float32" else FOR_TRAINING
-    return _build(config, seed, dtype, kit)[0]
+    return build_from_kit(config, seed, dtype, kit)[0]
 
 
 def build_training_model(
@@ -86,12 +89,13 @@ def build_training_model(
     (Chen et al., 2016, "Training deep nets with sublinear memory cost").
     """
     kit = replace(FOR_TRAINING, Block=RecomputedModel) if remat else FOR_TRAINING
-    return _build(config, seed, dtype, kit)
+    return build_from_kit(config, seed, dtype, kit)
 
 
-def _build(
+def build_from_kit(
     config: ModelConfig, seed: int | None, dtype: str, kit: LayerKit
 ) -> tuple[keras.Model, keras.Model]:
+    """The model from the layers of `kit`, and the part before its head."""
     if seed is not None:
         keras.utils.set_random_seed(seed)
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -138,7 +142,8 @@ def transformer_block(
 
 def _attention(config: ModelConfig, x, dtype: str, kit: LayerKit):
     """Causal self-attention: Keras's MultiHeadAttention wherever it can express the switches."""
-    common = {"name": "attention", "dtype": dtype, "kernel_initializer": _normal()}
+    common = {"name": "attention", "dtype": kit.kernels.format(dtype=dtype)}
+    common |= {"kernel_initializer": _normal()}
     common |= {"dropout": config.dropout, "use_bias": config.use_bias}
     grouped = config.num_kv_heads != config.num_heads
     if config.positions == "rotary" or grouped or config.qkv_bias != config.use_bias:
@@ -161,13 +166,13 @@ def _feed_forward(config: ModelConfig, x, dtype: str, kit: LayerKit):
 
     def dense(units: int, name: str, activation=None):
         """A dense layer of this feed-forward, over the last axis."""
-        return layers.Dense(
+        return kit.Dense(
             units,
             activation=activation,
             use_bias=config.use_bias,
             kernel_initializer=_normal(),
             name=f"feed_forward_{name}",
-            dtype=dtype,
+            dtype=kit.kernels.format(dtype=dtype),
         )
 
     if config.activation == "swiglu":

@@ -8,64 +8,19 @@ value, gradients written down in one piece instead of one operation after anothe
 
 import functools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 from keras import layers
 
+from ..config import LoraConfig
+from .dropout import FastDropout
 from .layers import RotaryAttention, register
+from .low_rank import adapter_for, kernel_of, matrix_shape
 
 MASKED = -1e9
 """Added to the attention scores of tokens that are still to come."""
-
-_steps: list[tf.Tensor] = []
-
-
-@contextmanager
-def dropout_step(step: tf.Tensor) -> Iterator[None]:
-    """While the model is called in it, dropout is a function of the layers' seeds and of `step`.
-
-    So a run that goes on at any step draws the same numbers, and so does a block that is computed
-    once more for its gradients. `step`: an int32 scalar, another one for every batch.
-    """
-    _steps.append(step)
-    try:
-        yield
-    finally:
-        _steps.pop()
-
-
-@register
-class FastDropout(layers.Dropout):
-    """Dropout that draws 16 bits for each number; outside `dropout_step` it is Keras's own."""
-
-    def call(self, inputs, training=False):
-        """Any shape -> the same, a share of it 0 and the rest larger by as much."""
-        if not (training and self.rate and _steps):
-            return super().call(inputs, training=training)
-        seed = tf.stack([tf.cast(self.seed_generator.state[0], tf.int32), _steps[-1]])
-        bits = _random_uint16(tf.size(inputs), seed)
-        dropped = tf.reshape(bits, tf.shape(inputs)) < round(self.rate * 2**16)
-        scale = tf.constant(1 / (1 - self.rate), inputs.dtype)
-
-        @tf.custom_gradient
-        def drop(x):
-            def without_dropped(x):
-                return tf.raw_ops.Select(condition=dropped, x=tf.zeros_like(x), y=x * scale)
-
-            return without_dropped(x), without_dropped
-
-        return drop(inputs)
-
-
-def _random_uint16(size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """`size` uniform random numbers of 16 bits, a function of the seed (2,) (Philox)."""
-    pairs = tf.random.stateless_uniform(
-        [(size + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-    )
-    return tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:size]
 
 
 @register
@@ -108,14 +63,23 @@ def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:
 
 @register
 class FusedAttention(layers.MultiHeadAttention):
-    """Causal self-attention: query, key and value in one product."""
+    """Causal self-attention: query, key and value in one product; with LoRA where it is asked
+    for."""
+
+    def __init__(self, *arguments, lora: LoraConfig | None = None, **kwargs) -> None:
+        super().__init__(*arguments, **kwargs)
+        self.lora, self.adapters = lora, {}
+
+    def build(self, query_shape: tuple, value_shape: tuple, key_shape: tuple | None = None) -> None:
+        super().build(query_shape, value_shape, key_shape)
+        _build_adapters(self, query_shape[-1])
 
     def call(self, query, value, key=None, training=None, use_causal_mask=True):
         """query: (B, T, D) -> (B, T, D); value and key are the same tensor."""
-        heads = _project(query, self._query_dense, self._key_dense, self._value_dense)
+        heads = _project(query, self, training)
         q, k, v = tf.split(heads, 3)  # (N, B, T, H)
         mixed = causal_attention(q, k, v, self._dropout_layer, training)
-        return _project_back(mixed, self._output_dense)
+        return _project_back(mixed, self, training)
 
     def _build_attention(self, rank: int) -> None:
         super()._build_attention(rank)
@@ -124,42 +88,85 @@ class FusedAttention(layers.MultiHeadAttention):
 
 @register
 class FusedRotaryAttention(RotaryAttention):
-    """Causal self-attention with rotary positions and grouped heads, in one product."""
+    """The same with rotary positions and grouped heads."""
+
+    def __init__(self, *, lora: LoraConfig | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.lora, self.adapters = lora, {}
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
+        _build_adapters(self, input_shape[-1])
         self._dropout_layer = FastDropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
 
     def call(self, x, training=None):
         """x: (B, T, D) -> (B, T, D)"""
-        heads = _project(x, self._query_dense, self._key_dense, self._value_dense)
+        heads = _project(x, self, training)
         N, K = self.num_query_heads, self.num_key_value_heads
         q, k, v = tf.split(heads, [N, K, K])  # (heads, B, T, H)
         if self.rope_theta is not None:
             q, k = self._rotate(q, axis=2), self._rotate(k, axis=2)
         k, v = (tf.repeat(part, self.num_repeats, axis=0) for part in (k, v))  # (N, B, T, H)
         mixed = causal_attention(q, k, v, self._dropout_layer, training)
-        return _project_back(mixed, self._output_dense)
+        return _project_back(mixed, self, training)
 
 
-def _project(x: tf.Tensor, *projections: layers.EinsumDense) -> tf.Tensor:
-    """x (B, T, D) -> the heads of all projections, (heads, B, T, H)."""
-    kernels = [tf.convert_to_tensor(p.kernel) for p in projections]  # (D, heads, H) each
+def projections_of(attention: layers.Layer) -> dict[str, layers.EinsumDense]:
+    """The projections of an attention layer by name."""
+    names = {"query": "_query_dense", "key": "_key_dense", "value": "_value_dense"}
+    names["attention_output"] = "_output_dense"
+    return {name: getattr(attention, attribute) for name, attribute in names.items()}
+
+
+def _build_adapters(attention: layers.Layer, width: int) -> None:
+    """Gives each projection that `lora` names its low-rank change."""
+    for name, projection in projections_of(attention).items():
+        if attention.lora is not None and name in attention.lora.targets:
+            shape = (
+                projection.original_kernel_shape
+                if projection.quantization_mode == "int4"
+                else projection.kernel.shape
+            )
+            inputs, outputs = matrix_shape(projection, shape)
+            attention.adapters[name] = adapter_for(
+                f"{name}_lora", inputs, outputs, attention.lora, attention
+            )
+
+
+def _project(x: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf.Tensor:
+    """x (B, T, D) -> the heads of query, key and value together, (heads, B, T, H)."""
+    projections = {n: p for n, p in projections_of(attention).items() if n != "attention_output"}
+    rows = tf.reshape(x, (-1, x.shape[-1]))
+    kernels = [kernel_of(p, x.dtype) for p in projections.values()]  # (D, heads, H) each
     D, _, H = kernels[0].shape
-    kernel = tf.concat([tf.reshape(k, (D, -1)) for k in kernels], axis=1)
-    y = tf.matmul(tf.reshape(x, (-1, D)), kernel)
-    if projections[0].bias is not None:
-        y = tf.nn.bias_add(y, tf.concat([tf.reshape(p.bias, (-1,)) for p in projections], axis=0))
+    y = tf.matmul(rows, tf.concat([tf.reshape(k, (D, -1)) for k in kernels], axis=1))
+    biases = [p.bias for p in projections.values()]
+    if biases[0] is not None:
+        y = tf.nn.bias_add(y, tf.concat([tf.reshape(bias, (-1,)) for bias in biases], axis=0))
+    if attention.adapters:
+        widths = [kernel.shape[1] * H for kernel in kernels]
+        y += tf.concat(
+            [
+                attention.adapters[name](rows, training=training)
+                if name in attention.adapters
+                else tf.zeros((tf.shape(rows)[0], width), y.dtype)
+                for name, width in zip(projections, widths, strict=True)
+            ],
+            axis=1,
+        )
     y = tf.reshape(y, (-1, tf.shape(x)[1], y.shape[-1] // H, H))  # (B, T, heads, H)
     return tf.transpose(y, (2, 0, 1, 3))
 
 
-def _project_back(heads: tf.Tensor, projection: layers.EinsumDense) -> tf.Tensor:
+def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf.Tensor:
     """Heads (N, B, T, H) -> (B, T, D)."""
-    kernel = tf.convert_to_tensor(projection.kernel)  # (N, H, D)
+    projection = attention._output_dense
+    kernel = kernel_of(projection, heads.dtype)  # (N, H, D)
     N, H, D = kernel.shape
-    y = tf.reshape(tf.transpose(heads, (1, 2, 0, 3)), (-1, N * H))
-    y = tf.matmul(y, tf.reshape(kernel, (N * H, D)))
+    rows = tf.reshape(tf.transpose(heads, (1, 2, 0, 3)), (-1, N * H))
+    y = tf.matmul(rows, tf.reshape(kernel, (N * H, D)))
+    if "attention_output" in attention.adapters:
+        y += attention.adapters["attention_output"](rows, training=training)
     if projection.bias is not None:
         y = tf.nn.bias_add(y, tf.convert_to_tensor(projection.bias))
     return tf.reshape(y, (-1, tf.shape(heads)[2], D))

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ..config import ModelConfig, TrainingConfig
 from ..model import build_training_model
-from ..model.training_layers import dropout_step
+from ..model.dropout import dropout_step
 from .job import TrainableModel
 from .losses import linear_cross_entropy
 from .optimizers import clip_scale

@@ -145,7 +145,7 @@ def test_the_loss_of_huge_logits_is_finite():
 
 
 def test_dropout_drops_its_share_and_depends_on_the_step_alone():
-    from minigpt_tf.model.training_layers import FastDropout, dropout_step
+    from minigpt_tf.model.dropout import FastDropout, dropout_step
 
     layer = FastDropout(0.1, seed=3)
     ones = tf.ones((100, 333))

@@ -1,0 +1,89 @@
+"""Models for LoRA and QLoRA: a frozen base, perhaps quantised, with changes of low rank."""
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from ..config import LoraConfig, ModelConfig
+from ..inference.weights import named_variables
+from .gpt import FOR_TRAINING, build_from_kit
+from .low_rank import FusedDense, assign_kernel
+from .training_layers import (
+    FusedAttention,
+    FusedRotaryAttention,
+    RecomputedModel,
+    projections_of,
+)
+
+_CHANGE = re.compile("(.+)[_/]lora/a")
+
+STORED_KERNELS = {
+    "none": "{dtype}",
+    "int8": "int8_from_{dtype}",
+    "int4": "int4/64_from_{dtype}",
+}
+"""Keras's dtype policies for quantised kernels; int4 has a scale for every 64 inputs."""
+
+
+def build_adapted_model(
+    config: ModelConfig,
+    lora: LoraConfig,
+    *,
+    seed: int,
+    dtype: str = "float32",
+    quantize: str = "none",
+    remat: bool = False,
+) -> tuple[keras.Model, keras.Model]:
+    """As `build_training_model`, with low-rank changes, which alone are trainable.
+
+    `quantize`: none | int8 | int4, how Keras keeps the kernels of the blocks; embeddings, norms,
+    biases and the output head stay float32.
+    """
+    kit = replace(
+        FOR_TRAINING,
+        MultiHeadAttention=functools.partial(FusedAttention, lora=lora),
+        RotaryAttention=functools.partial(FusedRotaryAttention, lora=lora),
+        Dense=functools.partial(FusedDense, lora=lora),
+        Block=RecomputedModel if remat else keras.Model,
+        kernels=STORED_KERNELS[quantize],
+    )
+    model, body = build_from_kit(config, seed, dtype, kit)
+    changes = {id(variable) for change in low_rank_changes(model).values() for variable in change}
+    for variable in model.weights:
+        variable.trainable = id(variable) in changes
+    return model, body
+
+
+def low_rank_changes(model: keras.Model) -> dict[str, tuple[keras.Variable, keras.Variable]]:
+    """Name of a kernel -> the A (inputs, rank) and B (rank, outputs) of its change."""
+    named = named_variables(model)
+    return {
+        f"{match[1]}/kernel": (variable, named[f"{name[:-1]}b"])
+        for name, variable in named.items()
+        if (match := _CHANGE.fullmatch(name))
+    }
+
+
+def assign_base(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+    """Puts the weights of a base into a model with low-rank changes, quantised where it is."""
+    layers_of = dict(_layers_with_kernels(model))
+    for name, variable in named_variables(model).items():
+        if name in layers_of:
+            assign_kernel(layers_of[name], weights[name])
+        elif name in weights:
+            variable.assign(weights[name])
+
+
+def _layers_with_kernels(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
+    """(name of the kernel, layer) for every Dense and EinsumDense of the blocks."""
+    for block in model.layers:
+        for layer in getattr(block, "layers", ()):
+            if isinstance(layer, FusedDense):
+                yield f"{block.name}/{layer.name}/kernel", layer
+            elif isinstance(layer, (FusedAttention, FusedRotaryAttention)):
+                for name, projection in projections_of(layer).items():
+                    yield f"{block.name}/{layer.name}/{name}/kernel", projection

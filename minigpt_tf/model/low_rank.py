@@ -1,0 +1,133 @@
+"""LoRA in the layers: frozen kernels, perhaps quantised, and their changes of low rank."""
+
+import math
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, quantizers
+
+from ..config import LoraConfig
+from .dropout import FastDropout
+from .layers import register
+
+
+@register
+class LowRank(layers.Layer):
+    """The change of one kernel: x (N, inputs) -> alpha / rank * dropout(x) A B, (N, outputs).
+
+    Hu et al., 2021, "LoRA". B starts at zero, so the model starts as its base. Keras's own
+    `enable_lora` gives attention's kernels (D, N, H) other factors than a matrix (D, N H) has, and
+    knows no dropout.
+    """
+
+    def __init__(self, outputs: int, lora: LoraConfig, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.outputs, self.rank = outputs, lora.rank
+        self.scale = lora.alpha / lora.rank
+        self.dropout = FastDropout(lora.lora_dropout, name="dropout", dtype=self.dtype_policy)
+
+    def build(self, input_shape: tuple) -> None:
+        """A is uniform within 1 / sqrt(inputs), as Kaiming's initialiser for a linear layer."""
+        inputs = input_shape[-1]
+        bound = 1 / math.sqrt(inputs)
+        self.a = self.add_weight(
+            name="a",
+            shape=(inputs, self.rank),
+            initializer=keras.initializers.RandomUniform(-bound, bound),
+        )
+        self.b = self.add_weight(name="b", shape=(self.rank, self.outputs), initializer="zeros")
+
+    def call(self, x, training=None):
+        """x (N, inputs) -> (N, outputs)"""
+        low = tf.matmul(self.dropout(x, training=training), tf.convert_to_tensor(self.a))
+        return self.scale * tf.matmul(low, tf.convert_to_tensor(self.b))
+
+
+@register
+class FusedDense(layers.Dense):
+    """Keras's Dense, whose kernel may be quantised, with a low-rank change where there is one."""
+
+    def __init__(self, *arguments, lora: LoraConfig | None = None, **kwargs) -> None:
+        super().__init__(*arguments, **kwargs)
+        self.lora = lora
+        self.adapter = None
+
+    def build(self, input_shape: tuple) -> None:
+        super().build(input_shape)
+        if self.lora is not None and self.name in self.lora.targets:
+            self.adapter = adapter_for("lora", input_shape[-1], self.units, self.lora, self)
+
+    def call(self, x, training=None):
+        """x (B, T, D) -> (B, T, F)"""
+        rows = tf.reshape(x, (-1, x.shape[-1]))
+        y = tf.matmul(rows, kernel_of(self, rows.dtype))
+        if self.adapter is not None:
+            y += self.adapter(rows, training=training)
+        if self.bias is not None:
+            y = tf.nn.bias_add(y, tf.convert_to_tensor(self.bias))
+        y = tf.reshape(y, (tf.shape(x)[0], tf.shape(x)[1], self.units))
+        return y if self.activation is None else self.activation(y)
+
+
+def adapter_for(
+    name: str, inputs: int, outputs: int, lora: LoraConfig, owner: layers.Layer
+) -> LowRank:
+    """The change of a kernel of `owner`, built."""
+    adapter = LowRank(outputs, lora, name=name, dtype=plain_policy(owner))
+    adapter.build((None, inputs))
+    return adapter
+
+
+def plain_policy(layer: layers.Layer) -> str:
+    """The dtype policy of a layer, or the one that it had before it was quantised."""
+    policy = layer.dtype_policy
+    return getattr(policy, "_source_name", None) or policy.name
+
+
+def kernel_of(layer: layers.Layer, dtype: tf.DType) -> tf.Tensor:
+    """The kernel of a Dense or EinsumDense layer, in the dtype of its products.
+
+    Quantised by Keras to int8 or int4, it is made anew from whole numbers and scales each time;
+    its inputs stay as they are, other than in Keras's own quantised layers.
+    """
+    kernel = tf.convert_to_tensor(layer.kernel)
+    if layer.quantization_mode is None:
+        return kernel
+    rows, columns = matrix_shape(layer, kernel.shape)
+    numbers = tf.cast(tf.reshape(kernel, (rows, columns)), tf.float32)
+    scale = tf.convert_to_tensor(layer.kernel_scale.value)
+    block = getattr(layer, "_int4_block_size", None)
+    if block:  # a scale and a zero for every `block` rows
+        zero = tf.cast(tf.convert_to_tensor(layer.kernel_zero.value), tf.float32)
+        scale, zero = (tf.repeat(part, block, axis=0)[:rows] for part in (scale, zero))
+        values = (numbers - zero) * scale
+    else:
+        values = numbers / tf.reshape(scale, (1, columns))
+    return tf.cast(tf.reshape(values, kernel.shape), dtype)
+
+
+def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
+    """Puts a float32 kernel into a layer, as Keras quantises it where the layer is quantised."""
+    if layer.quantization_mode is None:
+        layer.kernel.assign(values)
+        return
+    matrix = values.reshape(matrix_shape(layer, values.shape))
+    if layer.quantization_mode == "int8":
+        numbers, scale = quantizers.abs_max_quantize(matrix, axis=0, to_numpy=True)
+        layer._kernel.assign(numbers.reshape(values.shape))
+        layer.kernel_scale.assign(np.reshape(scale, layer.kernel_scale.shape))
+        return
+    numbers, scale, zero = quantizers.abs_max_quantize_grouped_with_zero_point(
+        matrix, block_size=layer._int4_block_size, to_numpy=True
+    )
+    layer._kernel.assign(quantizers.pack_int4(numbers, axis=-1)[0])
+    layer.kernel_scale.assign(scale)
+    layer.kernel_zero.assign(zero)
+
+
+def matrix_shape(layer: layers.Layer, shape: Sequence[int]) -> tuple[int, int]:
+    """(inputs, outputs) of a kernel, which attention's layers give three axes."""
+    inputs = 2 if layer.name == "attention_output" else 1
+    return math.prod(shape[:inputs]), math.prod(shape[inputs:])
