@@ -45,8 +45,17 @@ class LowRank(layers.Layer):
         return self.scale * tf.matmul(low, tf.convert_to_tensor(self.b))
 
 
+class WithKernels:
+    """For layers that take their kernels from `kernel_of`: their formula is the same for quantised
+    ones."""
+
+    def quantized_call(self, *arguments, **kwargs):
+        """What Keras calls in the place of `call` under a quantised dtype policy."""
+        return self.call(*arguments, **kwargs)
+
+
 @register
-class FusedDense(layers.Dense):
+class FusedDense(WithKernels, layers.Dense):
     """Keras's Dense, whose kernel may be quantised, with a low-rank change where there is one."""
 
     def __init__(self, *arguments, lora: LoraConfig | None = None, **kwargs) -> None:
@@ -97,15 +106,20 @@ def kernel_of(layer: layers.Layer, dtype: tf.DType) -> tf.Tensor:
         return kernel
     rows, columns = matrix_shape(layer, kernel.shape)
     numbers = tf.cast(tf.reshape(kernel, (rows, columns)), tf.float32)
-    scale = tf.convert_to_tensor(layer.kernel_scale.value)
+    scale = _exact(layer.kernel_scale)
     block = getattr(layer, "_int4_block_size", None)
     if block:  # a scale and a zero for every `block` rows
-        zero = tf.cast(tf.convert_to_tensor(layer.kernel_zero.value), tf.float32)
+        zero = tf.cast(_exact(layer.kernel_zero), tf.float32)
         scale, zero = (tf.repeat(part, block, axis=0)[:rows] for part in (scale, zero))
         values = (numbers - zero) * scale
     else:
         values = numbers / tf.reshape(scale, (1, columns))
     return tf.cast(tf.reshape(values, kernel.shape), dtype)
+
+
+def _exact(variable: keras.Variable) -> tf.Tensor:
+    """A variable's value without the rounding that mixed precision has in a layer's call."""
+    return tf.convert_to_tensor(variable._value)
 
 
 def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
@@ -116,8 +130,8 @@ def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
     matrix = values.reshape(matrix_shape(layer, values.shape))
     if layer.quantization_mode == "int8":
         numbers, scale = quantizers.abs_max_quantize(matrix, axis=0, to_numpy=True)
-        layer._kernel.assign(numbers.reshape(values.shape))
-        layer.kernel_scale.assign(np.reshape(scale, layer.kernel_scale.shape))
+        layer._kernel.assign(np.reshape(numbers, values.shape))
+        layer.kernel_scale.assign(np.reshape(scale, tuple(layer.kernel_scale.shape)))
         return
     numbers, scale, zero = quantizers.abs_max_quantize_grouped_with_zero_point(
         matrix, block_size=layer._int4_block_size, to_numpy=True

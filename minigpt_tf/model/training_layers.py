@@ -17,7 +17,7 @@ from keras import layers
 from ..config import LoraConfig
 from .dropout import FastDropout
 from .layers import RotaryAttention, register
-from .low_rank import adapter_for, kernel_of, matrix_shape
+from .low_rank import WithKernels, adapter_for, kernel_of, matrix_shape, plain_policy
 
 MASKED = -1e9
 """Added to the attention scores of tokens that are still to come."""
@@ -62,7 +62,7 @@ def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:
 
 
 @register
-class FusedAttention(layers.MultiHeadAttention):
+class FusedAttention(WithKernels, layers.MultiHeadAttention):
     """Causal self-attention: query, key and value in one product; with LoRA where it is asked
     for."""
 
@@ -83,11 +83,11 @@ class FusedAttention(layers.MultiHeadAttention):
 
     def _build_attention(self, rank: int) -> None:
         super()._build_attention(rank)
-        self._dropout_layer = FastDropout(self._dropout, seed=self.seed, dtype=self.dtype_policy)
+        self._dropout_layer = FastDropout(self._dropout, seed=self.seed, dtype=plain_policy(self))
 
 
 @register
-class FusedRotaryAttention(RotaryAttention):
+class FusedRotaryAttention(WithKernels, RotaryAttention):
     """The same with rotary positions and grouped heads."""
 
     def __init__(self, *, lora: LoraConfig | None = None, **kwargs) -> None:
@@ -97,7 +97,7 @@ class FusedRotaryAttention(RotaryAttention):
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
         _build_adapters(self, input_shape[-1])
-        self._dropout_layer = FastDropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
+        self._dropout_layer = FastDropout(self.dropout, seed=self.seed, dtype=plain_policy(self))
 
     def call(self, x, training=None):
         """x: (B, T, D) -> (B, T, D)"""
