@@ -12,8 +12,11 @@ def linear_cross_entropy(
     targets: tf.Tensor,
     *,
     transposed: bool,
+    weights: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean loss in nats per token, and the share of targets that were the likeliest token.
+
+    With `weights` (N,), float32, both are weighted sums instead.
 
     `hidden` (N, D) in float32 or bfloat16, the precision of the products; softmax and sums are
     float32. `kernel` (D, V), or (V, D) where it is `transposed`; `bias` (V,) or None; `targets`
@@ -22,24 +25,25 @@ def linear_cross_entropy(
     vocab_size = kernel.shape[0 if transposed else 1]
     rows = max(1, MOST_LOGITS // vocab_size)
     total = tf.shape(hidden)[0]
+    if weights is None:
+        weights = tf.fill([total], 1 / tf.cast(total, tf.float32))
     length = hidden.shape[0] or rows  # a batch of unknown size is one piece
 
     @tf.custom_gradient
     def cross_entropy(hidden, kernel, *bias):
         """Loss and hits, with gradients that were made along with them."""
-        weights = tf.cast(kernel, hidden.dtype)
-        share = 1 / tf.cast(total, tf.float32)
+        matrix = tf.cast(kernel, hidden.dtype)
         losses, hits, d_hidden, d_kernel, d_bias = [], [], [], [], []
         for first in range(0, length, rows):
             piece = slice(first, first + rows) if length > rows else slice(None)
             x, y = hidden[piece], targets[piece]
-            logits = tf.matmul(x, weights, transpose_b=transposed)  # (rows, V)
+            logits = tf.matmul(x, matrix, transpose_b=transposed)  # (rows, V)
             if bias:
                 logits = tf.nn.bias_add(logits, tf.cast(bias[0], hidden.dtype))
-            loss, hit, p = _softmax(logits, y, share)
+            loss, hit, p = _softmax(logits, y, weights[piece])
             losses.append(loss)
             hits.append(hit)
-            d_hidden.append(tf.matmul(p, weights, transpose_b=not transposed))
+            d_hidden.append(tf.matmul(p, matrix, transpose_b=not transposed))
             left, right = (p, x) if transposed else (x, p)
             d_kernel.append(tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32))
             if bias:
@@ -50,22 +54,21 @@ def linear_cross_entropy(
             d_x = tf.concat(d_hidden, 0) * tf.cast(d_loss, hidden.dtype)
             return d_x, *(tf.add_n(parts) * d_loss for parts in (d_kernel, d_bias) if parts)
 
-        return (tf.add_n(losses) * share, tf.add_n(hits) * share), gradient
+        return (tf.add_n(losses), tf.add_n(hits)), gradient
 
     bias = () if bias is None else (tf.convert_to_tensor(bias),)
     return cross_entropy(hidden, tf.convert_to_tensor(kernel), *bias)
 
 
-def _softmax(logits: tf.Tensor, targets: tf.Tensor, share: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Sum of losses, number of hits, and d(mean loss)/d(logits) (N, V) in the logits' dtype."""
+def _softmax(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Sums of losses and of hits, weighted, and d(loss)/d(logits) (N, V) in the logits' dtype."""
     highest = tf.cast(tf.reduce_max(logits, -1, keepdims=True), tf.float32)
     below = tf.cast(logits, tf.float32) - highest
     places = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
     target = tf.gather_nd(below, places)  # (N,)
     exponentials = tf.exp(below)
     normaliser = tf.reduce_sum(exponentials, -1, keepdims=True)
-    loss = tf.reduce_sum(tf.math.log(normaliser[:, 0]) - target)
-    hits = tf.reduce_sum(tf.cast(target >= 0, tf.float32))
-    p = tf.cast(exponentials * (share / normaliser), logits.dtype)
-    ones = tf.fill(tf.shape(targets), tf.cast(share, logits.dtype))
-    return loss, hits, tf.tensor_scatter_nd_sub(p, places, ones)
+    loss = tf.reduce_sum(weights * (tf.math.log(normaliser[:, 0]) - target))
+    hits = tf.reduce_sum(weights * tf.cast(target >= 0, tf.float32))
+    p = tf.cast(exponentials * (weights[:, None] / normaliser), logits.dtype)
+    return loss, hits, tf.tensor_scatter_nd_sub(p, places, tf.cast(weights, logits.dtype))
