@@ -33,6 +33,10 @@ WORD_TOKENIZER_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 OOV_TOKEN = "<OOV>"
 """What an unknown word becomes; always id 1, as in Keras's Tokenizer."""
 
+CHAT_TOKENS = 512
+"""Length of a chat model's answer at most, in tokens, unless told otherwise: such models end their
+answers themselves."""
+
 USEFUL_THREADS = 8
 """More threads do not read memory faster when decoding, and wait longer for each other."""
 

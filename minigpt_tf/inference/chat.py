@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..config import SamplingConfig
-from ..options import given_options
-from .command import add_model_arguments, load_generator
+from ..options import given_options, plain_text
+from .command import add_model_arguments, chat_sampling, load_generator
 
 if TYPE_CHECKING:
     from .generate import Conversation
@@ -21,8 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and the sampling options."""
     parser.add_argument(
         "--memory",
-        action="store_true",
-        help="answers see the conversation so far, not the last prompt alone",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="answers see the conversation so far, not the last prompt alone (unset: where the "
+        "model has a chat template)",
+    )
+    parser.add_argument(
+        "--system",
+        type=plain_text,
+        default="",
+        metavar="TEXT",
+        help="what a model with a chat template is told before the conversation",
     )
     add_model_arguments(parser)
 
@@ -32,10 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.suppress(ImportError):  # not on every system
         import readline  # noqa: F401  gives input() line editing and a history
 
-    sampling = SamplingConfig(**given_options(arguments, SamplingConfig))
+    given = given_options(arguments, SamplingConfig)
+    SamplingConfig(**given)  # what is wrong should be said before a model is loaded
     folder, generator = load_generator(arguments)
-    conversation = generator.conversation(sampling)
-    forgets = "" if arguments.memory else "; each prompt is a new one (else: --memory)"
+    has_template = generator.chat_template is not None
+    sampling = chat_sampling(generator, given) if has_template else SamplingConfig(**given)
+    conversation = generator.conversation(sampling, arguments.system)
+    memory = has_template if arguments.memory is None else arguments.memory
+    forgets = "" if memory else "; each prompt is a new one (else: --memory)"
     print(f"{folder}: {HELP}{forgets}")
     if generator.notice:
         print(f"note: {generator.notice}", file=sys.stderr)
@@ -53,16 +66,17 @@ def run(arguments: argparse.Namespace) -> int:
         elif line.startswith("/"):
             print(f"{line.split()[0]} is no command: {HELP}")
         elif line:
-            if not arguments.memory:
+            if not memory:
                 conversation.reset()
             _answer(conversation, line)
 
 
 def _answer(conversation: "Conversation", line: str) -> None:
     """Streams the answer; Ctrl-C ends it early."""
-    for notice in conversation.generator.prepare(line).notices():
+    prompt = conversation.prepare(line)
+    for notice in prompt.notices():
         print(f"note: {notice}", file=sys.stderr)
-    pieces = conversation.reply(line)
+    pieces = conversation.reply(prompt)
     try:
         for number, piece in enumerate(pieces):
             print(piece if number else piece.lstrip(), end="", flush=True)

@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..config import EngineConfig, SamplingConfig
+from ..config import CHAT_TOKENS, EngineConfig, SamplingConfig
 from ..errors import DataError
 from ..options import cli_options, given_options, plain_text
+from ..text.chat_template import message
 
 if TYPE_CHECKING:  # --help should not wait for the engine
     from .generate import Generation, Prompt, TextGenerator
@@ -32,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         metavar="FILE",
         help="a file with a prompt on each line, instead of PROMPT; - is standard input",
+    )
+    parser.add_argument(
+        "--chat",
+        action="store_true",
+        help="the prompt is a message to a model with a chat template, not the beginning of a text",
     )
     parser.add_argument(
         "--num-samples", type=int, default=1, metavar="N", help="answers to each prompt (1)"
@@ -70,12 +76,25 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"
     return folder, generator
 
 
+def chat_sampling(generator: "TextGenerator", given: dict[str, Any]) -> SamplingConfig:
+    """How a chat model answers: as its makers recommend, but for what was given."""
+    recommended = {"max_new_tokens": CHAT_TOKENS, "context_full": "stop", **generator.generation}
+    if {"temperature", "top_k", "top_p", "min_p"} & given.keys():
+        recommended.pop("greedy", None)
+    return SamplingConfig(**{**recommended, **given})
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Prints each prompt and how the model goes on; what else there is to say, on stderr."""
-    sampling = SamplingConfig(**given_options(arguments, SamplingConfig))
+    given = given_options(arguments, SamplingConfig)
+    sampling = SamplingConfig(**given)
     texts = _read_prompts(arguments)
     folder, generator = load_generator(arguments)
-    prompts = [generator.prepare(text) for text in texts]
+    if arguments.chat:
+        sampling = chat_sampling(generator, given)
+        prompts = [generator.prepare_chat([message("user", text)]) for text in texts]
+    else:
+        prompts = [generator.prepare(text) for text in texts]
     single = arguments.prompts is None and arguments.num_samples == 1
     if arguments.json:
         generations = generator.generate_batch(prompts, sampling, arguments.num_samples)
@@ -90,13 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
     _say_notices(generator, prompts)
     if single and not arguments.no_stream:
         pieces = generator.stream(prompts[0], sampling)
-        print(_shown(prompts[0]) + next(pieces, ""), end="", flush=True)
+        print(_shown(prompts[0], arguments.chat) + next(pieces, ""), end="", flush=True)
         for piece in pieces:
             print(piece, end="", flush=True)
         print()
         return 0
     for generation in generator.generate_each(prompts, sampling, arguments.num_samples):
-        print(_shown(generation.prompt) + generation.text, flush=True)
+        print(_shown(generation.prompt, arguments.chat) + generation.text, flush=True)
     return 0
 
 
@@ -134,7 +153,10 @@ def _say_notices(generator: "TextGenerator", prompts: "Sequence[Prompt]") -> Non
         print(f"note: {notice}", file=sys.stderr)
 
 
-def _shown(prompt: "Prompt") -> str:
+def _shown(prompt: "Prompt", chat: bool) -> str:
+    """The prompt as it is printed before the text that goes on with it, or before an answer."""
+    if chat:
+        return f"> {prompt.text}\n"
     return prompt.text if prompt.ids else ""
 
 

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config import EngineConfig, SamplingConfig
 from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import load_folder
+from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import Tokenizer
 from .answer import Answer
 from .cache import Cache
@@ -32,6 +34,8 @@ class Prompt:
     """Words or characters that the tokenizer does not know."""
     dropped: int
     """Tokens cut from the front because the context is shorter."""
+    left_out: int = 0
+    """Older messages of a conversation that were left out because the context is shorter."""
 
     def notices(self) -> Iterator[str]:
         """What a person should know about the prompt, a sentence each."""
@@ -45,6 +49,8 @@ class Prompt:
                 f"the prompt is longer than the context of {len(self.ids)} tokens: its first "
                 f"{self.dropped} tokens were dropped"
             )
+        if self.left_out:
+            yield f"the conversation is long: its first {self.left_out} messages were left out"
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,20 @@ class TextGenerator:
     also from several threads.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, start_ids: list[int]) -> None:
-        """`start_ids`: the tokens from which an empty prompt starts; they count as generated."""
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        start_ids: list[int],
+        chat_template: ChatTemplate | None = None,
+        generation: dict[str, Any] | None = None,
+    ) -> None:
+        """`start_ids`: the tokens from which an empty prompt starts; they count as generated.
+
+        `generation`: fields of SamplingConfig that the model's makers recommend.
+        """
         self.engine, self.tokenizer, self.start_ids = engine, tokenizer, start_ids
+        self.chat_template, self.generation = chat_template, generation or {}
         self.notice = ""
         """What a person should know about the loaded model, if anything."""
         self._suppressed = tokenizer.suppressed_ids(engine.config.vocab_size)
@@ -90,19 +107,50 @@ class TextGenerator:
         """Reads a model folder. Raises ModelFolderError."""
         contents, config = load_folder(folder), config or EngineConfig()
         engine, notice = Engine.load(contents, config.quantize, config.threads)
-        generator = cls(engine, contents.tokenizer, contents.start_ids)
+        generator = cls(
+            engine,
+            contents.tokenizer,
+            contents.start_ids,
+            contents.chat_template,
+            contents.generation,
+        )
         generator.notice = notice
         return generator
 
     def prepare(self, prompt: str) -> Prompt:
         """Encodes a prompt; one longer than the context keeps its end."""
-        ids = self.tokenizer.encode(prompt).tolist()
-        context = self.engine.config.context_length
+        return self._prompt(prompt, prompt)
+
+    def prepare_chat(self, messages: Sequence[Message]) -> Prompt:
+        """Encodes a conversation, whose last message is the user's, up to where the answer begins.
+
+        Where it leaves less than half of the context for the answer, the oldest messages are left
+        out, but not the system's and the last. Raises DataError where the template refuses it.
+        """
+        if self.chat_template is None:
+            raise ConfigError("the model has no chat template: it goes on with a text")
+        system = [message for message in messages[:1] if message["role"] == "system"]
+        rest, left_out = list(messages[len(system) :]), 0
+        while True:
+            text = self.chat_template.render(system + rest, add_generation_prompt=True)
+            prompt = self._prompt(messages[-1]["content"], text)
+            room = self.engine.config.context_length // 2
+            if len(rest) < 3 or len(prompt.ids) + prompt.dropped <= room:
+                return replace(prompt, left_out=left_out)
+            rest, left_out = rest[2:], left_out + 2
+
+    def _prompt(self, shown: str, text: str) -> Prompt:
+        """`text` as ids, behind those that every text of the model begins with."""
+        prefix = list(self.tokenizer.prefix_ids)
+        ids = self.tokenizer.encode(text).tolist()
+        if prefix and ids[: len(prefix)] == prefix:  # a template has them in its text
+            ids = ids[len(prefix) :]
+        room = self.engine.config.context_length - len(prefix)
         return Prompt(
-            text=prompt,
-            ids=ids[-context:],
-            unknown=self.tokenizer.unknown(prompt),
-            dropped=max(0, len(ids) - context),
+            text=shown,
+            ids=prefix + ids[-room:] if ids else [],
+            unknown=self.tokenizer.unknown(text),
+            dropped=max(0, len(ids) - room),
         )
 
     def generate(self, prompt: str | Prompt, sampling: SamplingConfig) -> Generation:
@@ -150,9 +198,9 @@ class TextGenerator:
         yield from self.run([answer], Cache(self.engine.config, 1))
         return _generation(prompt, answer, time.perf_counter() - began)
 
-    def conversation(self, sampling: SamplingConfig) -> "Conversation":
-        """A new conversation with the model."""
-        return Conversation(self, sampling)
+    def conversation(self, sampling: SamplingConfig, system: str = "") -> "Conversation":
+        """A new conversation with the model; `system` is what a chat model is told beforehand."""
+        return Conversation(self, sampling, system)
 
     def answer(self, prompt_ids: list[int], sampling: SamplingConfig, sample: int = 0) -> Answer:
         """Sample `sample` of the answers to a prompt, before its first token."""
@@ -218,32 +266,52 @@ class TextGenerator:
 class Conversation:
     """Prompts and answers one after the other; each answer has seen all that came before it.
 
-    When the context is full, the older part of the conversation is forgotten.
+    With a chat template they are the messages of a user and an assistant; without one, lines of one
+    text. When the context is full, the older part of the conversation is forgotten.
     """
 
-    def __init__(self, generator: TextGenerator, sampling: SamplingConfig) -> None:
-        self.generator, self.sampling = generator, sampling
-        self.ids: list[int] = []
-        """All tokens so far."""
+    def __init__(
+        self, generator: TextGenerator, sampling: SamplingConfig, system: str = ""
+    ) -> None:
+        """Raises ConfigError where there is a `system` message but no chat template."""
+        if system and generator.chat_template is None:
+            raise ConfigError("the model has no chat template, which --system needs: drop it")
+        self.generator, self.sampling, self.system = generator, sampling, system
+        self.reset()
         self._cache = Cache(generator.engine.config, 1)
 
     def reset(self) -> None:
-        """Forgets everything."""
-        self.ids = []
+        """Forgets everything but the system message."""
+        self.ids: list[int] = []
+        """All tokens so far."""
+        self.messages: list[Message] = []
+        """All messages so far, where there is a chat template."""
+        if self.system:
+            self.messages.append({"role": "system", "content": self.system})
 
-    def reply(self, prompt: str) -> Iterator[str]:
-        """Yields the answer in pieces. What was generated before the caller stops stays said."""
-        generator = self.generator
-        context = generator.engine.config.context_length
-        new_ids = generator.tokenizer.encode(f"\n{prompt}" if self.ids else prompt).tolist()
+    def prepare(self, prompt: str) -> Prompt:
+        """What the model gets for its next answer."""
+        if self.generator.chat_template is not None:
+            return self.generator.prepare_chat([*self.messages, message("user", prompt)])
+        prepared = self.generator.prepare(f"\n{prompt}" if self.ids else prompt)
+        prefix = len(self.generator.tokenizer.prefix_ids) if self.ids else 0
+        new_ids, context = prepared.ids[prefix:], self.generator.engine.config.context_length
         ids = self.ids + new_ids
         if len(ids) >= context:
             ids = ids[-max(1, context // 2, min(len(new_ids), context)) :]
-        answer = generator.answer(ids, self.sampling)
+        return replace(prepared, text=prompt, ids=ids)
+
+    def reply(self, prompt: str | Prompt) -> Iterator[str]:
+        """Yields the answer in pieces. What was generated before the caller stops stays said."""
+        prepared = self.prepare(prompt) if isinstance(prompt, str) else prompt
+        answer = self.generator.answer(prepared.ids, self.sampling)
         try:
-            yield from generator.run([answer], self._cache, resume=True)
+            yield from self.generator.run([answer], self._cache, resume=True)
         finally:
             self.ids = answer.ids
+            if self.generator.chat_template is not None:
+                said = message("user", prepared.text), message("assistant", answer.text)
+                self.messages += said
 
 
 def _generation(prompt: Prompt, answer: Answer, seconds: float) -> Generation:

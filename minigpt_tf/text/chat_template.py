@@ -11,6 +11,11 @@ Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
 
 
+def message(role: str, content: str) -> Message:
+    """One message of a conversation."""
+    return {"role": role, "content": content}
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A Jinja template as Hugging Face's tokenizers carry them.
