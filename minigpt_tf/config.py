@@ -215,9 +215,7 @@ class RecordsConfig:
     )
     val_split: float = setting(0.1, "share of the records kept for validation (0: none)")
     test_split: float = setting(0.0, "share of the records kept for a test at the end (0: none)")
-    balance: bool = setting(
-        False, "keep as many records of every label as there are of the rarest"
-    )
+    balance: bool = setting(False, "keep as many records of every label as there are of the rarest")
     train_on: Literal["answers", "everything"] = setting(
         "answers", "the tokens whose loss counts: answers and their end, or prompts too"
     )

@@ -148,9 +148,7 @@ def _named(argument: str) -> tuple[str, str]:
     """One NAME=NAME of the command line."""
     name, _, value = plain_text(argument).partition("=")
     if not name.strip() or not value.strip():
-        raise argparse.ArgumentTypeError(
-            f"{argument!r}: expected two names, such as output=answer"
-        )
+        raise argparse.ArgumentTypeError(f"{argument!r}: expected two names, such as output=answer")
     return name.strip(), value.strip()
 
 

@@ -48,7 +48,9 @@ def read_query(source: str, query: str | None) -> list[dict[str, Any]]:
         return _rows(connection, query, refused)
     except (sqlite3.Error, sqlite3.Warning) as error:
         if refused:
-            raise DataError(f"{source}: the query does more than SELECT: only that is run") from None
+            raise DataError(
+                f"{source}: the query does more than SELECT: only that is run"
+            ) from None
         if "interrupted" in str(error):
             raise DataError(f"{source}: the query does not end: make it simpler") from None
         raise DataError(f"{source}: the query fails: {error}") from None
@@ -85,9 +87,7 @@ def _database_file(source: str) -> Path:
     return path
 
 
-def _rows(
-    connection: sqlite3.Connection, query: str, refused: list[str]
-) -> list[dict[str, Any]]:
+def _rows(connection: sqlite3.Connection, query: str, refused: list[str]) -> list[dict[str, Any]]:
     """Runs the query. What it was not allowed to do is added to `refused`."""
 
     def allow(action: int, first: str | None, second: str | None, *rest: str | None) -> int:

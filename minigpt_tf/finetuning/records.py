@@ -13,125 +13,25 @@ from typing import Any
 
 from ..config import RecordsConfig
 from ..errors import ConfigError, DataError
-from ..text.chat_template import Message
+from ..text.chat_template import Message, message
 from ..text.decoding import tidy
-from .readers import DoubledName, RawRow, RawTable, read_rows
+from .kinds import (
+    KINDS,
+    NAMES,
+    NEEDS,
+    ConversationRecord,
+    InstructionRecord,
+    LabelledRecord,
+    PreferenceRecord,
+    Record,
+)
+from .raw import RawRow, RawTable
+from .readers import DoubledName, read_rows
 
 MOST_CHARACTERS = 1_000_000
 """Longer than any context; a text of more is no record, but a file that was not taken apart."""
 
 ROLES = ("system", "user", "assistant")
-
-
-@dataclass(frozen=True)
-class InstructionRecord:
-    """A question, perhaps with an input that it is about, and its answer."""
-
-    row: int
-    """The line, row or entry of the source, counted from 1."""
-    instruction: str
-    output: str
-    input: str = ""
-
-    @property
-    def question(self) -> list[Message]:
-        """What is asked, as a conversation that the answer ends."""
-        return ask(self.instruction, self.input)
-
-    @property
-    def prompt_text(self) -> str:
-        """What is asked, as one text: by it duplicates are found."""
-        return self.question[0]["content"]
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All its texts: records with equal ones are equal."""
-        return self.instruction, self.input, self.output
-
-
-@dataclass(frozen=True)
-class PreferenceRecord:
-    """A question, the answer that is wanted, and one that is not."""
-
-    row: int
-    instruction: str
-    chosen: str
-    rejected: str
-    input: str = ""
-
-    @property
-    def question(self) -> list[Message]:
-        """As in an InstructionRecord."""
-        return ask(self.instruction, self.input)
-
-    @property
-    def prompt_text(self) -> str:
-        """As in an InstructionRecord."""
-        return self.question[0]["content"]
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """As in an InstructionRecord."""
-        return self.instruction, self.input, self.chosen, self.rejected
-
-
-@dataclass(frozen=True)
-class LabelledRecord:
-    """A text and the name of its class."""
-
-    row: int
-    text: str
-    label: str
-
-    @property
-    def prompt_text(self) -> str:
-        """As in an InstructionRecord."""
-        return self.text
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """As in an InstructionRecord."""
-        return self.text, self.label
-
-
-@dataclass(frozen=True)
-class ConversationRecord:
-    """Messages of system, user and assistant; the last is an answer of the assistant."""
-
-    row: int
-    messages: tuple[Message, ...]
-
-    @property
-    def prompt_text(self) -> str:
-        """As in an InstructionRecord: what the user says."""
-        return "\n".join(m["content"] for m in self.messages if m["role"] == "user")
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """As in an InstructionRecord."""
-        return tuple(text for m in self.messages for text in (m["role"], m["content"]))
-
-
-Record = InstructionRecord | PreferenceRecord | LabelledRecord | ConversationRecord
-
-
-def ask(instruction: str, input: str = "") -> list[Message]:
-    """One question as a conversation; an input follows the instruction after a blank line."""
-    content = f"{instruction}\n\n{input}" if input else instruction
-    return [{"role": "user", "content": content}]
-
-
-NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "preference": (("prompt", "instruction"), ("chosen",), ("rejected",)),
-    "conversation": (("messages",),),
-    "instruction": (("instruction",), ("output",)),
-    "labelled": (("text",), ("label",)),
-}
-"""What a record of each kind must have; of several names, the first that is there is taken. A row
-with the names of several kinds is of the one that stands first here."""
-
-KINDS = tuple(NEEDS)
-NAMES = frozenset({"input"}.union(*(group for needs in NEEDS.values() for group in needs)))
 
 
 @dataclass(frozen=True)
@@ -243,7 +143,11 @@ class _Row:
         taken = set(self.file_names.values())
         for name in raw.values:
             ours = name.strip().lower()
-            if ours in NAMES and name not in taken and (ours not in self.file_names or name == ours):
+            if (
+                ours in NAMES
+                and name not in taken
+                and (ours not in self.file_names or name == ours)
+            ):
                 self.file_names.setdefault(ours, name)
         self.raw = raw.values
         self.values = {ours: raw.values.get(name) for ours, name in self.file_names.items()}
@@ -309,9 +213,7 @@ def _text_of_cell(value: Any) -> Any:
     return value.isoformat(" ") if hasattr(value, "hour") else str(value)
 
 
-def _kind_of_all(
-    rows: list[_Row], table: RawTable, kinds: Collection[str]
-) -> tuple[str, _Row]:
+def _kind_of_all(rows: list[_Row], table: RawTable, kinds: Collection[str]) -> tuple[str, _Row]:
     """The kind of the first row that is whole, and that row. Raises DataError."""
     wanted = [kind for kind in KINDS if kind in kinds]
     for row in rows:
@@ -420,7 +322,7 @@ def _message(row: _Row, name: str, value: Any) -> Message:
     content = row.optional_text("messages", value.get("content"))
     if content is None or (role != "system" and not content.strip()):
         raise _Unusable(f"{name} hold an empty message")
-    return {"role": role, "content": content}
+    return message(role, content)
 
 
 _MAKERS = {

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .records import LabelledRecord, Record
+from .kinds import LabelledRecord, Record
 
 
 @dataclass(frozen=True)
