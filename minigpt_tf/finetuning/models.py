@@ -1,0 +1,110 @@
+"""A base model in training on records: all of its weights, or changes of low rank."""
+
+import math
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..config import LoraConfig, ModelConfig, TrainingConfig
+from ..inference.weights import Weights, named_variables
+from ..model import build_training_model
+from ..model.adapted import assign_base, build_adapted_model, low_rank_changes
+from ..training.job import TrainableModel
+from ..training.losses import linear_cross_entropy
+from ..training.memory import MOST_LOGITS
+
+PIECES = 4
+"""The head's logits are made for at most so many times MOST_LOGITS at once: most targets of a
+batch of records do not count, and those are left out before."""
+
+
+class FineTunedModel(TrainableModel):
+    """The model that a method trains, with the base's weights in it."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        base: Mapping[str, np.ndarray],
+        training: TrainingConfig,
+        dtype: str,
+        lora: LoraConfig | None = None,
+        quantize: str = "none",
+    ) -> None:
+        """`base`: the weights by name, arrays or datasets; without `lora` all of them are trained.
+
+        `quantize`: how Keras keeps the base's kernels under the changes, none | int8 | int4.
+        """
+        self.config = config
+        settings = {"seed": training.seed, "dtype": dtype, "remat": training.remat}
+        if lora is None:
+            self.keras_model, self.body = build_training_model(config, **settings)
+        else:
+            self.keras_model, self.body = build_adapted_model(
+                config, lora, quantize=quantize, **settings
+            )
+        assign_base(self.keras_model, base)
+        self.variables = self.keras_model.trainable_variables
+
+    @property
+    def head(self) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Kernel of the output head, (V, D) where it is the token embedding, and its bias."""
+        tied = self.config.tie_embeddings
+        layer = self.keras_model.get_layer("token_embedding" if tied else "logits")
+        if tied:
+            return layer.embeddings.value, None
+        return layer.kernel.value, None if layer.bias is None else layer.bias.value
+
+    def loss(
+        self, x: tf.Tensor, y: tf.Tensor, weights: tf.Tensor, *, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sum over the targets y (B, T) of weight times loss in nats, and of weight times hit.
+
+        Targets whose weight is 0 cost nothing: their logits are not computed.
+        """
+        hidden = tf.reshape(self.body(x, training=training), (-1, self.config.embed_dim))
+        y, weights = tf.reshape(y, (-1,)), tf.reshape(weights, (-1,))
+        counted = tf.where(weights != 0)[:, 0]
+        longest = x.shape[1] or self.config.context_length
+        logits = x.shape[0] * longest * self.config.vocab_size
+        pieces = math.ceil(logits / (PIECES * MOST_LOGITS))
+        kernel, bias = self.head
+        sums = []
+        for first in range(pieces):
+            chosen = counted[first::pieces]
+            sums.append(
+                linear_cross_entropy(
+                    tf.gather(hidden, chosen),
+                    kernel,
+                    bias,
+                    tf.gather(y, chosen),
+                    transposed=self.config.tie_embeddings,
+                    weights=tf.gather(weights, chosen),
+                )
+            )
+        losses, hits = zip(*sums, strict=True)
+        return tf.add_n(losses), tf.add_n(hits)
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """What is trained by name: weights, or the factors A and B of changes."""
+        trained = {id(variable) for variable in self.variables}
+        named = named_variables(self.keras_model)
+        return {name: v for name, v in named.items() if id(v) in trained}
+
+    def weights(self) -> Weights:
+        """A float32 copy of what is trained."""
+        return {name: np.array(v, dtype=np.float32) for name, v in self.named_variables().items()}
+
+    def changes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Name of a kernel -> A (inputs, rank) and B (rank, outputs) of its change."""
+        return {
+            name: (np.array(a), np.array(b))
+            for name, (a, b) in low_rank_changes(self.keras_model).items()
+        }
+
+
+def target_weights(mask: np.ndarray, parts: int) -> np.ndarray:
+    """Weights (B, T) with which the mean over `parts` of the sums is the mean over all targets that
+    count."""
+    return (mask * (parts / max(1.0, float(mask.sum())))).astype(np.float32)
