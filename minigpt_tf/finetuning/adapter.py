@@ -68,7 +68,7 @@ def load_adapter(file: Path, config: ModelConfig) -> Adapter:
         with safe_open(file, framework="numpy") as archive:
             metadata = archive.metadata() or {}
             values = {name: json.loads(text) for name, text in metadata.items()}
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}
+            tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
     except FileNotFoundError:
         raise ModelFolderError(f"{file}: no such adapter") from None
     except (SafetensorError, OSError, ValueError) as error:
