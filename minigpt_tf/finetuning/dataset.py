@@ -88,15 +88,17 @@ def prepare(
     split = split_records(records, config.val_split, config.test_split, seed)
     if labels:
         _check_seen(found, split)
-    report = _report(
-        found,
-        dropped,
-        len(usable) - len(records),
-        split,
-        examples,
-        template,
-        context_length,
-        config,
+    report = RecordsReport(
+        where=found.where,
+        unit=found.unit,
+        read=len(found.records) + len(found.dropped),
+        dropped=tuple(sorted([*found.dropped, *dropped], key=lambda item: item.row)),
+        left_out=len(usable) - len(records),
+        context_length=context_length,
+        **_on_records(split, config),
+        **_on_rows(found.kind, records, examples, template),
+        example_row=split.train[0].row,
+        example=show_mask(examples[split.train[0].row][0], template.tokenizer),
     )
     parts = [
         Part(part, [examples[record.row] for record in part])

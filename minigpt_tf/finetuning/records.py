@@ -4,6 +4,7 @@
 drops what cannot be used, with the reason and the place.
 """
 
+import datetime
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -210,7 +211,9 @@ def _text_of_cell(value: Any) -> Any:
         return str(int(value))
     if isinstance(value, (str, bytes)):
         return value
-    return value.isoformat(" ") if hasattr(value, "hour") else str(value)
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        value = value.date()
+    return str(value)
 
 
 def _kind_of_all(rows: list[_Row], table: RawTable, kinds: Collection[str]) -> tuple[str, _Row]:
