@@ -121,6 +121,16 @@ class Template:
         added = self.tokenizer.backend.get_added_tokens_decoder()
         return {i: token.content for i, token in added.items() if token.special and token.content}
 
+    @property
+    def pad_id(self) -> int:
+        """What fills rows up; nothing depends on which id it is."""
+        return self.end_id or 0
+
+    def token_text(self, token_id: int) -> str:
+        """How a token reads, for reports."""
+        text = self.special_ids.get(token_id) or self.tokenizer.decode([token_id])
+        return f"{text} ({token_id})"
+
     @functools.cached_property
     def _special_text(self) -> re.Pattern[str] | None:
         texts = sorted(self.special_ids.values(), key=len, reverse=True)

@@ -115,10 +115,11 @@ def _list_in(value: Any) -> list[Any]:
         return value
     if isinstance(value, DoubledName):
         raise DataError(f"the name {value.name!r:.40} stands twice in it: keep one")
-    lists = [name for name in value if isinstance(value[name], list)] if value else []
-    if isinstance(value, dict) and len(lists) == 1:
-        return value[lists[0]]
-    if isinstance(value, dict) and lists:
+    named = value if isinstance(value, dict) else {}
+    lists = [name for name in named if isinstance(named[name], list)]
+    if len(lists) == 1:
+        return named[lists[0]]
+    if lists:
         found = ", ".join(map(repr, lists))
         raise DataError(f"holds several lists ({found}): keep the one with the records")
     raise DataError("is not a list of records: expected [{...}, {...}], or an object with one list")

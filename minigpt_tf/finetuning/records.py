@@ -4,6 +4,7 @@
 drops what cannot be used, with the reason and the place.
 """
 
+import datetime
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -86,11 +87,11 @@ def read_records(
         except _Unusable as error:
             dropped.append(Dropped(row.number, str(error)))
     if not records:
-        raise DataError(f"{table.where}: no row can be used: {_reasons(dropped, table.unit)}")
+        raise DataError(f"{table.where}: no row can be used: {reasons(dropped, table.unit)}")
     return Records(table.where, table.unit, kind, records, dropped)
 
 
-def _reasons(dropped: Sequence[Dropped], unit: str) -> str:
+def reasons(dropped: Sequence[Dropped], unit: str) -> str:
     """The commonest reasons, in one line."""
     commonest = Counter(item.reason for item in dropped).most_common(3)
     places = {item.reason: item.row for item in reversed(dropped)}  # the first of each
@@ -210,7 +211,9 @@ def _text_of_cell(value: Any) -> Any:
         return str(int(value))
     if isinstance(value, (str, bytes)):
         return value
-    return value.isoformat(" ") if hasattr(value, "hour") else str(value)
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        value = value.date()
+    return str(value)
 
 
 def _kind_of_all(rows: list[_Row], table: RawTable, kinds: Collection[str]) -> tuple[str, _Row]:
@@ -228,7 +231,7 @@ def _kind_of_all(rows: list[_Row], table: RawTable, kinds: Collection[str]) -> t
     there = dict.fromkeys(name for row in rows[:1000] for name in row.raw)
     if not there:
         dropped = [Dropped(row.number, row.fault or "it has no values") for row in rows]
-        raise DataError(f"{table.where}: no row can be used: {_reasons(dropped, table.unit)}")
+        raise DataError(f"{table.where}: no row can be used: {reasons(dropped, table.unit)}")
     expected = "; or ".join(_needed(kind) for kind in wanted)
     raise DataError(
         f"{table.where}: has {_listed(there)}, where these are needed: {expected}: say which is "
