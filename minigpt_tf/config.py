@@ -342,6 +342,37 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class FineTuningConfig:
+    """How a base model is adapted to records."""
+
+    method: Literal["full", "lora", "qlora", "dpo", "classify"] = setting(
+        "lora",
+        "full: all weights; lora: changes of low rank; qlora: the same on a quantised base; dpo: "
+        "preferences (with changes of low rank); classify: labels",
+    )
+    base_bits: Literal["8", "4"] = setting(
+        "8", "bits of a weight of qlora's base: whole numbers of Keras's quantisation, not NF4"
+    )
+    beta: float = setting(0.1, "dpo: how strongly the model is held to its base")
+    classify_layers: Literal["last", "lora", "all"] = setting(
+        "last", "classify: what is trained beside the head: the last block, lora, or all weights"
+    )
+    max_length: int | None = setting(
+        None, "longest row in tokens; prompts are cut to fit (unset: the base's context)"
+    )
+    sample_queries: tuple[str, ...] = setting(
+        (), "question answered at every evaluation; may be repeated (unset: three of the records)"
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not self.beta > 0:
+            raise ConfigError(f"beta={self.beta}: must be a positive number")
+        if self.max_length is not None:
+            require_at_least(self, "max_length", 8)
+
+
+@dataclass(frozen=True)
 class LoraConfig:
     """Low-rank adaptation: which kernels get a change of low rank, and how large."""
 

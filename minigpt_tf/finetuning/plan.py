@@ -1,0 +1,153 @@
+"""What a fine-tuning run will do, settled and checked before TensorFlow is imported."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
+from ..errors import ConfigError
+from ..machine import check_fits_memory
+from ..modelfolder import ModelFolder, load_folder
+from ..options import to_dict
+from ..training.listener import Listener
+from .adapter import fingerprint
+from .batches import RecordBatches
+from .dataset import Dataset, Part, prepare
+from .kinds import KINDS
+from .memory import step_bytes
+from .prompts import Template
+
+RECORD_KINDS = {
+    "full": ("instruction", "conversation"),
+    "lora": ("instruction", "conversation"),
+    "qlora": ("instruction", "conversation"),
+    "dpo": ("preference",),
+    "classify": ("labelled",),
+}
+"""The kinds of records that a method trains on."""
+
+
+@dataclass(frozen=True)
+class FineTuningPlan:
+    """All that decides a run's outcome."""
+
+    base: ModelFolder
+    base_fingerprint: str
+    source: str
+    tuning: FineTuningConfig
+    lora: LoraConfig
+    records: RecordsConfig
+    training: TrainingConfig
+    dataset: Dataset
+    template: Template
+
+    @property
+    def model(self) -> ModelConfig:
+        """The base's configuration, with the context that the rows need."""
+        return self.base.model
+
+    def batches(self, part: Part) -> RecordBatches:
+        """A part of the records in batches, in the order that the seed gives them."""
+        return part.batches(
+            self.template,
+            self.model.context_length,
+            self.records,
+            self.training.batch_size,
+            self.training.seed,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        epochs = self.training.epochs * self.batches(self.dataset.train).steps_per_epoch
+        return self.training.steps or epochs
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between evaluations: an epoch, unless told otherwise."""
+        return self.training.eval_every or self.batches(self.dataset.train).steps_per_epoch
+
+    def epoch_of(self, step: int) -> float:
+        """How often the records have been seen after so many steps."""
+        return step / self.batches(self.dataset.train).steps_per_epoch
+
+    @property
+    def queries(self) -> list[str]:
+        """The questions that are answered at every evaluation: those given, or three of the
+        validation part."""
+        if self.tuning.sample_queries:
+            return list(self.tuning.sample_queries)
+        part = self.dataset.validation if self.dataset.validation.records else self.dataset.train
+        return [record.prompt_text for record in part.records[:3]]
+
+    def describe(self) -> dict[str, Any]:
+        """What the run is, as plain data: a run that goes on must have the same."""
+        rows = hashlib.sha256()
+        for part in (self.dataset.train, self.dataset.validation, self.dataset.test):
+            for example in part.examples:
+                for row in example:
+                    rows.update(np.ascontiguousarray(row.ids, np.int32))
+                    rows.update(np.ascontiguousarray(row.mask, np.uint8))
+        return {
+            "base": str(self.base.path.resolve()),
+            "base_fingerprint": self.base_fingerprint,
+            "source": self.source,
+            "rows_fingerprint": rows.hexdigest(),
+            "tuning": to_dict(self.tuning),
+            "lora": to_dict(self.lora),
+            "records": to_dict(self.records),
+            "training": to_dict(self.training),
+        }
+
+    def report(self) -> Iterator[tuple[str, str]]:
+        """(name, value) pairs to show before training."""
+        yield "base", f"{self.base.path}, {self.model.parameter_count:,} parameters"
+        steps, size = self.total_steps, self.training.batch_size
+        yield "training", f"{steps:,} steps of {size} records, {self.epoch_of(steps):.4g} epochs"
+        yield "evaluation", f"every {self.eval_every:,} steps"
+
+
+def make_plan(
+    base: str | Path,
+    source: str | Path,
+    tuning: FineTuningConfig,
+    records: RecordsConfig,
+    training: TrainingConfig,
+    lora: LoraConfig | None = None,
+    *,
+    listener: Listener | None = None,
+) -> FineTuningPlan:
+    """Reads the base's folder and the records. Raises ModelFolderError, DataError, ConfigError."""
+    hear, lora = listener or Listener(), lora or LoraConfig()
+    folder = load_folder(base)
+    if training.optimizer == "muon" and tuning.method != "full":
+        raise ConfigError("--optimizer muon is for whole matrices: choose adam or adamw")
+    context = min(folder.model.context_length, tuning.max_length or folder.model.context_length)
+    template = Template.of(folder)
+    dataset = prepare(
+        source,
+        template,
+        context,
+        records,
+        seed=training.seed,
+        kinds=[kind for kind in KINDS if kind in RECORD_KINDS[tuning.method]],
+        progress=hear.preparation,
+    )
+    plan = FineTuningPlan(
+        folder, fingerprint(folder.path), str(source), tuning, lora, records, training, dataset, template
+    )
+    _check_fits(plan)
+    return plan
+
+
+def _check_fits(plan: FineTuningPlan) -> None:
+    """Raises ConfigError, naming a method that fits, where a step takes more than all memory."""
+    longest = max(len(row.ids) for e in plan.dataset.train.examples for row in e)
+    model = replace(plan.model, context_length=longest)
+    def bytes_of(method: str) -> float:
+        return step_bytes(model, plan.training, plan.lora, method)
+
+    check_fits_memory(bytes_of(plan.tuning.method), f"--method {plan.tuning.method}")

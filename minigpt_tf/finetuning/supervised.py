@@ -1,0 +1,109 @@
+"""Supervised fine-tuning: the answers of records, by all weights or by changes of low rank."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..config import MODEL_NAME, SamplingConfig
+from ..inference.engine import Engine
+from ..inference.generate import TextGenerator
+from ..inference.weights import Weights, check_shapes, open_weights, read_weights
+from ..training.checkpoint import RunState
+from ..training.job import Job
+from ..training.optimizers import build_optimizer
+from ..training.records import write_records
+from .adapter import ADAPTER_NAME, Adapter, save_adapter
+from .answers import answer_all
+from .dataset import Part
+from .models import FineTunedModel, target_weights
+from .plan import FineTuningPlan
+from .saving import save_fine_tuned
+
+QUANTIZED = {"8": "int8", "4": "int4"}
+
+
+class SupervisedJob(Job):
+    """A plan as the training loop takes it."""
+
+    def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
+        self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
+        self.total_steps, self.eval_every = plan.total_steps, plan.eval_every
+        self.lora = None if plan.tuning.method == "full" else plan.lora
+        quantize = QUANTIZED[plan.tuning.base_bits] if plan.tuning.method == "qlora" else "none"
+        with open_weights(plan.base.path / MODEL_NAME, plan.model) as datasets:
+            self.model = FineTunedModel(
+                plan.model, datasets, plan.training, dtype, self.lora, quantize
+            )
+        self.optimizer = build_optimizer(plan.training, plan.total_steps)
+        self.optimizer.build(self.model.variables)
+        self.batches = plan.batches(plan.dataset.train)
+        lengths = [len(row.ids) for example in plan.dataset.train.examples for row in example]
+        self.batch_tokens = plan.training.batch_size * float(np.mean(lengths))
+        self._score = tf.function(
+            lambda *batch: self.model.loss(*batch, training=False),
+            autograph=False,
+            reduce_retracing=True,
+        )
+
+    def epoch_of(self, step: int) -> float:
+        return self.plan.epoch_of(step)
+
+    def batch(self, step: int) -> tuple[np.ndarray, ...]:
+        x, y, mask = self.batches.batch(step)
+        return x, y, target_weights(mask, self.training.accumulate)
+
+    def weights(self) -> Weights:
+        return self.model.weights()
+
+    def check_weights(self, weights: Weights, where: str) -> None:
+        if self.lora is None:
+            check_shapes({name: w.shape for name, w in weights.items()}, self.plan.model, where)
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        return self.model.named_variables()
+
+    def validate(self) -> dict[str, float] | None:
+        return self.score(self.plan.dataset.validation)
+
+    def score(self, part: Part) -> dict[str, float] | None:
+        """Mean loss and accuracy over all targets that count; None where there are none."""
+        if not part.examples:
+            return None
+        loss = hits = count = 0.0
+        for x, y, mask in self.plan.batches(part).scoring_batches():
+            found = self._score(*map(tf.constant, (x, y, mask)))
+            loss, hits = loss + float(found[0]), hits + float(found[1])
+            count += float(mask.sum())
+        return {"loss": loss / count, "val_accuracy": hits / count}
+
+    def adapter(self, weights: Weights) -> Adapter:
+        """The changes among the trained weights."""
+        factors = {
+            name.removesuffix("/a"): (values, weights[f"{name[:-1]}b"])
+            for name, values in weights.items()
+            if name.endswith("/a")
+        }
+        named = {_kernel_name(path): pair for path, pair in factors.items()}
+        return Adapter(named, self.plan.lora.rank, self.plan.lora.alpha, self.plan.base_fingerprint)
+
+    def merged(self, weights: Weights) -> Weights:
+        """All weights of the model with what was trained."""
+        if self.lora is None:
+            return weights
+        with open_weights(self.plan.base.path / MODEL_NAME, self.plan.model) as datasets:
+            return self.adapter(weights).merged(datasets)
+
+    def sample(self, weights: Weights) -> str:
+        """The fixed queries and their answers."""
+        plan = self.plan
+        engine = Engine(plan.model, self.merged(weights))
+        sampling = SamplingConfig(greedy=True, max_new_tokens=self.training.sample_tokens)
+        answers = answer_all(engine, plan.template, plan.base.start_ids, plan.queries, sampling)
+        return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
+
+    def write_records(self, folder: Path, state: RunState) -> None:
+        write_records(folder, state.history, "; ".join(self.plan.queries))
+        if self.lora is not None:
+            save_adapter(folder / ADAPTER_NAME, self.adapter(self.weights()))
