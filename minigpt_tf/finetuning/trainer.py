@@ -1,0 +1,35 @@
+"""Fine-tuning: a FineTuningPlan becomes a model folder, or an adapter and the merged model."""
+
+from pathlib import Path
+
+from ..modelfolder import claim_output
+from ..training.distribution import Distribution
+from ..training.listener import Listener
+from ..training.loop import TrainingLoop, TrainingResult
+from ..training.precision import resolve_dtype
+from .plan import FineTuningPlan
+from .resumption import begin, go_on
+from .supervised import SupervisedJob
+
+
+def finetune(
+    plan: FineTuningPlan,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> TrainingResult:
+    """Trains as planned and writes the model folder `out`.
+
+    With `resume` goes on from the folder's checkpoint. Raises ModelFolderError where `out` is taken
+    or cannot be written, and TrainingError where the loss is not finite or the checkpoint is of
+    another run.
+    """
+    out, listener = Path(out), listener or Listener()
+    with claim_output(out, overwrite=overwrite, resume=resume):
+        dtype = go_on(out, plan) if resume else resolve_dtype(plan.training.dtype)
+        if not resume:
+            begin(out, plan, dtype)
+        job = SupervisedJob(plan, out, dtype)
+        return TrainingLoop(job, out, listener, Distribution(), resume=resume).to_the_end()
