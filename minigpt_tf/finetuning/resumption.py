@@ -1,0 +1,73 @@
+"""checkpoint/run.json of a fine-tuning run, and whether a plan is still that run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..config import CHECKPOINT_NAME, FORMAT_VERSION, RUN_NAME
+from ..errors import ModelFolderError, TrainingError
+from ..modelfolder import staging, write_json
+from ..training.resumption import MAY_CHANGE
+from .plan import FineTuningPlan
+
+KIND = "finetuning"
+
+
+def begin(out: Path, plan: FineTuningPlan, dtype: str) -> None:
+    """Makes checkpoint/ anew, with what the run is. Raises ModelFolderError."""
+    with staging(out) as scratch:
+        (scratch / CHECKPOINT_NAME).mkdir()
+        write_json(scratch / CHECKPOINT_NAME / RUN_NAME, _describe(plan, dtype))
+
+
+def go_on(out: Path, plan: FineTuningPlan) -> str:
+    """The dtype of the run in `out`, which the plan goes on with.
+
+    Raises ModelFolderError where there is none, TrainingError that names what differs.
+    """
+    run = read_run(out)
+    now = _describe(plan, run["dtype"])
+    differences = [
+        f"{name} was {before}, now {after}"
+        for name, before, after in _differences(run, now)
+        if name not in MAY_CHANGE
+    ]
+    if differences:
+        raise TrainingError(
+            f"--resume goes on with the same run, but {'; '.join(differences)}: resume without "
+            "these changes, or start anew with another --out"
+        )
+    with staging(out / CHECKPOINT_NAME) as scratch:
+        write_json(scratch / RUN_NAME, now)
+    return run["dtype"]
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """The run.json of a fine-tuning run. Raises ModelFolderError."""
+    file = out / CHECKPOINT_NAME / RUN_NAME
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+    sound = isinstance(run, dict) and run.get("format_version") == FORMAT_VERSION
+    if not sound or run.get("kind") != KIND:
+        raise ModelFolderError(f"{file}: is not the run of a fine-tuning of this version")
+    if run.get("dtype") not in ("float32", "mixed_bfloat16"):
+        raise ModelFolderError(f"{file}: is damaged")
+    return run
+
+
+def _describe(plan: FineTuningPlan, dtype: str) -> dict[str, Any]:
+    about = {"format_version": FORMAT_VERSION, "kind": KIND, "dtype": dtype}
+    return json.loads(json.dumps(about | plan.describe()))
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, before, now) of what two descriptions have otherwise, section by section."""
+    found = []
+    for name, value in now.items():
+        if isinstance(value, dict) and isinstance(before.get(name), dict):
+            found += _differences(before[name], value)
+        elif before.get(name) != value:
+            found.append((name, before.get(name), value))
+    return found
