@@ -248,7 +248,7 @@ def test_other_names_are_mapped(tmp_path):
         read(tmp_path, "a.json", rows, map={"result": "answer"})
     with pytest.raises(ConfigError, match="'answer' is given to two names"):
         read(tmp_path, "a.json", rows, map={"output": "answer", "input": "answer"})
-    with pytest.raises(DataError, match="has 'q', 'a', where these are needed: .*--map output="):
+    with pytest.raises(DataError, match=r"has 'q', 'a', where these are needed: .*--map output="):
         read(tmp_path, "b.json", [{"q": "x", "a": "y"}])
 
 
