@@ -121,7 +121,10 @@ def test_case_and_white_space_do_not_hide_a_duplicate():
 
 def test_thousands_of_prompts_that_are_alike_are_compared_quickly():
     records = [
-        InstructionRecord(i, f"Please answer question number {i} now.", "a") for i in range(4000)
+        InstructionRecord(
+            i, f"Please answer question {i + 1000} about the same thing as ever, would you?", "a"
+        )
+        for i in range(4000)
     ]
     found = find_duplicates(records[:400], records[400:], 0.8)
     assert len(found) == 400 and all(item.similarity >= 0.8 for item in found)
@@ -243,14 +246,14 @@ def test_the_report_counts_what_there_is(tmp_path):
     assert len(dataset.train.examples) == len(dataset.train.records) == 7
     # "u:Q0 is what?\na:it is 0\n" has 24 characters, 8 of them after "a:"
     assert report.lengths == {"min": 24, "median": 24, "95 %": 34, "max": 41}
-    assert report.cut == ((7, 68 - 41),)
+    assert report.cut == ((7, 69 - 41),)
     assert report.target_share == pytest.approx((8 * 8 + 4) / (8 * 24 + 41))
     assert (report.end_trained, report.end_tokens) == (9, ("\n (0)",))
     lines = "\n".join(report.lines())
     assert "hr.json: 11 entries read, instruction records\ndropped: 2 entries\n" in lines
     assert "  1: 'output' is empty (entry 8)" in lines
     assert "  1: its answer alone does not fit into the context of 40 tokens (entry 9)" in lines
-    assert "too long: 1 prompt lost 27 tokens (entry 7)" in lines
+    assert "too long: 1 prompt lost 28 tokens (entry 7)" in lines
     assert "trained in 9 of 9 rows" in lines and "trained: 29.2% of the tokens" in lines
     assert json.loads(json.dumps(report.as_json()))["read"] == 11
 

@@ -1,11 +1,13 @@
 """Records -> ids and loss masks, on tokenizers and templates small enough to count by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-from minigpt_tf.config import RecordsConfig
+from minigpt_tf.config import ModelConfig, RecordsConfig
 from minigpt_tf.errors import DataError
 from minigpt_tf.finetuning.kinds import (
     ConversationRecord,
@@ -17,6 +19,7 @@ from minigpt_tf.finetuning.kinds import (
 from minigpt_tf.finetuning.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
 from minigpt_tf.finetuning.report import show_mask
 from minigpt_tf.finetuning.shortening import Row, shorten
+from minigpt_tf.modelfolder import ModelFolder
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import CharTokenizer, ImportedTokenizer
 
@@ -41,8 +44,8 @@ LLAMA2 = (
     "{% if loop.index0 == 0 and system %}"
     "{% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + m['content'] %}"
     "{% else %}{% set content = m['content'] %}{% endif %}{% if m['role'] == 'user' %}"
-    "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}{% generation %}"
-    "{{ ' ' + content.strip() + ' ' + eos_token }}{% endgeneration %}{% endif %}{% endfor %}"
+    "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}{{ ' ' }}{% generation %}"
+    "{{ content.strip() + ' ' + eos_token }}{% endgeneration %}{% endif %}{% endfor %}"
 )
 LLAMA3 = (
     "{{- bos_token }}{%- for m in messages %}"
@@ -212,9 +215,7 @@ def test_a_token_across_the_border_is_two_tokens():
 
 
 def test_no_space_is_made_up_in_front_of_an_answer():
-    pieces = {"▁q": 0, "▁a": 1, "▁": 2, "a": 3, "</s>": 4, "?": 5}
-    backend = tokenizers.Tokenizer(models.BPE(pieces, [("▁", "q"), ("▁", "a")], unk_token="?"))
-    pieces |= {"q": 6}
+    pieces = {"▁q": 0, "▁a": 1, "▁": 2, "a": 3, "</s>": 4, "?": 5, "q": 6, "\n": 7}
     backend = tokenizers.Tokenizer(models.BPE(pieces, [("▁", "q"), ("▁", "a")], unk_token="?"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     backend.add_special_tokens(["</s>"])
@@ -273,8 +274,9 @@ def test_conversations_go_on_in_alpacas_words():
 def test_a_labelled_text_is_taken_as_it_stands():
     template = template_of(CHATML, ["<|im_end|>"], ["<s>"])
     assert rendered(LabelledRecord(1, "what is it", "spam"), template) == ["<s> what is it"]
-    (text,) = rendered(LabelledRecord(1, "what is it and now red", "spam"), template, 5)
-    assert text == "<s> what now red"[:0] + "<s> what and now red" or text == "<s> what is now red"
+    long = LabelledRecord(1, "what is it and now red", "spam")
+    assert rendered(long, template, 5) == ["<s> what and now red"]
+    assert rendered(long, template, 5, cut="start") == ["<s> it and now red"]
 
 
 # Rows that are too long
@@ -397,12 +399,15 @@ def test_hostile_templates_are_refused(source, expected):
         template_of(source).prompt_ids(ask("what is it"))
 
 
-def test_a_model_folder_tells_its_template(folder_copy):
-    from minigpt_tf.modelfolder import load_folder
-
-    template = Template.of(load_folder(folder_copy))
-    assert (template.chat, template.end_id, template.name) == (None, None, "Alpaca's template")
-    (folder_copy / "chat_template.jinja").write_text("{{ messages[0].content }}")
-    template = Template.of(load_folder(folder_copy))
-    assert template.name == str(folder_copy / "chat_template.jinja")
-    assert template.prompt_ids(ask("he was")).size == 2
+def test_a_model_folder_tells_its_template():
+    tokenizer = word_tokenizer(["</s>", "<|im_end|>"])
+    described = {"special_tokens": {"eos_token": "<|im_end|>"}}
+    config = ModelConfig(vocab_size=len(WORDS))
+    chat = ChatTemplate(CHATML)
+    folder = ModelFolder(Path("m"), config, tokenizer, [1], described, {}, chat)
+    expected = Template(tokenizer, chat, ID["<|im_end|>"], str(Path("m") / "chat_template.jinja"))
+    assert Template.of(folder) == expected
+    folder = ModelFolder(Path("m"), config, tokenizer, [1], {}, {}, None)
+    assert Template.of(folder) == Template(tokenizer, None, ID["</s>"], "Alpaca's template")
+    tokenizer.end_ids = frozenset()
+    assert Template.of(folder).end_id is None and Template.of(folder).pad_id == 0
