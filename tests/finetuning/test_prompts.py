@@ -326,6 +326,7 @@ def test_shortening_keeps_as_much_as_fits(cut):
         prompts = [len(run) for run in edges if not mask[run[0]]]
 
         def total(length, mask=mask, prompts=prompts):
+            """Ids of the row with its prompts cut to this length."""
             return mask.sum() + sum(min(length, prompt) for prompt in prompts)
 
         possible = [length for length in range(1, size + 1) if total(length) <= limit]
