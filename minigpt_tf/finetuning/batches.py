@@ -94,6 +94,7 @@ class RecordBatches:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches of one pass over all examples."""
         return math.ceil(len(self.examples) / self.batch_size)
 
     def places(self, step: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from .duplicates import find_duplicates
 from .kinds import KINDS, LabelledRecord, Record
 from .prompts import Template, render
 from .records import Dropped, Records, read_records, reasons
-from .report import RecordsReport
+from .report import RecordsReport, show_mask
 from .splitting import Split, balanced, split_records
 
 MOST_FAILURES = 100

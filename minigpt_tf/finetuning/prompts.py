@@ -159,32 +159,39 @@ class Template:
         place, before = 0, ""
         for i in answers:
             prompt = self._render(messages[:i], add_generation_prompt=True)
-            through = self._render(messages[: i + 1], add_generation_prompt=False)
-            if not through.startswith(prompt) or not whole.startswith(through):
+            last = i == answers[-1]
+            through = whole
+            if not last or i + 1 < len(messages):
+                through = self._render(messages[: i + 1], add_generation_prompt=False)
+            follows = len(prompt) >= place and through.startswith(prompt)
+            if not follows or not whole.startswith(through):
                 raise DataError(
                     f"{self.name}: writes the conversation up to answer {answers.index(i) + 1} "
                     "differently when more follows: where the answer begins cannot be told"
                 )
             question, answer = prompt[place:], through[len(prompt) :]
-            parts.append(Part(_encode_behind(self.tokenizer, before, question), 0))
-            last = i == answers[-1]
-            parts.append(self._answer(question, answer, messages[i]["content"], last))
+            ids = _encode_behind(self.tokenizer, before, question)
+            parts.append(Part(ids, 0))
+            alone = None if before else ids
+            parts.append(self._answer(question, alone, answer, messages[i]["content"], last))
             place, before = len(through), answer
         return parts
 
-    def _answer(self, question: str, text: str, content: str, last: bool) -> Part:
+    def _answer(
+        self, question: str, question_ids: list[int] | None, text: str, content: str, last: bool
+    ) -> Part:
         """The ids of what a chat template writes for an answer, and how many of them are trained.
 
         `text` goes from behind `question` to where the next message begins.
         """
-        ids = _encode_behind(self.tokenizer, question, text)
+        ids = _encode_behind(self.tokenizer, question, text, question_ids)
         end = next((place for place, i in enumerate(ids) if i in self.stop_ids), None)
         if end is not None:
             return Part(ids, end + 1)
         # The template ends answers with plain text, or not at all.
         place = text.rfind(content.strip())
         body = text[: place + len(content.strip())] if place >= 0 else text.rstrip()
-        ids = _encode_behind(self.tokenizer, question, body)
+        ids = _encode_behind(self.tokenizer, question, body, question_ids)
         if last:
             ending = [] if self.end_id is None else [self.end_id]
             return Part(ids + ending, len(ids) + len(ending))
@@ -214,14 +221,18 @@ def _end_id(folder: ModelFolder) -> int | None:
     return min(tokenizer.end_ids, default=None)
 
 
-def _encode_behind(tokenizer: Tokenizer, before: str, text: str) -> list[int]:
+def _encode_behind(
+    tokenizer: Tokenizer, before: str, text: str, before_ids: list[int] | None = None
+) -> list[int]:
     """The ids of `text` where it follows `before`, whose ids stay as they are alone.
 
     A tokenizer may write the first word of a text in another way than the same word further on; so
     the text is encoded along with what it follows, unless a token would lie across the border.
+    `before_ids`: the ids of `before` alone, where they are known.
     """
     for head in (before, "\n") if before and text else ():
-        alone = tokenizer.encode(head).tolist()
+        alone = before_ids if head == before else None
+        alone = tokenizer.encode(head).tolist() if alone is None else alone
         both = tokenizer.encode(head + text).tolist()
         if both[: len(alone)] == alone:
             return both[len(alone) :]
@@ -286,14 +297,21 @@ def render(
     rows = []
     for messages in _conversations(record):
         parts = template.parts(messages)
-        answers = [item["content"] for item in messages if item["role"] == "assistant"]
-        if not all(template.tokenizer.encode(answer).size for answer in answers):
-            raise DataError("an answer of it has no tokens")
+        _check_answers(messages, template.tokenizer)
         rows.append(join(parts))
     rows = shorten(rows, context_length + 1, config.cut, prefix)
     if config.train_on == "everything":
         rows = [row._replace(mask=np.arange(len(row.ids)) > 0) for row in rows]
     return tuple(rows)
+
+
+def _check_answers(messages: Sequence[Message], tokenizer: Tokenizer) -> None:
+    """Raises DataError where the tokenizer, which leaves out what it does not know, leaves all."""
+    if isinstance(tokenizer, BytePairTokenizer):
+        return
+    answers = [item["content"] for item in messages if item["role"] == "assistant"]
+    if not all(tokenizer.encode(answer).size for answer in answers):
+        raise DataError("an answer of it has no tokens")
 
 
 def _conversations(record: Record) -> list[list[Message]]:

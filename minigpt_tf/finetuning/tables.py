@@ -22,6 +22,7 @@ Numbered = Iterable[tuple[int, list[Any]]]
 
 
 def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+    """The rows of a CSV or TSV file; what stands between its cells is found out."""
     text = text_of(path, config)
     preferred = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     delimiter = _delimiter(text, preferred, config, names)
@@ -137,6 +138,7 @@ MOST_SHEET_COLUMNS = 256
 
 
 def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+    """The rows of one sheet, as openpyxl reads it; formulas have the values last computed."""
     try:
         import openpyxl
     except ImportError:

@@ -17,6 +17,7 @@ from minigpt_tf.finetuning.kinds import (
     PreferenceRecord,
 )
 from minigpt_tf.finetuning.records import read_records
+from tests.conftest import ROOT
 
 QUESTIONS = [
     InstructionRecord(1, "what is it", "a form", "MK-07"),
@@ -248,7 +249,7 @@ def test_other_names_are_mapped(tmp_path):
         read(tmp_path, "a.json", rows, map={"result": "answer"})
     with pytest.raises(ConfigError, match="'answer' is given to two names"):
         read(tmp_path, "a.json", rows, map={"output": "answer", "input": "answer"})
-    with pytest.raises(DataError, match="has 'q', 'a', where these are needed: .*--map output="):
+    with pytest.raises(DataError, match=r"has 'q', 'a', where these are needed: .*--map output="):
         read(tmp_path, "b.json", [{"q": "x", "a": "y"}])
 
 
@@ -523,5 +524,5 @@ def test_databases_that_cannot_be_asked_are_refused(answers, tmp_path):
 def test_tensorflow_is_not_imported():
     code = "import sys, minigpt_tf.finetuning.dataset\n"
     code += "assert not {'tensorflow', 'keras', 'openpyxl', 'jinja2'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
