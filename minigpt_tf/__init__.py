@@ -29,6 +29,7 @@ _HOMES = {
     "training.plan": ("make_plan",),
     "training.trainer": ("train",),
     "evaluation.recall": ("recall",),
+    "interop.importing": ("import_model",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
