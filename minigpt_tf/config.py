@@ -4,12 +4,11 @@ A setting is a dataclass field (`options.setting`), and an option of the command
 `__post_init__` refuses what cannot work.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from .errors import ConfigError
-from .options import check_types, require_at_least, setting
+from .options import LARGEST_INTEGER, check_types, require_at_least, setting
 
 MODELS_DIRECTORY = "models"
 MODEL_NAME = "model.h5"
@@ -164,7 +163,7 @@ def _check_rope_scaling(scaling: dict[str, float]) -> None:
             f"rope_scaling={scaling}: expected factor, and beside it nothing or "
             + ", ".join(LLAMA3_SCALING)
         )
-    if not all(math.isfinite(value) and value > 0 for value in scaling.values()):
+    if not all(0 < value <= LARGEST_INTEGER for value in scaling.values()):
         raise ConfigError(f"rope_scaling={scaling}: expected positive numbers")
     if len(names) > 1 and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
         raise ConfigError(f"rope_scaling={scaling}: low_freq_factor must be below high_freq_factor")

@@ -35,10 +35,14 @@ EMBEDDINGS = {"gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.wei
 HEAD = "lm_head.weight"
 
 
-def is_huggingface(folder: Path) -> bool:
-    """Whether the folder looks like one, sound or not."""
-    patterns = (SINGLE_NAME, INDEX_NAME, "*.safetensors", *PICKLE_PATTERNS)
-    return any(any(folder.glob(pattern)) for pattern in patterns)
+def holds_safetensors(folder: Path) -> bool:
+    """Whether there are weights that `open_huggingface` reads, sound or not."""
+    return any(any(folder.glob(pattern)) for pattern in (INDEX_NAME, "*.safetensors"))
+
+
+def holds_pickles(folder: Path) -> bool:
+    """Whether there are weights that it refuses."""
+    return any(any(folder.glob(pattern)) for pattern in PICKLE_PATTERNS)
 
 
 def open_huggingface(folder: Path, where: str = "") -> Source:

@@ -8,7 +8,7 @@ from ..config import SamplingConfig
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..modelfolder import CHAT_TEMPLATE_NAME
 from ..text.chat_template import ChatTemplate
-from ..text.tokenizers import JSON_NAME, ImportedTokenizer, load_tokenizer
+from ..text.tokenizers import JSON_NAME, ImportedTokenizer, errors_of_the_library, load_tokenizer
 from .json_files import read_object, read_object_if_there
 
 SETTINGS_NAME = "tokenizer_config.json"
@@ -50,7 +50,7 @@ def read_tokenizer(
     generation = read_object_if_there(folder / GENERATION_NAME)
     stated = generation.get("eos_token_id", config.get("eos_token_id"))
     ends = [end, *(stated if isinstance(stated, list) else [stated])]
-    prefix = _prefix(backend)
+    prefix = _prefix(backend, folder)
     adds_begin = settings.get("add_bos_token", kind == SENTENCEPIECE_NAME)
     if not prefix and adds_begin is True and begin is not None:
         prefix = [begin]
@@ -131,10 +131,8 @@ def byte_level_backend(
     """A `tokenizers.Tokenizer` that splits text as GPT-2 does. Raises DataError."""
     import tokenizers
 
-    try:
+    with errors_of_the_library("the tokenizer's vocabulary and merges do not fit together"):
         backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
-    except Exception as error:  # the library raises a bare Exception
-        raise DataError(f"the tokenizer's vocabulary and merges do not fit: {error}") from None
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = tokenizers.decoders.ByteLevel()
     return backend
@@ -172,9 +170,10 @@ def _add_tokens(backend: Any, folder: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def _prefix(backend: Any) -> list[int]:
+def _prefix(backend: Any, where: Path) -> list[int]:
     """The ids that the tokenizer's own post-processor puts before every text."""
-    encoding = backend.encode("a")
+    with errors_of_the_library(f"{where}: the tokenizer cannot encode a text: it is damaged"):
+        encoding = backend.encode("a")
     ids, is_added = encoding.ids, encoding.special_tokens_mask
     return ids[: is_added.index(0)] if 0 in is_added else []
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..modelfolder import check_output
 from ..training.console import ConsoleListener, quiet_import
-from .importing import check_apart, default_output, open_source, shortened
+from .importing import check_apart, default_output, fetch, open_path, shortened
 from .source import Source, check_source, write_model_folder
 
 DESCRIPTION = (
@@ -44,8 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or default_output(arguments.source)
     check_apart(arguments.source, out)
     check_output(out, overwrite=arguments.overwrite, resume=False)
-    with quiet_import():  # of a checkpoint's reader
-        source = open_source(arguments.source, arguments.revision)
+    path = fetch(arguments.source, arguments.revision)
+    with quiet_import():  # where TensorFlow reads a checkpoint
+        source = open_path(path, arguments.source)
     if arguments.context_length is not None:
         source = shortened(source, arguments.context_length)
     print(_description(source), flush=True)

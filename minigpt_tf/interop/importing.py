@@ -10,7 +10,7 @@ from ..config import MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import check_output
 from .hub import download, looks_like_id
-from .huggingface import is_huggingface, open_huggingface
+from .huggingface import holds_pickles, holds_safetensors, open_huggingface
 from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder
 from .tensors import Tensor
@@ -45,24 +45,30 @@ def import_model(
 
 
 def open_source(source: str | Path, revision: str | None = None) -> Source:
-    """Reads everything of a model but its weights; what exists here wins over an id of that name.
+    """Reads everything of a model but its weights. Raises MiniGPTError of some kind."""
+    return open_path(fetch(source, revision), source)
 
-    Raises MiniGPTError of some kind.
+
+def fetch(source: str | Path, revision: str | None = None) -> Path:
+    """Where the source lies on this machine; what exists here wins over an id of that name.
+
+    Raises ModelFolderError where it does not exist and cannot be downloaded.
     """
     path = Path(source)
     if path.exists():
         if revision is not None:
             raise ConfigError(f"{path} exists here: --revision is for ids on Hugging Face")
-        return open_path(path)
+        return path
     if path.suffix == GGUF_SUFFIX or not looks_like_id(str(source)):
         raise ModelFolderError(f"{path}: no such file or folder")
-    folder = download(str(source), revision)
-    opened = open_huggingface(folder, str(source))
-    return replace(opened, origin=opened.origin | {"revision": folder.name})
+    return download(str(source), revision)
 
 
-def open_path(path: Path) -> Source:
-    """As `open_source`, of a file or folder that exists."""
+def open_path(path: Path, source: str | Path) -> Source:
+    """As `open_source`, where `fetch` gave the path."""
+    if path != Path(source):  # downloaded: the folder is named by the commit
+        opened = open_huggingface(path, str(source))
+        return replace(opened, origin=opened.origin | {"revision": path.name})
     if path.is_file():
         if path.suffix != GGUF_SUFFIX:
             raise ModelFolderError(
@@ -72,10 +78,10 @@ def open_path(path: Path) -> Source:
         from .gguf_import import open_gguf
 
         return open_gguf(path)
-    if is_huggingface(path):
-        return open_huggingface(path)
-    if is_openai(path):
+    if is_openai(path) and not holds_safetensors(path):
         return open_openai(path)
+    if holds_safetensors(path) or holds_pickles(path):
+        return open_huggingface(path)
     if (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path} is a model folder already: use it with --model")
     raise ModelFolderError(

@@ -10,7 +10,10 @@ from ..errors import ModelFolderError
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ModelFolderError that names the file."""
     try:
-        values = json.loads(file.read_bytes().decode("utf-8-sig"))
+        text = file.read_bytes().decode("utf-8-sig")
+        values = json.loads(text)
+        if "\\ud" in text.lower():  # half a character would be an error later, wherever it is used
+            json.dumps(values, ensure_ascii=False).encode()
     except OSError as error:
         raise ModelFolderError(f"{file}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -28,7 +28,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 def is_openai(folder: Path) -> bool:
     """Whether the folder looks like one, sound or not."""
-    return (folder / SETTINGS_NAME).is_file() or any(folder.glob("*.ckpt*.index"))
+    return (folder / SETTINGS_NAME).is_file() or any(folder.glob("*.index"))
 
 
 @dataclass(frozen=True)

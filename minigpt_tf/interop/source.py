@@ -128,6 +128,7 @@ class _Reader:
         self.source, self.progress, self.done = source, progress, 0
         self.entry_of = {name: entry for entry in wanted for name in entry.weights}
         self.shapes = weight_shapes(source.config)
+        self._expressed = weight_shapes(source.expressed)
         self._waiting: Weights = {}
         """Weights that were read along with another one of the same tensor."""
         self._sums: dict[str, int] = {}
@@ -146,7 +147,7 @@ class _Reader:
     def _weights_of(self, entry: Entry) -> Weights:
         tensor = self.source.tensors[entry.name].read()
         check_finite(tensor, entry.name, self.source.where)
-        weights = to_weights(entry, tensor, self.source.expressed)
+        weights = to_weights(entry, tensor, self.source.expressed, self._expressed)
         for name in [name for name in weights if name not in self.shapes]:
             if weights.pop(name).any():
                 raise ModelFolderError(

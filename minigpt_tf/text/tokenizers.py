@@ -8,7 +8,8 @@ import collections
 import functools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -377,14 +378,26 @@ def load_tokenizer(path: str | Path, kind: str | None = None) -> Tokenizer:
         raise DataError(f"{path}: {error}") from None
 
 
+@contextmanager
+def errors_of_the_library(message: str) -> Iterator[None]:
+    """Raises DataError with the message where the `tokenizers` library fails.
+
+    It raises bare Exceptions, and where its Rust code panics what is not even an Exception.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        logging.getLogger(__name__).debug("tokenizers: %s", error)
+        raise DataError(message) from None
+
+
 def _load_json(content: bytes, kind: str) -> BytePairTokenizer:
     import tokenizers
 
-    try:
+    with errors_of_the_library("is damaged, or not a file of the tokenizers library"):
         backend = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises a bare Exception
-        logging.getLogger(__name__).debug("tokenizers: %s", error)
-        raise DataError("is damaged, or not a file of the tokenizers library") from None
     if kind == "imported":
         return ImportedTokenizer(backend)
     vocabulary = backend.get_vocab()

@@ -1,11 +1,10 @@
-"""Ids of Hugging Face: what is asked for, what is told where it cannot be had; without a network."""
+"""Ids of Hugging Face: what is asked for, and what is told where it cannot be had."""
 
 import errno
 import shutil
 
-import pytest
-
 import huggingface_hub as hub
+import pytest
 from huggingface_hub import constants, errors
 
 from minigpt_tf import import_model
@@ -76,10 +75,11 @@ def test_what_exists_here_wins(cache, tmp_path, monkeypatch):
 def test_only_what_is_needed_is_asked_for(monkeypatch, tmp_path):
     from huggingface_hub.utils import filter_repo_objects
 
-    names = """config.json model.safetensors model-00001-of-00002.safetensors tokenizer.model README.md
-        model.safetensors.index.json tokenizer.json vocab.json merges.txt chat_template.jinja LICENSE
-        pytorch_model.bin tf_model.h5 onnx/model.safetensors onnx/config.json consolidated.00.pth
-        LICENSE.txt USE_POLICY.md modeling.py original/params.json flax_model.msgpack""".split()
+    wanted = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "README.md"]
+    wanted += ["model.safetensors.index.json", "tokenizer.json", "vocab.json", "merges.txt"]
+    wanted += ["tokenizer.model", "chat_template.jinja", "LICENSE", "LICENSE.txt", "USE_POLICY.md"]
+    others = ["pytorch_model.bin", "tf_model.h5", "onnx/model.safetensors", "onnx/config.json"]
+    others += ["consolidated.00.pth", "modeling.py", "original/params.json", "flax_model.msgpack"]
     asked = {}
 
     def take(model_id, **options):
@@ -91,8 +91,8 @@ def test_only_what_is_needed_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "snapshot_download", take)
     assert download("a/b", "v1") == tmp_path and asked["revision"] == "v1"
     patterns = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
-    kept = list(filter_repo_objects(names, **patterns))
-    assert kept == [*names[:11], "LICENSE.txt", "USE_POLICY.md"]
+    kept = list(filter_repo_objects([*others, *wanted], **patterns))
+    assert kept == wanted
 
 
 def test_no_network(cache):
@@ -153,8 +153,8 @@ def test_what_can_be_an_id(tmp_path):
     assert looks_like_id("gpt2") and looks_like_id("HuggingFaceTB/SmolLM2-135M-Instruct")
     for path in ("./gpt2", "a/b/c", "/a/b", "a b", "", "../a", "a\\b"):
         assert not looks_like_id(path)
-        with pytest.raises(MiniGPTError, match="no such file or folder|a model folder|no model"):
-            import_model(path or tmp_path / "none", tmp_path / "out")
+        with pytest.raises(MiniGPTError, match=r"no such file or folder"):
+            import_model(path or "n o", tmp_path / "out")
     with pytest.raises(MiniGPTError, match=r"x\.gguf: no such file"):
         import_model("x.gguf", tmp_path / "out")
 

@@ -1,5 +1,6 @@
 """The verb `import`: what it says, what it writes, and that a failure writes nothing."""
 
+import json
 import subprocess
 import sys
 
@@ -55,8 +56,6 @@ def test_an_imported_model_generates_and_chats(sources, tmp_path, capsys, monkey
     capsys.readouterr()
     words = ["the thin", "--greedy", "--max-new-tokens", "8", "--model", str(out), "--json"]
     assert main(["generate", *words]) == 0
-    import json
-
     found = json.loads(capsys.readouterr().out)["ids"]
     ids = load_folder(out).tokenizer.encode("the thin").tolist()
     for _ in found:
@@ -140,9 +139,9 @@ def test_a_full_disk(sources, tmp_path, capsys, monkeypatch):
 def test_bad_sources_are_told_before_tensorflow_is_imported(sources, tmp_path):
     checkpoints.gpt2(tmp_path / "hf")
     checkpoints.change_tensors(tmp_path / "hf", lambda t: t.pop("transformer.wte.weight"))
+    words = ["import", str(tmp_path / "hf"), "--out", str(tmp_path / "out")]
     code = (
-        "import sys\nfrom minigpt_tf.__main__ import main\n"
-        f"assert main(['import', {str(tmp_path / 'hf')!r}, '--out', {str(tmp_path / 'o')!r}]) == 2\n"
+        f"import sys\nfrom minigpt_tf.__main__ import main\nassert main({words}) == 2\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
