@@ -69,9 +69,7 @@ def read_vocabulary(values: Metadata, config: ModelConfig) -> Vocabulary:
         raise ModelFolderError(f"{values.file}: its tokenizer is damaged: {reason:.80}") from None
     ends = {ids[name] for name in END_KEYS if name in ids}
     if MODEL_KEY not in values:
-        ends |= {
-            i for i, t in enumerate(tokens) if types[i] in SPECIAL and t in ENDS_OF_TURNS
-        }
+        ends |= {i for i, t in enumerate(tokens) if types[i] in SPECIAL and t in ENDS_OF_TURNS}
     tokenizer.end_ids = frozenset(ends)
     if values.flag(f"{ROOT}.add_bos_token", by_default) and "bos" in ids:
         tokenizer.prefix_ids = (ids["bos"],)
@@ -154,9 +152,7 @@ def _own_start(values: Metadata, config: ModelConfig) -> list[int]:
     return start
 
 
-def _chat_template(
-    values: Metadata, tokens: list[str], ids: dict[str, int]
-) -> ChatTemplate | None:
+def _chat_template(values: Metadata, tokens: list[str], ids: dict[str, int]) -> ChatTemplate | None:
     source = values.text("tokenizer.chat_template")
     if not source:
         return None

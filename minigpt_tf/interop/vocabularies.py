@@ -29,12 +29,7 @@ class PieceType(IntEnum):
     BYTE = 6
 
 
-SILENT = (PieceType.UNUSED, PieceType.UNKNOWN, PieceType.CONTROL)
-"""Pieces of these types never come out of a text, unless their own text stands in it."""
-
 SPECIAL = (PieceType.CONTROL, PieceType.UNKNOWN)
-
-BYTE_PIECE = "<0x{:02X}>"
 
 # ---------------------------------------------------------------- SentencePiece
 
@@ -142,11 +137,12 @@ def _sentencepiece(
     steps = _normalizers(normalizer)
     if steps:
         backend.normalizer = tokenizers.normalizers.Sequence(steps)
-    if inside:  # the longest first
-        pattern = "|".join(re.escape(piece) for piece in sorted(inside, key=len, reverse=True))
-        backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(
-            tokenizers.Regex(pattern), "isolated"
-        )
+    patterns = [re.escape(piece) for piece in sorted(inside, key=len, reverse=True)]
+    if unigram and has_bytes:  # "<0x41>" in a text is no byte's piece
+        patterns.append("<(?=0x[0-9A-F]{2}>)")
+    if patterns:
+        cut = tokenizers.Regex("|".join(patterns))
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(cut, "isolated")
     backend.decoder = _sentencepiece_decoder(normalizer.add_space_prefix)
     _add_special(backend, pieces, types, markers=markers)
     return backend
@@ -242,13 +238,13 @@ def _unigram_model(
     """The most probable pieces of a text (Kudo, 2018, "Subword regularization")."""
     from tokenizers.models import Unigram
 
-    lowest = min((s for s, t in zip(scores, types, strict=True) if t == PieceType.NORMAL), default=0)
-    never = 100 * min(lowest, -1)  # the library would find "<0x41>" in a text, SentencePiece not
+    pairs = list(zip(scores, types, strict=True))
+    lowest = min((score for score, kind in pairs if kind == PieceType.NORMAL), default=0.0)
+    fixed = {PieceType.NORMAL: None, PieceType.USER_DEFINED: 0.0, PieceType.UNUSED: 100 * lowest}
     scored = []
-    for piece, score, kind in zip(pieces, scores, types, strict=True):
-        if kind == PieceType.USER_DEFINED:
-            score = 0.0
-        scored.append((piece, score if kind in (PieceType.NORMAL, PieceType.USER_DEFINED) else never))
+    for piece, (score, kind) in zip(pieces, pairs, strict=True):
+        other = fixed.get(kind, lowest)  # the library takes unknown characters to be 10 below all
+        scored.append((piece, score if other is None else other))
     return Unigram(scored, unk_id=unknown, byte_fallback=has_bytes)
 
 
