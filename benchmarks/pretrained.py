@@ -1,6 +1,7 @@
-"""A real pretrained model from a GGUF file beside the outputs that transformers gives for it.
+r"""A real pretrained model from a GGUF file beside the outputs that transformers gives for it.
 
-    python benchmarks/pretrained.py --gguf SmolLM2-135M-Instruct.Q4_1.gguf [--assets ../shared/assets]
+    python benchmarks/pretrained.py --gguf SmolLM2-135M-Instruct.Q4_1.gguf \
+        [--assets ../shared/assets]
 
 The outputs are those of smollm2-135m-golden.json, which transformers made from the same file.
 Prints time and peak memory of the import, and for Keras and the engine (float32, int8) how far the
@@ -134,8 +135,9 @@ def compare(
             ),
             len(new),
         )
+        tops = "same" if top.tolist() == list(wanted_ids) else "other"
         print(
-            f"  {case['prompt'][-40:]!r:<46} top 5 {'same' if top.tolist() == list(wanted_ids) else 'other'}, "
+            f"  {case['prompt'][-40:]!r:<46} top 5 {tops}, "
             f"logits within {distance:.4f}, mean {found.mean():.4f} ({case['logits_mean']:.4f}), "
             f"spread {found.std():.4f} ({case['logits_std']:.4f}), greedy {same} of {len(new)} same"
         )

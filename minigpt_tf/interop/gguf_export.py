@@ -1,6 +1,5 @@
 """GGUF files, out: models of GPT-2's and Llama's families for llama.cpp."""
 
-import dataclasses
 import json
 import math
 import os
@@ -8,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gguf
 import numpy as np

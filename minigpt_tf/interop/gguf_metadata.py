@@ -1,4 +1,4 @@
-"""The metadata of a GGUF file, each value of the type that is expected; and the names of our own."""
+"""The metadata of a GGUF file, each value of the type expected; and the keys of our own."""
 
 import json
 from dataclasses import dataclass

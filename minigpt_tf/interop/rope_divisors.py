@@ -62,20 +62,29 @@ def _solved(divisors: np.ndarray, frequencies: np.ndarray) -> list[tuple[float, 
     if between.sum() >= 2:  # smooth = slope * frequency - offset
         slope, negative = np.polyfit(frequencies[between], smooth[between], 1)
         offset = -negative
-    elif between.any():  # one point: any offset serves
-        offset = STANDARD[0] / (STANDARD[1] - STANDARD[0])
-        slope = ((smooth + offset) / frequencies)[between][0]
-    else:  # a step: the line goes through both its ends
-        fast, slow = frequencies[smooth > 0.5], frequencies[smooth < 0.5]
-        if not len(fast) or not len(slow) or fast.min() <= slow.max():
-            return []
-        slope = 1 / (fast.min() - slow.max())
-        offset = slope * slow.max()
+    else:  # at most one point between: any line through it that both flat parts allow
+        low, high, _ = STANDARD
+        slope, offset = _steepest(frequencies, smooth, low / (high - low))
     if offset <= 0:
         return []
     high, original = 1 + 1 / offset, 2 * math.pi * slope / offset
     rounded = _short(factor), 1.0, float(round(high, 3)), float(round(original))
     return [rounded, (_short(factor), 1.0, float(high), float(original))]
+
+
+def _steepest(
+    frequencies: np.ndarray, smooth: np.ndarray, usual_offset: float
+) -> tuple[float, float]:
+    """Slope and offset of a line through the one point between the flat parts, or else through the
+    end of the slow one; with the usual offset, if it then rises steeply enough."""
+    point = np.flatnonzero(smooth < 1 - 1e-5)[0]  # frequencies fall
+    slopes = [(smooth[point] + usual_offset) / frequencies[point]]
+    if point > 0:
+        slopes.append((1 - smooth[point]) / (frequencies[point - 1] - frequencies[point]))
+    if point + 1 < len(smooth) and smooth[point] > 1e-5:
+        slopes.append(smooth[point] / (frequencies[point] - frequencies[point + 1]))
+    slope = max(slopes)
+    return slope, slope * frequencies[point] - smooth[point]
 
 
 def _short(value: float) -> float:

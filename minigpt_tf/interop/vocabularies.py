@@ -152,8 +152,8 @@ def _check_pieces(pieces: Sequence[str], types: Sequence[int], scores: Sequence[
     """Raises DataError where the lists do not fit together."""
     if not len(pieces) == len(types) == len(scores):
         raise DataError(
-            f"{len(pieces)} pieces have {len(types)} types and {len(scores)} scores: the vocabulary "
-            "is damaged"
+            f"{len(pieces)} pieces have {len(types)} types and {len(scores)} scores: the "
+            "vocabulary is damaged"
         )
     wrong = next((t for t in types if t not in iter(PieceType)), None)
     if wrong is not None:

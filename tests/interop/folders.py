@@ -16,7 +16,8 @@ from minigpt_tf.modelfolder import (
 )
 from minigpt_tf.presets import model_preset
 
-TEXT = "the cat sat on the mat, and the café's owner said: it's 12345 o'clock!\n\nnaïve — 日本語 \U0001f600 "
+TEXT = "the cat sat on the mat, and the café's owner said: it's 12345 o'clock!\n\nnaïve — 日本語 "
+TEXT += "\U0001f600 "
 
 
 def family_config(family, **overrides):
