@@ -68,6 +68,7 @@ def read_vocabulary(values: Metadata, config: ModelConfig) -> Vocabulary:
         reason = str(error).split("\n")[0]
         raise ModelFolderError(f"{values.file}: its tokenizer is damaged: {reason:.80}") from None
     ends = {ids[name] for name in END_KEYS if name in ids}
+    ends -= {i for i in ends if types[i] == PieceType.UNUSED}  # none, but llama.cpp needs one
     if MODEL_KEY not in values:
         ends |= {i for i, t in enumerate(tokens) if types[i] in SPECIAL and t in ENDS_OF_TURNS}
     tokenizer.end_ids = frozenset(ends)

@@ -11,7 +11,6 @@ from ..text.byte_level import describe
 from ..text.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
 from .vocabularies import CUTTINGS, SPACE, PieceType, pre_tokenizer, symbols_of
 
-END_OF_TEXT = "<|endoftext|>"
 _NO_SENTENCEPIECE = (
     "the tokenizer's merges are not those of SentencePiece, nor is it byte-level: it fits into no "
     "GGUF file"
@@ -113,23 +112,12 @@ def _with_end(vocabulary: WrittenVocabulary, tokenizer: Tokenizer) -> WrittenVoc
     A row that stands for no text serves; else one is added to the embedding, the mean of all rows:
     its score is the mean of all scores, so it is never the likeliest token.
     """
-    if tokenizer.end_ids or END_OF_TEXT in vocabulary.tokens:
-        known = vocabulary.id_of.get(END_OF_TEXT, 0)
-        return replace(vocabulary, end_id=known)
-    tokens, types, scores = [*vocabulary.tokens], [*vocabulary.types], [*vocabulary.scores]
-    free = [i for i, kind in enumerate(types) if kind == PieceType.UNUSED]
-    if free:
-        end_id = free[-1]
-        tokens[end_id], types[end_id] = END_OF_TEXT, int(PieceType.CONTROL)
-        return replace(vocabulary, tokens=tokens, types=types, end_id=end_id)
-    return replace(
-        vocabulary,
-        tokens=[*tokens, END_OF_TEXT],
-        types=[*types, int(PieceType.CONTROL)],
-        scores=[*scores, 0.0] if scores else [],
-        extra_rows=1,
-        end_id=len(tokens),
-    )
+    if tokenizer.end_ids:
+        return replace(vocabulary, end_id=min(tokenizer.end_ids))
+    if PieceType.UNUSED not in vocabulary.types:
+        longer = replace(_padded(vocabulary, vocabulary.size + 1), extra_rows=1)
+        return replace(longer, end_id=vocabulary.size)
+    return replace(vocabulary, end_id=vocabulary.types.index(PieceType.UNUSED))
 
 
 def _characters(tokenizer: CharTokenizer) -> WrittenVocabulary:
