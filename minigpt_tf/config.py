@@ -51,7 +51,7 @@ EXPORTS_DIRECTORY = "exports"
 
 EXPORT_DTYPES = {
     "hf": ("f32", "f16", "bf16"),
-    "gguf": ("f32", "f16", "bf16", "q8_0"),
+    "gguf": ("f32", "f16", "q8_0"),
     "keras": ("f32",),
     "h5": ("f32",),
 }

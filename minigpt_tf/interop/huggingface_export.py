@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..config import MODEL_NAME, ModelConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelFolderError
 from ..inference.weights import check_finite, open_weights, weight_shapes
 from ..modelfolder import CHAT_TEMPLATE_NAME, ModelFolder, write_json
 from ..options import to_dict
@@ -105,13 +105,17 @@ def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
         names = [OUTPUT_BIAS.format(i=i) for i in range(config.num_layers)]
         shapes |= dict.fromkeys(names, (config.embed_dim,))
     file = plan.folder.path / MODEL_NAME
+    full_disk: OSError | None = None
     with open_weights(file, config) as datasets:
 
         def weight(name: str) -> np.ndarray:
             """One of our weights; zeros for a bias that the model does not have."""
             if name not in own_shapes:
                 return np.zeros(full_shapes[name], dtype=np.float32)
-            values = np.asarray(datasets[name], dtype=np.float32)
+            try:
+                values = np.asarray(datasets[name], dtype=np.float32)
+            except OSError as error:
+                raise ModelFolderError(f"{file}: {name} cannot be read: {error}") from None
             check_finite(values, name, str(file))
             return values
 
@@ -121,7 +125,12 @@ def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
                 return np.zeros(shapes[name], dtype=np.float32)
             return to_tensor(entry_of[name], weight, full)
 
-        write_safetensors(out, shapes, plan.dtype, tensor, progress)
+        try:
+            write_safetensors(out, shapes, plan.dtype, tensor, progress)
+        except OSError as error:  # `open_weights` would take it for damage of what it reads
+            full_disk = error
+    if full_disk is not None:
+        raise full_disk
 
 
 def _config(plan: _Plan) -> dict[str, Any]:

@@ -101,8 +101,8 @@ def _describe_words(tokenizer: WordTokenizer) -> dict[str, Any]:
     unknown_id = tokenizer.oov_id
     if unknown_id is None or not 0 < unknown_id < tokenizer.vocab_size:
         raise DataError(
-            "the word tokenizer has no unknown word and drops what it does not know, which no table "
-            "of words in tokenizer.json does"
+            "the word tokenizer has no unknown word and drops what it does not know, which no "
+            "table of words in tokenizer.json does"
         )
     words = {word: i for word, i in tokenizer.word_index.items() if i < tokenizer.vocab_size}
     pad = PAD_TOKEN

@@ -58,7 +58,5 @@ def make_folder(
     if chat_template is not None:
         (folder / CHAT_TEMPLATE_NAME).write_text(chat_template, encoding="utf-8")
         sections["special_tokens"] = special_tokens or {}
-    write_json(
-        folder / CONFIG_NAME, describe_model(config, tokenizer, list(start_ids), **sections)
-    )
+    write_json(folder / CONFIG_NAME, describe_model(config, tokenizer, list(start_ids), **sections))
     return folder
