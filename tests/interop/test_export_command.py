@@ -15,7 +15,7 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.modelfolder import load_folder
 from tests.conftest import ROOT
-from tests.interop.folders import make_folder
+from tests.interop.exported_folders import make_folder
 
 
 @pytest.fixture(scope="module")

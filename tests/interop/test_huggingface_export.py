@@ -19,7 +19,7 @@ from minigpt_tf.interop.safetensors_writer import encode_values
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.options import from_dict
 from tests.conftest import ROOT
-from tests.interop.folders import TEXT, make_folder
+from tests.interop.exported_folders import TEXT, make_folder
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -18,7 +18,7 @@ from minigpt_tf.text.tokenizers import (
     WordTokenizer,
     train_tokenizer,
 )
-from tests.interop.folders import TEXT, make_folder
+from tests.interop.exported_folders import TEXT, make_folder
 
 TEXTS = [
     "",
