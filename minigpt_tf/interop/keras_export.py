@@ -1,5 +1,6 @@
 """A model folder -> Keras 3's own archive, model.keras."""
 
+import gc
 from pathlib import Path
 
 import keras
@@ -26,31 +27,37 @@ def write_keras_archive(folder: ModelFolder, file: Path) -> None:
     ModelFolderError where model.h5 is damaged or the check fails, OSError where the disk is full.
     """
     size = 4 * folder.model.parameter_count
-    check_fits_memory(2 * size, "the model and its reloaded copy")
-    reserve_space(file.parent, 2 * size + 2**20)  # Keras puts the weights into a file of their own
-    model = build_gpt_model(folder.model)
+    check_fits_memory(2 * size, "the model and the archive's weights")
+    reserve_space(file.parent, 2 * size + 2**20)  # Keras may put the weights into a file first
     source = folder.path / MODEL_NAME
     with open_weights(source, folder.model) as datasets:
+        model = build_gpt_model(folder.model)
         for name, variable in named_variables(model).items():
             values = np.asarray(datasets[name], dtype=np.float32)
             check_finite(values, name, str(source))
             variable.assign(values)
+    expected = _logits(model, folder)
     model.save(file)
-    _check(model, keras.models.load_model(file, compile=False), folder, file)
+    del model
+    gc.collect()  # a Keras model refers to itself; there need not be memory for two
+    _check(keras.models.load_model(file, compile=False), expected, folder, file)
 
 
-def _check(model: keras.Model, reloaded: keras.Model, folder: ModelFolder, file: Path) -> None:
-    """Raises ModelFolderError where the reloaded model is not the one that was saved."""
-    ours, theirs = named_variables(model), named_variables(reloaded)
-    for name, variable in ours.items():
-        if name not in theirs or not np.array_equal(np.array(variable), np.array(theirs[name])):
-            raise ModelFolderError(f"{file}: {name} could not be read back as written")
+def _logits(model: keras.Model, folder: ModelFolder) -> np.ndarray:
+    """Logits (1, T, V) of some sequence."""
     length = min(folder.model.context_length, CHECKED_TOKENS)
     ids = np.random.default_rng(0).integers(0, folder.model.vocab_size, (1, length))
-    expected, found = (
-        keras.ops.convert_to_numpy(m(ids, training=False)) for m in (model, reloaded)
-    )
-    difference = float(np.abs(expected - found).max())
+    return keras.ops.convert_to_numpy(model(ids, training=False))
+
+
+def _check(model: keras.Model, expected: np.ndarray, folder: ModelFolder, file: Path) -> None:
+    """Raises ModelFolderError where the reloaded model is not the one in the folder."""
+    variables = named_variables(model)
+    with open_weights(folder.path / MODEL_NAME, folder.model) as datasets:
+        for name, dataset in datasets.items():
+            if name not in variables or not np.array_equal(dataset, np.array(variables[name])):
+                raise ModelFolderError(f"{file}: {name} could not be read back as written")
+    difference = float(np.abs(expected - _logits(model, folder)).max())
     if not difference <= LOGITS_TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10):
         raise ModelFolderError(
             f"{file}: self-check failed: the reloaded model's logits differ by {difference:.2g}"

@@ -29,6 +29,9 @@ SHARD_BYTES = 2 * 10**9
 CHUNK = 2**24
 """Bytes that are read back at a time."""
 
+PIECE = 2**20
+"""Values that are rounded at a time."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how many bytes of how many are done."""
@@ -121,20 +124,32 @@ def encode_values(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
     values = np.ascontiguousarray(values, dtype="<f4")
     if dtype == "f32":
         return values
-    if dtype == "f16":
-        with np.errstate(over="ignore"):
-            encoded = values.astype("<f2")
-        finite = np.isfinite(encoded).all()
-    else:
-        bits = values.view("<u4")
-        encoded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
-        finite = ((encoded & 0x7F80) != 0x7F80).all()
-    if not finite:
-        largest = float(np.abs(values).max())
-        raise ModelFolderError(
-            f"{name}: its largest value {largest:.3g} does not fit into {dtype}: choose --dtype f32"
-        )
+    encoded = np.empty(values.shape, dtype="<f2" if dtype == "f16" else "<u2")
+    source, target = values.reshape(-1), encoded.reshape(-1)
+    for first in range(0, len(source), PIECE):
+        piece = source[first : first + PIECE]
+        numbers, finite = (_as_float16 if dtype == "f16" else _as_bfloat16)(piece)
+        if not finite:
+            largest = float(np.abs(piece).max())
+            raise ModelFolderError(
+                f"{name}: the value {largest:.3g} does not fit into {dtype}: choose --dtype f32"
+            )
+        target[first : first + PIECE] = numbers
     return encoded
+
+
+def _as_float16(values: np.ndarray) -> tuple[np.ndarray, bool]:
+    """float16, and whether all of them are finite."""
+    with np.errstate(over="ignore"):
+        encoded = values.astype("<f2")
+    return encoded, bool(np.isfinite(encoded).all())
+
+
+def _as_bfloat16(values: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The upper halves of float32, rounded, and whether all of them are finite."""
+    bits = values.view("<u4")
+    encoded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    return encoded, bool(((encoded & 0x7F80) != 0x7F80).all())
 
 
 def _check_file(file: Path, shapes: Shapes, dtype: str, sums: dict[str, int]) -> None:

@@ -106,7 +106,7 @@ def _describe_words(tokenizer: WordTokenizer) -> dict[str, Any]:
         )
     words = {word: i for word, i in tokenizer.word_index.items() if i < tokenizer.vocab_size}
     pad = PAD_TOKEN
-    while tokenizer.split_words(pad) == [pad]:  # a text must not hold it as a word
+    while pad in words or tokenizer.split_words(pad) == [pad]:  # no text may hold it as a word
         pad = f"{pad[:-1]}{tokenizer.split}{pad[-1]}"
     steps: list[dict[str, Any]] = []
     if tokenizer.lower:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from minigpt_tf import export_model
 from minigpt_tf.errors import DataError
 from minigpt_tf.interop.tokenizer_export import (
     check_equal,
@@ -64,6 +65,15 @@ def test_unknown_words_and_padding_have_their_ids():
     assert ids_of(backend, "He zaphod was") == [2, 1, 3]
     assert backend.token_to_id("<pad>") == 0
     assert ids_of(backend, "<pad>") == [1]  # the word pad, which is unknown
+
+
+def test_a_vocabulary_may_hold_the_name_of_padding():
+    for words, unknown in ((["<OOV>", "<pad>"], "<OOV>"), (["<pad>", "he"], "<pad>")):
+        tokenizer = WordTokenizer(words, None, oov_token=unknown)
+        backend = backend_of(tokenizer)
+        assert [backend.token_to_id(word) for word in words] == [1, 2]
+        assert backend.id_to_token(0) not in words
+        assert ids_of(backend, "<pad> he") == tokenizer.encode("<pad> he").tolist()
 
 
 @pytest.mark.parametrize(
@@ -161,3 +171,42 @@ def test_an_imported_file_is_kept_as_it_is(tmp_path):
     exported = export_tokenizer(folder)
     assert exported.description == json.loads(tokenizer.to_bytes())
     assert exported.ids == {"bos_token": 300, "eos_token": 301} and not exported.literal
+
+
+def test_transformers_reads_an_imported_tokenizer_as_we_do(tmp_path):
+    """SentencePiece's kind, with <s> before a text; and a byte-level one that adds a space."""
+    import tokenizers
+    from tokenizers import decoders, normalizers, pre_tokenizers
+
+    transformers = pytest.importorskip("transformers")
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += sorted({*TEXT.replace(" ", "▁")}) + ["he", "▁he"]
+    model = tokenizers.models.BPE(
+        vocab={piece: i for i, piece in enumerate(pieces)},
+        merges=[("h", "e"), ("▁", "he")],
+        unk_token="<unk>",
+        byte_fallback=True,
+    )
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)])
+    backend.add_special_tokens(pieces[:3])
+    spaced = train_tokenizer("bpe", [TEXT], 300).backend
+    spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    for name, tokenizer in (
+        ("pieces", ImportedTokenizer(backend, [2], [1])),
+        ("spaced", ImportedTokenizer(spaced, [0])),
+    ):
+        folder = make_folder(tmp_path / name, "modern", tokenizer)
+        out = export_model(folder, tmp_path / f"{name}-hf").path
+        theirs = transformers.AutoTokenizer.from_pretrained(out)
+        described = json.loads((out / "tokenizer_config.json").read_text())
+        assert described["add_bos_token"] is (name == "pieces")
+        assert described.get("add_prefix_space") is (True if name == "spaced" else None)
+        for text in TEXTS:
+            ids = tokenizer.encode(text).tolist()
+            assert theirs(text)["input_ids"] == [*tokenizer.prefix_ids, *ids]
+            assert theirs.decode(ids) == tokenizer.decode(ids)
