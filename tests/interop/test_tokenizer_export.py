@@ -180,7 +180,7 @@ def test_transformers_reads_an_imported_tokenizer_as_we_do(tmp_path):
 
     transformers = pytest.importorskip("transformers")
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    pieces += sorted({*TEXT.replace(" ", "▁")}) + ["he", "▁he"]
+    pieces += [*sorted({*TEXT.replace(" ", "▁")}), "he", "▁he"]
     model = tokenizers.models.BPE(
         vocab={piece: i for i, piece in enumerate(pieces)},
         merges=[("h", "e"), ("▁", "he")],
