@@ -22,8 +22,10 @@ import numpy as np
 
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.modelfolder import ModelFolder, load_folder
+from minigpt_tf.text.chat_template import message
 
 TEXTS = {"the-verdict": "the-verdict.txt", "tinyshakespeare-head": "tinyshakespeare.txt"}
+QUESTION = "What is the capital of France?"
 ROOT = Path(__file__).parents[1]
 
 Logits = Callable[[list[int]], np.ndarray]
@@ -141,9 +143,19 @@ def compare(
             f"logits within {distance:.4f}, mean {found.mean():.4f} ({case['logits_mean']:.4f}), "
             f"spread {found.std():.4f} ({case['logits_std']:.4f}), greedy {same} of {len(new)} same"
         )
+    print(f"  {QUESTION} {answer(greedy, folder)}")
     report(
         "  mean loss", golden, {name: loss(logits, folder, text) for name, text in texts.items()}
     )
+
+
+def answer(greedy: Greedy, folder: ModelFolder, count: int = 16) -> str:
+    """The answer to QUESTION by the chat template, without sampling."""
+    messages = [message("user", QUESTION)]
+    text = folder.chat_template.render(messages, add_generation_prompt=True)
+    ids = greedy(folder.tokenizer.encode(text).tolist(), count)
+    ends = [i for i, token in enumerate(ids) if token in folder.tokenizer.end_ids]
+    return folder.tokenizer.decode(ids[: ends[0]] if ends else ids)
 
 
 def loss(logits: Logits, folder: ModelFolder, text: str, count: int = 1024) -> float:

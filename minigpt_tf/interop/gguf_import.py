@@ -265,5 +265,6 @@ def _origin(values: Metadata, vocabulary: Vocabulary) -> dict[str, Any]:
         "license_link": values.text("general.license.link"),
         "url": values.text("general.source.url") or values.text("general.url"),
     }
-    origin = {"format": "gguf", "file": values.file.name}
+    origin = {"format": "gguf", "architecture": values.text("general.architecture")}
+    origin["file"] = values.file.name
     return origin | {name: text for name, text in known.items() if text}
