@@ -1,5 +1,6 @@
 """Chat templates: a conversation as the text that a chat model was trained on."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,14 +31,9 @@ class ChatTemplate:
         """The text of a conversation; with `add_generation_prompt` up to where the assistant's next
         answer begins. Raises DataError where the template refuses the messages or is damaged."""
         import jinja2
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
         try:
-            return environment.from_string(self.source).render(
+            return self._compiled.render(
                 messages=list(messages),
                 add_generation_prompt=add_generation_prompt,
                 tools=None,
@@ -49,6 +45,17 @@ class ChatTemplate:
             raise DataError(f"the chat template is damaged: {error}") from None
         except (MemoryError, RecursionError) as error:
             raise DataError(f"the chat template does not end: {type(error).__name__}") from None
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        """The template as Jinja's code, which takes longer to make than to run."""
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+        return environment.from_string(self.source)
 
 
 def _refuse(message: Any) -> None:
