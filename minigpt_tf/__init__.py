@@ -13,6 +13,7 @@ _HOMES = {
     "config": (
         "DataConfig",
         "EngineConfig",
+        "ExportConfig",
         "ModelConfig",
         "SamplingConfig",
         "TrainingConfig",
@@ -29,6 +30,7 @@ _HOMES = {
     "training.plan": ("make_plan",),
     "training.trainer": ("train",),
     "evaluation.recall": ("recall",),
+    "interop.export": ("export_model",),
     "interop.importing": ("import_model",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -49,6 +49,17 @@ MOST_THREADS = 256
 LLAMA3_SCALING = ("low_freq_factor", "high_freq_factor", "original_context_length")
 """What `rope_scaling` holds beside its factor, in Llama 3's kind."""
 
+EXPORTS_DIRECTORY = "exports"
+"""Where exported models go, unless told otherwise."""
+
+EXPORT_DTYPES = {
+    "hf": ("f32", "f16", "bf16"),
+    "gguf": ("f32", "f16", "q8_0"),
+    "keras": ("f32",),
+    "h5": ("f32",),
+}
+"""The types of numbers that a format can hold a model's weights in."""
+
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""
 
@@ -362,3 +373,25 @@ class SamplingConfig:
                 )
         if "" in self.stop:
             raise ConfigError("stop: an empty text would end every answer at once")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """How a model is handed to other tools."""
+
+    format: Literal["hf", "gguf", "keras", "h5"] = setting(
+        "hf",
+        "hf (a folder for transformers), gguf (a file for llama.cpp), keras (Keras 3's archive) or "
+        "h5 (model.h5 as it is)",
+    )
+    dtype: Literal["f32", "f16", "bf16", "q8_0"] = setting(
+        "f32", "numbers of the weights; keras and h5 have f32 alone, q8_0 is gguf's"
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        allowed = EXPORT_DTYPES[self.format]
+        if self.dtype not in allowed:
+            raise ConfigError(
+                f"--format {self.format} has no --dtype {self.dtype}: choose {', '.join(allowed)}"
+            )
