@@ -35,16 +35,25 @@ def is_openai(folder: Path) -> bool:
 class CheckpointTensor:
     """A variable in a checkpoint (`tensors.Tensor`)."""
 
-    reader: Any
     file: Path
+    """The checkpoint, without its files' endings."""
     name: str
+    dtype: Any
     shape: tuple[int, ...]
     """Without the first axis of size 1 that OpenAI's kernels have."""
 
     def read(self) -> np.ndarray:
         """The values as float32. Raises ModelFolderError."""
+        import tensorflow as tf
+
         try:
-            values = self.reader.get_tensor(self.name)
+            (tensor,) = tf.raw_ops.RestoreV2(
+                prefix=str(self.file),
+                tensor_names=[self.name],
+                shape_and_slices=[""],
+                dtypes=[self.dtype],
+            )
+            values = np.asarray(tensor)  # shares the tensor's memory, as the reader's does not
         except Exception as error:  # TensorFlow raises many kinds on a damaged file
             raise _damaged(self.file, error) from None
         with np.errstate(over="ignore"):
@@ -141,7 +150,7 @@ def _tensors(prefix: Path) -> dict[str, CheckpointTensor]:
             )
         squeezed = name.endswith("/w") and len(shape) == 3 and shape[0] == 1
         sizes = tuple(shape[1:] if squeezed else shape)
-        tensors[name] = CheckpointTensor(reader, prefix, name, sizes)
+        tensors[name] = CheckpointTensor(prefix, name, dtypes[name], sizes)
     return tensors
 
 

@@ -134,11 +134,11 @@ class _Reader:
         self._sums: dict[str, int] = {}
 
     def read(self, name: str) -> np.ndarray:
-        """A weight as float32. Raises ModelFolderError where it is not finite."""
+        """A weight as float32, perhaps a view. Raises ModelFolderError where it is not finite."""
         if name not in self._waiting:
             self._waiting |= self._weights_of(self.entry_of[name])
-        values = np.ascontiguousarray(self._waiting.pop(name), dtype=np.float32)
-        self._sums[name] = zlib.crc32(values)
+        values = self._waiting.pop(name)
+        self._sums[name] = _checksum(values)
         self.done += values.size
         if self.progress is not None:
             self.progress(self.done, self.source.config.parameter_count)
@@ -166,5 +166,15 @@ class _Reader:
         """Raises ModelFolderError where the file does not hold what was read."""
         with open_weights(file, self.source.config) as datasets:
             for name, dataset in datasets.items():
-                if zlib.crc32(np.ascontiguousarray(dataset, dtype=np.float32)) != self._sums[name]:
+                if _checksum(dataset) != self._sums[name]:
                     raise ModelFolderError(f"{file}: {name} could not be read back as written")
+
+
+def _checksum(values: Any) -> int:
+    """A checksum of an array's values, or of a dataset's, in the order of their indices."""
+    from ..model.keras_file import parts
+
+    checksum = 0
+    for rows in parts(values.shape):
+        checksum = zlib.crc32(np.ascontiguousarray(values[rows], dtype=np.float32), checksum)
+    return checksum
