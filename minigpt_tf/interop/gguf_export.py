@@ -4,7 +4,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ import numpy as np
 from ..config import MODEL_NAME, ModelConfig
 from ..errors import ConfigError, ModelFolderError
 from ..inference.positions import frequencies_of_pairs, rotary_divisors
-from ..inference.weights import open_weights, weight_shapes
+from ..inference.weights import check_finite, open_weights, weight_shapes
 from ..modelfolder import ModelFolder, reserve_space
 from ..options import to_dict
 from .families import GPT2, Family, expressed, family_of
@@ -51,25 +52,58 @@ def export_gguf(folder: ModelFolder, file: Path, dtype: DType = "f16") -> None:
     """
     check_exportable(folder, dtype)
     vocabulary = written_vocabulary(folder)
+    special = special_ids(folder, vocabulary)
     plan = _Plan(folder.model, dtype, extra_rows=vocabulary.extra_rows)
     if file.is_dir() or not file.parent.is_dir():
         reason = "is a folder" if file.is_dir() else "lies in a folder that does not exist"
         raise ModelFolderError(f"{file}: {reason}: choose another file")
     scratch = None
     try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".saving-", delete=False) as made:
-            scratch = Path(made.name)
-        reserve_space(file.parent, plan.nbytes + HEADER_SPACE + vocabulary.nbytes)
+        with _writing(file):
+            scratch = _scratch_file(file)
+            reserve_space(file.parent, plan.nbytes + HEADER_SPACE + vocabulary.nbytes)
         with open_weights(folder.path / MODEL_NAME, folder.model) as weights:
-            _write(scratch, folder, vocabulary, plan, lambda name: np.asarray(weights[name]))
-        scratch.chmod(0o666 & ~_mask())
-        os.replace(scratch, file)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ModelFolderError(f"{file}: cannot be written: {reason}") from None
+            writer = gguf.GGUFWriter(scratch, plan.family.name)
+            try:
+                with _writing(file):
+                    _write_header(writer, folder, vocabulary, special, plan)
+                for tensor in plan.tensors:
+                    values = plan.values(tensor, weights.__getitem__, str(folder.path))
+                    with _writing(file):
+                        writer.write_tensor_data(values)
+            finally:
+                with _writing(file):
+                    writer.close()
+        with _writing(file):
+            _put_in_place(scratch, file)
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Raises ModelFolderError where the block cannot write: `open_weights` would take it for an
+    error of what is read."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFolderError(f"{file}: cannot be written: {reason}") from None
+
+
+def _scratch_file(file: Path) -> Path:
+    """An empty file beside it."""
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".saving-", delete=False) as made:
+        return Path(made.name)
+
+
+def _put_in_place(scratch: Path, file: Path) -> None:
+    """Renames the finished file, when it has left the system's memory."""
+    with open(scratch, "rb+") as stream:
+        os.fsync(stream.fileno())
+    scratch.chmod(0o666 & ~_mask())
+    os.replace(scratch, file)
 
 
 def _mask() -> int:
@@ -80,7 +114,11 @@ def _mask() -> int:
 
 
 def check_exportable(folder: ModelFolder, dtype: DType) -> None:
-    """Raises ConfigError that says why llama.cpp could not run the model."""
+    """Raises ConfigError that says why llama.cpp could not run the model.
+
+    Both kinds of GELU pass: llama.cpp has one, from a table of half-precision numbers, which is as
+    far from either as the two are from each other.
+    """
     if dtype not in KINDS:
         raise ConfigError(f"dtype={dtype!r}: choose one of {', '.join(KINDS)}")
     family = family_of(folder.model)
@@ -128,7 +166,7 @@ class _Plan:
     def nbytes(self) -> int:
         return sum(tensor.nbytes + gguf.GGUF_DEFAULT_ALIGNMENT + 128 for tensor in self.tensors)
 
-    def values(self, tensor: _Planned, read: Callable[[str], np.ndarray]) -> np.ndarray:
+    def values(self, tensor: _Planned, read: Callable[[str], np.ndarray], where: str) -> np.ndarray:
         """The bytes of a tensor. Raises ModelFolderError where its numbers do not fit."""
         if tensor.entry is None:
             frequencies = frequencies_of_pairs(self.config.head_dim, self.config.rope_theta)
@@ -137,11 +175,17 @@ class _Plan:
             values = to_tensor(tensor.entry, self._reader(read), self.whole)
             if len(values) < tensor.shape[0]:
                 values = np.concatenate([values, values.mean(axis=0, keepdims=True)])
+        check_finite(values, tensor.name, where)
         with np.errstate(over="ignore"):
             converted = gguf.quantize(values, tensor.kind)
-        if not np.isfinite(values).all() or not np.isfinite(converted).all():
+        block = gguf.GGML_QUANT_SIZES[tensor.kind][0]
+        if block > 1:  # each has a scale in float16: a 127th of its largest number
+            fits = np.abs(values).max() / 127 < np.finfo(np.float16).max
+        else:
+            fits = np.isfinite(converted).all()
+        if not fits:
             raise ModelFolderError(
-                f"{tensor.name} holds numbers that {tensor.kind.name} cannot: choose f32"
+                f"{where}: {tensor.name} holds numbers too large for {tensor.kind.name}: choose f32"
             )
         return converted
 
@@ -167,36 +211,27 @@ def _kind(name: str, shape: tuple[int, ...], dtype: DType) -> gguf.GGMLQuantizat
     return KINDS[dtype]
 
 
-def _write(
-    file: Path,
+def _write_header(
+    writer: gguf.GGUFWriter,
     folder: ModelFolder,
     vocabulary: WrittenVocabulary,
+    special: dict[str, int],
     plan: _Plan,
-    read: Callable[[str], np.ndarray],
 ) -> None:
-    """The file, whole."""
-    writer = gguf.GGUFWriter(file, plan.family.name)
-    try:
-        write_architecture(writer, folder.model, vocabulary.size)
-        writer.add_file_type(FILE_TYPES[_dtype_name(plan)])
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        _write_origin(writer, folder)
-        vocabulary.write(writer)
-        _write_text(writer, folder, vocabulary)
-        for tensor in plan.tensors:
-            writer.add_tensor_info(
-                tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, tensor.kind
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for tensor in plan.tensors:
-            writer.write_tensor_data(plan.values(tensor, read))
-        writer.flush()
-        for stream in writer.fout or []:
-            os.fsync(stream.fileno())
-    finally:
-        writer.close()
+    """Everything before the values of the tensors."""
+    write_architecture(writer, folder.model, vocabulary.size)
+    writer.add_file_type(FILE_TYPES[_dtype_name(plan)])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    _write_origin(writer, folder)
+    vocabulary.write(writer)
+    _write_text(writer, folder, special)
+    for tensor in plan.tensors:
+        writer.add_tensor_info(
+            tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, tensor.kind
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
 
 
 def _dtype_name(plan: _Plan) -> str:
@@ -238,12 +273,10 @@ def _write_origin(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
     writer.add_source_url(known.get("url", ""))
 
 
-def _write_text(
-    writer: gguf.GGUFWriter, folder: ModelFolder, vocabulary: WrittenVocabulary
-) -> None:
+def _write_text(writer: gguf.GGUFWriter, folder: ModelFolder, special: dict[str, int]) -> None:
     """Special tokens, chat template, recommended sampling, and what only this package reads."""
     tokenizer = folder.tokenizer
-    for name, token_id in special_ids(folder, vocabulary).items():
+    for name, token_id in special.items():
         writer.add_uint32(f"{ROOT}.{name}_token_id", token_id)
     writer.add_add_bos_token(bool(tokenizer.prefix_ids))
     if folder.chat_template is not None:

@@ -52,6 +52,11 @@ def open_gguf(path: str | Path) -> Source:
     header = read_header(file)
     values = Metadata(file, header.metadata)
     family = _family(values)
+    parts = values.whole("split.count", 1)
+    if parts > 1:
+        raise ModelFolderError(
+            f"{file}: is one of {parts} parts of a model: join them with llama-gguf-split --merge"
+        )
     tensors: dict[str, Tensor] = dict(header.tensors)
     try:
         if MODEL_KEY in values:

@@ -42,7 +42,7 @@ def random_weight(name, shape):
         return 1 + 0.2 * values
     if name.endswith(("/beta", "/bias")):
         return 0.2 * values
-    return values * np.float32(1.0 if "embedding" in name else 0.2)
+    return values * np.float32(1.0 if "embedding" in name else 0.1)
 
 
 def make_folder(path, config, tokenizer, *, template=None, **sections):
@@ -70,6 +70,7 @@ class LlamaCpp:
             str(file),
             n_ctx=64,
             n_threads=1,
+            n_threads_batch=1,
             logits_all=True,
             vocab_only=vocab_only,
             type_k=llama_cpp.GGML_TYPE_F32,  # of the cache

@@ -55,7 +55,7 @@ def surest_prompt(engine, vocab_size, count):
     """The prompt of one token after which the greedy tokens are farthest from any other: how far,
     in logits, and the prompt."""
     best = (-1.0, [0])
-    for first in range(0, vocab_size, 15):
+    for first in range(0, vocab_size, vocab_size // 15):
         logits, margins = engine.prefill([first]), []
         for _ in range(count):
             second, top = np.sort(logits)[-2:]
@@ -311,9 +311,38 @@ def test_places_and_weights_that_do_not_serve_change_nothing(tmp_path):
         h5.visit(names.append)
         kernel = h5[next(n for n in names if n.endswith("block_1/feed_forward_up/kernel"))]
         kernel[0, 0] = 1e6
-    with pytest.raises(ModelFolderError, match=r"blk.1.ffn_up.weight holds numbers that F16"):
+    with pytest.raises(
+        ModelFolderError, match=r"blk.1.ffn_up.weight holds numbers too large for F16"
+    ):
         export_gguf(folder, file, "f16")
     assert file.read_bytes() == b"before"
     assert sorted(f.name for f in tmp_path.iterdir()) == ["m.gguf", "model"]
     export_gguf(folder, file, "f32")
     assert open_gguf(file).config == folder.model
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path, "llama", "bpe")
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"before")
+
+    def full(*arguments):
+        """What writing does then."""
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensor_data", full)
+    with pytest.raises(ModelFolderError, match=r"m.gguf: cannot be written: No space left"):
+        export_gguf(folder, file, "f16")
+    assert file.read_bytes() == b"before"
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["m.gguf", "model"]
+
+
+def test_weights_that_are_not_numbers_are_named(tmp_path):
+    folder = folder_of(tmp_path, "llama", "bpe")
+    with h5py.File(folder.path / "model.h5", "r+") as h5:
+        names = []
+        h5.visit(names.append)
+        h5[next(n for n in names if n.endswith("final_norm/scale"))][3] = np.nan
+    with pytest.raises(ModelFolderError, match=r"output_norm.weight holds values that are not fin"):
+        export_gguf(folder, tmp_path / "m.gguf", "q8_0")
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
