@@ -247,6 +247,12 @@ def _keras_losses(model: Any, compiled: bool) -> Losses:
     def losses(x: np.ndarray, y: np.ndarray, scored: int) -> np.ndarray:
         """As `Losses` says, in float64."""
         x, y = (tf.constant(ids, dtype=tf.int32) for ids in (x, y))
-        return cross_entropy(x, y, tf.constant(scored)).numpy().astype(np.float64)
+        try:
+            return cross_entropy(x, y, tf.constant(scored)).numpy().astype(np.float64)
+        except tf.errors.InvalidArgumentError:  # the ids were looked at before: it is their number
+            raise ConfigError(
+                f"{x.shape[1]} tokens are not what the Keras model takes: they may not fit into "
+                "its context"
+            ) from None
 
     return losses
