@@ -3,10 +3,10 @@
     MINIGPT_ASSETS=assets python benchmarks/verdict.py --data assets/the-verdict.txt [--seed 123]
 
 AdamW with a learning rate of 4e-4 and weight decay 0.1, batches of 2 windows of 256 tokens, stride
-256, 10 epochs, dropout 0.1, untied head, no query, key and value biases; the last 10 % of the text
-validates. At each evaluation it prints the loss over the whole training part and over the
-validation part, every token once, and a sample of text; at the end, both losses beside the goals
-and the seconds of the whole run.
+256, 10 epochs, dropout 0.1, untied head, no query, key and value biases; a constant learning rate
+without warm-up, no clipping, float32. The last 10 % of the text validates. At each evaluation it
+prints the loss over the whole training part and over the validation part, every token once, and a
+sample of text; at the end, both losses beside the goals and the seconds of the whole run.
 """
 
 import argparse
@@ -63,11 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=123)
-    parser.add_argument("--schedule", default="constant")
-    parser.add_argument("--warmup-steps", type=int, default=0)
-    parser.add_argument("--clip-norm", type=float, default=0.0)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--epochs-between-evaluations", type=int, default=2)
+    parser.add_argument("--every", type=int, default=2, help="epochs between evaluations")
     arguments = parser.parse_args()
     training = TrainingConfig(
         epochs=10,
@@ -75,12 +71,12 @@ def main() -> None:
         learning_rate=4e-4,
         optimizer="adamw",
         weight_decay=0.1,
-        schedule=arguments.schedule,
-        warmup_steps=arguments.warmup_steps,
-        clip_norm=arguments.clip_norm,
-        dtype=arguments.dtype,
+        schedule="constant",
+        warmup_steps=0,
+        clip_norm=0.0,
+        dtype="float32",
         seed=arguments.seed,
-        eval_every=9 * arguments.epochs_between_evaluations,
+        eval_every=9 * arguments.every,
         sample_prompt=PROMPT,
         checkpoint_minutes=60,
     )

@@ -394,5 +394,6 @@ class EvaluationConfig:
         for name in ("stride", "batches"):
             if getattr(self, name) is not None:
                 require_at_least(self, name, 1)
-        for name in ("samples", "prompt_tokens", "temperature", "seed"):
+        for name in ("samples", "prompt_tokens", "seed"):
             require_at_least(self, name, 0)
+        SamplingConfig(temperature=self.temperature)  # raises what it would raise later

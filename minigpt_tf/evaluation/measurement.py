@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import MODEL_NAME, EngineConfig, EvaluationConfig
+from ..errors import DataError
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import assign_weights, check_weights, read_weights
@@ -92,16 +93,19 @@ def measure(
     lengths = byte_lengths(contents.tokenizer, contents.model.vocab_size)
     for passage in passages:
         began = time.perf_counter()
-        found = score(
-            engine if keras_model is None else keras_model,
-            passage.ids,
-            context_length=window,
-            stride=stride,
-            prefix_ids=contents.tokenizer.prefix_ids,
-            byte_lengths=lengths,
-            num_windows=config.batches,
-            progress=progress,
-        )
+        try:
+            found = score(
+                engine if keras_model is None else keras_model,
+                passage.ids,
+                context_length=window,
+                stride=stride,
+                prefix_ids=contents.tokenizer.prefix_ids,
+                byte_lengths=lengths,
+                num_windows=config.batches,
+                progress=progress,
+            )
+        except DataError as error:
+            raise DataError(f"{passage.name}, to {contents.path}: {error}") from None
         report = None
         if config.samples:
             generator = TextGenerator(engine, contents.tokenizer, contents.start_ids)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,14 +130,12 @@ def write_picture(file: Path, measurements: Sequence[Measurement]) -> None:
     axes[0].invert_yaxis()
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format=file.suffix[1:].lower())
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as scratch:
-        try:
-            scratch.write(picture.getbuffer())
-            scratch.close()
-            os.replace(scratch.name, file)
-        except OSError:
-            os.unlink(scratch.name)
-            raise
+    scratch = file.with_name(f".{os.getpid()}-{file.name}")
+    try:
+        scratch.write_bytes(picture.getbuffer())
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _draw_bits(axes: Any, rows: Sequence[Measurement]) -> None:

@@ -117,7 +117,7 @@ def test_one_model_in_lines(trained_folder, capsys):
     assert "its words have no case and no punctuation" in output.err
 
 
-def test_what_a_perfect_parrot_copies(trained_folder, capsys):
+def test_some_batches_and_no_samples(trained_folder, capsys):
     described = json_of(["--model", trained_folder, "--samples", "0", "--batches", "2"], capsys)
     (found,) = described["results"]
     assert found["samples"] is None and found["tokens"] == 2 * 16
@@ -138,9 +138,9 @@ def test_samples_are_what_the_engine_generates(trained_folder):
     assert texts == [generation.ids[started:] for generation in expected] and len(texts) == 3
     prompted = EvaluationConfig(samples=2, sample_tokens=9, prompt_tokens=4, temperature=0.0)
     (text, _) = generate_samples(generator, ids, prompted)
-    (start,) = (s for s in range(2, 200) if greedy(generator, range(s, s + 4), 9) == text)
+    assert any(greedy(generator, range(s, s + 4), 9) == text for s in range(2, 197))
     report = report_samples(generator, ids, prompted, np.array(text))
-    assert start and report.longest_copied == 9 and report.copied_ngrams >= 0.5
+    assert report.longest_copied == 9 and report.copied_ngrams >= 0.5
     assert report.longest_copied_text == generator.tokenizer.decode(text)
     unknown = report_samples(generator, ids, prompted, None)
     assert unknown.longest_copied is unknown.copied_ngrams is unknown.longest_copied_text is None
