@@ -114,11 +114,6 @@ def score(
     stride = context_length if stride is None else stride
     windows = ScoringWindows(len(ids), context_length, stride, given)
     chosen = _spread(windows, num_windows)
-    if not chosen:
-        raise DataError(
-            f"{len(ids) - len(prefix_ids)} tokens are too few: the first is given, and at least "
-            "one more is needed to be scored"
-        )
     losses_of = _losses_of(model, compiled=True)
     total, tokens, byte_count, done = 0.0, 0, 0, 0
     for group in _groups(chosen, _rows_at_once(model, context_length)):
@@ -131,6 +126,11 @@ def score(
             byte_count += int(byte_lengths[rows[:, -scored:]].sum(dtype=np.int64))
         done += len(group)
         progress("scoring", done, len(chosen))
+    if not tokens:
+        raise DataError(
+            f"{len(ids) - len(prefix_ids)} tokens are too few: the first is given, and at least "
+            "one more is needed to be scored"
+        )
     if not math.isfinite(total):
         raise DataError(f"the loss is {total}: the model's logits are no finite numbers")
     return Score(total / tokens, tokens, None if byte_lengths is None else byte_count)

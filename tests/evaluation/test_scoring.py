@@ -165,6 +165,8 @@ def test_nothing_to_score_is_an_error_and_never_nan(models):
         for ids in ([], [1]):
             with pytest.raises(DataError, match="tokens are too few"):
                 score(model, ids, context_length=CONTEXT)
+        with pytest.raises(DataError, match="tokens are too few"):  # all of the window is given
+            score(model, [1, 2, 3], context_length=2, prefix_ids=[5] * 4, num_windows=1)
         with pytest.raises(DataError, match="expected twice"):
             loss_of_batch(model, x[:, :0], x[:, :0])
 
