@@ -15,7 +15,7 @@ from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import Weights, weights_of
 from .checkpoint import RunState
-from .listener import Evaluation, Listener, Progress
+from .listener import Evaluation, Listener, Progress, perplexity
 from .plan import Plan
 
 
@@ -145,11 +145,6 @@ class Evaluator:
 
 def _all_finite(weights: Weights) -> bool:
     return all(np.isfinite(weight).all() for weight in weights.values())
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), for a loss in nats per token; infinite where that is too large for a float."""
-    return math.exp(loss) if loss < 700 else math.inf
 
 
 class Interruption:

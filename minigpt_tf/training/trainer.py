@@ -202,6 +202,7 @@ class _Run:
         model = self.model.keras_model
         evaluation = self.evaluator.evaluate(model, learning_rate, self.state)
         self._write_records(self.state)
+        self.listener.weights(self.state.step, self.evaluator.last_weights)
         self.listener.evaluation(evaluation)
 
     def _write_records(self, state: RunState) -> None:
