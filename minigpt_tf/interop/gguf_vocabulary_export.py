@@ -1,5 +1,6 @@
 """A tokenizer as llama.cpp's vocabulary: tokens, types, merges or scores."""
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -188,8 +189,6 @@ def _cut_name(description: dict[str, Any]) -> str:
 
 def _as_written(cutter: Any) -> dict[str, Any]:
     """A pre-tokenizer as a tokenizer's file has it."""
-    import json
-
     return json.loads(cutter.__getstate__())
 
 

