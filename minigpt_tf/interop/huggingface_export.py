@@ -21,7 +21,7 @@ from ..modelfolder import CHAT_TEMPLATE_NAME, ModelFolder, write_json
 from ..options import to_dict
 from .families import LLAMA, Family, expressed, family_of
 from .safetensors_writer import Progress, write_safetensors
-from .tensors import Entry, entries, tensor_shape, to_tensor
+from .tensors import Entry, entries, tensor_shapes, to_tensor
 from .tokenizer_export import ExportedTokenizer, export_tokenizer
 
 OWN_NAME = "minigpt_tf"
@@ -100,7 +100,7 @@ def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
     full = expressed(config)
     own_shapes, full_shapes = weight_shapes(config), weight_shapes(full)
     entry_of = {entry.name: entry for entry in plan.entries}
-    shapes = {entry.name: tensor_shape(entry, full) for entry in plan.entries}
+    shapes = tensor_shapes(plan.entries, full)
     if plan.family is LLAMA and config.qkv_bias:
         names = [OUTPUT_BIAS.format(i=i) for i in range(config.num_layers)]
         shapes |= dict.fromkeys(names, (config.embed_dim,))

@@ -27,16 +27,17 @@ def write_keras_archive(folder: ModelFolder, file: Path) -> None:
     ModelFolderError where model.h5 is damaged or the check fails, OSError where the disk is full.
     """
     size = 4 * folder.model.parameter_count
-    check_fits_memory(2 * size, "the model and the archive's weights")
-    reserve_space(file.parent, 2 * size + 2**20)  # Keras may put the weights into a file first
     source = folder.path / MODEL_NAME
     with open_weights(source, folder.model) as datasets:
+        advice = "--format h5 needs none"
+        check_fits_memory(2 * size, "the model and the archive's weights", advice)
         model = build_gpt_model(folder.model)
         for name, variable in named_variables(model).items():
             values = np.asarray(datasets[name], dtype=np.float32)
             check_finite(values, name, str(source))
             variable.assign(values)
     expected = _logits(model, folder)
+    reserve_space(file.parent, 2 * size + 2**20)  # Keras may put the weights into a file first
     model.save(file)
     del model
     gc.collect()  # a Keras model refers to itself; there need not be memory for two

@@ -287,3 +287,9 @@ def check_tensors(
                 f"{where}: the tensor {entry.name} has shape {shape}, the configuration needs "
                 f"{needed}"
             )
+
+
+def tensor_shapes(wanted: list[Entry], config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """`tensor_shape` of each entry, by name."""
+    shapes = weight_shapes(config)
+    return {entry.name: _tensor_shape(entry, shapes) for entry in wanted}

@@ -205,6 +205,7 @@ def test_transformers_reads_an_imported_tokenizer_as_we_do(tmp_path):
         theirs = transformers.AutoTokenizer.from_pretrained(out)
         described = json.loads((out / "tokenizer_config.json").read_text())
         assert described["add_bos_token"] is (name == "pieces")
+        assert described["model_input_names"] == ["input_ids", "attention_mask"]
         assert described.get("add_prefix_space") is (True if name == "spaced" else None)
         for text in TEXTS:
             ids = tokenizer.encode(text).tolist()
