@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from .gguf_metadata import MODEL_KEY, Metadata
 from .gguf_vocabulary import Vocabulary, read_vocabulary
 from .rope_divisors import TOLERANCE, scaling_of
 from .source import Source
-from .tensors import Tensor
+from .tensors import FirstRows, Tensor
 
 EMBEDDING, HEAD, DIVISORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 
@@ -102,28 +101,12 @@ def _own_config(values: Metadata, family: Family) -> tuple[ModelConfig, ModelCon
     return config, expressed(config)
 
 
-@dataclass(frozen=True)
-class _FirstRows:
-    """The first rows of a tensor that has more."""
-
-    tensor: Tensor
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.rows, *self.tensor.shape[1:])
-
-    def read(self) -> np.ndarray:
-        """The rows."""
-        return self.tensor.read()[: self.rows]
-
-
 def _own_rows(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """The tensors without the row of the end token that export may have added."""
     own = dict(tensors)
     for name in (EMBEDDING, HEAD):
         if name in own and own[name].shape[0] == config.vocab_size + 1:
-            own[name] = _FirstRows(own[name], config.vocab_size)
+            own[name] = FirstRows(own[name], config.vocab_size)
     return own
 
 

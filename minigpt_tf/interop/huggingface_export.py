@@ -20,6 +20,7 @@ from ..inference.weights import check_finite, open_weights, weight_shapes
 from ..modelfolder import CHAT_TEMPLATE_NAME, ModelFolder, write_json
 from ..options import to_dict
 from .families import LLAMA, Family, expressed, family_of
+from .licence import licence_files
 from .safetensors_writer import Progress, write_safetensors
 from .tensors import Entry, entries, tensor_shapes, to_tensor
 from .tokenizer_export import ExportedTokenizer, export_tokenizer
@@ -42,8 +43,6 @@ SAMPLING_NAMES = {
 FILTER_NAMES = ("temperature", "top_k", "top_p", "min_p")
 """The same, where tokens are drawn at random; the names are equal."""
 
-LICENCE_NAMES = ("licen", "notice", "copying", "use_policy")
-"""How the names of files begin that go with a model wherever it goes, in small letters."""
 
 OUTPUT_BIAS = "model.layers.{i}.self_attn.o_proj.bias"
 """transformers' Llama has it where it has biases of query, key and value; ours never does."""
@@ -81,8 +80,8 @@ def write_huggingface_folder(
     if folder.chat_template is not None:
         template = _template_source(plan)
         (out / CHAT_TEMPLATE_NAME).write_text(template, encoding="utf-8", newline="")
-    for file in licence_files(folder.path):
-        (out / file.name).write_bytes(file.read_bytes())
+    for name, content in licence_files(folder.path).items():
+        (out / name).write_bytes(content)
     (out / "README.md").write_text(_card(plan), encoding="utf-8", newline="\n")
 
 
@@ -105,7 +104,6 @@ def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
         names = [OUTPUT_BIAS.format(i=i) for i in range(config.num_layers)]
         shapes |= dict.fromkeys(names, (config.embed_dim,))
     file = plan.folder.path / MODEL_NAME
-    full_disk: OSError | None = None
     with open_weights(file, config) as datasets:
 
         def weight(name: str) -> np.ndarray:
@@ -125,12 +123,7 @@ def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
                 return np.zeros(shapes[name], dtype=np.float32)
             return to_tensor(entry_of[name], weight, full)
 
-        try:
-            write_safetensors(out, shapes, plan.dtype, tensor, progress)
-        except OSError as error:  # `open_weights` would take it for damage of what it reads
-            full_disk = error
-    if full_disk is not None:
-        raise full_disk
+        write_safetensors(out, shapes, plan.dtype, tensor, progress)
 
 
 def _config(plan: _Plan) -> dict[str, Any]:
@@ -263,12 +256,6 @@ def _template_source(plan: _Plan) -> str:
         for name, text in sorted(texts.items())
     ]
     return "".join(lines) + plan.folder.chat_template.source
-
-
-def licence_files(folder: Path) -> list[Path]:
-    """The files of a model folder that say under which conditions it may be used."""
-    files = (file for file in folder.iterdir() if file.is_file())
-    return sorted(file for file in files if file.name.lower().startswith(LICENCE_NAMES))
 
 
 def _card(plan: _Plan) -> str:

@@ -8,7 +8,13 @@ from ..config import SamplingConfig
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..modelfolder import CHAT_TEMPLATE_NAME
 from ..text.chat_template import ChatTemplate
-from ..text.tokenizers import JSON_NAME, ImportedTokenizer, errors_of_the_library, load_tokenizer
+from ..text.tokenizers import (
+    JSON_NAME,
+    ImportedTokenizer,
+    byte_level_backend,
+    errors_of_the_library,
+    load_tokenizer,
+)
 from .json_files import read_object, read_object_if_there
 
 SETTINGS_NAME = "tokenizer_config.json"
@@ -97,7 +103,7 @@ def _backend(folder: Path, kind: str, settings: dict[str, Any]) -> Any:
         return load_tokenizer(folder / JSON_NAME, "imported").backend
     if kind == VOCABULARY_NAME:
         tokens, merges = read_byte_pairs(folder / VOCABULARY_NAME, folder / MERGES_NAME)
-        backend = byte_level_backend(tokens, merges, settings.get("add_prefix_space") is True)
+        backend = byte_pair_backend(tokens, merges, settings.get("add_prefix_space") is True)
     else:
         from .vocabularies import sentencepiece_tokenizer
 
@@ -125,17 +131,15 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
     return tokens, pairs
 
 
-def byte_level_backend(
+def byte_pair_backend(
     vocabulary: dict[str, int], merges: list[tuple[str, str]], add_prefix_space: bool = False
 ) -> Any:
     """A `tokenizers.Tokenizer` that splits text as GPT-2 does. Raises DataError."""
     import tokenizers
 
     with errors_of_the_library("the tokenizer's vocabulary and merges do not fit together"):
-        backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    backend.decoder = tokenizers.decoders.ByteLevel()
-    return backend
+        model = tokenizers.models.BPE(vocab=vocabulary, merges=merges)
+    return byte_level_backend(model, add_prefix_space)
 
 
 def _add_tokens(backend: Any, folder: Path, settings: dict[str, Any]) -> None:

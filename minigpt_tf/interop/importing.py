@@ -1,10 +1,8 @@
 """Any source of a model -> a model folder: the library's side of `minigpt import`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ..config import MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
@@ -13,7 +11,7 @@ from .hub import download, looks_like_id
 from .huggingface import holds_pickles, holds_safetensors, open_huggingface
 from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder
-from .tensors import Tensor
+from .tensors import FirstRows
 
 GGUF_SUFFIX = ".gguf"
 
@@ -126,20 +124,3 @@ def shortened(source: Source, context_length: int) -> Source:
         expressed=replace(source.expressed, context_length=context_length),
         tensors=tensors,
     )
-
-
-@dataclass(frozen=True)
-class FirstRows:
-    """The beginning of a tensor (`tensors.Tensor`)."""
-
-    whole: Tensor
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, ...)"""
-        return (self.rows, *self.whole.shape[1:])
-
-    def read(self) -> np.ndarray:
-        """The first rows as float32."""
-        return self.whole.read()[: self.rows]

@@ -12,7 +12,7 @@ from ..errors import ConfigError, ModelFolderError
 from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
-from .huggingface_tokenizer import byte_level_backend, read_byte_pairs
+from .huggingface_tokenizer import byte_pair_backend, read_byte_pairs
 from .json_files import read_object, whole_number
 from .licence import licence_files
 from .source import Source
@@ -105,9 +105,9 @@ def _tokenizer(folder: Path) -> ImportedTokenizer:
     """From the folder's files, or GPT-2's from wherever it is found."""
     vocabulary, merges = folder / VOCABULARY_NAME, folder / MERGES_NAME
     if vocabulary.is_file() and merges.is_file():
-        backend = byte_level_backend(*read_byte_pairs(vocabulary, merges))
+        backend = byte_pair_backend(*read_byte_pairs(vocabulary, merges))
     else:
-        backend = byte_level_backend(*gpt2_files.find())
+        backend = byte_pair_backend(*gpt2_files.find())
     end = backend.token_to_id(END_OF_TEXT)
     if end is None:
         return ImportedTokenizer(backend)

@@ -28,6 +28,23 @@ class Tensor(Protocol):
 
 
 @dataclass(frozen=True)
+class FirstRows:
+    """The beginning of a tensor."""
+
+    whole: Tensor
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, ...)"""
+        return (self.rows, *self.whole.shape[1:])
+
+    def read(self) -> np.ndarray:
+        """The first rows as float32."""
+        return self.whole.read()[: self.rows]
+
+
+@dataclass(frozen=True)
 class Entry:
     """One tensor of another tool's model, and which of our weights it holds.
 

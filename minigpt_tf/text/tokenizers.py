@@ -260,7 +260,7 @@ class BytePairTokenizer(Tokenizer):
 
         if vocab_size < 257:
             raise ConfigError(f"vocab_size={vocab_size}: byte-level BPE needs at least 257")
-        backend = _byte_level(tokenizers.models.BPE())
+        backend = byte_level_backend(tokenizers.models.BPE())
         trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=2,
@@ -281,7 +281,7 @@ class BytePairTokenizer(Tokenizer):
             model = tokenizers.models.BPE(vocab=vocabulary, merges=merges)
         except Exception as error:  # the library raises a bare Exception
             raise DataError(f"GPT-2's tokenizer files do not fit together: {error}") from None
-        backend = _byte_level(model)
+        backend = byte_level_backend(model)
         backend.add_special_tokens([END_OF_TEXT])
         return cls(backend, kind="gpt2")
 
@@ -333,12 +333,12 @@ class ImportedTokenizer(BytePairTokenizer):
         return np.array(sorted(set(range(vocab_size)) - self._ids), dtype=int)
 
 
-def _byte_level(model: Any) -> Any:
+def byte_level_backend(model: Any, add_prefix_space: bool = False) -> Any:
     """A `tokenizers.Tokenizer` that splits text as GPT-2 does and keeps every byte."""
     import tokenizers
 
     backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = tokenizers.decoders.ByteLevel()
     return backend
 

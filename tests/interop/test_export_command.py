@@ -91,7 +91,6 @@ def test_what_to_type_next_works(models, tmp_path, capsys):
 
 
 def test_gguf_files_are_loaded_by_llama_cpp(models, tmp_path, capsys):
-    pytest.importorskip("minigpt_tf.interop.gguf_export", reason="there is no GGUF writer yet")
     llama_cpp = pytest.importorskip("llama_cpp")
     out = tmp_path / "model.gguf"
     said = export(["--format", "gguf", "--model", models / "gpt", "--out", out], capsys)

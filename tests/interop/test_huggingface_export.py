@@ -16,6 +16,7 @@ from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.interop import safetensors_writer
 from minigpt_tf.interop.safetensors_writer import encode_values
+from minigpt_tf.interop.source import write_model_folder
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.options import from_dict
 from tests.conftest import ROOT
@@ -324,13 +325,8 @@ def test_tensorflow_is_not_needed(folders, tmp_path):
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_imported_export_is_the_same_model(name, folders, tmp_path):
-    huggingface = pytest.importorskip(
-        "minigpt_tf.interop.huggingface", reason="there is no importer yet"
-    )
-    from minigpt_tf.interop.source import write_model_folder
-
     folder, out = folders(name)
-    write_model_folder(huggingface.open_huggingface(out), tmp_path / "again")
+    write_model_folder(open_huggingface(out), tmp_path / "again")
     ours, again = load_folder(folder), load_folder(tmp_path / "again")
     assert again.model == ours.model
     weights, copies = (read_weights(f.path / "model.h5", f.model) for f in (ours, again))
