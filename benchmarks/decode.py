@@ -25,6 +25,8 @@ import numpy as np
 
 from minigpt_tf.config import ModelConfig
 from minigpt_tf.inference.weights import Weights, weight_shapes
+from minigpt_tf.interop.families import family_of
+from minigpt_tf.interop.tensors import Table, entries, to_tensor
 from minigpt_tf.presets import model_preset
 
 SHAPES = {
@@ -134,6 +136,13 @@ def random_weights(config: ModelConfig) -> Weights:
     return weights
 
 
+def weights_in(table: Table, config: ModelConfig) -> Weights:
+    """The random weights by the names and in the layout of another tool."""
+    ours = random_weights(config)
+    wanted = entries(table, config)
+    return {entry.name: to_tensor(entry, ours.__getitem__, config) for entry in wanted}
+
+
 # ---------------------------------------------------------------- the peers
 
 
@@ -208,7 +217,8 @@ def transformers(config: ModelConfig, dtype: str) -> dict:
                 tie_word_embeddings=True,
             )
         )
-    state = {name: torch.from_numpy(w) for name, w in torch_weights(config).items()}
+    names = family_of(config).huggingface
+    state = {name: torch.from_numpy(w) for name, w in weights_in(names, config).items()}
     missing = model.load_state_dict(state, strict=False).missing_keys
     if set(missing) - {"lm_head.weight"}:
         raise SystemExit(f"transformers lacks {missing}")
@@ -224,64 +234,6 @@ def transformers(config: ModelConfig, dtype: str) -> dict:
         return out.logits[0, -1].float().numpy()
 
     return timed(decode, sum(p.nbytes for p in model.parameters()))
-
-
-def torch_weights(config: ModelConfig) -> Weights:
-    """The random weights by transformers' names: GPT-2's (inputs, outputs), Llama's transposed."""
-    ours, D = random_weights(config), config.embed_dim
-    gpt2 = config.positions == "learned"
-    root = "transformer" if gpt2 else "model"
-    named = {
-        f"{root}.{'wte' if gpt2 else 'embed_tokens'}.weight": ours["token_embedding/embeddings"]
-    }
-    if gpt2:
-        named["transformer.wpe.weight"] = ours["position_encoding/embeddings"]
-    norms = (
-        {"attention_norm": "ln_1", "feed_forward_norm": "ln_2"}
-        if gpt2
-        else {
-            "attention_norm": "input_layernorm",
-            "feed_forward_norm": "post_attention_layernorm",
-        }
-    )
-    dense = {
-        "attention/query": "self_attn.q_proj",
-        "attention/key": "self_attn.k_proj",
-        "attention/value": "self_attn.v_proj",
-        "attention/attention_output": "attn.c_proj" if gpt2 else "self_attn.o_proj",
-        "feed_forward_gate": "mlp.gate_proj",
-        "feed_forward_up": "mlp.c_fc" if gpt2 else "mlp.up_proj",
-        "feed_forward_down": "mlp.c_proj" if gpt2 else "mlp.down_proj",
-    }
-    for layer in range(config.num_layers):
-        block, theirs = f"block_{layer}", f"{root}.{'h' if gpt2 else 'layers'}.{layer}"
-        for name, their in norms.items():
-            named[f"{theirs}.{their}.weight"] = ours[
-                f"{block}/{name}/{'gamma' if gpt2 else 'scale'}"
-            ]
-            if gpt2:
-                named[f"{theirs}.{their}.bias"] = ours[f"{block}/{name}/beta"]
-        if gpt2:
-            parts = [ours[f"{block}/attention/{p}/kernel"].reshape(D, -1) for p in QKV]
-            named[f"{theirs}.attn.c_attn.weight"] = np.concatenate(parts, axis=1)
-            named[f"{theirs}.attn.c_attn.bias"] = np.zeros(3 * D, dtype=np.float32)
-        for name, their in dense.items():
-            kernel = ours.get(f"{block}/{name}/kernel")
-            if kernel is None or (gpt2 and "self_attn" in their):
-                continue
-            inputs = config.num_heads * config.head_dim if "output" in name else kernel.shape[0]
-            kernel = kernel.reshape(inputs, -1)
-            named[f"{theirs}.{their}.weight"] = kernel if gpt2 else np.ascontiguousarray(kernel.T)
-            if gpt2:
-                named[f"{theirs}.{their}.bias"] = ours[f"{block}/{name}/bias"]
-    final = "transformer.ln_f" if gpt2 else "model.norm"
-    named[f"{final}.weight"] = ours[f"final_norm/{'gamma' if gpt2 else 'scale'}"]
-    if gpt2:
-        named[f"{final}.bias"] = ours["final_norm/beta"]
-    return named
-
-
-QKV = ("query", "key", "value")
 
 
 def streaming_read() -> dict:
@@ -345,76 +297,18 @@ def write_gguf_files(config: ModelConfig, folder: Path) -> dict[str, Path]:
 def write_gguf(config: ModelConfig, file: Path) -> None:
     import gguf
 
-    gpt2, D = config.positions == "learned", config.embed_dim
-    writer = gguf.GGUFWriter(file, "gpt2" if gpt2 else "llama")
-    writer.add_context_length(config.context_length)
-    writer.add_embedding_length(D)
-    writer.add_block_count(config.num_layers)
-    writer.add_feed_forward_length(config.ff_dim)
-    writer.add_head_count(config.num_heads)
-    writer.add_head_count_kv(config.num_kv_heads)
-    writer.add_vocab_size(config.vocab_size)
+    from minigpt_tf.interop.gguf_export import write_architecture
+
+    family = family_of(config)
+    writer = gguf.GGUFWriter(file, family.name)
+    write_architecture(writer, config, config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
-    if gpt2:
-        writer.add_layer_norm_eps(config.norm_epsilon)
-    else:
-        writer.add_layer_norm_rms_eps(config.norm_epsilon)
-        writer.add_rope_freq_base(config.rope_theta)
-        writer.add_rope_dimension_count(config.head_dim)
-    for name, values in gguf_weights(config).items():
-        writer.add_tensor(name, np.ascontiguousarray(values))
+    for name, values in weights_in(family.gguf, config).items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def gguf_weights(config: ModelConfig) -> Weights:
-    """The random weights by GGUF's names, (outputs, inputs). Llama's query and key rows stand in
-    the order of its interleaved rotation."""
-    ours, D, H = random_weights(config), config.embed_dim, config.head_dim
-    gpt2 = config.positions == "learned"
-    scale = "gamma" if gpt2 else "scale"
-    named = {"token_embd.weight": ours["token_embedding/embeddings"]}
-    if gpt2:
-        named["position_embd.weight"] = ours["position_encoding/embeddings"]
-    for layer in range(config.num_layers):
-        block, theirs = f"block_{layer}", f"blk.{layer}"
-        attention = []
-        for part in QKV:
-            rows = ours[f"{block}/attention/{part}/kernel"].reshape(D, -1).T
-            if not gpt2 and part != "value":
-                rows = rows.reshape(-1, 2, H // 2, D).swapaxes(1, 2).reshape(-1, D)
-            attention.append(rows)
-        if gpt2:
-            named[f"{theirs}.attn_qkv.weight"] = np.concatenate(attention)
-            named[f"{theirs}.attn_qkv.bias"] = np.zeros(3 * D, dtype=np.float32)
-        else:
-            named |= {
-                f"{theirs}.attn_{p[0]}.weight": a for p, a in zip(QKV, attention, strict=True)
-            }
-        dense = {
-            "attn_output": "attention/attention_output",
-            "ffn_gate": "feed_forward_gate",
-            "ffn_up": "feed_forward_up",
-            "ffn_down": "feed_forward_down",
-        }
-        for their, name in dense.items():
-            kernel = ours.get(f"{block}/{name}/kernel")
-            if kernel is None:
-                continue
-            inputs = config.num_heads * H if "output" in name else kernel.shape[0]
-            named[f"{theirs}.{their}.weight"] = kernel.reshape(inputs, -1).T
-            if gpt2:
-                named[f"{theirs}.{their}.bias"] = ours[f"{block}/{name}/bias"]
-        for their, name in (("attn_norm", "attention_norm"), ("ffn_norm", "feed_forward_norm")):
-            named[f"{theirs}.{their}.weight"] = ours[f"{block}/{name}/{scale}"]
-            if gpt2:
-                named[f"{theirs}.{their}.bias"] = ours[f"{block}/{name}/beta"]
-    named["output_norm.weight"] = ours[f"final_norm/{scale}"]
-    if gpt2:
-        named["output_norm.bias"] = ours["final_norm/beta"]
-    return named
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from minigpt_tf.config import DataConfig, EngineConfig, SamplingConfig
+from minigpt_tf.evaluation.scoring import negative_log_probabilities
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Prompt, TextGenerator
-from minigpt_tf.inference.samplers import softmax
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.options import from_dict
 from minigpt_tf.text.corpus import build_corpus
@@ -56,9 +56,9 @@ def score(engine: Engine, ids: np.ndarray) -> tuple[float, np.ndarray]:
     """Mean loss in nats, and the likeliest token after each position."""
     losses, first = [], []
     for x, y in scoring_batches(ids, engine.config.context_length, 1):
-        logits = engine.all_logits(x[0]).astype(np.float64)
-        losses.append(-np.log(softmax(logits)[np.arange(len(y[0])), y[0]]))
+        logits = engine.all_logits(x[0])
         first.append(logits.argmax(axis=-1))
+        losses.append(negative_log_probabilities(logits, y[0]))  # which changes the logits
     return float(np.concatenate(losses).mean()), np.concatenate(first)
 
 

@@ -13,6 +13,8 @@ _HOMES = {
     "config": (
         "DataConfig",
         "EngineConfig",
+        "EvaluationConfig",
+        "ExportConfig",
         "ModelConfig",
         "SamplingConfig",
         "TrainingConfig",
@@ -21,14 +23,19 @@ _HOMES = {
     "errors": ("ConfigError", "DataError", "MiniGPTError", "ModelFolderError", "TrainingError"),
     "text.documents": ("read_documents",),
     "text.tokenizers": ("load_tokenizer", "train_tokenizer"),
-    "text.windows": ("create_dataset",),
+    "text.windows": ("create_dataset", "window_batches"),
     "modelfolder": ("load_folder", "newest_folder"),
     "inference.engine": ("Engine",),
     "inference.generate": ("TextGenerator",),
     "model": ("PositionalEncoding", "build_gpt_model", "transformer_block"),
     "training.plan": ("make_plan",),
     "training.trainer": ("train",),
+    "evaluation.memorisation": ("find_copied",),
     "evaluation.recall": ("recall",),
+    "evaluation.repetition": ("distinct", "loop_rate"),
+    "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),
+    "interop.export": ("export_model",),
+    "interop.importing": ("import_model",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

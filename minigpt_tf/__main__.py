@@ -16,6 +16,12 @@ VERBS = {
     "train": ("minigpt_tf.training.command", "train a GPT on text files"),
     "generate": ("minigpt_tf.inference.command", "let a model go on from a prompt"),
     "chat": ("minigpt_tf.inference.chat", "talk with a model in the terminal"),
+    "evaluate": ("minigpt_tf.evaluation.command", "measure models: loss, repetition, copies"),
+    "import": ("minigpt_tf.interop.import_command", "make a model folder of another tool's model"),
+    "export": (
+        "minigpt_tf.interop.export_command",
+        "hand a model to transformers, llama.cpp, Keras",
+    ),
     "summary": ("minigpt_tf.inspection.summary", "show a model's layers and parameters"),
     "view": ("minigpt_tf.inspection.view", "show a model's graph in the browser (Netron)"),
 }

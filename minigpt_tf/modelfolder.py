@@ -93,6 +93,8 @@ def load_folder(folder: str | Path) -> ModelFolder:
         tokenizer.end_ids = frozenset(_ids(description, "end_ids", model, where))
     if "prefix_ids" in description:
         tokenizer.prefix_ids = tuple(_ids(description, "prefix_ids", model, where))
+    if len(tokenizer.prefix_ids) >= model.context_length:
+        raise ModelFolderError(f"{where}: prefix_ids leave no room in the context")
     generation = _generation(description, where)
     if not (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")

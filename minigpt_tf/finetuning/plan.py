@@ -137,7 +137,15 @@ def make_plan(
         progress=hear.preparation,
     )
     plan = FineTuningPlan(
-        folder, fingerprint(folder.path), str(source), tuning, lora, records, training, dataset, template
+        folder,
+        fingerprint(folder.path),
+        str(source),
+        tuning,
+        lora,
+        records,
+        training,
+        dataset,
+        template,
     )
     _check_fits(plan)
     return plan
@@ -147,6 +155,7 @@ def _check_fits(plan: FineTuningPlan) -> None:
     """Raises ConfigError, naming a method that fits, where a step takes more than all memory."""
     longest = max(len(row.ids) for e in plan.dataset.train.examples for row in e)
     model = replace(plan.model, context_length=longest)
+
     def bytes_of(method: str) -> float:
         return step_bytes(model, plan.training, plan.lora, method)
 

@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from ..config import MODEL_NAME, SamplingConfig
 from ..inference.engine import Engine
-from ..inference.generate import TextGenerator
-from ..inference.weights import Weights, check_shapes, open_weights, read_weights
+from ..inference.weights import Weights, check_shapes, open_weights
 from ..training.checkpoint import RunState
 from ..training.job import Job
 from ..training.optimizers import build_optimizer
@@ -19,7 +18,6 @@ from .answers import answer_all
 from .dataset import Part
 from .models import FineTunedModel, target_weights
 from .plan import FineTuningPlan
-from .saving import save_fine_tuned
 
 QUANTIZED = {"8": "int8", "4": "int4"}
 

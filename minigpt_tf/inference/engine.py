@@ -1,6 +1,7 @@
 """The engine: a GPT without TensorFlow, with a key/value cache, in float32 or with int8 weights."""
 
 import threading
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +15,7 @@ from .cache import Cache
 from .kernels import BARRIER_SIZE, compiled_step
 from .packing import PackedWeights, load_weights, pack_weights
 from .positions import rotary_tables
-from .prefill import Prefill
+from .prefill import CHUNK, Prefill
 from .threads import Team, available_cores
 from .weights import Weights, weights_of
 
@@ -106,6 +107,22 @@ class Engine:
         """Logits (T, V) after each of the ids (T,), as the Keras model gives them."""
         self.cache.positions[0] = 0
         return self._run(ids, None, 0, wanted=len(ids))
+
+    def logits_in_pieces(
+        self, ids: np.ndarray | list[int], wanted: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """`all_logits` without ever holding all: pieces (P, V) of them in order, P at most CHUNK.
+
+        With `wanted` only those after the last so many ids. Uses the engine's own sequence, which
+        must be left alone until the last piece has come.
+        """
+        first = 0 if wanted is None else len(ids) - wanted
+        if first > 0:
+            self.prefill(ids[:first])
+        self.cache.positions[0] = max(0, first)
+        for start in range(max(0, first), len(ids), CHUNK):
+            piece = ids[start : start + CHUNK]
+            yield self._run(piece, None, 0, wanted=len(piece))
 
     def decode_step(self, token_id: int) -> np.ndarray:
         """Appends one token to the engine's own sequence; logits (V,) of the token after it."""

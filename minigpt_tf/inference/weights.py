@@ -133,6 +133,8 @@ def open_weights(path: str | Path, config: ModelConfig) -> Iterator[dict[str, An
         try:
             yield datasets
         except OSError as error:
+            if error.errno is not None:  # of another file that is written meanwhile, or of the disk
+                raise
             raise _damaged(path, error) from None
 
 

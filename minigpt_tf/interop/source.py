@@ -1,18 +1,22 @@
 """A model in another tool's format, and how it becomes a model folder: one weight at a time."""
 
+import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config import CONFIG_NAME, MODEL_NAME, ModelConfig
+from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
 from ..inference.weights import Weights, check_finite, open_weights, weight_shapes
 from ..modelfolder import (
     CHAT_TEMPLATE_NAME,
+    HISTORY_NAME,
+    LOSS_NAME,
+    SAMPLES_NAME,
     claim_output,
     clear_leftovers,
     describe_model,
@@ -22,6 +26,7 @@ from ..modelfolder import (
 )
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import Tokenizer
+from .licence import is_licence
 from .tensors import Entry, Table, Tensor, check_tensors, entries, to_weights
 
 
@@ -51,12 +56,9 @@ class Source:
     """Further files of the folder by name, such as the text of the licence."""
 
 
-def write_model_folder(source: Source, out: Path, *, overwrite: bool = False) -> None:
-    """Writes the folder. Raises ModelFolderError; then nothing in `out` has changed.
-
-    Names and shapes of all tensors are checked first. Every weight is read back from model.h5
-    before the file is put in place.
-    """
+def check_source(source: Source) -> list[Entry]:
+    """The tensors that hold the weights. Raises ModelFolderError where one is missing, extra or of
+    another shape, or the tokenizer has more ids than the model."""
     wanted = entries(source.table, source.expressed)
     check_tensors(source.tensors, wanted, source.expressed, source.where)
     if source.tokenizer.vocab_size > source.config.vocab_size:
@@ -64,11 +66,27 @@ def write_model_folder(source: Source, out: Path, *, overwrite: bool = False) ->
             f"{source.where}: its tokenizer has ids up to {source.tokenizer.vocab_size - 1}, but "
             f"its token embedding has {source.config.vocab_size} rows: they do not belong together"
         )
+    return wanted
+
+
+def write_model_folder(
+    source: Source,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes the folder. Raises ModelFolderError; then nothing in `out` has changed.
+
+    `check_source` comes first, and every weight is read back from model.h5 before the file is put
+    in place. `progress` is called with how many values of how many are written.
+    """
+    wanted = check_source(source)
     from ..model.keras_file import write_keras_file  # TensorFlow: only when all else is checked
 
     with claim_output(out, overwrite=overwrite, resume=False):
         with staging(out) as scratch:
-            reader = _Reader(source, wanted)
+            reader = _Reader(source, wanted, progress)
             write_keras_file(scratch / MODEL_NAME, source.config, reader.read)
             reader.check_rest()
             reader.compare(scratch / MODEL_NAME)
@@ -85,31 +103,51 @@ def write_model_folder(source: Source, out: Path, *, overwrite: bool = False) ->
             write_tokenizer(scratch, source.tokenizer)
             kept = {file.name for file in scratch.iterdir()}
         clear_leftovers(out, kept)
+        _clear_training(out, kept)
+
+
+def _clear_training(out: Path, kept: set[str]) -> None:
+    """Removes what tells of the model that was overwritten: its training and its licence."""
+    for name in {HISTORY_NAME, LOSS_NAME, SAMPLES_NAME} - kept:
+        (out / name).unlink(missing_ok=True)
+    for file in out.iterdir():
+        if is_licence(file.name) and file.name not in kept and file.is_file():
+            file.unlink()
+    shutil.rmtree(out / CHECKPOINT_NAME, ignore_errors=True)
 
 
 class _Reader:
     """Gives the weights of a source by name, and remembers a checksum of each."""
 
-    def __init__(self, source: Source, wanted: list[Entry]) -> None:
-        self.source = source
+    def __init__(
+        self,
+        source: Source,
+        wanted: list[Entry],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.source, self.progress, self.done = source, progress, 0
         self.entry_of = {name: entry for entry in wanted for name in entry.weights}
         self.shapes = weight_shapes(source.config)
+        self._expressed = weight_shapes(source.expressed)
         self._waiting: Weights = {}
         """Weights that were read along with another one of the same tensor."""
         self._sums: dict[str, int] = {}
 
     def read(self, name: str) -> np.ndarray:
-        """A weight as float32. Raises ModelFolderError where it is not finite."""
+        """A weight as float32, perhaps a view. Raises ModelFolderError where it is not finite."""
         if name not in self._waiting:
             self._waiting |= self._weights_of(self.entry_of[name])
-        values = np.ascontiguousarray(self._waiting.pop(name), dtype=np.float32)
-        self._sums[name] = zlib.crc32(values)
+        values = self._waiting.pop(name)
+        self._sums[name] = _checksum(values)
+        self.done += values.size
+        if self.progress is not None:
+            self.progress(self.done, self.source.config.parameter_count)
         return values
 
     def _weights_of(self, entry: Entry) -> Weights:
         tensor = self.source.tensors[entry.name].read()
         check_finite(tensor, entry.name, self.source.where)
-        weights = to_weights(entry, tensor, self.source.expressed)
+        weights = to_weights(entry, tensor, self.source.expressed, self._expressed)
         for name in [name for name in weights if name not in self.shapes]:
             if weights.pop(name).any():
                 raise ModelFolderError(
@@ -128,5 +166,15 @@ class _Reader:
         """Raises ModelFolderError where the file does not hold what was read."""
         with open_weights(file, self.source.config) as datasets:
             for name, dataset in datasets.items():
-                if zlib.crc32(np.ascontiguousarray(dataset, dtype=np.float32)) != self._sums[name]:
+                if _checksum(dataset) != self._sums[name]:
                     raise ModelFolderError(f"{file}: {name} could not be read back as written")
+
+
+def _checksum(values: Any) -> int:
+    """A checksum of an array's values, or of a dataset's, in the order of their indices."""
+    from ..model.keras_file import parts
+
+    checksum = 0
+    for rows in parts(values.shape):
+        checksum = zlib.crc32(np.ascontiguousarray(values[rows], dtype=np.float32), checksum)
+    return checksum

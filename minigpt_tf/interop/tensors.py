@@ -28,6 +28,23 @@ class Tensor(Protocol):
 
 
 @dataclass(frozen=True)
+class FirstRows:
+    """The beginning of a tensor."""
+
+    whole: Tensor
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, ...)"""
+        return (self.rows, *self.whole.shape[1:])
+
+    def read(self) -> np.ndarray:
+        """The first rows as float32."""
+        return self.whole.read()[: self.rows]
+
+
+@dataclass(frozen=True)
 class Entry:
     """One tensor of another tool's model, and which of our weights it holds.
 
@@ -207,15 +224,27 @@ def entries(table: Table, config: ModelConfig) -> list[Entry]:
 
 def tensor_shape(entry: Entry, config: ModelConfig) -> tuple[int, ...]:
     """The shape that the entry's tensor has in a model of this configuration."""
-    shapes = weight_shapes(config)
+    return _tensor_shape(entry, weight_shapes(config))
+
+
+def _tensor_shape(entry: Entry, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """As `tensor_shape`, from the shapes of the weights, which take long to list for each entry."""
     flat = [_matrix_shape(name, shapes[name]) for name in entry.weights]
     shape = (*flat[0][:-1], sum(sizes[-1] for sizes in flat))
     return shape[::-1] if entry.transposed else shape
 
 
-def to_weights(entry: Entry, tensor: np.ndarray, config: ModelConfig) -> dict[str, np.ndarray]:
-    """The weights in a tensor of shape `tensor_shape`, by name; views of it where that serves."""
-    shapes = weight_shapes(config)
+def to_weights(
+    entry: Entry,
+    tensor: np.ndarray,
+    config: ModelConfig,
+    shapes: dict[str, tuple[int, ...]] | None = None,
+) -> dict[str, np.ndarray]:
+    """The weights in a tensor of shape `tensor_shape`, by name; views of it where that serves.
+
+    `shapes`: `weight_shapes(config)`, from a caller that has it at hand for many tensors.
+    """
+    shapes = weight_shapes(config) if shapes is None else shapes
     if entry.interleaved:
         tensor = _swap_pairs(tensor, (config.head_dim // 2, 2), config.head_dim)
     matrix = tensor.T if entry.transposed else tensor
@@ -267,10 +296,17 @@ def check_tensors(
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             raise ModelFolderError(f"{where}: {problem} the tensor {found[0]:.80}{more}")
+    shapes = weight_shapes(config)
     for entry in wanted:
-        needed, shape = tensor_shape(entry, config), tensors[entry.name].shape
+        needed, shape = _tensor_shape(entry, shapes), tensors[entry.name].shape
         if shape != needed:
             raise ModelFolderError(
                 f"{where}: the tensor {entry.name} has shape {shape}, the configuration needs "
                 f"{needed}"
             )
+
+
+def tensor_shapes(wanted: list[Entry], config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """`tensor_shape` of each entry, by name."""
+    shapes = weight_shapes(config)
+    return {entry.name: _tensor_shape(entry, shapes) for entry in wanted}

@@ -1,7 +1,8 @@
 """Writes a model as Keras's .h5 file, one weight at a time: the model itself is never in memory."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,9 @@ from .gpt import build_gpt_model
 OVERHEAD, LAYER_OVERHEAD = 2**20, 2**15
 """Bytes of an .h5 file beside the weights, at most: of the whole, and for each block (measured: 24
 kB a block)."""
+
+PART = 2**20
+"""Values of a weight that are copied at a time."""
 
 
 def write_keras_file(file: Path, config: ModelConfig, read: Callable[[str], np.ndarray]) -> None:
@@ -49,5 +53,14 @@ def _write_layer(group: h5py.Group, layer: keras.Layer, read: Callable[[str], np
     paths = [weight.path for weight in layer.weights]
     group.attrs["weight_names"] = paths
     for path in paths:
-        values = np.asarray(read(full_name(layer.name, path)), dtype=np.float32)
-        group.create_dataset(path, data=values)
+        values = read(full_name(layer.name, path))
+        dataset = group.create_dataset(path, values.shape, dtype=np.float32)
+        for rows in parts(values.shape):  # a view of other strides would be copied as a whole
+            dataset[rows] = values[rows]
+
+
+def parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices along the first axis of an array, of PART values each, or of one row."""
+    rows = max(1, PART * shape[0] // max(1, math.prod(shape)))
+    for first in range(0, shape[0], rows):
+        yield slice(first, min(first + rows, shape[0]))

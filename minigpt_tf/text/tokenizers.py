@@ -8,7 +8,8 @@ import collections
 import functools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,7 @@ class BytePairTokenizer(Tokenizer):
 
         if vocab_size < 257:
             raise ConfigError(f"vocab_size={vocab_size}: byte-level BPE needs at least 257")
-        backend = _byte_level(tokenizers.models.BPE())
+        backend = byte_level_backend(tokenizers.models.BPE())
         trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=2,
@@ -280,7 +281,7 @@ class BytePairTokenizer(Tokenizer):
             model = tokenizers.models.BPE(vocab=vocabulary, merges=merges)
         except Exception as error:  # the library raises a bare Exception
             raise DataError(f"GPT-2's tokenizer files do not fit together: {error}") from None
-        backend = _byte_level(model)
+        backend = byte_level_backend(model)
         backend.add_special_tokens([END_OF_TEXT])
         return cls(backend, kind="gpt2")
 
@@ -332,12 +333,12 @@ class ImportedTokenizer(BytePairTokenizer):
         return np.array(sorted(set(range(vocab_size)) - self._ids), dtype=int)
 
 
-def _byte_level(model: Any) -> Any:
+def byte_level_backend(model: Any, add_prefix_space: bool = False) -> Any:
     """A `tokenizers.Tokenizer` that splits text as GPT-2 does and keeps every byte."""
     import tokenizers
 
     backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = tokenizers.decoders.ByteLevel()
     return backend
 
@@ -377,14 +378,26 @@ def load_tokenizer(path: str | Path, kind: str | None = None) -> Tokenizer:
         raise DataError(f"{path}: {error}") from None
 
 
+@contextmanager
+def errors_of_the_library(message: str) -> Iterator[None]:
+    """Raises DataError with the message where the `tokenizers` library fails.
+
+    It raises bare Exceptions, and where its Rust code panics what is not even an Exception.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        logging.getLogger(__name__).debug("tokenizers: %s", error)
+        raise DataError(message) from None
+
+
 def _load_json(content: bytes, kind: str) -> BytePairTokenizer:
     import tokenizers
 
-    try:
+    with errors_of_the_library("is damaged, or not a file of the tokenizers library"):
         backend = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises a bare Exception
-        logging.getLogger(__name__).debug("tokenizers: %s", error)
-        raise DataError("is damaged, or not a file of the tokenizers library") from None
     if kind == "imported":
         return ImportedTokenizer(backend)
     vocabulary = backend.get_vocab()

@@ -5,7 +5,8 @@ pure function of (seed, epoch, step): a run that goes on at any step sees the sa
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,6 +43,33 @@ def _require_windows(length: int, window_size: int, stride: int) -> int:
             f"{length} tokens are too few for one window of {window_size} and its next token"
         )
     return count
+
+
+def window_batches(
+    sequence: np.ndarray | list[int],
+    window_size: int,
+    *,
+    batch_size: int,
+    stride: int,
+    shuffle_seed: int | None = None,
+    drop_last: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One pass over the windows of `create_dataset`: (x, y) of shape (B, window_size), int32.
+
+    With a `shuffle_seed` in the order of the first epoch of TrainingWindows with that seed. The
+    last batch may have fewer than `batch_size` windows; with `drop_last` it is then left out.
+    Raises DataError where the sequence is too short for one window.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size}: must be at least 1")
+    x, y = create_dataset(sequence, window_size, stride)
+    order = np.arange(len(x))
+    if shuffle_seed is not None:
+        order = shuffled(order, len(x), seed=shuffle_seed, epoch=0)
+    end = len(x) - len(x) % batch_size if drop_last else len(x)
+    for first in range(0, end, batch_size):
+        chosen = order[first : min(first + batch_size, end)]
+        yield x[chosen].astype(np.int32), y[chosen].astype(np.int32)
 
 
 class TrainingWindows:
@@ -129,3 +157,45 @@ def scoring_batches(
     rest = np.asarray(ids[full * context_length :], dtype=np.int32)[None]
     if rest.shape[1] > 1 and (share == 1 or not full):
         yield rest[:, :-1], rest[:, 1:]
+
+
+class ScoringWindow(NamedTuple):
+    """Inputs [start, end) of a sequence, of whose targets (each one later) the last `scored`
+    count."""
+
+    start: int
+    end: int
+    scored: int
+
+
+class ScoringWindows(Sequence):
+    """Windows that begin every `stride` tokens and together score every target exactly once.
+
+    A target is scored by the first window that has it; with a stride below the window it then has
+    at least `window_size - stride` tokens before it, but for those at the very beginning. With a
+    stride of the window's size these are the windows of `scoring_batches`.
+    """
+
+    def __init__(self, length: int, window_size: int, stride: int, given: int = 1) -> None:
+        """`length`: ids in the sequence, of which the first `given` are never scored. Raises
+        ConfigError where the windows would leave gaps."""
+        if not 1 <= stride <= window_size:
+            raise ConfigError(
+                f"stride={stride}: must be from 1 to the window of {window_size} tokens: a larger "
+                "one would leave tokens out"
+            )
+        self.last = length - 1  # the number of the last target
+        self.window_size, self.stride, self.given = window_size, stride, given
+        beyond = max(0, self.last - window_size)
+        self.count = 1 + -(-beyond // stride) if length > given else 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> ScoringWindow:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        start = index * self.stride
+        end = min(start + self.window_size, self.last)
+        earlier = start - self.stride + self.window_size if index else 0
+        return ScoringWindow(start, end, max(0, end - max(earlier, self.given - 1)))

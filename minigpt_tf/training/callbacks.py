@@ -12,7 +12,7 @@ from ..errors import TrainingError
 from ..inference.weights import Weights
 from .checkpoint import RunState
 from .job import Job
-from .listener import Evaluation, Listener, Progress
+from .listener import Evaluation, Listener, Progress, perplexity
 
 
 def divergence(step: int, loss: float, training: TrainingConfig, weights: Weights) -> TrainingError:
@@ -125,11 +125,6 @@ class Evaluator:
 
 def _all_finite(weights: Weights) -> bool:
     return all(np.isfinite(weight).all() for weight in weights.values())
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), for a loss in nats per token; infinite where that is too large for a float."""
-    return math.exp(loss) if loss < 700 else math.inf
 
 
 class Interruption:

@@ -1,6 +1,9 @@
 """What a run tells while it goes on. The library never prints: a Listener does."""
 
+import math
 from dataclasses import dataclass, field
+
+from ..inference.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Evaluation:
     """What else was found on the validation part, by name."""
 
 
+def perplexity(loss: float) -> float:
+    """exp(loss), for a loss in nats per token; infinite where that is too large for a float."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
 class Listener:
     """Hears what happens in a run; each method may be overridden."""
 
@@ -46,6 +54,12 @@ class Listener:
 
     def progress(self, progress: Progress) -> None:
         """After every step."""
+
+    def weights(self, step: int, weights: Weights) -> None:
+        """At every evaluation, for measures of one's own: the model's weights, not to be changed.
+
+        The library computes nothing from them; `inference.engine.Engine` takes them as they are.
+        """
 
     def evaluation(self, evaluation: Evaluation) -> None:
         """After every evaluation."""

@@ -134,6 +134,7 @@ class TrainingLoop:
             return
         evaluation = self.evaluator.evaluate(self.state)
         self.write_records()
+        self.listener.weights(self.state.step, self.evaluator.last_weights)
         self.listener.evaluation(evaluation)
 
     def write_records(self) -> None:

@@ -14,6 +14,14 @@ PROCESS_BYTES = 600 * 2**20
 MOST_LOGITS = 2**24
 """Logits that are computed at once, at most: 64 MiB in float32."""
 
+MOST_TOKENS = 2**14
+"""Tokens that are scored at once, at most."""
+
+
+def windows_at_once(context_length: int, vocab_size: int) -> int:
+    """Windows that are scored together: at least one, and few enough for their logits."""
+    return max(1, min(MOST_TOKENS, MOST_LOGITS // vocab_size) // context_length)
+
 
 def step_bytes(model: ModelConfig, training: TrainingConfig) -> float:
     """Bytes that a step takes at its peak, about: measured to be within a fifth of it.

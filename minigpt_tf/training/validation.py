@@ -6,10 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..text.windows import scoring_batches
-from .memory import MOST_LOGITS
-
-MOST_TOKENS = 2**14
-"""Tokens that are scored at once, at most."""
+from .memory import windows_at_once
 
 
 def make_validation(
@@ -27,8 +24,7 @@ def make_validation(
     """
     signature = tf.TensorSpec((None, None), tf.int32)
     compiled = tf.function(loss, input_signature=[signature, signature], autograph=False)
-    tokens = min(MOST_TOKENS, MOST_LOGITS // vocab_size)
-    batch_size = max(1, tokens // context_length)
+    batch_size = windows_at_once(context_length, vocab_size)
 
     def validation_loss() -> float:
         total, count = 0.0, 0

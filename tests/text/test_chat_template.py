@@ -15,6 +15,10 @@ CHATML = """{% for message in messages %}
 """
 
 
+NESTED = """{% macro all() %}{% set r = range(3000) | list %}
+{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}{% endmacro %}{{ all() }}"""
+
+
 def test_a_conversation_becomes_text():
     template = ChatTemplate(CHATML)
     messages = [message("system", "Be short."), message("user", "Hi")]
@@ -26,6 +30,14 @@ def test_a_conversation_becomes_text():
 def test_a_template_knows_the_special_tokens():
     template = ChatTemplate("{{ bos_token }}{{ messages[0].content }}", {"bos_token": "<s>"})
     assert template.render([message("user", "a")], add_generation_prompt=True) == "<s>a"
+
+
+def test_what_transformers_adds_to_jinja():
+    template = ChatTemplate(
+        "{% for m in messages %}{% generation %}{{ m.content | tojson }}{% endgeneration %}"
+        "{% endfor %}"
+    )
+    assert template.render([message("user", "é <b>")], add_generation_prompt=True) == '"é <b>"'
 
 
 @pytest.mark.parametrize(
@@ -40,6 +52,8 @@ def test_a_template_knows_the_special_tokens():
         ("{{ messages.append(1) }}", "is not safely callable|unsafe"),
         ("{{ cycler.__init__.__globals__.os.system('true') }}", "unsafe"),
         ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+        (NESTED, "loops go on beyond 1,000,000 rounds"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "does not end: RecursionError"),
     ],
 )
 def test_a_template_that_does_not_work_is_named(source, reason):

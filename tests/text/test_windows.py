@@ -5,11 +5,13 @@ import pytest
 
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.text.windows import (
+    ScoringWindows,
     TrainingWindows,
     count_windows,
     create_dataset,
     scoring_batches,
     shuffled,
+    window_batches,
 )
 
 
@@ -109,3 +111,35 @@ def test_batches_come_from_a_mapped_file_that_is_not_copied(tmp_path):
             windows.batch(step), TrainingWindows(ids, **make).batch(step), strict=True
         ):
             assert found.dtype == np.int32 and np.array_equal(found, expected)
+
+
+def test_window_batches_are_the_windows_of_create_dataset():
+    ids = np.random.default_rng(0).integers(0, 500, 60)
+    x_all, y_all = create_dataset(ids, 9, 7)  # 8 windows
+    batches = list(window_batches(ids, 9, batch_size=3, stride=7))
+    assert [len(x) for x, _ in batches] == [3, 3, 2]
+    assert np.array_equal(np.concatenate([x for x, _ in batches]), x_all)
+    assert np.array_equal(np.concatenate([y for _, y in batches]), y_all)
+    full = list(window_batches(ids, 9, batch_size=3, stride=7, drop_last=True))
+    assert [len(x) for x, _ in full] == [3, 3]
+    mixed = list(window_batches(ids, 9, batch_size=3, stride=7, shuffle_seed=1))
+    assert [len(x) for x, _ in mixed] == [3, 3, 2]
+    x = np.concatenate([x for x, _ in mixed])
+    assert not np.array_equal(x, x_all)
+    assert sorted(x.tolist()) == sorted(x_all.tolist())
+    with pytest.raises(DataError, match="too few"):
+        next(window_batches(ids[:9], 9, batch_size=1, stride=1))
+    with pytest.raises(ConfigError, match="batch_size=0"):
+        next(window_batches(ids, 9, batch_size=0, stride=1))
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 10, 11, 12, 57])
+@pytest.mark.parametrize(("window", "stride"), [(10, 10), (10, 3), (10, 1), (1, 1)])
+@pytest.mark.parametrize("given", [1, 2, 4])
+def test_scoring_windows_cover_every_target_once(length, window, stride, given):
+    targets = []
+    windows = ScoringWindows(length, window, stride, given)
+    for index, (start, end, scored) in enumerate(windows):
+        assert start == index * stride and 0 < end - start <= window and end < length
+        targets += range(end - scored + 1, end + 1)
+    assert targets == list(range(given, length))

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from minigpt_tf.errors import ModelFolderError, TrainingError
+from minigpt_tf.evaluation.scoring import loss_over
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.samplers import softmax
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.modelfolder import load_folder
-from minigpt_tf.training import validation
+from minigpt_tf.text.windows import scoring_batches
+from minigpt_tf.training import memory
 from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.precision import resolve_dtype
 from minigpt_tf.training.trainer import start_model, train
@@ -94,7 +96,7 @@ def test_validation_loss_is_the_mean_over_all_tokens(batch_size, monkeypatch):
     plan = tiny_plan()
     model = start_model(plan, "float32")
     ids = plan.corpus.val_ids
-    monkeypatch.setattr(validation, "MOST_TOKENS", 16 * batch_size)
+    monkeypatch.setattr(memory, "MOST_TOKENS", 16 * batch_size)
     score = make_validation(
         lambda x, y: model.loss(x, y, training=False)[0], ids, context_length=16, vocab_size=500
     )
@@ -105,6 +107,27 @@ def test_validation_loss_is_the_mean_over_all_tokens(batch_size, monkeypatch):
         losses += [-table[t, target] for t, target in enumerate(window[1:])]
     assert len(losses) == len(ids) - 1
     assert score() == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+class Weigher(Listener):
+    """Scores the weights of each evaluation with an engine of its own."""
+
+    def __init__(self, plan):
+        self.plan, self.steps, self.losses = plan, [], []
+
+    def weights(self, step, weights):
+        engine = Engine(self.plan.model, weights)
+        batches = scoring_batches(self.plan.corpus.val_ids, 16, 4)
+        self.steps.append(step)
+        self.losses.append(loss_over(engine, batches))
+
+
+def test_a_listener_gets_the_weights_of_each_evaluation(tmp_path):
+    plan = tiny_plan()
+    listener = Weigher(plan)
+    history = train(plan, tmp_path / "m", listener=listener).history
+    assert listener.steps == [e.step for e in history] == [3, 6]
+    assert listener.losses == pytest.approx([e.val_loss for e in history], abs=1e-4)
 
 
 class StopAt(Listener):

@@ -1,0 +1,137 @@
+"""One model on one text: everything that `minigpt evaluate` tells of it."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..config import MODEL_NAME, EngineConfig, EvaluationConfig
+from ..errors import DataError
+from ..inference.engine import Engine
+from ..inference.generate import TextGenerator
+from ..inference.weights import assign_weights, check_weights, read_weights
+from ..modelfolder import ModelFolder
+from ..text.documents import Progress
+from ..text.windows import ScoringWindows
+from ..training.console import quiet_import
+from .passages import Passage
+from .samples import SampleReport, report_samples
+from .scoring import Score, score
+from .text_size import byte_lengths
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A model's figures on a passage."""
+
+    model: str
+    passage: Passage
+    parameters: int
+    window: int
+    stride: int
+    backend: str
+    quantize: str
+    score: Score
+    samples: SampleReport | None
+    seconds: float
+    """Of scoring and generating, loading not included."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data without numbers that JSON lacks: an infinite perplexity is null."""
+        found = self.score
+        return {
+            "model": self.model,
+            "part": self.passage.name,
+            "parameters": self.parameters,
+            "window": self.window,
+            "stride": self.stride,
+            "backend": self.backend,
+            "quantize": self.quantize,
+            "tokens": found.tokens,
+            "bytes": found.bytes,
+            "unknown_tokens": self.passage.unknown,
+            "loss": found.loss,
+            "perplexity": found.perplexity if math.isfinite(found.perplexity) else None,
+            "bits_per_byte": found.bits_per_byte,
+            "samples": self.samples and asdict(self.samples),
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def window_of(contents: ModelFolder, config: EvaluationConfig) -> tuple[int, int]:
+    """Window and stride for a model. Raises ConfigError where the stride is larger."""
+    window = min(config.window, contents.model.context_length)
+    stride = window if config.stride is None else config.stride
+    ScoringWindows(0, window, stride)
+    return window, stride
+
+
+def measure(
+    contents: ModelFolder,
+    passages: Iterable[Passage],
+    train_ids: np.ndarray | None,
+    config: EvaluationConfig,
+    engine_config: EngineConfig,
+    progress: Progress,
+    notice: Callable[[str], None],
+) -> Iterator[Measurement]:
+    """Loads a model and measures it on each passage. `train_ids` None: copies are not measured.
+
+    Raises ModelFolderError and DataError.
+    """
+    window, stride = window_of(contents, config)
+    engine = keras_model = None
+    if config.backend == "keras":
+        keras_model = load_keras(contents)
+    if keras_model is None or config.samples:
+        engine, said = Engine.load(contents, engine_config.quantize, engine_config.threads)
+        if said:
+            notice(said)
+    lengths = byte_lengths(contents.tokenizer, contents.model.vocab_size)
+    for passage in passages:
+        began = time.perf_counter()
+        try:
+            found = score(
+                engine if keras_model is None else keras_model,
+                passage.ids,
+                context_length=window,
+                stride=stride,
+                prefix_ids=contents.tokenizer.prefix_ids,
+                byte_lengths=lengths,
+                num_windows=config.batches,
+                progress=progress,
+            )
+        except DataError as error:
+            raise DataError(f"{passage.name}, to {contents.path}: {error}") from None
+        report = None
+        if config.samples:
+            generator = TextGenerator(engine, contents.tokenizer, contents.start_ids)
+            report = report_samples(generator, passage.ids, config, train_ids, progress)
+        yield Measurement(
+            model=str(contents.path),
+            passage=passage,
+            parameters=contents.model.parameter_count,
+            window=window,
+            stride=stride,
+            backend=config.backend,
+            quantize=engine_config.quantize,
+            score=found,
+            samples=report,
+            seconds=time.perf_counter() - began,
+        )
+
+
+def load_keras(contents: ModelFolder) -> Any:
+    """The Keras model of a folder: built anew from its configuration, so that nothing in the file
+    decides what is run. Raises ModelFolderError."""
+    file = contents.path / MODEL_NAME
+    weights = read_weights(file, contents.model)
+    check_weights(weights, contents.model, str(file))
+    with quiet_import():
+        from ..model import build_gpt_model
+    model = build_gpt_model(contents.model)
+    assign_weights(model, weights)
+    return model

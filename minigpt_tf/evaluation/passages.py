@@ -1,0 +1,109 @@
+"""What a model is scored on: the parts of its stored text, or a file; rebuilt and checked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import CONFIG_NAME, DataConfig
+from ..errors import ConfigError, DataError, ModelFolderError
+from ..modelfolder import ModelFolder
+from ..options import from_dict
+from ..text.corpus import Corpus, build_corpus
+from ..text.documents import Progress, read_documents, silent
+
+PARTS = ("train", "validation")
+"""The parts of a stored text, in the order of `Corpus.counts`."""
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text to score, as a model's tokenizer has it."""
+
+    name: str
+    """"train", "validation", or the file's name."""
+    text: str
+    """Which text it is, or a part of: figures on another one do not compare."""
+    ids: np.ndarray
+    """(N,), mapped from a file."""
+    unknown: int
+    """How many words or characters of it the tokenizer does not know. Unknown words have a token
+    of their own, unknown characters none."""
+
+
+def stored_corpus(
+    contents: ModelFolder, progress: Progress = silent, notice: Notice = lambda text: None
+) -> Corpus:
+    """The text that a model was trained on, split as it was then, from the record of the run.
+
+    Raises DataError where there is no such record, or the text is gone or no longer the same.
+    """
+    record = contents.description.get("data")
+    where = contents.path / CONFIG_NAME
+    sources = record.get("sources") if isinstance(record, dict) else None
+    if not isinstance(sources, list) or not all(isinstance(s, str) for s in sources) or not sources:
+        raise DataError(f"{contents.path}: has no record of a training text: give --data FILE")
+    fields = {name: record[name] for name in DataConfig.__dataclass_fields__ if name in record}
+    try:
+        data = from_dict(DataConfig, fields, str(where))
+    except ConfigError as error:
+        raise ModelFolderError(str(error)) from None
+    gone = [source for source in sources if not Path(source).exists()]
+    if gone:
+        more = f" and {len(gone) - 1} more of its texts are" if len(gone) > 1 else " is"
+        raise DataError(
+            f"{contents.path}: was trained on {gone[0]}, which{more} not there (seen from "
+            f"{Path.cwd()}): go where it is, or give --data FILE"
+        )
+    documents = read_documents(sources, data.encoding, progress)
+    corpus = build_corpus(documents, contents.tokenizer, data, progress, notice)
+    if corpus.fingerprint != record.get("fingerprint"):
+        raise DataError(
+            f"{contents.path}: its training text {sources[0]} has changed since: restore it, or "
+            "give --data FILE"
+        )
+    return corpus
+
+
+def stored_passages(contents: ModelFolder, corpus: Corpus, split: str) -> list[Passage]:
+    """The parts of a stored text that `split` names: train, validation or both.
+
+    Raises DataError for a validation part that there is none of.
+    """
+    wanted = PARTS if split == "both" else (split,)
+    if "validation" in wanted and not len(corpus.val_ids):
+        raise DataError(
+            f"{contents.path}: was trained without a validation part: give --split train, or "
+            "--data FILE"
+        )
+    record = contents.description["data"]
+    sources = sorted(str(Path(source).resolve()) for source in record["sources"])
+    text = f"{' '.join(sources)}, {record['val_split']}"
+    return [
+        Passage(name, text, ids, contents.tokenizer.count_unknown(counts))
+        for name, ids, counts in zip(
+            PARTS, (corpus.train_ids, corpus.val_ids), corpus.counts, strict=True
+        )
+        if name in wanted
+    ]
+
+
+def file_passage(
+    contents: ModelFolder,
+    files: list[Path],
+    encoding: str,
+    progress: Progress = silent,
+    notice: Notice = lambda text: None,
+) -> Passage:
+    """All of the text of some files or folders. Raises DataError."""
+    documents = read_documents(files, encoding, progress)
+    data = DataConfig(tokenizer="bpe", encoding=encoding, val_split=0.0)
+    corpus = build_corpus(documents, contents.tokenizer, data, progress, notice)
+    unknown = contents.tokenizer.count_unknown(corpus.counts[0])
+    if contents.tokenizer.kind == "char":
+        unknown = corpus.characters - len(corpus.train_ids)
+    name = files[0].name + f" and {len(files) - 1} more" * (len(files) > 1)
+    return Passage(name, " ".join(map(str, files)), corpus.train_ids, unknown)

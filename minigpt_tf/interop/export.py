@@ -1,0 +1,183 @@
+"""A model folder -> other tools' formats. Nothing is announced that was not read back."""
+
+import contextlib
+import filecmp
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
+from ..errors import ConfigError, DataError, ModelFolderError
+from ..inference.weights import open_weights
+from ..modelfolder import (
+    CHAT_TEMPLATE_NAME,
+    ModelFolder,
+    claim_output,
+    load_folder,
+    reserve_space,
+    staging,
+)
+from .safetensors_writer import Progress
+
+SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
+"""How the names of the files end; a Hugging Face folder is none."""
+
+REPLACED_PATTERNS = ("model*.safetensors", "model.safetensors.index.json", "pytorch_model*.bin*")
+REPLACED_PATTERNS += (CHAT_TEMPLATE_NAME, "chat_template.json", "added_tokens.json")
+REPLACED_PATTERNS += ("special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model")
+"""Files of a Hugging Face folder that would be read beside those of the model that replaces it."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export has written."""
+
+    path: Path
+    """The folder or file."""
+    files: dict[str, int]
+    """Name -> size in bytes."""
+    config: ExportConfig
+
+
+def export_model(
+    folder: str | Path,
+    out: str | Path | None = None,
+    format: str = ExportConfig.format,
+    dtype: str = ExportConfig.dtype,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Exported:
+    """Writes the model of a model folder in another tool's format.
+
+    `format` is hf (then `out` is a folder), gguf, keras or h5 (a file), `dtype` one of
+    config.EXPORT_DTYPES; without `out` it lies in exports/. Raises ConfigError or DataError where
+    the format cannot express the model, ModelFolderError where the folder is damaged, `out` is
+    taken or the disk is full; then nothing has changed.
+    """
+    config = ExportConfig(format, dtype)
+    contents = load_folder(folder)
+    path = default_output(contents.path, config) if out is None else Path(out)
+    try:
+        if format == "hf":
+            return _export_folder(contents, path, config, overwrite, progress)
+        return _export_file(contents, path, config, overwrite)
+    except (ConfigError, DataError) as error:
+        raise type(error)(f"{contents.path}: {error}") from None
+
+
+def default_output(folder: Path, config: ExportConfig) -> Path:
+    """exports/NAME-hf, exports/NAME-f32.gguf, exports/NAME.keras, exports/NAME.h5"""
+    name = folder.resolve().name
+    if config.format == "hf":
+        return Path(EXPORTS_DIRECTORY) / f"{name}-hf"
+    name += f"-{config.dtype}" if config.format == "gguf" else ""
+    return Path(EXPORTS_DIRECTORY) / (name + SUFFIXES[config.format])
+
+
+def _export_folder(
+    folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, progress: Progress | None
+) -> Exported:
+    """--format hf"""
+    from .huggingface_export import write_huggingface_folder
+
+    _check_folder(out, overwrite)
+    with _removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
+        with staging(out) as scratch, _advice():
+            write_huggingface_folder(folder, scratch, config.dtype, progress)
+            files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
+        for pattern in REPLACED_PATTERNS:
+            for file in out.glob(pattern):
+                if file.name not in files:
+                    file.unlink()
+    return Exported(out, files, config)
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    """Raises ModelFolderError where a Hugging Face folder may not be written."""
+    if not out.is_dir():
+        return
+    if (out / MODEL_NAME).exists() or _is_ours(out / CONFIG_NAME):
+        raise ModelFolderError(f"{out} is a model folder of this program: choose another --out")
+    if any(out.iterdir()) and not overwrite:
+        raise ModelFolderError(f"{out} exists: --overwrite replaces the model in it")
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether this is the config.json of a model folder, and not transformers'."""
+    try:
+        return "format_version" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+@contextmanager
+def _removed_if_empty(out: Path) -> Iterator[None]:
+    """Takes a folder away that did not exist before and in which nothing was written."""
+    existed = out.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+
+
+def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool) -> Exported:
+    """--format gguf, keras or h5"""
+    _check_file(out, config, overwrite)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelFolderError(f"{out.parent}: cannot be written to: {error.strerror}") from None
+    with staging(out.parent) as scratch:
+        file = scratch / out.name
+        if config.format == "gguf":
+            from .gguf_export import export_gguf
+
+            with _advice():
+                export_gguf(folder, file, config.dtype)
+        elif config.format == "keras":
+            from .keras_export import write_keras_archive
+
+            write_keras_archive(folder, file)
+        else:
+            _copy_model(folder, file)
+        size = file.stat().st_size
+    return Exported(out, {out.name: size}, config)
+
+
+def _check_file(out: Path, config: ExportConfig, overwrite: bool) -> None:
+    """Raises ModelFolderError where the file may not be written."""
+    suffix = SUFFIXES[config.format]
+    if out.suffix != suffix:
+        raise ModelFolderError(f"{out}: the name of such a file ends in {suffix}")
+    if out.is_dir():
+        raise ModelFolderError(f"{out} is a folder: name a file with --out")
+    if out.name == MODEL_NAME and (out.parent / CONFIG_NAME).exists():
+        raise ModelFolderError(f"{out} belongs to a model folder: choose another --out")
+    if out.exists() and not overwrite:
+        raise ModelFolderError(f"{out} exists: --overwrite replaces it")
+
+
+def _copy_model(folder: ModelFolder, file: Path) -> None:
+    """model.h5 under another name, once its weights were found to be those of config.json."""
+    source = folder.path / MODEL_NAME
+    with open_weights(source, folder.model):
+        pass
+    reserve_space(file.parent, source.stat().st_size)
+    shutil.copyfile(source, file)
+    if not filecmp.cmp(source, file, shallow=False):
+        raise ModelFolderError(f"{file}: could not be read back as written")
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Adds to a refusal which formats there are for any model."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        raise type(error)(f"{error}; --format keras and --format h5 take any model") from None

@@ -1,0 +1,312 @@
+"""GGUF files, out: models of GPT-2's and Llama's families for llama.cpp."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gguf
+import numpy as np
+
+from ..config import MODEL_NAME, ModelConfig
+from ..errors import ConfigError, ModelFolderError
+from ..inference.positions import frequencies_of_pairs, rotary_divisors
+from ..inference.weights import check_finite, open_weights, weight_shapes
+from ..modelfolder import ModelFolder, reserve_space
+from ..options import to_dict
+from .families import GPT2, Family, expressed, family_of
+from .gguf_import import DIVISORS, EMBEDDING, HEAD, SAMPLING
+from .gguf_metadata import MODEL_KEY, TEXT_KEY
+from .gguf_vocabulary import END_KEYS, ROOT
+from .gguf_vocabulary_export import WrittenVocabulary, written_vocabulary
+from .tensors import Entry, entries, tensor_shape, to_tensor
+
+DType = Literal["f32", "f16", "q8_0"]
+"""How matrices are written; vectors and positions are always float32."""
+
+KINDS = {
+    "f32": gguf.GGMLQuantizationType.F32,
+    "f16": gguf.GGMLQuantizationType.F16,
+    "q8_0": gguf.GGMLQuantizationType.Q8_0,
+}
+FILE_TYPES = {
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+}
+POSITIONS = "position_embd.weight"
+HEADER_SPACE = 2**16
+"""Bytes for the metadata beside the vocabulary, at most; names of tensors come on top."""
+
+
+def export_gguf(folder: ModelFolder, file: Path, dtype: DType = "f16") -> None:
+    """Writes a model folder as one file that llama.cpp loads, one tensor at a time.
+
+    Raises ConfigError where the format cannot express the model, ModelFolderError where it cannot
+    be read or written. Nothing is left behind then, and what was at `file` is unchanged.
+    """
+    check_exportable(folder, dtype)
+    vocabulary = written_vocabulary(folder)
+    special = special_ids(folder, vocabulary)
+    plan = _Plan(folder.model, dtype, extra_rows=vocabulary.extra_rows)
+    if file.is_dir() or not file.parent.is_dir():
+        reason = "is a folder" if file.is_dir() else "lies in a folder that does not exist"
+        raise ModelFolderError(f"{file}: {reason}: choose another file")
+    scratch = None
+    try:
+        with _writing(file):
+            scratch = _scratch_file(file)
+            reserve_space(file.parent, plan.nbytes + HEADER_SPACE + vocabulary.nbytes)
+        with open_weights(folder.path / MODEL_NAME, folder.model) as weights:
+            writer = gguf.GGUFWriter(scratch, plan.family.name)
+            try:
+                with _writing(file):
+                    _write_header(writer, folder, vocabulary, special, plan)
+                for tensor in plan.tensors:
+                    values = plan.values(tensor, weights.__getitem__, str(folder.path))
+                    with _writing(file):
+                        writer.write_tensor_data(values)
+            finally:
+                with _writing(file):
+                    writer.close()
+        with _writing(file):
+            _put_in_place(scratch, file)
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Raises ModelFolderError where the block cannot write: `open_weights` would take it for an
+    error of what is read."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFolderError(f"{file}: cannot be written: {reason}") from None
+
+
+def _scratch_file(file: Path) -> Path:
+    """An empty file beside it."""
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".saving-", delete=False) as made:
+        return Path(made.name)
+
+
+def _put_in_place(scratch: Path, file: Path) -> None:
+    """Renames the finished file, when it has left the system's memory."""
+    with open(scratch, "rb+") as stream:
+        os.fsync(stream.fileno())
+    scratch.chmod(0o666 & ~_mask())
+    os.replace(scratch, file)
+
+
+def _mask() -> int:
+    """The permissions that new files do not get; a temporary file has the user's alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_exportable(folder: ModelFolder, dtype: DType) -> None:
+    """Raises ConfigError that says why llama.cpp could not run the model.
+
+    Both kinds of GELU pass: llama.cpp has one, from a table of half-precision numbers, which is as
+    far from either as the two are from each other.
+    """
+    if dtype not in KINDS:
+        raise ConfigError(f"dtype={dtype!r}: choose one of {', '.join(KINDS)}")
+    family = family_of(folder.model)
+    if family is GPT2 and folder.model.activation == "relu":
+        raise ConfigError(
+            "activation=relu: llama.cpp computes GPT-2's feed-forward layers with GELU only"
+        )
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A tensor of the file: how it is made, its shape and its type."""
+
+    entry: Entry | None
+    """None: the divisors of the rotary frequencies."""
+    name: str
+    shape: tuple[int, ...]
+    kind: gguf.GGMLQuantizationType
+
+    @property
+    def nbytes(self) -> int:
+        block, size = gguf.GGML_QUANT_SIZES[self.kind]
+        return math.prod(self.shape) // block * size
+
+
+class _Plan:
+    """All tensors of a file, before the first is read."""
+
+    def __init__(self, config: ModelConfig, dtype: DType, extra_rows: int = 0) -> None:
+        """`extra_rows`: 1 where the vocabulary has an end token that the model has not."""
+        self.config, self.whole = config, expressed(config)
+        self.family: Family = family_of(config)
+        self.extra_rows = extra_rows
+        self.tensors: list[_Planned] = []
+        for entry in entries(self.family.gguf, self.whole):
+            shape = tensor_shape(entry, self.whole)
+            if entry.name in (EMBEDDING, HEAD):
+                shape = (shape[0] + extra_rows, *shape[1:])
+            self.tensors.append(_Planned(entry, entry.name, shape, _kind(entry.name, shape, dtype)))
+        if len(config.rope_scaling or {}) > 1:
+            shape = (config.head_dim // 2,)
+            self.tensors.append(_Planned(None, DIVISORS, shape, KINDS["f32"]))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes + gguf.GGUF_DEFAULT_ALIGNMENT + 128 for tensor in self.tensors)
+
+    def values(self, tensor: _Planned, read: Callable[[str], np.ndarray], where: str) -> np.ndarray:
+        """The bytes of a tensor. Raises ModelFolderError where its numbers do not fit."""
+        if tensor.entry is None:
+            frequencies = frequencies_of_pairs(self.config.head_dim, self.config.rope_theta)
+            values = rotary_divisors(frequencies, self.config.rope_scaling).astype(np.float32)
+        else:
+            values = to_tensor(tensor.entry, self._reader(read), self.whole)
+            if len(values) < tensor.shape[0]:
+                values = np.concatenate([values, values.mean(axis=0, keepdims=True)])
+        check_finite(values, tensor.name, where)
+        with np.errstate(over="ignore"):
+            converted = gguf.quantize(values, tensor.kind)
+        block = gguf.GGML_QUANT_SIZES[tensor.kind][0]
+        if block > 1:  # each has a scale in float16: a 127th of its largest number
+            fits = np.abs(values).max() / 127 < np.finfo(np.float16).max
+        else:
+            fits = np.isfinite(converted).all()
+        if not fits:
+            raise ModelFolderError(
+                f"{where}: {tensor.name} holds numbers too large for {tensor.kind.name}: choose f32"
+            )
+        return converted
+
+    def _reader(self, read: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+        """Weights by name; those that the model does not have are zeros."""
+        own, whole = weight_shapes(self.config), weight_shapes(self.whole)
+
+        def weight(name: str) -> np.ndarray:
+            """One weight as float32."""
+            if name in own:
+                return np.asarray(read(name), dtype=np.float32)
+            return np.zeros(whole[name], dtype=np.float32)
+
+        return weight
+
+
+def _kind(name: str, shape: tuple[int, ...], dtype: DType) -> gguf.GGMLQuantizationType:
+    """The type of a tensor: matrices as asked for, in float16 where they have no whole blocks."""
+    if len(shape) == 1 or name == POSITIONS:
+        return KINDS["f32"]
+    if shape[-1] % gguf.GGML_QUANT_SIZES[KINDS[dtype]][0]:
+        return KINDS["f16"]
+    return KINDS[dtype]
+
+
+def _write_header(
+    writer: gguf.GGUFWriter,
+    folder: ModelFolder,
+    vocabulary: WrittenVocabulary,
+    special: dict[str, int],
+    plan: _Plan,
+) -> None:
+    """Everything before the values of the tensors."""
+    write_architecture(writer, folder.model, vocabulary.size)
+    writer.add_file_type(FILE_TYPES[_dtype_name(plan)])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    _write_origin(writer, folder)
+    vocabulary.write(writer)
+    _write_text(writer, folder, special)
+    for tensor in plan.tensors:
+        writer.add_tensor_info(
+            tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, tensor.kind
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+
+
+def _dtype_name(plan: _Plan) -> str:
+    """What most of the file is: the type of its embedding."""
+    kind = next(tensor.kind for tensor in plan.tensors if tensor.name == EMBEDDING)
+    return next(name for name, value in KINDS.items() if value is kind)
+
+
+def write_architecture(writer: gguf.GGUFWriter, config: ModelConfig, vocab_size: int) -> None:
+    """The sizes and switches of a model, as llama.cpp names them."""
+    writer.add_context_length(config.context_length)
+    writer.add_embedding_length(config.embed_dim)
+    writer.add_block_count(config.num_layers)
+    writer.add_feed_forward_length(config.ff_dim)
+    writer.add_head_count(config.num_heads)
+    writer.add_head_count_kv(config.num_kv_heads)
+    writer.add_vocab_size(vocab_size)
+    if family_of(config) is GPT2:
+        writer.add_layer_norm_eps(config.norm_epsilon)
+        return
+    writer.add_layer_norm_rms_eps(config.norm_epsilon)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+    if len(config.rope_scaling or {}) == 1:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope_scaling["factor"])
+
+
+def _write_origin(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
+    """Name and licence."""
+    origin = folder.description.get("source")
+    origin = origin if isinstance(origin, dict) else {}
+    known = {name: str(value) for name, value in origin.items() if isinstance(value, str)}
+    writer.add_name(known.get("name", folder.path.resolve().name))
+    writer.add_license(known.get("license", ""))
+    writer.add_license_link(known.get("license_link", ""))
+    writer.add_source_url(known.get("url", ""))
+
+
+def _write_text(writer: gguf.GGUFWriter, folder: ModelFolder, special: dict[str, int]) -> None:
+    """Special tokens, chat template, recommended sampling, and what only this package reads."""
+    tokenizer = folder.tokenizer
+    for name, token_id in special.items():
+        writer.add_uint32(f"{ROOT}.{name}_token_id", token_id)
+    writer.add_add_bos_token(bool(tokenizer.prefix_ids))
+    if folder.chat_template is not None:
+        writer.add_chat_template(folder.chat_template.source)
+    for theirs, ours in SAMPLING.items():
+        if ours in folder.generation:
+            add = writer.add_int32 if ours == "top_k" else writer.add_float32
+            add(f"general.sampling.{theirs}", folder.generation[ours])
+    writer.add_string(MODEL_KEY, json.dumps(to_dict(folder.model)))
+    text = {"tokenizer": tokenizer.kind, "start_ids": folder.start_ids}
+    writer.add_string(TEXT_KEY, json.dumps(text))
+
+
+def special_ids(folder: ModelFolder, vocabulary: WrittenVocabulary) -> dict[str, int]:
+    """Ids by their names in the metadata. Raises ConfigError where there is no place for one."""
+    prefix, ends = folder.tokenizer.prefix_ids, sorted(folder.tokenizer.end_ids)
+    if len(prefix) > 1:
+        raise ConfigError(f"prefix_ids={list(prefix)}: llama.cpp puts one token before a text")
+    if len(ends) > len(END_KEYS):
+        raise ConfigError(
+            f"end_ids={ends}: a GGUF file has places for {len(END_KEYS)} tokens that end a text"
+        )
+    template = folder.chat_template.special_tokens if folder.chat_template else {}
+    named = {name: vocabulary.id_of.get(text) for name, text in template.items()}
+    if named.get("eos_token") in ends:  # first the one that the template ends with
+        ends = [named["eos_token"], *(i for i in ends if i != named["eos_token"])]
+    ids = dict(zip(END_KEYS, ends or [vocabulary.end_id], strict=False))
+    first = prefix[0] if prefix else named.get("bos_token")
+    ids["bos"] = ids["eos"] if first is None else first
+    for name, key in (("unk_token", "unknown"), ("pad_token", "padding")):
+        if named.get(name) is not None:
+            ids[key] = named[name]
+    return ids

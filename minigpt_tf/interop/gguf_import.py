@@ -1,0 +1,258 @@
+"""GGUF files, in: the format of llama.cpp."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import ModelConfig, SamplingConfig
+from ..errors import ConfigError, ModelFolderError
+from ..inference.positions import frequencies_of_pairs, rotary_divisors
+from ..options import from_dict
+from .families import FAMILIES, Family, expressed, family_of
+from .gguf_header import read_header
+from .gguf_metadata import MODEL_KEY, Metadata
+from .gguf_vocabulary import Vocabulary, read_vocabulary
+from .rope_divisors import TOLERANCE, scaling_of
+from .source import Source
+from .tensors import FirstRows, Tensor
+
+EMBEDDING, HEAD, DIVISORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+
+CHANGES = (
+    "expert_count",
+    "attention.scale",
+    "attention.sliding_window",
+    "attention.clamp_kqv",
+    "logit_scale",
+    "residual_scale",
+    "embedding_scale",
+)
+"""Metadata of an architecture that change what is computed, in ways that are not known here."""
+
+SAMPLING = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
+"""Names under general.sampling, and of the same in SamplingConfig."""
+
+
+def open_gguf(path: str | Path) -> Source:
+    """The model in a GGUF file; its weights are read when they are asked for.
+
+    Raises ModelFolderError where the file is damaged or of a kind that is not known here.
+    """
+    file = Path(path)
+    header = read_header(file)
+    values = Metadata(file, header.metadata)
+    family = _family(values)
+    parts = values.whole("split.count", 1)
+    if parts > 1:
+        raise ModelFolderError(
+            f"{file}: is one of {parts} parts of a model: join them with llama-gguf-split --merge"
+        )
+    tensors: dict[str, Tensor] = dict(header.tensors)
+    try:
+        if MODEL_KEY in values:
+            config, whole = _own_config(values, family)
+            tensors = _own_rows(tensors, config)
+        else:
+            config = whole = _config(values, family, tensors)
+        config = _scaled(values, config, tensors, known=MODEL_KEY in values)
+        whole = dataclasses.replace(whole, rope_scaling=config.rope_scaling)
+        vocabulary = read_vocabulary(values, config)
+        generation = _generation(values)
+    except ConfigError as error:
+        raise ModelFolderError(f"{file}: {error}") from None
+    return Source(
+        where=str(file),
+        config=config,
+        expressed=whole,
+        table=family.gguf,
+        tensors=tensors,
+        tokenizer=vocabulary.tokenizer,
+        start_ids=vocabulary.start_ids,
+        chat_template=vocabulary.chat_template,
+        generation=generation,
+        origin=_origin(values, vocabulary),
+    )
+
+
+def _family(values: Metadata) -> Family:
+    name = values.text("general.architecture")
+    if name not in FAMILIES:
+        raise ModelFolderError(
+            f"{values.file}: its architecture is {name!r:.40}, which is not known here: known are "
+            + ", ".join(FAMILIES)
+        )
+    return FAMILIES[name]
+
+
+def _own_config(values: Metadata, family: Family) -> tuple[ModelConfig, ModelConfig]:
+    """The configuration that this package has written into the file, and what the tensors hold."""
+    config = from_dict(ModelConfig, values.json(MODEL_KEY), MODEL_KEY)
+    if family_of(config) is not family:
+        raise ModelFolderError(f"{values.file}: {MODEL_KEY} is not a model of {family.name}'s kind")
+    return config, expressed(config)
+
+
+def _own_rows(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors without the row of the end token that export may have added."""
+    own = dict(tensors)
+    for name in (EMBEDDING, HEAD):
+        if name in own and own[name].shape[0] == config.vocab_size + 1:
+            own[name] = FirstRows(own[name], config.vocab_size)
+    return own
+
+
+def _config(values: Metadata, family: Family, tensors: Mapping[str, Tensor]) -> ModelConfig:
+    """The configuration that the metadata describe."""
+    root = family.name
+    for name in CHANGES:
+        if values.number(f"{root}.{name}", 0.0):
+            raise ModelFolderError(f"{values.file}: {root}.{name} is not supported here")
+    if EMBEDDING not in tensors:
+        raise ModelFolderError(f"{values.file}: lacks the tensor {EMBEDDING}")
+    num_heads = values.required(f"{root}.attention.head_count")
+    sizes = {
+        "vocab_size": tensors[EMBEDDING].shape[0],
+        "context_length": values.required(f"{root}.context_length"),
+        "embed_dim": values.required(f"{root}.embedding_length"),
+        "num_layers": values.required(f"{root}.block_count"),
+        "ff_dim": values.required(f"{root}.feed_forward_length"),
+        "num_heads": num_heads,
+        "num_kv_heads": values.whole(f"{root}.attention.head_count_kv", num_heads),
+        "head_dim": values.whole(f"{root}.attention.key_length"),
+    }
+    switches = _llama_switches if family.name == "llama" else _gpt2_switches
+    config = ModelConfig(
+        **sizes,
+        **switches(values, tensors),
+        norm_first=True,
+        dropout=0.0,
+        logits_bias=False,
+        tie_embeddings=HEAD not in tensors,
+    )
+    for name in ("attention.value_length", "rope.dimension_count"):
+        width = values.whole(f"{root}.{name}", config.head_dim)
+        if width != config.head_dim:
+            raise ModelFolderError(
+                f"{values.file}: {root}.{name}={width} is not the width of a head, "
+                f"{config.head_dim}: that is not supported"
+            )
+    return config
+
+
+def _llama_switches(values: Metadata, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        "positions": "rotary",
+        "rope_theta": values.number("llama.rope.freq_base", 10000.0),
+        "norm": "rms",
+        "norm_epsilon": _epsilon(values, "llama.attention.layer_norm_rms_epsilon"),
+        "activation": "swiglu",
+        "use_bias": False,
+        "qkv_bias": "blk.0.attn_q.bias" in tensors,
+    }
+
+
+def _gpt2_switches(values: Metadata, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        "positions": "learned",
+        "norm": "layer",
+        "norm_epsilon": _epsilon(values, "gpt2.attention.layer_norm_epsilon"),
+        "activation": "gelu_tanh",
+        "use_bias": True,
+        "qkv_bias": True,
+    }
+
+
+def _epsilon(values: Metadata, key: str) -> float:
+    epsilon = values.number(key)
+    if epsilon is None:
+        raise ModelFolderError(f"{values.file}: its metadata lack {key}")
+    return epsilon
+
+
+def _scaled(
+    values: Metadata, config: ModelConfig, tensors: dict[str, Tensor], *, known: bool
+) -> ModelConfig:
+    """The configuration with the stretching of rotary angles that the file has; takes its tensor
+    away. `known`: the configuration says it already."""
+    tensor = tensors.pop(DIVISORS, None)
+    if config.positions != "rotary":
+        return config
+    factor = _linear_factor(values)
+    if known:
+        if tensor is not None:
+            _check_divisors(values, config, tensor)
+        return config
+    if tensor is None:
+        return dataclasses.replace(config, rope_scaling=factor and {"factor": factor})
+    if factor:
+        raise ModelFolderError(f"{values.file}: stretches rotary angles in two ways at once")
+    frequencies = frequencies_of_pairs(config.head_dim, config.rope_theta)
+    try:
+        scaling = scaling_of(_read_divisors(values, config, tensor), frequencies)
+    except ValueError as error:
+        raise ModelFolderError(f"{values.file}: {DIVISORS} holds {error}") from None
+    return dataclasses.replace(config, rope_scaling=scaling)
+
+
+def _linear_factor(values: Metadata) -> float | None:
+    """The factor of linear scaling, or None."""
+    kind = values.text("llama.rope.scaling.type", "none")
+    factor = values.number("llama.rope.scaling.factor")
+    if "llama.rope.scaling.type" not in values:
+        factor = values.number("llama.rope.scale_linear")  # of older files
+        kind = "linear" if factor else "none"
+    if kind not in ("none", "linear"):
+        raise ModelFolderError(
+            f"{values.file}: stretches rotary angles in the way {kind!r:.40}, which is not known "
+            "here: known are linear and Llama 3's"
+        )
+    return factor if kind == "linear" and factor not in (None, 0.0, 1.0) else None
+
+
+def _read_divisors(values: Metadata, config: ModelConfig, tensor: Tensor) -> np.ndarray:
+    if tensor.shape != (config.head_dim // 2,):
+        raise ModelFolderError(
+            f"{values.file}: {DIVISORS} has shape {tensor.shape}, a head of {config.head_dim} "
+            f"needs {(config.head_dim // 2,)}"
+        )
+    return tensor.read()
+
+
+def _check_divisors(values: Metadata, config: ModelConfig, tensor: Tensor) -> None:
+    frequencies = frequencies_of_pairs(config.head_dim, config.rope_theta)
+    wanted = rotary_divisors(frequencies, config.rope_scaling)
+    if not np.allclose(_read_divisors(values, config, tensor), wanted, rtol=TOLERANCE):
+        raise ModelFolderError(f"{values.file}: {DIVISORS} does not fit to {MODEL_KEY}")
+
+
+def _generation(values: Metadata) -> dict[str, Any]:
+    """The sampling settings that the file recommends."""
+    settings: dict[str, Any] = {}
+    for theirs, ours in SAMPLING.items():
+        key = f"general.sampling.{theirs}"
+        if key in values:
+            settings[ours] = values.whole(key) if ours == "top_k" else values.number(key)
+    SamplingConfig(**settings)
+    return settings
+
+
+def _origin(values: Metadata, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Where the model comes from, as plain data."""
+    known = {
+        "name": values.text("general.name"),
+        "license": values.text("general.license"),
+        "license_link": values.text("general.license.link"),
+        "url": values.text("general.source.url") or values.text("general.url"),
+    }
+    origin = {"format": "gguf", "architecture": values.text("general.architecture")}
+    origin["file"] = values.file.name
+    return origin | {name: text for name, text in known.items() if text}

@@ -1,0 +1,90 @@
+"""The metadata of a GGUF file, each value of the type expected; and the keys of our own."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ModelFolderError
+
+MODEL_KEY = "minigpt_tf.model"
+"""ModelConfig as JSON, in files that this package has written."""
+TEXT_KEY = "minigpt_tf.text"
+"""JSON of those files: the kind of tokenizer, and the tokens from which an empty prompt starts."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Values by key. Every method raises ModelFolderError where a value is of another type."""
+
+    file: Path
+    values: dict[str, Any]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        """A text."""
+        return self._get(key, default, str, "a text")
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or False."""
+        return self._get(key, default, bool, "true or false")
+
+    def texts(self, key: str) -> list[str] | None:
+        """A list of texts, or None."""
+        return self._get(key, None, list, "a list of texts")
+
+    def numbers(self, key: str) -> np.ndarray | None:
+        """A list of numbers, or None."""
+        return self._get(key, None, np.ndarray, "a list of numbers")
+
+    def number(self, key: str, default: float | None = None) -> float | None:
+        """A number, as the shortest decimal that is the same in float32."""
+        if key not in self.values:
+            return default
+        value = self._get(key, default, (int, float), "a number")
+        return float(str(np.float32(value)))
+
+    def whole(self, key: str, default: int | None = None) -> int | None:
+        """A whole number; a list of equal ones, one for each layer, is as good."""
+        value = self.values.get(key, default)
+        if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
+            value = value[0].item()
+        if value is not None and type(value) is not int:
+            if isinstance(value, np.ndarray) and value.size:
+                raise ModelFolderError(
+                    f"{self.file}: {key} differs from layer to layer, which is not supported"
+                )
+            raise self._wrong(key, value, "a whole number")
+        return value
+
+    def required(self, key: str) -> int:
+        """A whole number that must be there."""
+        value = self.whole(key)
+        if value is None:
+            raise ModelFolderError(f"{self.file}: its metadata lack {key}")
+        return value
+
+    def json(self, key: str) -> dict[str, Any]:
+        """The content of a text in JSON: settings by name; none, where there is no such text."""
+        try:
+            content = json.loads(self.text(key, "{}"))
+        except (ValueError, RecursionError) as error:
+            raise ModelFolderError(f"{self.file}: {key} is damaged: {error!s:.80}") from None
+        if not isinstance(content, dict):
+            raise self._wrong(key, content, "settings by name")
+        return content
+
+    def _get(self, key: str, default: Any, kind: Any, expected: str) -> Any:
+        value = self.values.get(key, default)
+        sound = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if value is not None and not sound:
+            raise self._wrong(key, value, expected)
+        return value
+
+    def _wrong(self, key: str, value: Any, expected: str) -> ModelFolderError:
+        shown = str(value)[:40]
+        return ModelFolderError(f"{self.file}: {key}={shown}: expected {expected}")

@@ -1,0 +1,291 @@
+"""A model folder -> the folder that Hugging Face's transformers loads (AutoModelForCausalLM).
+
+config.json, generation_config.json      architecture and sampling, as transformers 4 and 5 have
+model.safetensors                        or model-00001-of-0000N.safetensors and their index
+tokenizer.json, tokenizer_config.json    and chat_template.jinja
+README.md, LICENSE ...
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import MODEL_NAME, ModelConfig
+from ..errors import ConfigError, ModelFolderError
+from ..inference.weights import check_finite, open_weights, weight_shapes
+from ..modelfolder import CHAT_TEMPLATE_NAME, ModelFolder, write_json
+from ..options import to_dict
+from .families import LLAMA, Family, expressed, family_of
+from .licence import licence_files
+from .safetensors_writer import Progress, write_safetensors
+from .tensors import Entry, entries, tensor_shapes, to_tensor
+from .tokenizer_export import ExportedTokenizer, export_tokenizer
+
+OWN_NAME = "minigpt_tf"
+"""The field of config.json with our ModelConfig, which says what the other fields cannot."""
+
+ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
+"""Ours -> transformers' name, in GPT-2."""
+
+DTYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+SAMPLING_NAMES = {
+    "max_new_tokens": "max_new_tokens",
+    "repetition_penalty": "repetition_penalty",
+    "no_repeat_ngram": "no_repeat_ngram_size",
+}
+"""Fields of SamplingConfig -> of generation_config.json, whatever way tokens are chosen."""
+
+FILTER_NAMES = ("temperature", "top_k", "top_p", "min_p")
+"""The same, where tokens are drawn at random; the names are equal."""
+
+
+OUTPUT_BIAS = "model.layers.{i}.self_attn.o_proj.bias"
+"""transformers' Llama has it where it has biases of query, key and value; ours never does."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be written, with nothing left that could be refused but the weights' values."""
+
+    folder: ModelFolder
+    family: Family
+    entries: list[Entry]
+    tokenizer: ExportedTokenizer
+    dtype: str
+
+
+def write_huggingface_folder(
+    folder: ModelFolder, out: Path, dtype: str, progress: Progress | None = None
+) -> None:
+    """Writes the files into `out`, an empty folder, and reads the weights back.
+
+    `dtype`: f32, f16 or bf16. Raises ConfigError or DataError where the format cannot express the
+    model or its tokenizer, ModelFolderError where model.h5 is damaged, OSError for a full disk.
+    """
+    family = family_of(folder.model)
+    _check_heads(folder.model, family)
+    wanted = entries(family.huggingface, expressed(folder.model))
+    plan = _Plan(folder, family, wanted, export_tokenizer(folder), dtype)
+    _write_weights(plan, out, progress)
+    write_json(out / "config.json", _config(plan))
+    write_json(out / "generation_config.json", _generation_config(plan))
+    description = json.dumps(plan.tokenizer.description, ensure_ascii=False, indent=2)
+    (out / "tokenizer.json").write_text(description + "\n", encoding="utf-8", newline="\n")
+    write_json(out / "tokenizer_config.json", _tokenizer_config(plan))
+    if folder.chat_template is not None:
+        template = _template_source(plan)
+        (out / CHAT_TEMPLATE_NAME).write_text(template, encoding="utf-8", newline="")
+    for name, content in licence_files(folder.path).items():
+        (out / name).write_bytes(content)
+    (out / "README.md").write_text(_card(plan), encoding="utf-8", newline="\n")
+
+
+def _check_heads(config: ModelConfig, family: Family) -> None:
+    """Raises ConfigError where transformers 5 refuses a Llama that llama.cpp would take."""
+    if family is LLAMA and config.embed_dim % config.num_heads:
+        raise ConfigError(
+            f"embed_dim={config.embed_dim} is no multiple of num_heads={config.num_heads}, which "
+            "transformers asks of a Llama whatever its head_dim is"
+        )
+
+
+def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
+    config = plan.folder.model
+    full = expressed(config)
+    own_shapes, full_shapes = weight_shapes(config), weight_shapes(full)
+    entry_of = {entry.name: entry for entry in plan.entries}
+    shapes = tensor_shapes(plan.entries, full)
+    if plan.family is LLAMA and config.qkv_bias:
+        names = [OUTPUT_BIAS.format(i=i) for i in range(config.num_layers)]
+        shapes |= dict.fromkeys(names, (config.embed_dim,))
+    file = plan.folder.path / MODEL_NAME
+    with open_weights(file, config) as datasets:
+
+        def weight(name: str) -> np.ndarray:
+            """One of our weights; zeros for a bias that the model does not have."""
+            if name not in own_shapes:
+                return np.zeros(full_shapes[name], dtype=np.float32)
+            try:
+                values = np.asarray(datasets[name], dtype=np.float32)
+            except OSError as error:
+                raise ModelFolderError(f"{file}: {name} cannot be read: {error}") from None
+            check_finite(values, name, str(file))
+            return values
+
+        def tensor(name: str) -> np.ndarray:
+            """A tensor of the file, float32."""
+            if name not in entry_of:
+                return np.zeros(shapes[name], dtype=np.float32)
+            return to_tensor(entry_of[name], weight, full)
+
+        write_safetensors(out, shapes, plan.dtype, tensor, progress)
+
+
+def _config(plan: _Plan) -> dict[str, Any]:
+    """config.json: GPT2Config's or LlamaConfig's fields."""
+    config = plan.folder.model
+    fields = _llama_fields(config) if plan.family is LLAMA else _gpt2_fields(config)
+    return {
+        **fields,
+        "vocab_size": config.vocab_size,
+        "tie_word_embeddings": config.tie_embeddings,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "dtype": DTYPE_NAMES[plan.dtype],
+        **_token_ids(plan),
+        OWN_NAME: to_dict(config),
+    }
+
+
+def _gpt2_fields(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "n_positions": config.context_length,
+        "n_embd": config.embed_dim,
+        "n_layer": config.num_layers,
+        "n_head": config.num_heads,
+        "n_inner": config.ff_dim,
+        "activation_function": ACTIVATIONS[config.activation],
+        "layer_norm_epsilon": float(config.norm_epsilon),
+        "resid_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "scale_attn_weights": True,
+    }
+
+
+def _llama_fields(config: ModelConfig) -> dict[str, Any]:
+    scaling = _rope_scaling(config)
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "max_position_embeddings": config.context_length,
+        "hidden_size": config.embed_dim,
+        "intermediate_size": config.ff_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": float(config.norm_epsilon),
+        "attention_bias": config.qkv_bias,
+        "mlp_bias": False,
+        "attention_dropout": config.dropout,
+        # transformers 4 reads these two, transformers 5 the third
+        "rope_theta": config.rope_theta,
+        "rope_scaling": scaling,
+        "rope_parameters": {
+            "rope_theta": config.rope_theta,
+            **(scaling or {"rope_type": "default"}),
+        },
+    }
+
+
+def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
+    """In transformers' words, whose context is a whole number."""
+    if config.rope_scaling is None:
+        return None
+    scaling = dict(config.rope_scaling)
+    if "original_context_length" not in scaling:
+        return {"rope_type": "linear", **scaling}
+    original = scaling.pop("original_context_length")
+    if original != math.floor(original):
+        raise ConfigError(
+            f"rope_scaling: original_context_length={original} is no whole number of tokens"
+        )
+    return {"rope_type": "llama3", **scaling, "original_max_position_embeddings": int(original)}
+
+
+def _token_ids(plan: _Plan) -> dict[str, Any]:
+    """bos_token_id, eos_token_id and pad_token_id; null where the model has none, since
+    transformers would take GPT-2's."""
+    ids, start_ids = plan.tokenizer.ids, plan.folder.start_ids
+    begin = ids.get("bos_token", start_ids[0] if len(start_ids) == 1 else None)
+    ends = sorted(plan.folder.tokenizer.end_ids)
+    end = ends if len(ends) > 1 else next(iter(ends), None)
+    return {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": ids.get("pad_token")}
+
+
+def _generation_config(plan: _Plan) -> dict[str, Any]:
+    """generation_config.json: the ids, and what the model folder recommends."""
+    recommended = plan.folder.generation
+    described = {name: i for name, i in _token_ids(plan).items() if i is not None}
+    described |= {
+        name: recommended[ours] for ours, name in SAMPLING_NAMES.items() if ours in recommended
+    }
+    filters = {name: recommended[name] for name in FILTER_NAMES if name in recommended}
+    if recommended.get("greedy") or filters.get("temperature") == 0:
+        return {**described, "do_sample": False}
+    if filters:  # transformers 4 takes the 50 likeliest where nothing is said
+        return {**described, "do_sample": True, "top_k": 0, **filters}
+    return described
+
+
+def _tokenizer_config(plan: _Plan) -> dict[str, Any]:
+    """tokenizer_config.json: what tokenizer.json does not say."""
+    tokenizer, prefix_ids = plan.tokenizer, plan.folder.tokenizer.prefix_ids
+    described: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": plan.folder.model.context_length,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        **tokenizer.named,
+    }
+    if tokenizer.literal:
+        described["split_special_tokens"] = True
+    if not prefix_ids or [*prefix_ids] == [tokenizer.ids.get("bos_token")]:
+        described |= {"add_bos_token": bool(prefix_ids), "add_eos_token": False}
+    cut = tokenizer.description["pre_tokenizer"] or {}
+    if "add_prefix_space" in cut:  # else transformers 4 sets it to False
+        described["add_prefix_space"] = cut["add_prefix_space"]
+    return described
+
+
+def _template_source(plan: _Plan) -> str:
+    """The chat template; the texts that it uses and that are no special tokens come with it."""
+    texts = {n: text for n, text in plan.tokenizer.template_texts.items() if n.isidentifier()}
+    # Jinja writes texts as JSON does, and transformers drops the line end after a block.
+    lines = [
+        f"{{% set {name} = {json.dumps(text, ensure_ascii=False)} %}}\n"
+        for name, text in sorted(texts.items())
+    ]
+    return "".join(lines) + plan.folder.chat_template.source
+
+
+def _card(plan: _Plan) -> str:
+    """README.md, the model card."""
+    folder, config = plan.folder, plan.folder.model
+    name = folder.path.resolve().name
+    origin = folder.description.get("source")
+    licence = origin.get("license") if isinstance(origin, dict) else None
+    head = ["library_name: transformers", "pipeline_tag: text-generation"]
+    if isinstance(licence, str):
+        head.append(f"license: {json.dumps(licence)}")
+    return "\n".join(
+        [
+            "---",
+            *head,
+            "---",
+            f"# {name}",
+            "",
+            f"A {plan.family.name} model of {config.parameter_count:,} parameters in "
+            f"{DTYPE_NAMES[plan.dtype]}, {config.num_layers} layers, {config.embed_dim} wide, with "
+            f"a context of {config.context_length:,} tokens; written by minigpt_tf.",
+            "",
+            "```python",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'tokenizer = AutoTokenizer.from_pretrained("PATH")  # this folder',
+            'model = AutoModelForCausalLM.from_pretrained("PATH")',
+            'inputs = tokenizer("TEXT", return_tensors="pt")',
+            "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=60)[0]))",
+            "```",
+            "",
+        ]
+    )

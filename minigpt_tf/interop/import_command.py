@@ -1,0 +1,88 @@
+"""The verb `import`."""
+
+import argparse
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..modelfolder import check_output
+from ..training.console import ConsoleListener, quiet_import
+from .importing import check_apart, default_output, fetch, open_path, shortened
+from .source import Source, check_source, write_model_folder
+
+DESCRIPTION = (
+    "Make a model folder of a model from Hugging Face, of safetensors, of a .gguf file or of "
+    "OpenAI's GPT-2 checkpoints."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The source and the folder."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder with safetensors, a .gguf file, a folder with OpenAI's TensorFlow "
+        "checkpoint, or the id of a model on Hugging Face",
+    )
+    out_help = "model folder to write (unset: models/ and the source's name)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
+    parser.add_argument("--overwrite", action="store_true", help="replace a model folder")
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        metavar="N",
+        help="a shorter context, for less memory (unset: the source's)",
+    )
+    parser.add_argument(
+        "--revision", metavar="NAME", help="branch, tag or commit on Hugging Face (unset: main)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Says what the source is, writes the folder, and says what can be done with it."""
+    if not arguments.source:
+        raise ConfigError("SOURCE is empty: give a folder, a .gguf file or an id on Hugging Face")
+    out = arguments.out or default_output(arguments.source)
+    check_apart(arguments.source, out)
+    check_output(out, overwrite=arguments.overwrite, resume=False)
+    path = fetch(arguments.source, arguments.revision)
+    with quiet_import():  # where TensorFlow reads a checkpoint
+        source = open_path(path, arguments.source)
+    if arguments.context_length is not None:
+        source = shortened(source, arguments.context_length)
+    print(_description(source), flush=True)
+    check_source(source)
+    with quiet_import():
+        from ..model import keras_file  # noqa: F401
+    listener = ConsoleListener()
+    write_model_folder(
+        source,
+        out,
+        overwrite=arguments.overwrite,
+        progress=lambda done, total: listener.preparation("writing", done, total),
+    )
+    size = sum(file.stat().st_size for file in out.iterdir())
+    print(f"wrote {out}: {', '.join(sorted(f.name for f in out.iterdir()))} ({size / 1e6:,.0f} MB)")
+    chats = source.chat_template is not None
+    words = f"minigpt chat --model {out}"
+    print("next: " + (words if chats else f'python generate.py "Once upon a time" --model {out}'))
+    return 0
+
+
+def _description(source: Source) -> str:
+    """What the source is, in a few lines."""
+    config, tokenizer, origin = source.config, source.tokenizer, source.origin
+    kind = type(tokenizer.backend.model).__name__
+    heads = f"{config.num_heads} heads"
+    if config.num_kv_heads != config.num_heads:
+        heads += f" in {config.num_kv_heads} groups"
+    licence = ", ".join(filter(None, [origin.get("license"), *source.files]))
+    lines = {
+        "source": f"{source.where} ({origin.get('format', 'unknown format')})",
+        "architecture": f"{origin.get('architecture', '')}: {config.num_layers} layers of width "
+        f"{config.embed_dim}, {heads}, {config.parameter_count:,} parameters",
+        "context": f"{config.context_length:,} tokens",
+        "tokenizer": f"{kind}, {tokenizer.known_size:,} tokens",
+        "chat template": "no" if source.chat_template is None else "yes",
+        "licence": licence or "not stated: ask the source before you pass it on",
+    }
+    return "\n".join(f"{name + ':':<15}{text}" for name, text in lines.items())
