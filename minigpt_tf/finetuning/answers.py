@@ -1,5 +1,6 @@
-"""Answers to questions by a model's template: at evaluations, and side by side of several models."""
+"""Answers to questions by a model's template: at evaluations, and of several models."""
 
+import copy
 from collections.abc import Iterator, Sequence
 
 from ..config import SamplingConfig
@@ -16,7 +17,9 @@ def answer_all(
     sampling: SamplingConfig,
 ) -> list[str]:
     """The answers to questions, each asked alone, without the white space around them."""
-    generator = TextGenerator(engine, template.tokenizer, start_ids, end_ids=template.stop_ids)
+    tokenizer = copy.copy(template.tokenizer)
+    tokenizer.end_ids = template.stop_ids
+    generator = TextGenerator(engine, tokenizer, start_ids)
     prompts = list(_prompts(template, questions, engine.config.context_length))
     return [made.text.strip() for made in generator.generate_batch(prompts, sampling)]
 

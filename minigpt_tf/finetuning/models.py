@@ -36,7 +36,7 @@ class FineTunedModel(TrainableModel):
 
         `quantize`: how Keras keeps the base's kernels under the changes, none | int8 | int4.
         """
-        self.config = config
+        self.config, self.lora = config, lora
         settings = {"seed": training.seed, "dtype": dtype, "remat": training.remat}
         if lora is None:
             self.keras_model, self.body = build_training_model(config, **settings)
@@ -87,21 +87,15 @@ class FineTunedModel(TrainableModel):
         return tf.add_n(losses), tf.add_n(hits)
 
     def named_variables(self) -> dict[str, keras.Variable]:
-        """What is trained by name: weights, or the factors A and B of changes."""
-        trained = {id(variable) for variable in self.variables}
-        named = named_variables(self.keras_model)
-        return {name: v for name, v in named.items() if id(v) in trained}
+        """What is trained by name: weights, or the factors "NAME:a" and "NAME:b" of the changes."""
+        if self.lora is None:
+            return named_variables(self.keras_model)
+        changes = low_rank_changes(self.keras_model).items()
+        return {f"{name}:{f}": v for name, pair in changes for f, v in zip("ab", pair, strict=True)}
 
     def weights(self) -> Weights:
         """A float32 copy of what is trained."""
         return {name: np.array(v, dtype=np.float32) for name, v in self.named_variables().items()}
-
-    def changes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Name of a kernel -> A (inputs, rank) and B (rank, outputs) of its change."""
-        return {
-            name: (np.array(a), np.array(b))
-            for name, (a, b) in low_rank_changes(self.keras_model).items()
-        }
 
 
 def target_weights(mask: np.ndarray, parts: int) -> np.ndarray:

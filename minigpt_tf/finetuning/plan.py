@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..errors import ConfigError
-from ..machine import check_fits_memory
 from ..modelfolder import ModelFolder, load_folder
 from ..options import to_dict
 from ..training.listener import Listener
@@ -18,7 +17,6 @@ from .adapter import fingerprint
 from .batches import RecordBatches
 from .dataset import Dataset, Part, prepare
 from .kinds import KINDS
-from .memory import step_bytes
 from .prompts import Template
 
 RECORD_KINDS = {
@@ -136,27 +134,14 @@ def make_plan(
         kinds=[kind for kind in KINDS if kind in RECORD_KINDS[tuning.method]],
         progress=hear.preparation,
     )
-    plan = FineTuningPlan(
-        folder,
-        fingerprint(folder.path),
-        str(source),
-        tuning,
-        lora,
-        records,
-        training,
-        dataset,
-        template,
+    return FineTuningPlan(
+        base=folder,
+        base_fingerprint=fingerprint(folder.path),
+        source=str(source),
+        tuning=tuning,
+        lora=lora,
+        records=records,
+        training=training,
+        dataset=dataset,
+        template=template,
     )
-    _check_fits(plan)
-    return plan
-
-
-def _check_fits(plan: FineTuningPlan) -> None:
-    """Raises ConfigError, naming a method that fits, where a step takes more than all memory."""
-    longest = max(len(row.ids) for e in plan.dataset.train.examples for row in e)
-    model = replace(plan.model, context_length=longest)
-
-    def bytes_of(method: str) -> float:
-        return step_bytes(model, plan.training, plan.lora, method)
-
-    check_fits_memory(bytes_of(plan.tuning.method), f"--method {plan.tuning.method}")

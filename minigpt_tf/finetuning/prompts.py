@@ -37,6 +37,20 @@ ALPACA_WITH_INPUT = (
     "context. Write a response that appropriately completes the request."
 )
 ALPACA_NAME = "Alpaca's template"
+ALPACA_CHAT_TEMPLATE = (
+    "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}"
+    + ALPACA
+    + """{% endif %}
+{% for message in messages %}{% if message.role == 'user' %}
+
+
+### Instruction:
+{{ message.content }}
+
+### Response:
+{% elif message.role == 'assistant' %}{{ message.content }}{{ eos_token }}{% endif %}{% endfor %}"""
+)
+"""The same as a chat template, for the folder of a model that was trained with it."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from ..modelfolder import (
 from ..training.checkpoint import RunState
 from ..training.records import write_loss_picture
 from ..training.saving import save_model
-from .alpaca import ALPACA_CHAT_TEMPLATE
 from .plan import FineTuningPlan
+from .prompts import ALPACA_CHAT_TEMPLATE
 
 OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, "history.csv", "loss.png", "samples.txt"}
 """Files of a base that are not its licence or the like."""

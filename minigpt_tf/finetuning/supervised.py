@@ -1,6 +1,7 @@
 """Supervised fine-tuning: the answers of records, by all weights or by changes of low rank."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,9 +9,11 @@ import tensorflow as tf
 
 from ..config import MODEL_NAME, SamplingConfig
 from ..inference.engine import Engine
-from ..inference.weights import Weights, check_shapes, open_weights
+from ..inference.weights import Weights, check_weights, open_weights
+from ..modelfolder import staging
 from ..training.checkpoint import RunState
 from ..training.job import Job
+from ..training.memory import out_of_memory
 from ..training.optimizers import build_optimizer
 from ..training.records import write_records
 from .adapter import ADAPTER_NAME, Adapter, save_adapter
@@ -18,6 +21,7 @@ from .answers import answer_all
 from .dataset import Part
 from .models import FineTunedModel, target_weights
 from .plan import FineTuningPlan
+from .saving import save_fine_tuned
 
 QUANTIZED = {"8": "int8", "4": "int4"}
 
@@ -57,7 +61,7 @@ class SupervisedJob(Job):
 
     def check_weights(self, weights: Weights, where: str) -> None:
         if self.lora is None:
-            check_shapes({name: w.shape for name, w in weights.items()}, self.plan.model, where)
+            check_weights(weights, self.plan.model, where)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         return self.model.named_variables()
@@ -79,12 +83,12 @@ class SupervisedJob(Job):
     def adapter(self, weights: Weights) -> Adapter:
         """The changes among the trained weights."""
         factors = {
-            name.removesuffix("/a"): (values, weights[f"{name[:-1]}b"])
+            name.removesuffix(":a"): (values, weights[f"{name[:-1]}b"])
             for name, values in weights.items()
-            if name.endswith("/a")
+            if name.endswith(":a")
         }
-        named = {_kernel_name(path): pair for path, pair in factors.items()}
-        return Adapter(named, self.plan.lora.rank, self.plan.lora.alpha, self.plan.base_fingerprint)
+        lora = self.plan.lora
+        return Adapter(factors, lora.rank, lora.alpha, self.plan.base_fingerprint)
 
     def merged(self, weights: Weights) -> Weights:
         """All weights of the model with what was trained."""
@@ -105,3 +109,25 @@ class SupervisedJob(Job):
         write_records(folder, state.history, "; ".join(self.plan.queries))
         if self.lora is not None:
             save_adapter(folder / ADAPTER_NAME, self.adapter(self.weights()))
+
+    def save(self, weights: Weights, state: RunState, kept: str) -> None:
+        sections = {
+            "finetuning": {**self.plan.describe(), "dtype": self.dtype},
+            "metrics": _metrics(state, kept),
+        }
+        save_fine_tuned(self.out, self.plan, self.merged(weights), state, sections)
+        if self.lora is not None:
+            with staging(self.out) as scratch:
+                save_adapter(scratch / ADAPTER_NAME, self.adapter(weights))
+
+    def out_of_memory(self) -> str:
+        return out_of_memory(self.plan.model, self.training)
+
+
+def _metrics(state: RunState, kept: str) -> dict[str, Any]:
+    """How the run ended, for config.json."""
+    metrics: dict[str, Any] = {"steps": state.step, "seconds": round(state.seconds, 1)}
+    if state.history:
+        last = state.history[-1]
+        metrics |= {"loss": last.loss, "val_loss": last.val_loss, **last.metrics}
+    return metrics | {"kept": kept}
