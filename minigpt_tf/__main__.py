@@ -17,6 +17,7 @@ VERBS = {
     "generate": ("minigpt_tf.inference.command", "let a model go on from a prompt"),
     "chat": ("minigpt_tf.inference.chat", "talk with a model in the terminal"),
     "evaluate": ("minigpt_tf.evaluation.command", "measure models: loss, repetition, copies"),
+    "finetune": ("minigpt_tf.finetuning.command", "adapt a model to your own records"),
     "import": ("minigpt_tf.interop.import_command", "make a model folder of another tool's model"),
     "export": (
         "minigpt_tf.interop.export_command",

@@ -124,6 +124,23 @@ PRESETS: dict[str, Preset] = {
 DEFAULT_PRESET = "lecture"
 
 
+FINE_TUNING = {
+    "full": {"learning_rate": 1e-4},
+    "lora": {"learning_rate": 2e-3},
+    "qlora": {"learning_rate": 2e-3},
+    "dpo": {"learning_rate": 5e-4, "epochs": 3},
+    "classify": {"learning_rate": 1e-4, "epochs": 5},
+}
+"""What each method of fine-tuning changes of `fine_tuning_preset`."""
+
+
+def fine_tuning_preset(method: str, **overrides: Any) -> TrainingConfig:
+    """The TrainingConfig of a method of fine-tuning with some fields replaced."""
+    common = {"optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", "beta_2": 0.999}
+    common |= {"batch_size": 8, "epochs": 8, "sample_tokens": 60}
+    return TrainingConfig(**{**common, **FINE_TUNING[method], **overrides})
+
+
 def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
     """The ModelConfig of preset `name` with some fields replaced."""
     arguments = {**_preset(name).model, **overrides}

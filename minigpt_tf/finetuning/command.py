@@ -1,0 +1,99 @@
+"""The verb `finetune`."""
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+from ..config import (
+    MODELS_DIRECTORY,
+    FineTuningConfig,
+    LoraConfig,
+    RecordsConfig,
+    TrainingConfig,
+)
+from ..errors import ConfigError
+from ..modelfolder import check_output
+from ..options import cli_options, given_options, to_dict
+from ..presets import fine_tuning_preset
+from ..training.console import ConsoleListener, quiet_import
+from .plan import make_plan
+
+DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
+
+EXAMPLE_LENGTH = 1200
+"""Characters of the example that is shown."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Base, records, and how the model is adapted."""
+    parser.add_argument("--base", type=Path, metavar="DIR", help="model folder to adapt")
+    parser.add_argument(
+        "--data",
+        metavar="RECORDS",
+        help="file of records (.json .jsonl .csv .tsv .xlsx .txt), or sqlite:///FILE with --query",
+    )
+    out = "model folder to write (unset: models/BASE-RECORDS)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=out)
+    parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    for title, cls, fixed in (
+        ("method", FineTuningConfig, False),
+        ("changes of low rank", LoraConfig, False),
+        ("records", RecordsConfig, False),
+        ("training (unset: as the method has it)", TrainingConfig, True),
+    ):
+        cli_options(parser.add_argument_group(title), cls, preset_decides=fixed)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains. The records are read and reported on before TensorFlow is imported."""
+    if arguments.resume and arguments.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    for name in ("base", "data"):
+        if not getattr(arguments, name):
+            raise ConfigError(f"--{name} is missing")
+    out = arguments.out or _default_out(arguments)
+    check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
+    tuning = FineTuningConfig(**given_options(arguments, FineTuningConfig))
+    training = fine_tuning_preset(tuning.method, **given_options(arguments, TrainingConfig))
+    listener = ConsoleListener()
+    try:
+        plan = make_plan(
+            arguments.base,
+            arguments.data,
+            tuning,
+            RecordsConfig(**given_options(arguments, RecordsConfig)),
+            training,
+            LoraConfig(**given_options(arguments, LoraConfig)),
+            listener=listener,
+        )
+    finally:
+        listener.clear()
+    for line in plan.dataset.report.lines():
+        print(line)
+    print(f"an example, what is trained in [[ ]]:\n{plan.dataset.report.example[:EXAMPLE_LENGTH]}")
+    for name, value in plan.report():
+        print(f"{name:>18}: {value}")
+    for config in (plan.tuning, plan.lora, plan.records, plan.training):
+        settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
+        print(f"{type(config).__name__:>18}: {settings}", flush=True)
+    with quiet_import():
+        from .trainer import finetune
+
+    result = finetune(
+        plan, out, overwrite=arguments.overwrite, resume=arguments.resume, listener=listener
+    )
+    files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
+    print(f"wrote {out}/: {files}")
+    if result.interrupted:
+        print(f"stopped at step {result.steps} of {plan.total_steps}; to go on, add --resume")
+        return 130
+    print(f"talk to it:\n    minigpt chat --model {shlex.quote(str(out))}")
+    return 0
+
+
+def _default_out(arguments: argparse.Namespace) -> Path:
+    """models/BASE-RECORDS"""
+    name = f"{arguments.base.resolve().name}-{Path(arguments.data).stem}"
+    return Path(MODELS_DIRECTORY) / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model")
