@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 from minigpt_tf.config import DataConfig, TrainingConfig
-from minigpt_tf.evaluation.scoring import score
+from minigpt_tf.evaluation.scoring import loss_over
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import Weights
 from minigpt_tf.presets import model_preset
+from minigpt_tf.text.windows import window_batches
 from minigpt_tf.training.listener import Evaluation, Listener
 from minigpt_tf.training.plan import Plan, make_plan
 
@@ -36,9 +37,11 @@ class Reporter(Listener):
     def weights(self, step: int, weights: Weights) -> None:
         """Both losses, by the engine."""
         engine = Engine(self.plan.model, weights)
-        context = self.plan.model.context_length
-        parts = self.plan.corpus.train_ids, self.plan.corpus.val_ids
-        self.losses = tuple(score(engine, ids, context_length=context).loss for ids in parts)
+        corpus, context = self.plan.corpus, self.plan.model.context_length
+        self.losses = tuple(
+            loss_over(engine, window_batches(ids, context, batch_size=2, stride=context))
+            for ids in (corpus.train_ids, corpus.val_ids)
+        )
 
     def evaluation(self, evaluation: Evaluation) -> None:
         training, validation = self.losses
