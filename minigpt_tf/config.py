@@ -290,6 +290,11 @@ class TrainingConfig:
     )
     weight_decay: float = setting(0.0, "weight decay of adamw and muon")
     beta_2: float = setting(0.999, "decay of the squared-gradient average of the optimizer")
+    epsilon: float = setting(
+        1e-7,
+        "adam and adamw: added to the root of the squared-gradient average; larger is calmer",
+        optional_in_files=True,
+    )
     clip_norm: float = setting(1.0, "longest gradient, as a global norm (0: no clipping)")
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = setting(
         "auto", "arithmetic; auto takes mixed_bfloat16 where it is measured faster here"
@@ -340,6 +345,8 @@ class TrainingConfig:
             raise ConfigError(f"checkpoint_minutes={self.checkpoint_minutes}: must be above 0")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate={self.learning_rate}: must be a positive number")
+        if not 0 < self.epsilon < 1:
+            raise ConfigError(f"epsilon={self.epsilon}: must be between 0 and 1")
         if not 0 < self.beta_2 < 1:
             raise ConfigError(f"beta_2={self.beta_2}: must be between 0 and 1")
         if self.weight_decay and self.optimizer == "adam":

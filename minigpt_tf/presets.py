@@ -23,12 +23,12 @@ RECIPES = {
     "adam": Recipe(
         "the lecture's Adam",
         {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine"}
-        | {"weight_decay": 0.0, "beta_2": 0.999},
+        | {"weight_decay": 0.0, "beta_2": 0.999, "epsilon": 1e-7},
     ),
     "adamw": Recipe(
         "AdamW as nanoGPT has it",
         {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "cosine"}
-        | {"weight_decay": 0.1, "beta_2": 0.99},
+        | {"weight_decay": 0.1, "beta_2": 0.99, "epsilon": 1e-8},
     ),
     "fast": Recipe(
         "Muon, batches twice as large, a quarter of the steps",

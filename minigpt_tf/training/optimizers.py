@@ -140,9 +140,14 @@ def build_optimizer(config: TrainingConfig, total_steps: int) -> keras.optimizer
         warmup_steps = min(LONGEST_WARMUP, total_steps // 10)
     schedule = LearningRate(config.learning_rate, warmup_steps, total_steps, config.schedule)
     if config.optimizer == "adam":
-        return FusedAdam(schedule, beta_2=config.beta_2)
+        return FusedAdam(schedule, beta_2=config.beta_2, epsilon=config.epsilon)
     if config.optimizer == "adamw":
-        optimizer = FusedAdamW(schedule, beta_2=config.beta_2, weight_decay=config.weight_decay)
+        optimizer = FusedAdamW(
+            schedule,
+            beta_2=config.beta_2,
+            epsilon=config.epsilon,
+            weight_decay=config.weight_decay,
+        )
     else:
         optimizer = Muon(
             schedule,
