@@ -112,7 +112,7 @@ def check_picture(file: Path) -> None:
 def write_picture(file: Path, measurements: Sequence[Measurement]) -> None:
     """Draws bits per byte, and what the generated texts show, as bars; the best model on top.
 
-    Raises OSError where the file cannot be written; what was there is then unchanged.
+    Raises ConfigError where the file cannot be written; what was there is then unchanged.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -134,6 +134,9 @@ def write_picture(file: Path, measurements: Sequence[Measurement]) -> None:
     try:
         scratch.write_bytes(picture.getbuffer())
         os.replace(scratch, file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{file}: cannot be written: {reason}: choose another") from None
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -1,6 +1,5 @@
 """A model folder -> other tools' formats. Nothing is announced that was not read back."""
 
-import contextlib
 import filecmp
 import json
 import shutil
@@ -17,6 +16,7 @@ from ..modelfolder import (
     ModelFolder,
     claim_output,
     load_folder,
+    removed_if_empty,
     reserve_space,
     staging,
 )
@@ -85,7 +85,7 @@ def _export_folder(
     from .huggingface_export import write_huggingface_folder
 
     _check_folder(out, overwrite)
-    with _removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
+    with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
         with staging(out) as scratch, _advice():
             write_huggingface_folder(folder, scratch, config.dtype, progress)
             files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
@@ -114,18 +114,6 @@ def _is_ours(file: Path) -> bool:
         return False
 
 
-@contextmanager
-def _removed_if_empty(out: Path) -> Iterator[None]:
-    """Takes a folder away that did not exist before and in which nothing was written."""
-    existed = out.exists()
-    try:
-        yield
-    finally:
-        if not existed:
-            with contextlib.suppress(OSError):
-                out.rmdir()
-
-
 def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool) -> Exported:
     """--format gguf, keras or h5"""
     _check_file(out, config, overwrite)
@@ -138,8 +126,11 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
         if config.format == "gguf":
             from .gguf_export import export_gguf
 
-            with _advice():
-                export_gguf(folder, file, config.dtype)
+            try:
+                with _advice():
+                    export_gguf(folder, file, config.dtype)
+            except ModelFolderError as error:  # people know nothing of the scratch folder
+                raise ModelFolderError(str(error).replace(str(file), str(out))) from None
         elif config.format == "keras":
             from .keras_export import write_keras_archive
 

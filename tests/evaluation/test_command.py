@@ -258,6 +258,24 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(characters, tmp_pat
     assert (folder / "p.png").read_text() == "the old one"
 
 
+def test_figures_are_printed_also_where_the_picture_cannot_be_written(
+    trained_folder, tmp_path, capsys, monkeypatch
+):
+    def full(path, content):
+        """In place of Path.write_bytes."""
+        raise OSError(28, "No space left on device")
+
+    picture = tmp_path / "p.png"
+    command = ["--model", trained_folder, "--samples", "0", "--picture", picture]
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    assert main(["evaluate", *map(str, command)]) == 2
+    printed = capsys.readouterr()
+    assert "perplexity" in printed.out and "wrote" not in printed.out
+    said = f"error: {picture}: cannot be written: No space left on device: choose another"
+    assert said in printed.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_neither_tensorflow_nor_matplotlib_is_needed(trained_folder):
     code = """
 import sys
