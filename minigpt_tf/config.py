@@ -196,10 +196,65 @@ class DataConfig:
         require_at_least(self, "stride", 1)
         if not 0 <= self.val_split < 1:
             raise ConfigError(f"val_split={self.val_split}: must be at least 0 and below 1")
-        try:
-            "a".encode(self.encoding)
-        except (LookupError, UnicodeError):
-            raise ConfigError(f"encoding={self.encoding!r}: no such encoding") from None
+        _check_encoding(self.encoding)
+
+
+def _check_encoding(name: str) -> None:
+    """Raises ConfigError where Python knows no encoding of that name."""
+    try:
+        "a".encode(name)
+    except (LookupError, UnicodeError):
+        raise ConfigError(f"encoding={name!r}: no such encoding") from None
+
+
+@dataclass(frozen=True)
+class RecordsConfig:
+    """How records for fine-tuning are read, split, and made into rows of tokens."""
+
+    map: dict[str, str] | None = setting(
+        None, "a name here and the file's name for it, such as output=answer; may be repeated"
+    )
+    query: str | None = setting(
+        None, "the SELECT whose rows are the records, where --data is a database"
+    )
+    sheet: str | None = setting(None, "the sheet of an .xlsx file (unset: the first)")
+    encoding: str = setting("utf-8", "encoding of the file")
+    quoting: Literal["auto", "always", "never"] = setting(
+        "auto",
+        'whether " encloses cells of a table; auto: where every " in the file stands as if it did',
+    )
+    val_split: float = setting(0.1, "share of the records kept for validation (0: none)")
+    test_split: float = setting(0.0, "share of the records kept for a test at the end (0: none)")
+    balance: bool = setting(False, "keep as many records of every label as there are of the rarest")
+    train_on: Literal["answers", "everything"] = setting(
+        "answers", "the tokens whose loss counts: answers and their end, or prompts too"
+    )
+    cut: Literal["middle", "start"] = setting(
+        "middle", "what a prompt loses that is too long for the context"
+    )
+    length_multiple: int = setting(
+        32, "batches are padded to a multiple of so many tokens: fewer shapes, more padding"
+    )
+    near_duplicate: float = setting(
+        0.8, "share of common five-letter pieces from which two prompts are told as near duplicates"
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_at_least(self, "length_multiple", 1)
+        for name in ("val_split", "test_split"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 0 and below 1")
+        if self.val_split + self.test_split >= 1:
+            raise ConfigError(
+                f"val_split={self.val_split} and test_split={self.test_split} leave nothing to "
+                "train on: choose less"
+            )
+        if not 0.5 <= self.near_duplicate <= 1:
+            raise ConfigError(
+                f"near_duplicate={self.near_duplicate}: must be at least 0.5 and at most 1"
+            )
+        _check_encoding(self.encoding)
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,11 @@ def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: b
         elif typing.get_origin(kind) is tuple:
             options |= {"action": "append", "metavar": "TEXT", "type": plain_text}
         elif typing.get_origin(kind) is dict:
-            key = typing.get_args(kind)[0]
+            key, value = typing.get_args(kind)
             name = {int: "ID", str: "NAME"}[key]
             options |= {"action": "append", "metavar": f"{name}=F", "type": _numbered(key)}
+            if value is str:
+                options |= {"metavar": "NAME=NAME", "type": _named}
         else:
             options["metavar"] = {int: "N", float: "F", str: "TEXT"}[kind]
             options["type"] = plain_text if kind is str else kind
@@ -140,6 +142,14 @@ def _numbered(key: type) -> Callable[[str], tuple[Any, float]]:
             raise argparse.ArgumentTypeError(f"{argument!r}: expected {example}") from None
 
     return read
+
+
+def _named(argument: str) -> tuple[str, str]:
+    """One NAME=NAME of the command line."""
+    name, _, value = plain_text(argument).partition("=")
+    if not name.strip() or not value.strip():
+        raise argparse.ArgumentTypeError(f"{argument!r}: expected two names, such as output=answer")
+    return name.strip(), value.strip()
 
 
 def plain_text(argument: str) -> str:
