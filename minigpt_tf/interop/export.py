@@ -40,6 +40,8 @@ class Exported:
     files: dict[str, int]
     """Name -> size in bytes."""
     config: ExportConfig
+    notice: str | None = None
+    """What a person should know about it."""
 
 
 def export_model(
@@ -121,16 +123,18 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFolderError(f"{out.parent}: cannot be written to: {error.strerror}") from None
+    notice = None
     with staging(out.parent) as scratch:
         file = scratch / out.name
         if config.format == "gguf":
-            from .gguf_export import export_gguf
+            from .gguf_export import export_gguf, notice_of
 
             try:
                 with _advice():
                     export_gguf(folder, file, config.dtype)
             except ModelFolderError as error:  # people know nothing of the scratch folder
                 raise ModelFolderError(str(error).replace(str(file), str(out))) from None
+            notice = notice_of(folder.model, config.dtype)
         elif config.format == "keras":
             from .keras_export import write_keras_archive
 
@@ -138,7 +142,7 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
         else:
             _copy_model(folder, file)
         size = file.stat().st_size
-    return Exported(out, {out.name: size}, config)
+    return Exported(out, {out.name: size}, config, notice)
 
 
 def _check_file(out: Path, config: ExportConfig, overwrite: bool) -> None:

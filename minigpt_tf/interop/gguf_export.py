@@ -44,7 +44,7 @@ HEADER_SPACE = 2**16
 """Bytes for the metadata beside the vocabulary, at most; names of tensors come on top."""
 
 
-def export_gguf(folder: ModelFolder, file: Path, dtype: DType = "f16") -> None:
+def export_gguf(folder: ModelFolder, file: Path, dtype: DType) -> None:
     """Writes a model folder as one file that llama.cpp loads, one tensor at a time.
 
     Raises ConfigError where the format cannot express the model, ModelFolderError where it cannot
@@ -209,6 +209,18 @@ def _kind(name: str, shape: tuple[int, ...], dtype: DType) -> gguf.GGMLQuantizat
     if shape[-1] % gguf.GGML_QUANT_SIZES[KINDS[dtype]][0]:
         return KINDS["f16"]
     return KINDS[dtype]
+
+
+def notice_of(config: ModelConfig, dtype: DType) -> str | None:
+    """What a person should know of the numbers in the file; None where they are as asked for."""
+    tensors = _Plan(config, dtype).tensors
+    wide = sum(tensor.kind is KINDS["f16"] for tensor in tensors) if dtype == "q8_0" else 0
+    if not wide:
+        return None
+    return (
+        f"{wide} matrices have rows that are no whole blocks of 32 numbers, as q8_0 needs them: "
+        "they are written as f16"
+    )
 
 
 def _write_header(

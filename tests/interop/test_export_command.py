@@ -105,6 +105,21 @@ def test_gguf_files_are_loaded_by_llama_cpp(models, tmp_path, capsys):
     np.testing.assert_allclose(scores, expected, atol=2e-2)
 
 
+def test_what_is_not_quantized_is_told(models, tmp_path, capsys):
+    gguf = pytest.importorskip("gguf")
+    command = ["export", "--model", models / "gpt", "--format", "gguf", "--dtype"]
+    for dtype in ("f16", "q8_0"):
+        out = tmp_path / f"{dtype}.gguf"
+        assert main([*map(str, command), dtype, "--out", str(out)]) == 0
+        kinds = [tensor.tensor_type.name for tensor in gguf.GGUFReader(out).tensors]
+        said = capsys.readouterr().err
+        if dtype == "f16":
+            assert said == ""
+        else:
+            assert 0 < kinds.count("F16") < len(kinds)
+            assert said.startswith(f"note: {kinds.count('F16')} matrices have rows")
+
+
 def test_bad_options_get_one_line(models, tmp_path, capsys):
     model, out = ["--model", models / "gpt"], ["--out", tmp_path / "x"]
     cases = [
