@@ -117,6 +117,7 @@ def test_metadata_become_configuration_tokenizer_and_template(tiny):
     assert text == "<s>hi<|im_end|>"
     assert source.origin == {
         "format": "gguf",
+        "architecture": "llama",
         "file": "tiny.gguf",
         "name": "tiny",
         "license": "mit",
