@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=123)
-    parser.add_argument("--warmup-steps", type=int, default=80)
+    parser.add_argument("--warmup-steps", type=int, default=72)
     parser.add_argument("--every", type=int, default=2, help="epochs between evaluations")
     arguments = parser.parse_args()
     training = TrainingConfig(
