@@ -20,7 +20,7 @@ from ..modelfolder import (
     reserve_space,
     staging,
 )
-from .safetensors_writer import Progress
+from .huggingface.safetensors_writer import Progress
 
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
 """How the names of the files end; a Hugging Face folder is none."""
@@ -84,7 +84,7 @@ def _export_folder(
     folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, progress: Progress | None
 ) -> Exported:
     """--format hf"""
-    from .huggingface_export import write_huggingface_folder
+    from .huggingface.writing import write_huggingface_folder
 
     _check_folder(out, overwrite)
     with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
@@ -127,7 +127,7 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
     with staging(out.parent) as scratch:
         file = scratch / out.name
         if config.format == "gguf":
-            from .gguf_export import export_gguf, notice_of
+            from .gguf.writing import export_gguf, notice_of
 
             try:
                 with _advice():

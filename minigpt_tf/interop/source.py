@@ -27,7 +27,7 @@ from ..modelfolder import (
 )
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import Tokenizer
-from .licence import is_licence
+from .huggingface.licence import is_licence
 from .tensors import Entry, Table, Tensor, check_tensors, entries, to_weights
 
 

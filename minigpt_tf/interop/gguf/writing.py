@@ -13,18 +13,18 @@ from typing import Literal
 import gguf
 import numpy as np
 
-from ..config import MODEL_NAME, ModelConfig
-from ..errors import ConfigError, ModelFolderError
-from ..inference.positions import frequencies_of_pairs, rotary_divisors
-from ..inference.weights import check_finite, open_weights, weight_shapes
-from ..modelfolder import ModelFolder, reserve_space
-from ..options import to_dict
-from .families import GPT2, Family, expressed, family_of
-from .gguf_import import DIVISORS, EMBEDDING, HEAD, SAMPLING
-from .gguf_metadata import MODEL_KEY, TEXT_KEY
-from .gguf_vocabulary import END_KEYS, ROOT
-from .gguf_vocabulary_export import WrittenVocabulary, written_vocabulary
-from .tensors import Entry, entries, tensor_shape, to_tensor
+from ...config import MODEL_NAME, ModelConfig
+from ...errors import ConfigError, ModelFolderError
+from ...inference.positions import frequencies_of_pairs, rotary_divisors
+from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...modelfolder import ModelFolder, reserve_space
+from ...options import to_dict
+from ..families import GPT2, Family, expressed, family_of
+from ..tensors import Entry, entries, tensor_shape, to_tensor
+from .metadata import MODEL_KEY, TEXT_KEY
+from .reading import DIVISORS, EMBEDDING, HEAD, SAMPLING
+from .vocabulary import END_KEYS, ROOT
+from .vocabulary_writing import WrittenVocabulary, written_vocabulary
 
 DType = Literal["f32", "f16", "q8_0"]
 """How matrices are written; vectors and positions are always float32."""
