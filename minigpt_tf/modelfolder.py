@@ -13,6 +13,7 @@ Every file is written under another name first and then renamed, so a reader nev
 and a full disk leaves the old one in place.
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -238,6 +239,18 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
             for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
                 shutil.rmtree(left_over, ignore_errors=True)
         yield
+
+
+@contextmanager
+def removed_if_empty(out: Path) -> Iterator[None]:
+    """Takes a folder away that did not exist before and in which nothing was written."""
+    existed = out.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                out.rmdir()
 
 
 @contextmanager

@@ -97,9 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
         listener.clear()
     if len({m.passage.text for m in measurements}) > 1:
         notice("the models were scored on different texts: their figures do not compare")
-    if arguments.picture:
-        write_picture(arguments.picture, measurements)
     _print(measurements, notices, arguments)
+    if arguments.picture:  # last: the figures took long, and are not lost if it cannot be written
+        write_picture(arguments.picture, measurements)
+        if not arguments.json:
+            print(f"wrote {arguments.picture}")
     return 0
 
 
@@ -165,5 +167,3 @@ def _print(
     else:
         for line in table(measurements):
             print(line)
-    if arguments.picture:
-        print(f"wrote {arguments.picture}")

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..training.console import quiet_import
 from .passages import Passage
 from .samples import SampleReport, report_samples
 from .scoring import Score, score
-from .text_size import byte_lengths
+from .text_size import added_bytes, byte_lengths
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,9 @@ def measure(
             )
         except DataError as error:
             raise DataError(f"{passage.name}, to {contents.path}: {error}") from None
+        if contents.tokenizer.prefix_ids:  # else the first token is given, and not counted
+            added = added_bytes(contents.tokenizer, passage.ids, lengths)
+            found = replace(found, bytes=found.bytes - added)
         report = None
         if config.samples:
             generator = TextGenerator(engine, contents.tokenizer, contents.start_ids)

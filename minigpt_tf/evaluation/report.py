@@ -12,15 +12,26 @@ from .measurement import Measurement
 PICTURES = (".png", ".svg", ".pdf")
 NOT_MEASURED = "-"
 
+MOST_UNKNOWN = 0.01
+"""Where a greater share of the text is unknown to a model, its bits per byte tell little: the
+unknown word is easily guessed."""
+
 
 def ranked(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """By bits per byte, the lowest first; those without any last, by loss."""
+    """By bits per byte, the lowest first; behind them those that do not know many of the words,
+    whose figure is too low; those without any last, by loss."""
 
-    def key(measurement: Measurement) -> tuple[bool, float]:
+    def key(measurement: Measurement) -> tuple[bool, bool, float]:
         bits = measurement.score.bits_per_byte
-        return bits is None, measurement.score.loss if bits is None else bits
+        value = measurement.score.loss if bits is None else bits
+        return bits is None, _unknown_share(measurement) > MOST_UNKNOWN, value
 
     return sorted(measurements, key=key)
+
+
+def _unknown_share(measurement: Measurement) -> float:
+    passage = measurement.passage
+    return passage.unknown / max(1, len(passage.ids))
 
 
 def _number(value: float | None, form: str) -> str:
@@ -112,7 +123,7 @@ def check_picture(file: Path) -> None:
 def write_picture(file: Path, measurements: Sequence[Measurement]) -> None:
     """Draws bits per byte, and what the generated texts show, as bars; the best model on top.
 
-    Raises OSError where the file cannot be written; what was there is then unchanged.
+    Raises ConfigError where the file cannot be written; what was there is then unchanged.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -134,6 +145,9 @@ def write_picture(file: Path, measurements: Sequence[Measurement]) -> None:
     try:
         scratch.write_bytes(picture.getbuffer())
         os.replace(scratch, file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{file}: cannot be written: {reason}: choose another") from None
     finally:
         scratch.unlink(missing_ok=True)
 

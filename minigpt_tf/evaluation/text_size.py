@@ -15,7 +15,8 @@ _SPACE = "\u2581"
 def byte_lengths(tokenizer: Tokenizer, vocab_size: int) -> np.ndarray:
     """UTF-8 bytes of the text that each id stands for, int64 (vocab_size,).
 
-    Over the ids of a text they add up to its bytes where the tokenizer loses nothing of it. A word
+    Over the ids of a text they add up to its bytes where the tokenizer loses nothing of it, and to
+    those of the space that it puts before every text, if it does (`added_bytes`). A word
     counts with the space before it, since case and punctuation are lost; what the tokenizer does
     not know is not counted at all, or as the unknown word's name. `vocab_size`: the model's, which
     may have ids that stand for nothing.
@@ -30,6 +31,18 @@ def byte_lengths(tokenizer: Tokenizer, vocab_size: int) -> np.ndarray:
         for token_id, length in _lengths_of_tokens(tokenizer).items():
             lengths[token_id] = length
     return lengths
+
+
+def added_bytes(tokenizer: Tokenizer, ids: np.ndarray, lengths: np.ndarray) -> int:
+    """1 where the first of the ids (N,) of a text begins with a space that the text has not.
+
+    SentencePiece's tokenizers put one there, and take it away again when they decode. `lengths`:
+    those of `byte_lengths`.
+    """
+    if not len(ids) or not isinstance(tokenizer, BytePairTokenizer):
+        return 0
+    first = int(ids[0])
+    return int(_size(tokenizer.decode([first])) == lengths[first] - 1)
 
 
 def _lengths_of_tokens(tokenizer: BytePairTokenizer) -> dict[int, int]:

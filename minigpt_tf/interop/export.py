@@ -1,6 +1,5 @@
 """A model folder -> other tools' formats. Nothing is announced that was not read back."""
 
-import contextlib
 import filecmp
 import json
 import shutil
@@ -17,10 +16,11 @@ from ..modelfolder import (
     ModelFolder,
     claim_output,
     load_folder,
+    removed_if_empty,
     reserve_space,
     staging,
 )
-from .safetensors_writer import Progress
+from .huggingface.safetensors_writer import Progress
 
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
 """How the names of the files end; a Hugging Face folder is none."""
@@ -40,6 +40,8 @@ class Exported:
     files: dict[str, int]
     """Name -> size in bytes."""
     config: ExportConfig
+    notice: str | None = None
+    """What a person should know about it."""
 
 
 def export_model(
@@ -82,10 +84,10 @@ def _export_folder(
     folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, progress: Progress | None
 ) -> Exported:
     """--format hf"""
-    from .huggingface_export import write_huggingface_folder
+    from .huggingface.writing import write_huggingface_folder
 
     _check_folder(out, overwrite)
-    with _removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
+    with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
         with staging(out) as scratch, _advice():
             write_huggingface_folder(folder, scratch, config.dtype, progress)
             files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
@@ -114,18 +116,6 @@ def _is_ours(file: Path) -> bool:
         return False
 
 
-@contextmanager
-def _removed_if_empty(out: Path) -> Iterator[None]:
-    """Takes a folder away that did not exist before and in which nothing was written."""
-    existed = out.exists()
-    try:
-        yield
-    finally:
-        if not existed:
-            with contextlib.suppress(OSError):
-                out.rmdir()
-
-
 def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool) -> Exported:
     """--format gguf, keras or h5"""
     _check_file(out, config, overwrite)
@@ -133,13 +123,18 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFolderError(f"{out.parent}: cannot be written to: {error.strerror}") from None
+    notice = None
     with staging(out.parent) as scratch:
         file = scratch / out.name
         if config.format == "gguf":
-            from .gguf_export import export_gguf
+            from .gguf.writing import export_gguf, notice_of
 
-            with _advice():
-                export_gguf(folder, file, config.dtype)
+            try:
+                with _advice():
+                    export_gguf(folder, file, config.dtype)
+            except ModelFolderError as error:  # people know nothing of the scratch folder
+                raise ModelFolderError(str(error).replace(str(file), str(out))) from None
+            notice = notice_of(folder.model, config.dtype)
         elif config.format == "keras":
             from .keras_export import write_keras_archive
 
@@ -147,7 +142,7 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
         else:
             _copy_model(folder, file)
         size = file.stat().st_size
-    return Exported(out, {out.name: size}, config)
+    return Exported(out, {out.name: size}, config, notice)
 
 
 def _check_file(out: Path, config: ExportConfig, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """The verb `export`."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..config import ExportConfig
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"  {name:<40} {_size(size):>10}")
     else:
         print(f"  {_size(sum(exported.files.values()))}, {config.dtype}")
+    if exported.notice:
+        print(f"note: {exported.notice}", file=sys.stderr)
     print(f"\nnext:\n{next_step(exported, folder)}")
     return 0
 

@@ -1,6 +1,7 @@
 """The verb `import`."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -63,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"wrote {out}: {', '.join(sorted(f.name for f in out.iterdir()))} ({size / 1e6:,.0f} MB)")
     chats = source.chat_template is not None
-    words = f"minigpt chat --model {out}"
-    print("next: " + (words if chats else f'python generate.py "Once upon a time" --model {out}'))
+    words = "minigpt chat" if chats else 'python generate.py "Once upon a time"'
+    print(f"next: {words} --model {shlex.quote(str(out))}")
     return 0
 
 

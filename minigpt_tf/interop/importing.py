@@ -7,8 +7,8 @@ from pathlib import Path
 from ..config import MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import check_output
-from .hub import download, looks_like_id
-from .huggingface import holds_pickles, holds_safetensors, open_huggingface
+from .huggingface.hub import download, looks_like_id
+from .huggingface.reading import holds_pickles, holds_safetensors, open_huggingface
 from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder
 from .tensors import FirstRows
@@ -73,7 +73,7 @@ def open_path(path: Path, source: str | Path) -> Source:
                 f"{path}: is neither a {GGUF_SUFFIX} file nor a folder: of safetensors or of a "
                 "checkpoint give the folder they lie in"
             )
-        from .gguf_import import open_gguf
+        from .gguf.reading import open_gguf
 
         return open_gguf(path)
     if is_openai(path) and not holds_safetensors(path):

@@ -12,9 +12,9 @@ from ..errors import ConfigError, ModelFolderError
 from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
-from .huggingface_tokenizer import byte_pair_backend, read_byte_pairs
-from .json_files import read_object, whole_number
-from .licence import licence_files
+from .huggingface.json_files import read_object, whole_number
+from .huggingface.licence import licence_files
+from .huggingface.tokenizer import byte_pair_backend, read_byte_pairs
 from .source import Source
 from .tensors import OPENAI_GPT2
 

@@ -20,13 +20,14 @@ from ..modelfolder import (
     claim_output,
     clear_leftovers,
     describe_model,
+    removed_if_empty,
     staging,
     write_json,
     write_tokenizer,
 )
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import Tokenizer
-from .licence import is_licence
+from .huggingface.licence import is_licence
 from .tensors import Entry, Table, Tensor, check_tensors, entries, to_weights
 
 
@@ -58,9 +59,15 @@ class Source:
 
 def check_source(source: Source) -> list[Entry]:
     """The tensors that hold the weights. Raises ModelFolderError where one is missing, extra or of
-    another shape, or the tokenizer has more ids than the model."""
+    another shape, the tokenizer has more ids than the model, or its prefix fills the context."""
     wanted = entries(source.table, source.expressed)
     check_tensors(source.tensors, wanted, source.expressed, source.where)
+    prefix, context = len(source.tokenizer.prefix_ids), source.config.context_length
+    if prefix >= context:
+        raise ModelFolderError(
+            f"{source.where}: a context of {context} has no room behind what the tokenizer puts "
+            f"before every text (tokens: {prefix})"
+        )
     if source.tokenizer.vocab_size > source.config.vocab_size:
         raise ModelFolderError(
             f"{source.where}: its tokenizer has ids up to {source.tokenizer.vocab_size - 1}, but "
@@ -84,7 +91,7 @@ def write_model_folder(
     wanted = check_source(source)
     from ..model.keras_file import write_keras_file  # TensorFlow: only when all else is checked
 
-    with claim_output(out, overwrite=overwrite, resume=False):
+    with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
         with staging(out) as scratch:
             reader = _Reader(source, wanted, progress)
             write_keras_file(scratch / MODEL_NAME, source.config, reader.read)

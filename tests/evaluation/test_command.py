@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
-from minigpt_tf.evaluation.scoring import score
+from minigpt_tf.evaluation.measurement import Measurement
+from minigpt_tf.evaluation.passages import Passage
+from minigpt_tf.evaluation.report import ranked
+from minigpt_tf.evaluation.scoring import Score, score
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.presets import data_preset, training_preset
@@ -107,6 +110,17 @@ def test_several_models_in_a_table_and_a_picture(characters, trained_folder, tmp
         colours = image.convert("RGB").getcolors(1 << 20)
     assert image.size[0] > 600 and len(colours) > 10
     assert [file.name for file in tmp_path.iterdir()] == ["models.png"]
+
+
+def test_models_that_know_little_of_the_words_come_last():
+    def measured(name, bits, unknown=0):
+        passage = Passage("a.txt", "a.txt", np.arange(100), unknown)
+        score = Score(1.0, 99, None if bits is None else int(99 * 8 / bits))
+        return Measurement(name, passage, 1, 8, 8, "engine", "none", score, None, 0.0)
+
+    found = [measured("unsized", None), measured("guesses", 0.5, 60), measured("b", 3.0, 1)]
+    order = [row.model for row in ranked([*found, measured("a", 2.0)])]
+    assert order == ["a", "b", "guesses", "unsized"]
 
 
 def test_one_model_in_lines(trained_folder, capsys):
@@ -256,6 +270,24 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(characters, tmp_pat
     folder.chmod(0o500)
     error_of(["--model", characters, "--picture", folder / "p.png", *FAST], capsys)
     assert (folder / "p.png").read_text() == "the old one"
+
+
+def test_figures_are_printed_also_where_the_picture_cannot_be_written(
+    trained_folder, tmp_path, capsys, monkeypatch
+):
+    def full(path, content):
+        """In place of Path.write_bytes."""
+        raise OSError(28, "No space left on device")
+
+    picture = tmp_path / "p.png"
+    command = ["--model", trained_folder, "--samples", "0", "--picture", picture]
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    assert main(["evaluate", *map(str, command)]) == 2
+    printed = capsys.readouterr()
+    assert "perplexity" in printed.out and "wrote" not in printed.out
+    said = f"error: {picture}: cannot be written: No space left on device: choose another"
+    assert said in printed.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_neither_tensorflow_nor_matplotlib_is_needed(trained_folder):

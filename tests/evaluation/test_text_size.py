@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigpt_tf.evaluation.text_size import byte_lengths
+from minigpt_tf.evaluation.text_size import added_bytes, byte_lengths
 from minigpt_tf.text.tokenizers import ImportedTokenizer, train_tokenizer
 from tests.conftest import SAMPLE
 
@@ -60,3 +60,22 @@ def test_a_sentencepiece_vocabulary():
     assert lengths[ids].sum() == len(text.encode()) and len(ids) < len(text.encode())
     assert lengths[vocabulary["▁the"]] == 4 and lengths[vocabulary["<s>"]] == 3
     assert np.array_equal(lengths[2:258], np.ones(256))
+
+
+def test_the_space_that_sentencepiece_puts_before_a_text(tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    from minigpt_tf.interop.vocabularies import sentencepiece_tokenizer
+
+    options = {"model_type": "bpe", "byte_fallback": True, "minloglevel": 2, "vocab_size": 400}
+    options |= {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    for prefix in (True, False):
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(SAMPLE), model_prefix=str(tmp_path / "m"), add_dummy_prefix=prefix, **options
+        )
+        tokenizer = ImportedTokenizer(sentencepiece_tokenizer(tmp_path / "m.model"))
+        lengths = byte_lengths(tokenizer, tokenizer.vocab_size)
+        for text in ("the river", " the river", "日本", HARD):
+            ids = tokenizer.encode(text)
+            added = added_bytes(tokenizer, ids, lengths)
+            assert added == prefix and lengths[ids].sum() - added == len(text.encode())
+    assert added_bytes(tokenizer, ids[:0], lengths) == 0

@@ -105,6 +105,21 @@ def test_gguf_files_are_loaded_by_llama_cpp(models, tmp_path, capsys):
     np.testing.assert_allclose(scores, expected, atol=2e-2)
 
 
+def test_what_is_not_quantized_is_told(models, tmp_path, capsys):
+    gguf = pytest.importorskip("gguf")
+    command = ["export", "--model", models / "gpt", "--format", "gguf", "--dtype"]
+    for dtype in ("f16", "q8_0"):
+        out = tmp_path / f"{dtype}.gguf"
+        assert main([*map(str, command), dtype, "--out", str(out)]) == 0
+        kinds = [tensor.tensor_type.name for tensor in gguf.GGUFReader(out).tensors]
+        said = capsys.readouterr().err
+        if dtype == "f16":
+            assert said == ""
+        else:
+            assert 0 < kinds.count("F16") < len(kinds)
+            assert said.startswith(f"note: {kinds.count('F16')} matrices have rows")
+
+
 def test_bad_options_get_one_line(models, tmp_path, capsys):
     model, out = ["--model", models / "gpt"], ["--out", tmp_path / "x"]
     cases = [
@@ -177,6 +192,9 @@ def test_model_folders_are_never_written_to(models, tmp_path, capsys):
     export([*model[:-2], "--out", folder / "hf"], capsys)  # beside its files it may lie
 
 
+FILES = [("hf", "x"), ("gguf", "x.gguf"), ("keras", "x.keras"), ("h5", "x.h5")]
+
+
 @pytest.fixture
 def full_disk():
     """What makes the disk so full, for the rest of a test, that no file grows beyond 20 kB."""
@@ -186,7 +204,7 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.parametrize("format, name", [("hf", "x"), ("keras", "x.keras"), ("h5", "x.h5")])
+@pytest.mark.parametrize("format, name", FILES)
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_full_disk_changes_nothing(exists, format, name, models, tmp_path, capsys, full_disk):
     out = tmp_path / "exports" / name
@@ -195,7 +213,8 @@ def test_a_full_disk_changes_nothing(exists, format, name, models, tmp_path, cap
         export(arguments, capsys)
     before = tree(tmp_path)
     full_disk()
-    assert "saving failed" in error_of([*arguments, "--overwrite"], capsys)
+    said = error_of([*arguments, "--overwrite"], capsys)
+    assert "File too large" in said and str(out.parent) in said and ".saving" not in said
     assert tree(tmp_path) == before and out.exists() is exists
     assert len(list(out.parent.iterdir())) == exists
 

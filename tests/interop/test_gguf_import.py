@@ -13,9 +13,9 @@ from minigpt_tf.errors import MiniGPTError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.positions import frequencies_of_pairs, rotary_divisors
 from minigpt_tf.inference.weights import open_weights
-from minigpt_tf.interop.gguf_header import READABLE, read_header
-from minigpt_tf.interop.gguf_import import open_gguf
-from minigpt_tf.interop.rope_divisors import scaling_of
+from minigpt_tf.interop.gguf.header import READABLE, read_header
+from minigpt_tf.interop.gguf.reading import open_gguf
+from minigpt_tf.interop.gguf.rope_divisors import scaling_of
 from minigpt_tf.interop.source import write_model_folder
 from minigpt_tf.interop.tensors import check_tensors, entries, to_weights
 from minigpt_tf.modelfolder import load_folder
@@ -117,6 +117,7 @@ def test_metadata_become_configuration_tokenizer_and_template(tiny):
     assert text == "<s>hi<|im_end|>"
     assert source.origin == {
         "format": "gguf",
+        "architecture": "llama",
         "file": "tiny.gguf",
         "name": "tiny",
         "license": "mit",

@@ -9,7 +9,7 @@ from huggingface_hub import constants, errors
 
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
-from minigpt_tf.interop.hub import download, looks_like_id
+from minigpt_tf.interop.huggingface.hub import download, looks_like_id
 from minigpt_tf.modelfolder import load_folder
 from tests.interop import checkpoints
 

@@ -7,7 +7,7 @@ import pytest
 
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
-from minigpt_tf.interop.huggingface_tokenizer import (
+from minigpt_tf.interop.huggingface.tokenizer import (
     read_chat_template,
     read_generation,
     read_tokenizer,
@@ -170,7 +170,7 @@ def test_all_of_it_travels_into_the_folder(tmp_path):
     ],
 )
 def test_the_name_of_the_licence(tmp_path, front, name):
-    from minigpt_tf.interop.licence import licence_name
+    from minigpt_tf.interop.huggingface.licence import licence_name
 
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\nlicense: gpl\n")
     assert licence_name(tmp_path) == name

@@ -1,6 +1,8 @@
 """The verb `import`: what it says, what it writes, and that a failure writes nothing."""
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -133,7 +135,26 @@ def test_a_full_disk(sources, tmp_path, capsys, monkeypatch):
     folder, _ = sources
     assert main(["import", str(folder / "tiny-gpt2"), "--out", str(tmp_path / "out")]) == 2
     assert "saving failed (No space left on device)" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prefix_needs_room_in_the_context(sources, tmp_path, capsys):
+    folder = shutil.copytree(sources[0] / "tiny-llama", tmp_path / "source")
+    settings = {"add_bos_token": True, "bos_token": "<|endoftext|>"}
+    change_json(folder / "tokenizer_config.json", **settings)
+    command = ["import", str(folder), "--out", str(tmp_path / "out"), "--context-length"]
+    assert main([*command, "1"]) == 2
+    assert "a context of 1 has no room" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "2"]) == 0
+    assert load_folder(tmp_path / "out").tokenizer.prefix_ids == (258,)
+
+
+def test_what_to_type_next_is_quoted(sources, tmp_path, capsys):
+    out = tmp_path / "two words"
+    assert main(["import", str(sources[0] / "tiny-llama"), "--out", str(out)]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(said) == ["next:", "minigpt", "chat", "--model", str(out)]
 
 
 def test_bad_sources_are_told_before_tensorflow_is_imported(sources, tmp_path):

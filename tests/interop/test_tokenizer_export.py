@@ -6,7 +6,7 @@ import pytest
 
 from minigpt_tf import export_model
 from minigpt_tf.errors import DataError
-from minigpt_tf.interop.tokenizer_export import (
+from minigpt_tf.interop.huggingface.tokenizer_writing import (
     check_equal,
     describe_tokenizer,
     export_tokenizer,

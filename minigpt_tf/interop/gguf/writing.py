@@ -13,18 +13,18 @@ from typing import Literal
 import gguf
 import numpy as np
 
-from ..config import MODEL_NAME, ModelConfig
-from ..errors import ConfigError, ModelFolderError
-from ..inference.positions import frequencies_of_pairs, rotary_divisors
-from ..inference.weights import check_finite, open_weights, weight_shapes
-from ..modelfolder import ModelFolder, reserve_space
-from ..options import to_dict
-from .families import GPT2, Family, expressed, family_of
-from .gguf_import import DIVISORS, EMBEDDING, HEAD, SAMPLING
-from .gguf_metadata import MODEL_KEY, TEXT_KEY
-from .gguf_vocabulary import END_KEYS, ROOT
-from .gguf_vocabulary_export import WrittenVocabulary, written_vocabulary
-from .tensors import Entry, entries, tensor_shape, to_tensor
+from ...config import MODEL_NAME, ModelConfig
+from ...errors import ConfigError, ModelFolderError
+from ...inference.positions import frequencies_of_pairs, rotary_divisors
+from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...modelfolder import ModelFolder, reserve_space
+from ...options import to_dict
+from ..families import GPT2, Family, expressed, family_of
+from ..tensors import Entry, entries, tensor_shape, to_tensor
+from .metadata import MODEL_KEY, TEXT_KEY
+from .reading import DIVISORS, EMBEDDING, HEAD, SAMPLING
+from .vocabulary import END_KEYS, ROOT
+from .vocabulary_writing import WrittenVocabulary, written_vocabulary
 
 DType = Literal["f32", "f16", "q8_0"]
 """How matrices are written; vectors and positions are always float32."""
@@ -44,7 +44,7 @@ HEADER_SPACE = 2**16
 """Bytes for the metadata beside the vocabulary, at most; names of tensors come on top."""
 
 
-def export_gguf(folder: ModelFolder, file: Path, dtype: DType = "f16") -> None:
+def export_gguf(folder: ModelFolder, file: Path, dtype: DType) -> None:
     """Writes a model folder as one file that llama.cpp loads, one tensor at a time.
 
     Raises ConfigError where the format cannot express the model, ModelFolderError where it cannot
@@ -209,6 +209,18 @@ def _kind(name: str, shape: tuple[int, ...], dtype: DType) -> gguf.GGMLQuantizat
     if shape[-1] % gguf.GGML_QUANT_SIZES[KINDS[dtype]][0]:
         return KINDS["f16"]
     return KINDS[dtype]
+
+
+def notice_of(config: ModelConfig, dtype: DType) -> str | None:
+    """What a person should know of the numbers in the file; None where they are as asked for."""
+    tensors = _Plan(config, dtype).tensors
+    wide = sum(tensor.kind is KINDS["f16"] for tensor in tensors) if dtype == "q8_0" else 0
+    if not wide:
+        return None
+    return (
+        f"{wide} matrices have rows that are no whole blocks of 32 numbers, as q8_0 needs them: "
+        "they are written as f16"
+    )
 
 
 def _write_header(

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import gguf
 import numpy as np
 
-from ..errors import ModelFolderError
+from ...errors import ModelFolderError
 
 VERSIONS = (2, 3)
 """Both have the same layout; version 1 counted in 32 bits."""

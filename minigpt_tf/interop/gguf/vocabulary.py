@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import ModelConfig
-from ..errors import DataError, ModelFolderError
-from ..text.byte_level import byte_symbols
-from ..text.chat_template import ChatTemplate
-from ..text.tokenizers import BytePairTokenizer, CharTokenizer, ImportedTokenizer, Tokenizer
-from .gguf_metadata import MODEL_KEY, TEXT_KEY, Metadata
-from .vocabularies import (
+from ...config import ModelConfig
+from ...errors import DataError, ModelFolderError
+from ...text.byte_level import byte_symbols
+from ...text.chat_template import ChatTemplate
+from ...text.tokenizers import BytePairTokenizer, CharTokenizer, ImportedTokenizer, Tokenizer
+from ..vocabularies import (
     SPECIAL,
     PieceType,
     byte_level_tokenizer,
     cutting,
     sentencepiece_from_pieces,
 )
+from .metadata import MODEL_KEY, TEXT_KEY, Metadata
 
 ROOT = "tokenizer.ggml"
 KINDS = {"gpt2": "byte-level BPE", "llama": "SentencePiece's BPE"}

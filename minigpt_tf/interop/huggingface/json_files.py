@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelFolderError
+from ...errors import ModelFolderError
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import ModelConfig
-from ..errors import ModelFolderError
-from .families import GPT2, Family
-from .huggingface_config import read_config
-from .huggingface_tokenizer import read_chat_template, read_generation, read_tokenizer
+from ...config import ModelConfig
+from ...errors import ModelFolderError
+from ..families import GPT2, Family
+from ..source import Source
+from .config import read_config
 from .json_files import read_object
 from .licence import licence_files, licence_name
 from .safetensors_files import INDEX_NAME, SINGLE_NAME, StoredTensor, open_folder
-from .source import Source
+from .tokenizer import read_chat_template, read_generation, read_tokenizer
 
 CONFIG_NAME = "config.json"
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")

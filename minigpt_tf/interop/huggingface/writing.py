@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from ..config import MODEL_NAME, ModelConfig
-from ..errors import ConfigError, ModelFolderError
-from ..inference.weights import check_finite, open_weights, weight_shapes
-from ..modelfolder import CHAT_TEMPLATE_NAME, ModelFolder, write_json
-from ..options import to_dict
-from .families import LLAMA, Family, expressed, family_of
+from ...config import MODEL_NAME, ModelConfig
+from ...errors import ConfigError, ModelFolderError
+from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...modelfolder import CHAT_TEMPLATE_NAME, ModelFolder, write_json
+from ...options import to_dict
+from ..families import LLAMA, Family, expressed, family_of
+from ..tensors import Entry, entries, tensor_shapes, to_tensor
 from .licence import licence_files
 from .safetensors_writer import Progress, write_safetensors
-from .tensors import Entry, entries, tensor_shapes, to_tensor
-from .tokenizer_export import ExportedTokenizer, export_tokenizer
+from .tokenizer_writing import ExportedTokenizer, export_tokenizer
 
 OWN_NAME = "minigpt_tf"
 """The field of config.json with our ModelConfig, which says what the other fields cannot."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelFolderError
+from ...errors import ModelFolderError
 
 MODEL_KEY = "minigpt_tf.model"
 """ModelConfig as JSON, in files that this package has written."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ModelFolderError
-from ..modelfolder import reserve_space
+from ...errors import ModelFolderError
+from ...modelfolder import reserve_space
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..config import SamplingConfig
-from ..errors import ConfigError, DataError, ModelFolderError
-from ..modelfolder import CHAT_TEMPLATE_NAME
-from ..text.chat_template import ChatTemplate
-from ..text.tokenizers import (
+from ...config import SamplingConfig
+from ...errors import ConfigError, DataError, ModelFolderError
+from ...modelfolder import CHAT_TEMPLATE_NAME
+from ...text.chat_template import ChatTemplate
+from ...text.tokenizers import (
     JSON_NAME,
     ImportedTokenizer,
     byte_level_backend,
@@ -105,7 +105,7 @@ def _backend(folder: Path, kind: str, settings: dict[str, Any]) -> Any:
         tokens, merges = read_byte_pairs(folder / VOCABULARY_NAME, folder / MERGES_NAME)
         backend = byte_pair_backend(tokens, merges, settings.get("add_prefix_space") is True)
     else:
-        from .vocabularies import sentencepiece_tokenizer
+        from ..vocabularies import sentencepiece_tokenizer
 
         backend = sentencepiece_tokenizer(folder / SENTENCEPIECE_NAME)
     _add_tokens(backend, folder, settings)

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ModelConfig, SamplingConfig
-from ..errors import ConfigError, ModelFolderError
-from ..inference.positions import frequencies_of_pairs, rotary_divisors
-from ..options import from_dict
-from .families import FAMILIES, Family, expressed, family_of
-from .gguf_header import read_header
-from .gguf_metadata import MODEL_KEY, Metadata
-from .gguf_vocabulary import Vocabulary, read_vocabulary
+from ...config import ModelConfig, SamplingConfig
+from ...errors import ConfigError, ModelFolderError
+from ...inference.positions import frequencies_of_pairs, rotary_divisors
+from ...options import from_dict
+from ..families import FAMILIES, Family, expressed, family_of
+from ..source import Source
+from ..tensors import FirstRows, Tensor
+from .header import read_header
+from .metadata import MODEL_KEY, Metadata
 from .rope_divisors import TOLERANCE, scaling_of
-from .source import Source
-from .tensors import FirstRows, Tensor
+from .vocabulary import Vocabulary, read_vocabulary
 
 EMBEDDING, HEAD, DIVISORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ModelFolderError
+from ...errors import ModelFolderError
 from .json_files import read_object
 
 SINGLE_NAME = "model.safetensors"

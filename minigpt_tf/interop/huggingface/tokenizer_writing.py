@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import END_OF_TEXT
-from ..errors import DataError
-from ..modelfolder import ModelFolder
-from ..text.tokenizers import BytePairTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from ...config import END_OF_TEXT
+from ...errors import DataError
+from ...modelfolder import ModelFolder
+from ...text.tokenizers import BytePairTokenizer, CharTokenizer, Tokenizer, WordTokenizer
 
 PAD_TOKEN = "<pad>"
 """What id 0 of a word tokenizer is called."""

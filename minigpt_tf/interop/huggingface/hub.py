@@ -5,8 +5,8 @@ import os
 import re
 from pathlib import Path
 
-from ..errors import ModelFolderError
-from .huggingface import only_pickles
+from ...errors import ModelFolderError
+from .reading import only_pickles
 
 WANTED = (
     "model*.safetensors",

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from ..config import LLAMA3_SCALING
-from ..inference.positions import rotary_divisors
+from ...config import LLAMA3_SCALING
+from ...inference.positions import rotary_divisors
 
 STANDARD = (1.0, 4.0, 8192.0)
 """LLAMA3_SCALING of all models that its makers have published."""

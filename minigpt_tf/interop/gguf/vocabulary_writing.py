@@ -6,11 +6,11 @@ from typing import Any
 
 import gguf
 
-from ..errors import ConfigError
-from ..modelfolder import ModelFolder
-from ..text.byte_level import describe
-from ..text.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
-from .vocabularies import CUTTINGS, SPACE, PieceType, pre_tokenizer, symbols_of
+from ...errors import ConfigError
+from ...modelfolder import ModelFolder
+from ...text.byte_level import describe
+from ...text.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
+from ..vocabularies import CUTTINGS, SPACE, PieceType, pre_tokenizer, symbols_of
 
 _NO_SENTENCEPIECE = (
     "the tokenizer's merges are not those of SentencePiece, nor is it byte-level: it fits into no "

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import ModelConfig
-from ..errors import ConfigError, ModelFolderError
-from ..options import from_dict
-from .families import FAMILIES, GPT2, Family, expressed, family_of
+from ...config import ModelConfig
+from ...errors import ConfigError, ModelFolderError
+from ...options import from_dict
+from ..families import FAMILIES, GPT2, Family, expressed, family_of
 from .json_files import whole_number
 
 OWN_NAME = "minigpt_tf"

@@ -1,0 +1,68 @@
+"""Every setting of the package, with its default and its help text. No other module has defaults.
+
+A setting is a dataclass field (`options.setting`), and an option of the command line;
+`__post_init__` refuses what cannot work.
+"""
+
+from .architecture import ModelConfig
+from .constants import (
+    ATTENTION_PROJECTIONS,
+    CACHE_DAYS,
+    CACHE_NAME,
+    CHAT_TOKENS,
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    END_OF_TEXT,
+    EXPORT_DTYPES,
+    EXPORTS_DIRECTORY,
+    FORMAT_VERSION,
+    LLAMA3_SCALING,
+    LORA_TARGETS,
+    MODEL_NAME,
+    MODELS_DIRECTORY,
+    MOST_EVALUATION_TOKENS,
+    MOST_LAYERS,
+    MOST_THREADS,
+    OOV_TOKEN,
+    RUN_NAME,
+    USEFUL_THREADS,
+    WORD_TOKENIZER_FILTERS,
+)
+from .finetuning import FineTuningConfig, LoraConfig
+from .running import EngineConfig, EvaluationConfig, ExportConfig, SamplingConfig
+from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig
+
+__all__ = [
+    "ATTENTION_PROJECTIONS",
+    "CACHE_DAYS",
+    "CACHE_NAME",
+    "CHAT_TOKENS",
+    "CHECKPOINT_NAME",
+    "CONFIG_NAME",
+    "END_OF_TEXT",
+    "EXPORTS_DIRECTORY",
+    "EXPORT_DTYPES",
+    "FORMAT_VERSION",
+    "LLAMA3_SCALING",
+    "LORA_TARGETS",
+    "MODELS_DIRECTORY",
+    "MODEL_NAME",
+    "MOST_EVALUATION_TOKENS",
+    "MOST_LAYERS",
+    "MOST_THREADS",
+    "OOV_TOKEN",
+    "RUN_NAME",
+    "USEFUL_THREADS",
+    "WORD_TOKENIZER_FILTERS",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "FineTuningConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "RecordsConfig",
+    "SamplingConfig",
+    "TrainingConfig",
+    "WorkersConfig",
+]

@@ -1,0 +1,124 @@
+"""The switches of a model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import ConfigError
+from ..options import LARGEST_INTEGER, check_types, require_at_least, setting
+from .constants import LLAMA3_SCALING, MOST_LAYERS
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of a GPT: the switches of `build_gpt_model`.
+
+    `num_kv_heads`, `head_dim` and `ff_dim` may be left None; they are then filled in, so that a
+    ModelConfig always holds numbers.
+    """
+
+    vocab_size: int = setting(5000, "number of token ids the model knows")
+    context_length: int = setting(100, "longest sequence the model sees, in tokens")
+    embed_dim: int = setting(256, "width of the residual stream")
+    num_layers: int = setting(4, "number of transformer blocks")
+    num_heads: int = setting(8, "query heads of each attention layer")
+    num_kv_heads: int | None = setting(None, "key/value heads (unset: num_heads)")
+    head_dim: int | None = setting(None, "width of one head (unset: embed_dim / num_heads)")
+    ff_dim: int | None = setting(None, "width of the feed-forward layer (unset: 4 x embed_dim)")
+    dropout: float = setting(0.1, "share of activations dropped in training")
+    positions: Literal["sinusoidal", "learned", "rotary"] = setting(
+        "sinusoidal", "how positions are encoded"
+    )
+    rope_theta: float = setting(10000.0, "base of the rotary angles")
+    rope_scaling: dict[str, float] | None = setting(
+        None,
+        "how rotary angles are stretched for longer contexts: factor alone (linear), or with "
+        "low_freq_factor, high_freq_factor and original_context_length (Llama 3); may be repeated",
+        optional_in_files=True,
+    )
+    norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalisation")
+    norm_first: bool = setting(
+        False, "normalise before each sublayer (GPT-2) or after (2017 paper)"
+    )
+    norm_epsilon: float = setting(1e-6, "added to the variance in the norms")
+    activation: Literal["relu", "gelu", "gelu_tanh", "swiglu"] = setting(
+        "relu", "feed-forward activation; gelu_tanh is GPT-2's approximation"
+    )
+    use_bias: bool = setting(True, "biases in dense layers and layer norms")
+    qkv_bias: bool = setting(True, "biases in the query, key and value projections")
+    logits_bias: bool = setting(True, "bias in an untied output head")
+    tie_embeddings: bool = setting(False, "output head shares the token embedding's matrix")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_at_least(self, "vocab_size", 2)
+        for name in ("context_length", "embed_dim", "num_layers", "num_heads"):
+            require_at_least(self, name, 1)
+        if self.num_kv_heads is None:
+            object.__setattr__(self, "num_kv_heads", self.num_heads)
+        if self.head_dim is None:
+            if self.embed_dim % self.num_heads:
+                raise ConfigError(
+                    f"embed_dim={self.embed_dim} does not divide into num_heads={self.num_heads} "
+                    "heads: choose a multiple, or give --head-dim"
+                )
+            object.__setattr__(self, "head_dim", self.embed_dim // self.num_heads)
+        if self.ff_dim is None:
+            object.__setattr__(self, "ff_dim", 4 * self.embed_dim)
+        for name in ("num_kv_heads", "head_dim", "ff_dim"):
+            require_at_least(self, name, 1)
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ConfigError(
+                f"num_heads={self.num_heads} is not a multiple of num_kv_heads="
+                f"{self.num_kv_heads}: choose both so that it is"
+            )
+        if self.positions == "sinusoidal" and self.embed_dim % 2:
+            raise ConfigError(
+                f"embed_dim={self.embed_dim}: sinusoidal positions need an even width"
+            )
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ConfigError(f"head_dim={self.head_dim}: rotary positions need an even head width")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout={self.dropout}: must be at least 0 and below 1")
+        if not self.rope_theta > 0:
+            raise ConfigError(f"rope_theta={self.rope_theta}: must be a positive number")
+        if self.rope_scaling is not None:
+            _check_rope_scaling(self.rope_scaling)
+        if not 0 < self.norm_epsilon <= 1:
+            raise ConfigError(f"norm_epsilon={self.norm_epsilon}: must be above 0 and at most 1")
+        if self.num_layers > MOST_LAYERS:
+            raise ConfigError(f"num_layers={self.num_layers}: must be at most {MOST_LAYERS}")
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable parameters of the model, from the sizes alone (equals Keras's count)."""
+        D, F, bias = self.embed_dim, self.ff_dim, int(self.use_bias)
+        q_width, kv_width = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        attention = D * (q_width + 2 * kv_width) + q_width * D + bias * D
+        attention += int(self.qkv_bias) * (q_width + 2 * kv_width)
+        up_projections = 2 if self.activation == "swiglu" else 1
+        feed_forward = up_projections * (D * F + bias * F) + F * D + bias * D
+        norm = D * (2 if self.norm == "layer" and self.use_bias else 1)
+        total = self.num_layers * (attention + feed_forward + 2 * norm)
+        total += self.vocab_size * D  # token embedding
+        total += self.context_length * D if self.positions == "learned" else 0
+        total += norm if self.norm_first else 0
+        if not self.tie_embeddings:
+            total += self.vocab_size * (D + int(self.logits_bias))
+        return total
+
+
+def _check_rope_scaling(scaling: dict[str, float]) -> None:
+    """Raises ConfigError where the numbers are not those of linear or Llama 3's scaling."""
+    names = set(scaling)
+    if names not in ({"factor"}, {"factor", *LLAMA3_SCALING}):
+        raise ConfigError(
+            f"rope_scaling={scaling}: expected factor, and beside it nothing or "
+            + ", ".join(LLAMA3_SCALING)
+        )
+    if not all(0 < value <= LARGEST_INTEGER for value in scaling.values()):
+        raise ConfigError(f"rope_scaling={scaling}: expected positive numbers")
+    if len(names) > 1 and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
+        raise ConfigError(f"rope_scaling={scaling}: low_freq_factor must be below high_freq_factor")

@@ -1,0 +1,63 @@
+"""Names of files, sizes and bounds that are no settings."""
+
+MODELS_DIRECTORY = "models"
+MODEL_NAME = "model.h5"
+CONFIG_NAME = "config.json"
+CHECKPOINT_NAME = "checkpoint"
+RUN_NAME = "run.json"
+"""Names in a model folder, which `modelfolder` describes; RUN_NAME lies in the checkpoint."""
+
+CACHE_NAME = "minigpt_tf"
+"""The folder in the user's cache folder where tokenised texts are kept (`text.cache`)."""
+
+CACHE_DAYS = 30
+"""Entries of the cache that were not used for so long are removed."""
+
+FORMAT_VERSION = 1
+"""Version of the model folder's layout. A folder of a newer version is refused."""
+
+WORD_TOKENIZER_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+"""Characters that Keras's Tokenizer turns into spaces."""
+
+OOV_TOKEN = "<OOV>"
+"""What an unknown word becomes; always id 1, as in Keras's Tokenizer."""
+
+CHAT_TOKENS = 512
+"""Length of a chat model's answer at most, in tokens, unless told otherwise: such models end their
+answers themselves."""
+
+USEFUL_THREADS = 8
+"""More threads do not read memory faster when decoding, and wait longer for each other."""
+
+MOST_EVALUATION_TOKENS = 2**17
+"""Tokens of the validation part that are scored at each evaluation, unless told otherwise."""
+
+ATTENTION_PROJECTIONS = ("query", "key", "value", "attention_output")
+LORA_TARGETS = (
+    *ATTENTION_PROJECTIONS,
+    "feed_forward_gate",
+    "feed_forward_up",
+    "feed_forward_down",
+)
+"""Layers of a block that LoRA can change."""
+
+MOST_LAYERS = 10_000
+MOST_THREADS = 256
+"""Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
+
+LLAMA3_SCALING = ("low_freq_factor", "high_freq_factor", "original_context_length")
+"""What `rope_scaling` holds beside its factor, in Llama 3's kind."""
+
+EXPORTS_DIRECTORY = "exports"
+"""Where exported models go, unless told otherwise."""
+
+EXPORT_DTYPES = {
+    "hf": ("f32", "f16", "bf16"),
+    "gguf": ("f32", "f16", "q8_0"),
+    "keras": ("f32",),
+    "h5": ("f32",),
+}
+"""The types of numbers that a format can hold a model's weights in."""
+
+END_OF_TEXT = "<|endoftext|>"
+"""Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""

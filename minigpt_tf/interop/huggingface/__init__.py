@@ -1,0 +1,1 @@
+"""Hugging Face's folders, in and out."""
