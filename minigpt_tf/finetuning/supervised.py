@@ -29,13 +29,15 @@ QUANTIZED = {"8": "int8", "4": "int4"}
 class SupervisedJob(Job):
     """A plan as the training loop takes it."""
 
+    model_type = FineTunedModel
+
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
         self.total_steps, self.eval_every = plan.total_steps, plan.eval_every
         self.lora = None if plan.tuning.method == "full" else plan.lora
         quantize = QUANTIZED[plan.tuning.base_bits] if plan.tuning.method == "qlora" else "none"
         with open_weights(plan.base.path / MODEL_NAME, plan.model) as datasets:
-            self.model = FineTunedModel(
+            self.model = self.model_type(
                 plan.model, datasets, plan.training, dtype, self.lora, quantize
             )
         self.optimizer = build_optimizer(plan.training, plan.total_steps)

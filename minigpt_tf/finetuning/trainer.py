@@ -8,8 +8,16 @@ from ..training.listener import Listener
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.precision import resolve_dtype
 from .plan import FineTuningPlan
+from .preference import PreferenceJob
 from .resumption import begin, go_on
 from .supervised import SupervisedJob
+
+JOBS = {
+    "full": SupervisedJob,
+    "lora": SupervisedJob,
+    "qlora": SupervisedJob,
+    "dpo": PreferenceJob,
+}
 
 
 def finetune(
@@ -31,5 +39,5 @@ def finetune(
         dtype = go_on(out, plan) if resume else resolve_dtype(plan.training.dtype)
         if not resume:
             begin(out, plan, dtype)
-        job = SupervisedJob(plan, out, dtype)
+        job = JOBS[plan.tuning.method](plan, out, dtype)
         return TrainingLoop(job, out, listener, Distribution(), resume=resume).to_the_end()

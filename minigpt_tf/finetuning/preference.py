@@ -1,0 +1,123 @@
+"""Direct preference optimisation: answers that people preferred become likelier than the others.
+
+Rafailov et al., 2023, "Direct Preference Optimization". With changes of low rank the base is the
+model before its first step, so its log-probabilities are computed once, and no second model is held.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from .dataset import Part
+from .models import FineTunedModel
+from .plan import FineTuningPlan
+from .supervised import SupervisedJob
+
+
+class PreferenceModel(FineTunedModel):
+    """A model that is trained on pairs of answers, B pairs of rows of T tokens at a time."""
+
+    beta: float
+
+    def log_probabilities(self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, *, training: bool):
+        """Sum of the log-probabilities of the targets y that count, (B, 2), in nats; all (B, 2, T).
+
+        Logits are computed for those targets alone.
+        """
+        rows, length = tf.shape(x)[0] * 2, tf.shape(x)[2]
+        hidden = self.body(tf.reshape(x, (rows, length)), training=training)  # (2 B, T, D)
+        places = tf.where(tf.reshape(mask, (rows, length)) != 0)  # (N, 2)
+        targets = tf.gather_nd(tf.reshape(y, (rows, length)), places)
+        kernel, bias = self.head
+        states = tf.gather_nd(hidden, places)
+        tied = self.config.tie_embeddings
+        logits = tf.matmul(states, tf.cast(kernel, states.dtype), transpose_b=tied)
+        logits = tf.cast(logits, tf.float32)
+        if bias is not None:
+            logits += bias
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # (N,)
+        sums = tf.math.unsorted_segment_sum(-losses, places[:, 0], rows)
+        return tf.reshape(sums, (-1, 2))
+
+    def loss(
+        self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, reference: tf.Tensor, *, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean of -log sigmoid(beta * margin) over the pairs, and the share of margins above 0.
+
+        `reference` (B, 2): the base's log-probabilities of the chosen and the rejected answers.
+        """
+        rewards = self.rewards(x, y, mask, reference, training=training)[0]
+        margins = rewards[:, 0] - rewards[:, 1]
+        loss = tf.reduce_mean(tf.nn.softplus(-margins))
+        return loss, tf.reduce_mean(tf.cast(margins > 0, tf.float32))
+
+    def rewards(
+        self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, reference: tf.Tensor, *, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """beta times how much likelier each answer is than to the base, (B, 2), and the
+        log-probabilities."""
+        found = self.log_probabilities(x, y, mask, training=training)
+        return self.beta * (found - reference), found
+
+
+class PreferenceJob(SupervisedJob):
+    """A plan of preference pairs as the training loop takes it."""
+
+    model_type = PreferenceModel
+
+    def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
+        super().__init__(plan, out, dtype)
+        self.model.beta = plan.tuning.beta
+        self._log_probabilities = tf.function(
+            lambda *batch: self.model.log_probabilities(*batch, training=False),
+            autograph=False,
+            reduce_retracing=True,
+        )
+        parts = (plan.dataset.train, plan.dataset.validation)
+        self.references = [self._reference(part) for part in parts]  # before the first step
+
+    def _reference(self, part: Part) -> np.ndarray:
+        """The base's log-probabilities (examples, 2) of a part's answers."""
+        found = np.zeros((len(part.examples), 2), dtype=np.float32)
+        if part.examples:
+            batches = self.plan.batches(part)
+            for places, batch in zip(
+                batches.scoring_places(), batches.scoring_batches(), strict=True
+            ):
+                found[places] = self._log_probabilities(*map(tf.constant, pairs(batch)))
+        return found
+
+    def batch(self, step: int) -> tuple[np.ndarray, ...]:
+        reference = self.references[0][self.batches.places(step)]
+        return *pairs(self.batches.batch(step)), reference
+
+    def score(self, part: Part) -> dict[str, float] | None:
+        """Means over the pairs: the loss, and trl's metrics."""
+        if not part.examples:
+            return None
+        batches, found = self.plan.batches(part), []
+        reference = self.references[0 if part is self.plan.dataset.train else 1]
+        for places, batch in zip(batches.scoring_places(), batches.scoring_batches(), strict=True):
+            log_probabilities = self._log_probabilities(*map(tf.constant, pairs(batch))).numpy()
+            found.append(np.stack([log_probabilities, reference[places]]))
+        policy, base = np.concatenate(found, axis=1)  # (pairs, 2) each
+        rewards = self.plan.tuning.beta * (policy - base)
+        margins = rewards[:, 0] - rewards[:, 1]
+        return {
+            "loss": float(np.logaddexp(0, -margins).mean()),
+            "rewards/chosen": float(rewards[:, 0].mean()),
+            "rewards/rejected": float(rewards[:, 1].mean()),
+            "rewards/accuracies": float((margins > 0).mean()),
+            "rewards/margins": float(margins.mean()),
+            "logps/chosen": float(policy[:, 0].mean()),
+            "logps/rejected": float(policy[:, 1].mean()),
+        }
+
+
+def pairs(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Arrays (2 B, T), first all chosen answers, as (B, 2, T)."""
+    return tuple(
+        np.ascontiguousarray(array.reshape(2, -1, array.shape[-1]).swapaxes(0, 1))
+        for array in batch
+    )
