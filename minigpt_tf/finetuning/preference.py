@@ -1,7 +1,8 @@
 """Direct preference optimisation: answers that people preferred become likelier than the others.
 
-Rafailov et al., 2023, "Direct Preference Optimization". With changes of low rank the base is the
-model before its first step, so its log-probabilities are computed once, and no second model is held.
+Rafailov et al., 2023, "Direct Preference Optimization". With changes of low rank the base is what
+the model is before its first step: its log-probabilities are computed once, and there is no second
+model.
 """
 
 from pathlib import Path
