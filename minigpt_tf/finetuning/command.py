@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or _default_out(arguments)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     tuning = FineTuningConfig(**given_options(arguments, FineTuningConfig))
+    _check_method(arguments, tuning.method)
     training = fine_tuning_preset(tuning.method, **given_options(arguments, TrainingConfig))
     listener = ConsoleListener()
     try:
@@ -91,6 +92,18 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     print(f"talk to it:\n    minigpt chat --model {shlex.quote(str(out))}")
     return 0
+
+
+def _check_method(arguments: argparse.Namespace, method: str) -> None:
+    """Raises ConfigError where an option was given that the method does nothing with."""
+    options = {"base_bits": ("qlora",), "beta": ("dpo",)}
+    options |= dict.fromkeys(given_options(arguments, LoraConfig), ("lora", "qlora", "dpo"))
+    for name, methods in options.items():
+        if hasattr(arguments, name) and method not in methods:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for --method {' or '.join(methods)}, not {method}: "
+                "drop it"
+            )
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:

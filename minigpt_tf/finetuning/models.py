@@ -36,7 +36,7 @@ class FineTunedModel(TrainableModel):
 
         `quantize`: how Keras keeps the base's kernels under the changes, none | int8 | int4.
         """
-        self.config, self.lora = config, lora
+        self.config, self.lora, self.batch_size = config, lora, training.batch_size
         settings = {"seed": training.seed, "dtype": dtype, "remat": training.remat}
         if lora is None:
             self.keras_model, self.body = build_training_model(config, **settings)
@@ -67,7 +67,8 @@ class FineTunedModel(TrainableModel):
         y, weights = tf.reshape(y, (-1,)), tf.reshape(weights, (-1,))
         counted = tf.where(weights != 0)[:, 0]
         longest = x.shape[1] or self.config.context_length
-        logits = x.shape[0] * longest * self.config.vocab_size
+        rows = x.shape[0] or self.batch_size  # not known where batches of several sizes are scored
+        logits = rows * longest * self.config.vocab_size
         pieces = math.ceil(logits / (PIECES * MOST_LOGITS))
         kernel, bias = self.head
         sums = []

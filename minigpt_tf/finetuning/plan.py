@@ -24,7 +24,6 @@ RECORD_KINDS = {
     "lora": ("instruction", "conversation"),
     "qlora": ("instruction", "conversation"),
     "dpo": ("preference",),
-    "classify": ("labelled",),
 }
 """The kinds of records that a method trains on."""
 

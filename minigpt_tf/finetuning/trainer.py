@@ -1,5 +1,6 @@
 """Fine-tuning: a FineTuningPlan becomes a model folder, or an adapter and the merged model."""
 
+import math
 from pathlib import Path
 
 from ..modelfolder import claim_output
@@ -40,4 +41,15 @@ def finetune(
         if not resume:
             begin(out, plan, dtype)
         job = JOBS[plan.tuning.method](plan, out, dtype)
+        listener.notice(_share(job, plan))
+        if not resume and (found := job.validate()):
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+            listener.notice(f"before training, on the validation part: {shown}")
         return TrainingLoop(job, out, listener, Distribution(), resume=resume).to_the_end()
+
+
+def _share(job: SupervisedJob, plan: FineTuningPlan) -> str:
+    """How many parameters are trained."""
+    trained = sum(math.prod(variable.shape) for variable in job.model.variables)
+    total = plan.model.parameter_count
+    return f"{trained:,} parameters are trained, {trained / total:.2%} of the base's {total:,}"

@@ -127,7 +127,7 @@ def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
     if layer.quantization_mode is None:
         layer.kernel.assign(values)
         return
-    matrix = values.reshape(matrix_shape(layer, values.shape))
+    matrix = np.asarray(values, dtype=np.float32).reshape(matrix_shape(layer, values.shape))
     if layer.quantization_mode == "int8":
         numbers, scale = quantizers.abs_max_quantize(matrix, axis=0, to_numpy=True)
         layer._kernel.assign(np.reshape(numbers, values.shape))

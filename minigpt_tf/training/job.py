@@ -76,7 +76,8 @@ class Job(ABC):
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
         """Writes the result with these weights, which are the "last" or the "best" that there were.
 
-        Raises ModelFolderError, and then what was there is unchanged."""
+        Raises ModelFolderError, and then what was there is unchanged.
+        """
 
     @abstractmethod
     def out_of_memory(self) -> str:
