@@ -34,6 +34,8 @@ _HOMES = {
     "evaluation.recall": ("recall",),
     "evaluation.repetition": ("distinct", "loop_rate"),
     "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),
+    "finetuning.adapter": ("load_adapter", "merge"),
+    "finetuning.trainer": ("finetune",),
     "interop.export": ("export_model",),
     "interop.importing": ("import_model",),
 }

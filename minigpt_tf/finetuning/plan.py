@@ -44,7 +44,7 @@ class FineTuningPlan:
 
     @property
     def model(self) -> ModelConfig:
-        """The base's configuration, with the context that the rows need."""
+        """The base's configuration, which the fine-tuned model has too."""
         return self.base.model
 
     def batches(self, part: Part) -> RecordBatches:
