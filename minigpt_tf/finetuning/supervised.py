@@ -113,6 +113,7 @@ class SupervisedJob(Job):
             save_adapter(folder / ADAPTER_NAME, self.adapter(self.weights()))
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
+        """Writes the model folder and, beside the merged model, the adapter."""
         sections = {
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
             "metrics": _metrics(state, kept),
