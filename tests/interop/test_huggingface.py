@@ -67,8 +67,7 @@ def test_biases_of_attention(tmp_path):
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64"])
 def test_other_types_of_numbers(tmp_path, kind):
-    import torch
-
+    torch = pytest.importorskip("torch")
     model = checkpoints.llama(tmp_path / "hf")
     for parameter in model.parameters():  # not the rotary angles, which stay float32
         parameter.data = parameter.data.to(getattr(torch, kind))
@@ -80,11 +79,11 @@ def test_other_types_of_numbers(tmp_path, kind):
 
 def test_bfloat16_is_exact(tmp_path):
     """Every bit pattern is the upper half of a float32."""
+    torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
     from minigpt_tf.interop.huggingface.safetensors_files import open_file
 
-    torch = pytest.importorskip("torch")
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     values = bits.view(torch.bfloat16)
     save_file({"a": values}, tmp_path / "a.safetensors")
