@@ -23,6 +23,10 @@ batch of records do not count, and those are left out before."""
 class FineTunedModel(TrainableModel):
     """The model that a method trains, with the base's weights in it."""
 
+    most_targets: int
+    """That count in a batch, at most: the job, which knows the records, may know that it is less
+    than all of a batch of the longest rows."""
+
     def __init__(
         self,
         config: ModelConfig,
@@ -36,7 +40,8 @@ class FineTunedModel(TrainableModel):
 
         `quantize`: how Keras keeps the base's kernels under the changes, none | int8 | int4.
         """
-        self.config, self.lora, self.batch_size = config, lora, training.batch_size
+        self.config, self.lora = config, lora
+        self.most_targets = training.batch_size * config.context_length
         settings = {"seed": training.seed, "dtype": dtype, "remat": training.remat}
         if lora is None:
             self.keras_model, self.body = build_training_model(config, **settings)
@@ -56,6 +61,10 @@ class FineTunedModel(TrainableModel):
             return layer.embeddings.value, None
         return layer.kernel.value, None if layer.bias is None else layer.bias.value
 
+    def signature(self, rows: int | None) -> list[tf.TensorSpec]:
+        """Shapes and types of what `loss` takes: x, y and weights, in rows of any length."""
+        return [tf.TensorSpec((rows, None), dtype) for dtype in (tf.int32, tf.int32, tf.float32)]
+
     def loss(
         self, x: tf.Tensor, y: tf.Tensor, weights: tf.Tensor, *, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -66,10 +75,7 @@ class FineTunedModel(TrainableModel):
         hidden = tf.reshape(self.body(x, training=training), (-1, self.config.embed_dim))
         y, weights = tf.reshape(y, (-1,)), tf.reshape(weights, (-1,))
         counted = tf.where(weights != 0)[:, 0]
-        longest = x.shape[1] or self.config.context_length
-        rows = x.shape[0] or self.batch_size  # not known where batches of several sizes are scored
-        logits = rows * longest * self.config.vocab_size
-        pieces = math.ceil(logits / (PIECES * MOST_LOGITS))
+        pieces = math.ceil(self.most_targets * self.config.vocab_size / (PIECES * MOST_LOGITS))
         kernel, bias = self.head
         sums = []
         for first in range(pieces):

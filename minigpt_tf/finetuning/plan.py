@@ -67,6 +67,13 @@ class FineTuningPlan:
         """Steps between evaluations: an epoch, unless told otherwise."""
         return self.training.eval_every or self.batches(self.dataset.train).steps_per_epoch
 
+    @property
+    def most_targets(self) -> int:
+        """Targets that count in a batch of any part, at most."""
+        parts = (self.dataset.train, self.dataset.validation, self.dataset.test)
+        rows = [row for part in parts for example in part.examples for row in example]
+        return self.training.batch_size * max(int(row.mask.sum()) for row in rows)
+
     def epoch_of(self, step: int) -> float:
         """How often the records have been seen after so many steps."""
         return step / self.batches(self.dataset.train).steps_per_epoch

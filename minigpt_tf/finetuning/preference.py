@@ -21,6 +21,12 @@ class PreferenceModel(FineTunedModel):
 
     beta: float
 
+    def signature(self, rows: int | None) -> list[tf.TensorSpec]:
+        """Shapes and types of what `loss` takes: x, y and mask (B, 2, T) and the reference."""
+        types = (tf.int32, tf.int32, tf.float32)
+        batch = [tf.TensorSpec((rows, 2, None), dtype) for dtype in types]
+        return [*batch, tf.TensorSpec((rows, 2), tf.float32)]
+
     def log_probabilities(self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, *, training: bool):
         """Sum of the log-probabilities of the targets y that count, (B, 2), in nats; all (B, 2, T).
 
@@ -73,7 +79,7 @@ class PreferenceJob(SupervisedJob):
         self._log_probabilities = tf.function(
             lambda *batch: self.model.log_probabilities(*batch, training=False),
             autograph=False,
-            reduce_retracing=True,
+            input_signature=self.model.signature(None)[:3],
         )
         parts = (plan.dataset.train, plan.dataset.validation)
         self.references = [self._reference(part) for part in parts]  # before the first step

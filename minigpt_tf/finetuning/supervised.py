@@ -43,12 +43,14 @@ class SupervisedJob(Job):
         self.optimizer = build_optimizer(plan.training, plan.total_steps)
         self.optimizer.build(self.model.variables)
         self.batches = plan.batches(plan.dataset.train)
+        self.signature = self.model.signature(plan.training.batch_size)
+        self.model.most_targets = plan.most_targets
         lengths = [len(row.ids) for example in plan.dataset.train.examples for row in example]
         self.batch_tokens = plan.training.batch_size * float(np.mean(lengths))
         self._score = tf.function(
             lambda *batch: self.model.loss(*batch, training=False),
             autograph=False,
-            reduce_retracing=True,
+            input_signature=self.model.signature(None),
         )
 
     def epoch_of(self, step: int) -> float:

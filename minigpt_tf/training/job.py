@@ -1,6 +1,7 @@
 """What the training loop needs to know of that which it trains."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Job(ABC):
     total_steps: int
     eval_every: int
     """Steps between evaluations."""
+    signature: Sequence[tf.TensorSpec] | None = None
+    """Shapes and types of a batch, where the lengths of its rows vary."""
     batch_tokens: float
     """Tokens of a batch, on average."""
 

@@ -101,6 +101,7 @@ class TrainingLoop:
                 job.optimizer,
                 clip_norm=training.clip_norm,
                 accumulate=training.accumulate,
+                signature=job.signature,
             )
         began = time.perf_counter() - state.seconds
         saved = time.monotonic()

@@ -1,5 +1,6 @@
 """One compiled step of training: a batch -> loss, gradients, clipping, the optimizer's update."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -63,16 +64,20 @@ class TrainingStep:
         *,
         clip_norm: float,
         accumulate: int = 1,
+        signature: Sequence[tf.TensorSpec] | None = None,
     ) -> None:
         """`optimizer`: under a strategy one of `optimizers`, which take gradients as they are.
 
         `accumulate`: parts that a replica's share is cut into: one at a time is in memory.
+        `signature`: of the batch, where its lengths vary: the step is then compiled once for all.
         """
         self.model, self.optimizer = model, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self._strategy = tf.distribute.get_strategy()
         self._compiled = tf.function(
-            lambda *arguments: self._strategy.run(self._step, arguments), autograph=False
+            lambda *arguments: self._strategy.run(self._step, arguments),
+            autograph=False,
+            input_signature=signature and [tf.TensorSpec((), tf.int32), *signature],
         )
 
     def __call__(self, *batch: np.ndarray, step: int) -> StepResult:
@@ -87,9 +92,7 @@ class TrainingStep:
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
         parts = replicas * self.accumulate
-        batch = [
-            tf.reshape(array, (parts, array.shape[0] // parts, *array.shape[1:])) for array in batch
-        ]
+        batch = [_in_parts(array, parts) for array in batch]
         first = replica.replica_id_in_sync_group * self.accumulate
         results, gradients = self._mean_gradients(batch, first, step * parts)
         if replicas > 1:
@@ -129,3 +132,9 @@ class TrainingStep:
                 loss, accuracy = self.model.loss(*batch, training=True)
             gradients = tape.gradient(loss, variables)  # may compute blocks again
         return [loss, accuracy], [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def _in_parts(array: tf.Tensor, parts: int) -> tf.Tensor:
+    """(B, ...) -> (parts, B / parts, ...); one axis of the array may be of unknown length."""
+    rows, *others = array.shape
+    return tf.reshape(array, (parts, rows // parts, *(-1 if n is None else n for n in others)))
