@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import MODEL_NAME, EngineConfig, SamplingConfig
+from ..config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
 from ..errors import DataError, ModelFolderError
 from ..inference.engine import Engine
 from ..inference.generate import Generation
+from ..inference.packing import load_weights
 from ..inference.weights import open_weights
 from ..modelfolder import ModelFolder, load_folder
 from ..text.documents import Progress, silent
@@ -242,7 +243,9 @@ def _ask(
 ) -> ModelAnswers:
     """Loads a model and asks it; nothing of it stays in memory."""
     progress(f"loading {model.label}", 0, 0)
-    engine, said = Engine.load(model.folder, config.quantize, config.threads)
+    weights, said = load_weights(model.folder, config.quantize)
+    sizes = _sizes(model.folder, prompts, sampling)
+    engine = Engine(sizes, weights, str(model.folder.path), config.threads)
     if said:
         notice(said)
     what = f"asking {model.label}"
@@ -254,3 +257,14 @@ def _ask(
         generations.append(made)
         progress(what, len(generations), len(prompts))
     return ModelAnswers(model, generations, time.perf_counter() - began)
+
+
+def _sizes(folder: ModelFolder, prompts: Sequence[Row], sampling: SamplingConfig) -> ModelConfig:
+    """The model's configuration with no more context than the answers can fill.
+
+    Keys and values are kept for the whole context: sixteen answers of SmolLM2-135M, whose context
+    is 8,192 tokens, would need 6 GB of them, and are now generated together in 0.1 GB.
+    """
+    longest = max([len(folder.start_ids), *(len(row.ids) for row in prompts)])
+    needed = longest + sampling.max_new_tokens + 1
+    return replace(folder.model, context_length=min(needed, folder.model.context_length))

@@ -35,7 +35,7 @@ def table(comparison: Comparison, width: int) -> Iterator[str]:
     made = comparison.answers
     if not all(answers.ended(i) for answers in made for i in range(len(answers.generations))):
         tokens = comparison.sampling.max_new_tokens
-        yield f"{CUT.strip()}: the answer had not ended after {tokens:,} tokens, or filled the context"
+        yield f"{CUT.strip()}: not ended after {tokens:,} tokens, or where the context was full"
 
 
 def names(comparison: Comparison) -> list[str]:
