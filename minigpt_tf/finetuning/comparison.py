@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
 from ..errors import DataError, ModelFolderError
 from ..inference.engine import Engine
-from ..inference.generate import Generation
+from ..inference.generate import BATCH, Generation
 from ..inference.packing import load_weights
 from ..inference.weights import open_weights
 from ..modelfolder import ModelFolder, load_folder
@@ -249,13 +249,13 @@ def _ask(
     if said:
         notice(said)
     what = f"asking {model.label}"
-    progress(what, 0, len(prompts))
     began = time.perf_counter()
-    generations = []
-    start_ids = model.folder.start_ids
-    for made in answer_each(engine, model.template, start_ids, prompts, sampling):
-        generations.append(made)
+    generations: list[Generation] = []
+    while len(generations) < len(prompts):
         progress(what, len(generations), len(prompts))
+        part = prompts[len(generations) : len(generations) + BATCH]
+        generations += answer_each(engine, model.template, model.folder.start_ids, part, sampling)
+    progress(what, len(prompts), len(prompts))
     return ModelAnswers(model, generations, time.perf_counter() - began)
 
 

@@ -38,13 +38,17 @@ def table(comparison: Comparison, width: int) -> Iterator[str]:
         yield f"{CUT.strip()}: not ended after {tokens:,} tokens, or where the context was full"
 
 
-def names(comparison: Comparison) -> list[str]:
+def _names(comparison: Comparison) -> list[str]:
     """What the models are called; those from which another one was made are told as bases."""
     bases = {answers.model.base for answers in comparison.answers}
     return [
-        printable(answers.model.label).replace("\n", " ") + (" (base)" if place in bases else "")
-        for place, answers in enumerate(comparison.answers)
+        _label(comparison, model) + " (base)" * (model in bases)
+        for model in range(len(comparison.answers))
     ]
+
+
+def _label(comparison: Comparison, model: int) -> str:
+    return printable(comparison.answers[model].model.label).replace("\n", " ")
 
 
 def _block(comparison: Comparison, place: int, width: int) -> Iterator[str]:
@@ -55,7 +59,7 @@ def _block(comparison: Comparison, place: int, width: int) -> Iterator[str]:
         yield from _paragraph("  input: ", query.input, " " * 9, width)
     if query.fact is not None:
         yield from _paragraph("  fact: ", query.fact, " " * 8, width)
-    called = names(comparison)
+    called = _names(comparison)
     widest = min(max(map(display_width, called)), WIDEST_NAME)
     for number, name in enumerate(called):
         verdict = VERDICTS[comparison.right(number, place)]
@@ -65,14 +69,14 @@ def _block(comparison: Comparison, place: int, width: int) -> Iterator[str]:
         if display_width(name) > widest:
             yield f"  {name}"
             head = f"  {' ' * widest}  {verdicts}"
-        yield from _lines(head, _answer(comparison, number, place, called), indent, width)
+        yield from _lines(head, _answer(comparison, number, place), indent, width)
 
 
-def _answer(comparison: Comparison, model: int, place: int, called: Sequence[str]) -> str:
+def _answer(comparison: Comparison, model: int, place: int) -> str:
     """An answer as it is shown."""
     same = comparison.same_as(model, place)
     if same is not None:
-        return f"(the same answer as {called[same]})"
+        return f"(the same answer as {_label(comparison, same)})"
     answers = comparison.answers[model]
     text = printable(answers.text(place)) or "(no answer)"
     return text if answers.ended(place) else text + CUT
@@ -100,7 +104,7 @@ def _summary(comparison: Comparison) -> Iterator[str]:
     header = ["model", *["facts right"] * bool(facts), *["same as its base"] * tuned]
     rows = [[*header, "ended by itself"]]
     for model, answers in enumerate(comparison.answers):
-        row = [names(comparison)[model]]
+        row = [_names(comparison)[model]]
         if facts:
             row.append(f"{comparison.facts_right(model)} of {facts}")
         if tuned:
