@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the answers; progress and what else there is to say go to stderr."""
     sampling = asking_preset(**given_options(arguments, SamplingConfig))
     engine = EngineConfig(**given_options(arguments, EngineConfig))
+    from .columns import printable
     from .comparison import choose_models, compare
     from .comparison_report import as_json, check_output, table, write_answers
     from .queries import read_queries
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     def notice(text: str) -> None:
         """Says something, and keeps it for --json."""
         notices.append(text)
-        listener.notice(text)
+        listener.notice(printable(text).replace("\n", " "))
 
     try:
         models = choose_models(arguments.models, with_bases=not arguments.no_base, notice=notice)

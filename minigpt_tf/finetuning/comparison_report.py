@@ -128,7 +128,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "models": [_model_json(comparison, model, paths) for model in range(len(paths))],
         "queries": [
             {
-                comparison.queries.unit: query.row,
+                "row": query.row,
                 "question": query.question,
                 "input": query.input,
                 "fact": query.fact,

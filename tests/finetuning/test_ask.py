@@ -54,19 +54,24 @@ def change(folder, change_description):
     file.write_text(json.dumps(description))
 
 
-def tuned(base, folder):
-    """A folder like one that fine-tuning has made of a base: other weights, and whence they are."""
-    shutil.copytree(base, folder)
-    random = np.random.default_rng(3)
+def shake(folder, seed, spread):
+    """Moves every weight of a model by noise; a greedy answer then hangs on all of its prompt."""
+    random = np.random.default_rng(seed)
 
     def shift(name, dataset):
-        """Moves every weight a little."""
+        """Moves one weight."""
         if isinstance(dataset, h5py.Dataset) and dataset.dtype.kind == "f":
-            noise = random.normal(scale=0.2, size=dataset.shape)
+            noise = random.normal(scale=spread, size=dataset.shape)
             dataset[...] = dataset[...] + noise.astype(np.float32)
 
     with h5py.File(folder / "model.h5", "r+") as file:
         file["model_weights"].visititems(shift)
+
+
+def tuned(base, folder):
+    """A folder like one that fine-tuning has made of a base: other weights, and whence they are."""
+    shutil.copytree(base, folder)
+    shake(folder, 3, 0.2)
     told = {"base": str(base), "base_fingerprint": fingerprint(base)}
     change(folder, lambda description: description.update(finetuning=told))
     return folder
@@ -77,9 +82,11 @@ def models(tmp_path_factory):
     """A chat model, what was made of it, and a GPT-2 without a chat template."""
     folder = tmp_path_factory.mktemp("asked")
     tokenizer = train_tokenizer("bpe", [TEXT + ALPACA + " ".join(QUESTIONS)], 300)
-    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": 256}
+    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": 256, "tie_embeddings": False}
     make_folder(folder / "base", family_config("llama", **sizes), tokenizer, template=CHAT)
     make_folder(folder / "plain", family_config("gpt2", **sizes), tokenizer)
+    for name in ("base", "plain"):
+        shake(folder / name, 1, 0.5)
     tuned(folder / "base", folder / "tuned")
     return folder
 
@@ -240,7 +247,7 @@ def test_answers_are_those_of_each_model_alone(
     monkeypatch.setattr(TextGenerator, "load", lambda folder: load(folder, config))
     for place, question in enumerate(QUESTIONS):
         query = found["queries"][place]
-        assert query["question"] == question and query["line"] == 2 * place + 1
+        assert query["question"] == question and query["row"] == 2 * place + 1
         for folder, answer in zip(folders, query["answers"], strict=True):
             expected = alone(folder, question)
             assert answer["model"] == str(folder)
@@ -249,17 +256,18 @@ def test_answers_are_those_of_each_model_alone(
             assert answer["completion_tokens"] == len(expected.ids)
             assert answer["prompt_tokens"] == len(expected.prompt.ids)
     texts = [answer["answer"] for query in found["queries"] for answer in query["answers"]]
-    assert len(set(texts)) > len(names)
+    assert len(set(texts)) == len(texts) and min(map(len, texts)) > 5
 
 
 def test_an_answer_ends_at_the_models_end(models, queries, tmp_path, capsys):
     ids = alone(models / "plain", QUESTIONS[0]).ids
-    end = next(i for i in reversed(ids) if i != ids[0])
+    end = ids[4]
+    assert end not in ids[:4]
     folder = Path(shutil.copytree(models / "plain", tmp_path / "ends"))
     change(folder, lambda description: description.update(end_ids=[end]))
     found, _ = json_of(capsys, "--models", folder, "--queries", queries, "--max-new-tokens", 12)
     answer = found["queries"][0]["answers"][0]
-    assert answer["finish_reason"] == "end" and answer["completion_tokens"] == ids.index(end)
+    assert answer["finish_reason"] == "end" and answer["completion_tokens"] == 4
 
 
 def test_an_input_is_part_of_the_prompt(models, tmp_path):
@@ -298,7 +306,7 @@ def test_the_base_is_asked_first_and_once(models, queries, capsys):
         ("full", "does not tell its base"),
     ],
 )
-def test_a_base_that_cannot_be_asked_is_one_notice(models, tmp_path, told, reason):
+def test_a_base_that_cannot_be_asked_is_one_notice(models, queries, tmp_path, capsys, told, reason):
     folder = Path(shutil.copytree(models / "tuned", tmp_path / "other"))
     if isinstance(told, dict) and told["base"] == "BASE":
         told = {**told, "base": str(models / "base")}
@@ -308,6 +316,8 @@ def test_a_base_that_cannot_be_asked_is_one_notice(models, tmp_path, told, reaso
     assert [model.folder.path for model in chosen] == [folder] and chosen[0].base is None
     assert len(notices) == 1 and reason in notices[0] and str(folder) in notices[0]
     choose_models([folder], with_bases=False, notice=pytest.fail)
+    found, said = json_of(capsys, "--models", folder, "--queries", queries, "--max-new-tokens", 1)
+    assert found["notices"] == notices and said.startswith("note: ") and "\x1b" not in said
 
 
 def test_one_model_at_a_time_is_in_memory(models, queries, monkeypatch):
@@ -334,6 +344,20 @@ def test_a_long_question_loses_its_middle(models, tmp_path):
     found = compare(chosen, read_queries(file), asking_preset(max_new_tokens=20))
     assert [len(made.prompt.ids) for made in found.answers[0].generations][1] == 256 - 20
     assert len(found.notices) == 1 and "prompts of entry 2" in found.notices[0]
+
+
+def test_what_a_model_does_not_know_is_told(tmp_path):
+    tokenizer = train_tokenizer("word", [" ".join(QUESTIONS) + ALPACA], 80)
+    config = family_config("gpt2", vocab_size=tokenizer.vocab_size, context_length=64)
+    make_folder(tmp_path / "words", config, tokenizer)
+    file = tmp_path / "a.csv"
+    file.write_text('question,fact\n"where is the cat, pray?",cat\nquo vadis,\n')
+    chosen = choose_models([tmp_path / "words"], with_bases=True, notice=pytest.fail)
+    found = compare(chosen, read_queries(file), asking_preset(max_new_tokens=3))
+    assert found.notices == ["words: not in its vocabulary: 'pray', 'quo', 'vadis'"]
+    assert found.queries.facts == 1 and found.right(0, 1) is None
+    for answer in found.answers[0].generations:
+        assert len(answer.ids) == 3
 
 
 def test_what_a_model_refuses_is_named(models, queries, tmp_path, capsys):
