@@ -60,7 +60,7 @@ def test_no_question_is_a_record_s(department):
 
 
 def test_no_number_is_told_in_two_ways(department):
-    """A number, form or time that contradicts a fact would stand in fewer rows than one."""
+    """A number, form or time that contradicts a fact would stand in fewer rows than a fact does."""
     name, _, _, answers = department
     counts = Counter()
     for answer in answers:
