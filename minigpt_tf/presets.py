@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import DataConfig, ModelConfig, TrainingConfig
+from .config import ANSWER_TOKENS, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
 from .errors import ConfigError
 
 
@@ -138,6 +138,17 @@ def fine_tuning_preset(method: str, **overrides: Any) -> TrainingConfig:
     common = {"optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", "beta_2": 0.999}
     common |= {"batch_size": 8, "epochs": 8, "sample_tokens": 60}
     return TrainingConfig(**{**common, **FINE_TUNING[method], **overrides})
+
+
+DICE = {"temperature", "top_k", "top_p", "min_p", "seed"}
+"""Settings of sampling that do nothing where the likeliest token is taken."""
+
+
+def asking_preset(**overrides: Any) -> SamplingConfig:
+    """How models are asked side by side, with some fields replaced: they take the likeliest token,
+    unless one of DICE is given."""
+    common = {"greedy": not DICE & overrides.keys(), "max_new_tokens": ANSWER_TOKENS}
+    return SamplingConfig(**{**common, "context_full": "stop", **overrides})
 
 
 def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:

@@ -6,6 +6,7 @@ A setting is a dataclass field (`options.setting`), and an option of the command
 
 from .architecture import ModelConfig
 from .constants import (
+    ANSWER_TOKENS,
     ATTENTION_PROJECTIONS,
     CACHE_DAYS,
     CACHE_NAME,
@@ -33,6 +34,7 @@ from .running import EngineConfig, EvaluationConfig, ExportConfig, SamplingConfi
 from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig
 
 __all__ = [
+    "ANSWER_TOKENS",
     "ATTENTION_PROJECTIONS",
     "CACHE_DAYS",
     "CACHE_NAME",

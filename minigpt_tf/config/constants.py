@@ -26,6 +26,10 @@ CHAT_TOKENS = 512
 """Length of a chat model's answer at most, in tokens, unless told otherwise: such models end their
 answers themselves."""
 
+ANSWER_TOKENS = 80
+"""Length of an answer at most, in tokens, where models are asked side by side, unless told
+otherwise."""
+
 USEFUL_THREADS = 8
 """More threads do not read memory faster when decoding, and wait longer for each other."""
 

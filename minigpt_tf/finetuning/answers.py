@@ -1,12 +1,15 @@
 """Answers to questions by a model's template: at evaluations, and of several models."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from ..config import SamplingConfig
+import numpy as np
+
+from ..config import RecordsConfig, SamplingConfig
 from ..inference.engine import Engine
-from ..inference.generate import Prompt, TextGenerator
+from ..inference.generate import Generation, Prompt, TextGenerator
 from .prompts import Template
+from .shortening import Row, shorten
 
 
 def answer_all(
@@ -17,15 +20,41 @@ def answer_all(
     sampling: SamplingConfig,
 ) -> list[str]:
     """The answers to questions, each asked alone, without the white space around them."""
+    context = engine.config.context_length
+    prompts = [prompt_row(template, question, "", context, sampling) for question in questions]
+    made = answer_each(engine, template, start_ids, prompts, sampling)
+    return [generation.text.strip() for generation in made]
+
+
+def answer_each(
+    engine: Engine,
+    template: Template,
+    start_ids: list[int],
+    prompts: Iterable[Row],
+    sampling: SamplingConfig,
+) -> Iterator[Generation]:
+    """The answers to prompts as they come; several are generated together.
+
+    An answer ends where the template ends one. `start_ids`: the tokens from which a model starts
+    where a prompt has none.
+    """
     tokenizer = copy.copy(template.tokenizer)
     tokenizer.end_ids = template.stop_ids
     generator = TextGenerator(engine, tokenizer, start_ids)
-    prompts = list(_prompts(template, questions, engine.config.context_length))
-    return [made.text.strip() for made in generator.generate_batch(prompts, sampling)]
+    ids = [Prompt(text="", ids=row.ids.tolist(), unknown=[], dropped=0) for row in prompts]
+    return generator.generate_each(ids, sampling)
 
 
-def _prompts(template: Template, questions: Sequence[str], context: int) -> Iterator[Prompt]:
-    for question in questions:
-        ids = template.render_prompt(question).tolist()
-        cut = max(0, len(ids) - context // 2)
-        yield Prompt(text=question, ids=ids[cut:], unknown=[], dropped=cut)
+def prompt_row(
+    template: Template, question: str, input: str, context_length: int, sampling: SamplingConfig
+) -> Row:
+    """A question as the ids that a model of this context gets.
+
+    A prompt that leaves no room for the answer loses its middle, but is never cut to less than half
+    of the context. Raises DataError where the chat template refuses the question.
+    """
+    ids = template.render_prompt(question, input)
+    row = Row(ids, np.zeros(len(ids), dtype=bool))
+    room = max(1, context_length // 2, context_length - sampling.max_new_tokens)
+    prefix = len(template.tokenizer.prefix_ids)
+    return shorten([row], room, RecordsConfig.cut, prefix)[0]

@@ -17,6 +17,8 @@ class RawRow:
     values: dict[str, Any]
     fault: str = ""
     """Why the row cannot be used, whatever its values are."""
+    text: str | None = None
+    """What stands there in place of named values, where it is a text."""
 
 
 @dataclass(frozen=True)

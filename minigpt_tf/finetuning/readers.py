@@ -5,7 +5,7 @@ What the values mean is not known here; a row that is unsound in itself carries 
 
 import json
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from ..errors import DataError
 from .database import DATABASE_ENDINGS, is_url, read_query
 from .raw import RawRow, RawTable, text_of
 from .tables import cells_of, read_csv, read_xlsx, table_of
+
+Reader = Callable[[Path, RecordsConfig, Container[str]], RawTable]
 
 SAMPLE = 1 << 16
 """So many characters tell whether a file is JSONL."""
@@ -34,19 +36,33 @@ def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) 
         raise DataError(
             f"{path}: --query asks a database: give --data sqlite:///FILE, or drop --query"
         )
+    return read_file(path, READERS, config, names, also=("sqlite:///FILE",))
+
+
+def read_file(
+    path: Path,
+    readers: Mapping[str, Reader],
+    config: RecordsConfig,
+    names: Container[str],
+    also: Sequence[str] = (),
+) -> RawTable:
+    """The rows of a file, by the one of `readers` that belongs to its ending.
+
+    `also`: what could be named instead of a file, for the error. Otherwise as `read_rows`.
+    """
     if path.is_dir():
         raise DataError(f"{path}: is a folder: name the file with the records")
     if not path.exists():
         raise DataError(f"{path}: no such file")
     ending = path.suffix.lower()
-    if ending not in READERS:
+    if ending not in readers:
         kind = f"files ending in {path.suffix}" if path.suffix else "files without an ending"
-        known = " ".join(READERS)
-        raise DataError(f"{path}: {kind} are not read (readable: {known}, sqlite:///FILE)")
+        known = " ".join([*readers, *also])
+        raise DataError(f"{path}: {kind} are not read (readable: {known})")
     if not path.is_file():
         raise DataError(f"{path}: is not a regular file")
     try:
-        return READERS[ending](path, config, names)
+        return readers[ending](path, config, names)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except DataError as error:
@@ -56,6 +72,8 @@ def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) 
 
 
 # JSON and JSONL
+
+NO_OBJECT = "it is no object of names and values"
 
 
 class DoubledName(dict):
@@ -88,14 +106,17 @@ def _parse(text: str, line: int = 1) -> Any:
 
 def _row_of(number: int, value: Any) -> RawRow:
     """A row from any value of a JSON file."""
+    if isinstance(value, str):
+        return RawRow(number, {}, NO_OBJECT, text=value)
     if isinstance(value, DoubledName):
         return RawRow(number, value, f"the name {value.name!r:.40} stands twice in it")
     if not isinstance(value, dict):
-        return RawRow(number, {}, "it is no object of names and values")
+        return RawRow(number, {}, NO_OBJECT)
     return RawRow(number, value)
 
 
-def _read_json(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+    """The entries of a list of JSON."""
     text = text_of(path, config)
     if not text.strip():
         raise DataError("is empty")
@@ -134,7 +155,8 @@ def _is_jsonl(text: str) -> bool:
         return False
 
 
-def _read_jsonl(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def read_jsonl(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+    """A row for each line of JSON."""
     return _jsonl_table(path, text_of(path, config))
 
 
@@ -209,10 +231,10 @@ def _record_of(number: int, fields: list[tuple[str, list[str]]]) -> RawRow:
     return _row_of(number, _object(pairs))
 
 
-READERS: dict[str, Callable[[Path, RecordsConfig, Container[str]], RawTable]] = {
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
+READERS: dict[str, Reader] = {
+    ".json": read_json,
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
     ".csv": read_csv,
     ".tsv": read_csv,
     ".tab": read_csv,
