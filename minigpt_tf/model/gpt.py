@@ -12,10 +12,12 @@ from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, regi
 from .training_layers import (
     FusedAttention,
     FusedLayerNormalization,
+    FusedRMSNormalization,
     FusedRotaryAttention,
     RecomputedModel,
     fused_gelu,
     fused_gelu_tanh,
+    fused_silu,
 )
 
 INITIAL_STDDEV = 0.02
@@ -40,10 +42,12 @@ class LayerKit:
 
     Dropout: type
     LayerNormalization: type
+    RMSNormalization: type
     MultiHeadAttention: Any
     RotaryAttention: Any
     gelu: Any
     gelu_tanh: Any
+    silu: Any
     Dense: Any = layers.Dense
     kernels: str = "{dtype}"
     """The dtype policy of the layers that have kernels, from that of the model."""
@@ -53,18 +57,22 @@ class LayerKit:
 BUILT_IN = LayerKit(
     layers.Dropout,
     layers.LayerNormalization,
+    layers.RMSNormalization,
     layers.MultiHeadAttention,
     RotaryAttention,
     "gelu",
     gelu_tanh,
+    "silu",
 )
 FOR_TRAINING = LayerKit(
     FastDropout,
     FusedLayerNormalization,
+    FusedRMSNormalization,
     FusedAttention,
     FusedRotaryAttention,
     fused_gelu,
     fused_gelu_tanh,
+    fused_silu,
 )
 
 
@@ -181,7 +189,7 @@ def _feed_forward(config: ModelConfig, x, dtype: str, kit: LayerKit):
         )
 
     if config.activation == "swiglu":
-        gate = dense(config.ff_dim, "gate", "silu")(x)
+        gate = dense(config.ff_dim, "gate", kit.silu)(x)
         up = dense(config.ff_dim, "up")(x)
         hidden = layers.Multiply(name="feed_forward_product", dtype=dtype)([gate, up])  # (B, T, F)
     else:
@@ -225,7 +233,7 @@ def _logits(config: ModelConfig, embedding: layers.Layer, x):
 
 def _norm(config: ModelConfig, name: str, dtype: str, kit: LayerKit) -> layers.Layer:
     if config.norm == "rms":
-        return layers.RMSNormalization(epsilon=config.norm_epsilon, name=name, dtype=dtype)
+        return kit.RMSNormalization(epsilon=config.norm_epsilon, name=name, dtype=dtype)
     return kit.LayerNormalization(
         epsilon=config.norm_epsilon, center=config.use_bias, name=name, dtype=dtype
     )

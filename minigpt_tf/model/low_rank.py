@@ -1,7 +1,7 @@
 """LoRA in the layers: frozen kernels, perhaps quantised, and their changes of low rank."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -42,7 +42,29 @@ class LowRank(layers.Layer):
     def call(self, x, training=None):
         """x (N, inputs) -> (N, outputs)"""
         low = tf.matmul(self.dropout(x, training=training), tf.convert_to_tensor(self.a))
-        return self.scale * tf.matmul(low, tf.convert_to_tensor(self.b))
+        return tf.matmul(self.scale * low, tf.convert_to_tensor(self.b))
+
+
+def low_rank_products(
+    x: tf.Tensor, adapters: Mapping[str, LowRank], names: Sequence[str], training: bool | None
+) -> list[tf.Tensor | None]:
+    """The changes of several kernels with the same input x (N, inputs), None where there is none.
+
+    One product with all A side by side. The inputs that are dropped are the same for all.
+    """
+    present = [adapters[name] for name in names if name in adapters]
+    if not present:
+        return [None] * len(names)
+    matrices = [tf.convert_to_tensor(adapter.a) for adapter in present]
+    x = present[0].dropout(x, training=training)
+    low = tf.matmul(x, tf.cast(tf.concat(matrices, axis=1), x.dtype)) * present[0].scale
+    parts = iter(tf.split(low, [adapter.rank for adapter in present], axis=1))
+    return [
+        tf.matmul(next(parts), tf.cast(tf.convert_to_tensor(adapters[name].b), x.dtype))
+        if name in adapters
+        else None
+        for name in names
+    ]
 
 
 class WithKernels:

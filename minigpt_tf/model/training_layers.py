@@ -15,9 +15,17 @@ import tensorflow as tf
 from keras import layers
 
 from ..config import LoraConfig
+from ..inference.positions import rotary_tables
 from .dropout import FastDropout
 from .layers import RotaryAttention, register
-from .low_rank import WithKernels, adapter_for, kernel_of, matrix_shape, plain_policy
+from .low_rank import (
+    WithKernels,
+    adapter_for,
+    kernel_of,
+    low_rank_products,
+    matrix_shape,
+    plain_policy,
+)
 
 MASKED = -1e9
 """Added to the attention scores of tokens that are still to come."""
@@ -53,6 +61,33 @@ class FusedLayerNormalization(layers.LayerNormalization):
             return tf.cast(y, x.dtype), gradient
 
         return normalise(inputs, tf.convert_to_tensor(self.gamma), *shift)
+
+
+@register
+class FusedRMSNormalization(layers.RMSNormalization):
+    """Over the last axis, with its gradient in one piece (Zhang and Sennrich, 2019)."""
+
+    def call(self, inputs):
+        """(..., D) -> (..., D)"""
+
+        @tf.custom_gradient
+        def normalise(x, scale):
+            """RMS norm, and the function that turns d(loss)/dy into those of the arguments."""
+            x32 = tf.cast(x, tf.float32)
+            mean = tf.reduce_mean(tf.square(x32), -1, keepdims=True)
+            inverse = tf.math.rsqrt(mean + self.epsilon)
+            normal = x32 * inverse
+
+            def gradient(dy):
+                """d(loss)/d(x, scale)."""
+                dy = tf.cast(dy, tf.float32)
+                dn = dy * scale
+                along = tf.reduce_mean(dn * normal, -1, keepdims=True)
+                return tf.cast((dn - normal * along) * inverse, x.dtype), _sum_of_rows(dy * normal)
+
+            return tf.cast(normal * scale, x.dtype), gradient
+
+        return normalise(inputs, tf.cast(tf.convert_to_tensor(self.scale), tf.float32))
 
 
 def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:
@@ -103,12 +138,44 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
         """x: (B, T, D) -> (B, T, D)"""
         heads = _project(x, self, training)
         N, K = self.num_query_heads, self.num_key_value_heads
-        q, k, v = tf.split(heads, [N, K, K])  # (heads, B, T, H)
+        queries_and_keys, v = tf.split(heads, [N + K, K])  # (heads, B, T, H)
         if self.rope_theta is not None:
-            q, k = self._rotate(q, axis=2), self._rotate(k, axis=2)
-        k, v = (tf.repeat(part, self.num_repeats, axis=0) for part in (k, v))  # (N, B, T, H)
+            queries_and_keys = self._rotate_heads(queries_and_keys)
+        q, k = tf.split(queries_and_keys, [N, K])
         mixed = causal_attention(q, k, v, self._dropout_layer, training)
         return _project_back(mixed, self, training)
+
+    def _table_arguments(self) -> tuple:
+        scaling = tuple((self.rope_scaling or {}).items())
+        return self.context_length, self.head_dim, self.rope_theta, scaling
+
+    def _rotate_heads(self, x: tf.Tensor) -> tf.Tensor:
+        """As `_rotate` for x (heads, B, T, H), with its gradient in one piece: the turn back."""
+        tables = _tables(*self._table_arguments())
+        cosines, sines = (tf.cast(table[: tf.shape(x)[2]], x.dtype) for table in tables)
+        half = x.shape[-1] // 2
+
+        @tf.custom_gradient
+        def rotate(x):
+            """The turned vectors, and their gradient."""
+            turned = x * cosines + tf.concat([-x[..., half:], x[..., :half]], -1) * sines
+
+            def gradient(dy):
+                dy_sines = dy * sines
+                return dy * cosines + tf.concat([dy_sines[..., half:], -dy_sines[..., :half]], -1)
+
+            return turned, gradient
+
+        return rotate(x)
+
+
+@functools.lru_cache(maxsize=2)
+def _tables(context_length: int, head_dim: int, rope_theta: float, scaling: tuple) -> tuple:
+    """`rotary_tables` as tensors outside of all graphs: one pair for all layers of a model. As
+    constants of a graph they would be copied with it in each pass of its compilation."""
+    with tf.init_scope():
+        tables = rotary_tables(context_length, head_dim, rope_theta, dict(scaling) or None)
+        return tuple(map(tf.constant, tables))
 
 
 def projections_of(attention: layers.Layer) -> dict[str, layers.EinsumDense]:
@@ -145,12 +212,11 @@ def _project(x: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf
         y = tf.nn.bias_add(y, tf.concat([tf.reshape(bias, (-1,)) for bias in biases], axis=0))
     if attention.adapters:
         widths = [kernel.shape[1] * H for kernel in kernels]
+        changes = low_rank_products(rows, attention.adapters, list(projections), training)
         y += tf.concat(
             [
-                attention.adapters[name](rows, training=training)
-                if name in attention.adapters
-                else tf.zeros((tf.shape(rows)[0], width), y.dtype)
-                for name, width in zip(projections, widths, strict=True)
+                tf.zeros((tf.shape(rows)[0], width), y.dtype) if change is None else change
+                for change, width in zip(changes, widths, strict=True)
             ],
             axis=1,
         )
@@ -173,14 +239,28 @@ def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | No
 
 
 def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) -> tf.Tensor:
-    """Query, key and value (N, B, T, H) -> (N, B, T, H), each token attending to those before."""
-    scores = tf.matmul(q, k, transpose_b=True)  # (N, B, T, T)
-    weights = dropout(causal_softmax(scores, 1 / math.sqrt(q.shape[-1])), training=training)
-    return tf.matmul(weights, v)
+    """Query (N, B, T, H), key and value (K, B, T, H) -> (N, B, T, H).
+
+    Each token attends to those before; N / K heads, one after the other, share a key and a value.
+    """
+    (N, H), K = (q.shape[0], q.shape[-1]), k.shape[0]
+    B, T = tf.unstack(tf.shape(q)[1:3])
+    shared = N != K
+    if shared:  # their queries side by side, so that no key is copied
+        q = tf.transpose(tf.reshape(q, (K, N // K, B, T, H)), (0, 2, 1, 3, 4))
+        q = tf.reshape(q, (K, B, N // K * T, H))
+    scores = tf.matmul(q, k, transpose_b=True)  # (N, B, T, T), or (K, B, N / K * T, T)
+    scores = tf.reshape(scores, (-1, N // K, T, T)) if shared else scores
+    weights = dropout(causal_softmax(scores, 1 / math.sqrt(H)), training=training)
+    if not shared:
+        return tf.matmul(weights, v)
+    mixed = tf.matmul(tf.reshape(weights, (K, B, N // K * T, T)), v)
+    mixed = tf.transpose(tf.reshape(mixed, (K, B, N // K, T, H)), (0, 2, 1, 3, 4))
+    return tf.reshape(mixed, (N, B, T, H))
 
 
 def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
-    """Scores (N, B, T, T) -> their softmax over the last axis, without the tokens to come."""
+    """Scores (..., T, T) -> their softmax over the last axis, without the tokens to come."""
     length = tf.shape(scores)[-1]
     to_come = 1 - tf.linalg.band_part(tf.ones((length, length)), -1, 0)
 
@@ -228,6 +308,14 @@ def _with_gradient(function: Callable) -> Callable:
         return tf.cast(y, x.dtype), gradient
 
     return activation
+
+
+@register
+@_with_gradient
+def fused_silu(x):
+    """x times the logistic function of x (Elfwing et al., 2017)."""
+    s = tf.sigmoid(x)
+    return x * s, lambda: s * (1 + x * (1 - s))
 
 
 @register

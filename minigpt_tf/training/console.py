@@ -67,8 +67,9 @@ class ConsoleListener(Listener):
             self.preparing, self.began = what, now
         if done == total > 0:
             self.clear()
-        elif total == 0 and self.terminal:  # it may be long before the next call
-            self._rewrite(f"{what} ...")
+        elif total == 0:  # it may be long before the next call
+            if self.terminal:
+                self._rewrite(f"{what} ...")
         elif self._is_time():
             seconds_left = (now - self.began) * (total - done) / max(1, done)
             self._update(

@@ -50,34 +50,79 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
-class _ReducedGradients:
-    """Keras adds up the gradients of all replicas; here the step has taken their mean already."""
+class _WholeStep:
+    """What Keras does for each variable, done once for all of them.
+
+    It adds up the gradients of all replicas, of which the step has taken the mean already; and it
+    computes the learning rate and the powers of the betas anew for every variable: with the
+    hundreds that LoRA has, that is a quarter of the step's operations.
+    """
+
+    betas: tuple[float, float]
+    """Of its Adam."""
+    _rate = _powers = None
+
+    def apply(self, grads, trainable_variables=None):
+        """Changes the variables by a step."""
+        step = tf.cast(self.iterations + 1, tf.float32)
+        self._rate = super()._get_current_learning_rate()
+        self._powers = [tf.pow(beta, step) for beta in self.betas]
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._rate = self._powers = None
+
+    def _get_current_learning_rate(self):
+        return super()._get_current_learning_rate() if self._rate is None else self._rate
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return list(grads_and_vars)
 
+    def _adam_update(self, variable, gradient, learning_rate, m, v) -> None:
+        """One step of Adam for one variable (Kingma and Ba, 2015), by TensorFlow's one operation:
+        one pass over memory instead of a dozen."""
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(m),
+            v=_handle(v),
+            beta1_power=self._powers[0],
+            beta2_power=self._powers[1],
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
 
-class FusedAdam(_ReducedGradients, keras.optimizers.Adam):
-    """Keras's Adam with each variable's update in one pass over memory instead of a dozen."""
+
+class FusedAdam(_WholeStep, keras.optimizers.Adam):
+    """Keras's Adam with each variable's update in one pass over memory."""
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        return self.beta_1, self.beta_2
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         averages = self._momentums[index], self._velocities[index]
-        betas = self.beta_1, self.beta_2
-        adam_update(self, variable, gradient, learning_rate, averages, betas)
+        self._adam_update(variable, gradient, learning_rate, *averages)
 
 
 class FusedAdamW(FusedAdam, keras.optimizers.AdamW):
     """The same with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
 
-class Muon(_ReducedGradients, keras.optimizers.Muon):
+class Muon(_WholeStep, keras.optimizers.Muon):
     """Keras's Muon, for all matrices of the blocks, those of attention too; AdamW for the rest.
 
     Jordan et al., 2024, with the step size of Moonlight (Liu et al., 2025), so that learning rate
     and weight decay are AdamW's. Keras leaves attention's kernels (D, N, H) and (N, H, D) to Adam,
     as they have three axes; here they are the matrices (D, N H) and (N H, D) that they stand for.
     """
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        return self.adam_beta_1, self.adam_beta_2
 
     def _should_use_adamw(self, variable) -> bool:
         path = variable.path
@@ -92,26 +137,7 @@ class Muon(_ReducedGradients, keras.optimizers.Muon):
         self.assign_sub(variable, tf.reshape(update, gradient.shape))
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
-        betas = self.adam_beta_1, self.adam_beta_2
-        adam_update(self, variable, gradient, learning_rate, (m, v), betas)
-
-
-def adam_update(optimizer, variable, gradient, learning_rate, averages, betas) -> None:
-    """One step of Adam for one variable (Kingma and Ba, 2015), by TensorFlow's one operation."""
-    step = tf.cast(optimizer.iterations + 1, tf.float32)
-    m, v = (_handle(average) for average in averages)
-    tf.raw_ops.ResourceApplyAdam(
-        var=_handle(variable),
-        m=m,
-        v=v,
-        beta1_power=tf.pow(betas[0], step),
-        beta2_power=tf.pow(betas[1], step),
-        lr=tf.cast(learning_rate, tf.float32),
-        beta1=betas[0],
-        beta2=betas[1],
-        epsilon=optimizer.epsilon,
-        grad=gradient,
-    )
+        self._adam_update(variable, gradient, learning_rate, m, v)
 
 
 def _handle(variable):
