@@ -136,7 +136,7 @@ FINE_TUNING = {
 def fine_tuning_preset(method: str, **overrides: Any) -> TrainingConfig:
     """The TrainingConfig of a method of fine-tuning with some fields replaced."""
     common = {"optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", "beta_2": 0.999}
-    common |= {"batch_size": 8, "epochs": 8, "sample_tokens": 60}
+    common |= {"epsilon": 1e-8, "batch_size": 8, "epochs": 8, "sample_tokens": 60}
     return TrainingConfig(**{**common, **FINE_TUNING[method], **overrides})
 
 
