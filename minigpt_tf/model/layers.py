@@ -143,9 +143,13 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
         """Turns each pair (i, i + H / 2) of x (..., H) by its position's angle; T is at `axis`."""
         shape = [1] * len(x.shape)
         shape[axis], shape[-1] = -1, x.shape[-1]
-        length = ops.shape(x)[axis]
+        tables, length = self.tables, x.shape[axis]
+        if length is None:
+            length = ops.shape(x)[axis]
+        else:  # a compiled step holds several copies of its constants: of no more than it needs
+            tables = [table[:length] for table in tables]
         cosines, sines = (
-            ops.reshape(ops.cast(table, x.dtype)[:length], shape) for table in self.tables
+            ops.reshape(ops.cast(table, x.dtype)[:length], shape) for table in tables
         )
         first, second = ops.split(x, 2, axis=-1)
         return x * cosines + ops.concatenate([-second, first], axis=-1) * sines

@@ -1,7 +1,7 @@
 """LoRA in the layers: frozen kernels, perhaps quantised, and their changes of low rank."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -71,7 +71,7 @@ class FusedDense(WithKernels, layers.Dense):
     def call(self, x, training=None):
         """x (B, T, D) -> (B, T, F)"""
         rows = tf.reshape(x, (-1, x.shape[-1]))
-        y = tf.matmul(rows, kernel_of(self, rows.dtype))
+        y = product(rows, kernel_of(self, rows.dtype), frozen=self.lora is not None)
         if self.adapter is not None:
             y += self.adapter(rows, training=training)
         if self.bias is not None:
@@ -95,26 +95,57 @@ def plain_policy(layer: layers.Layer) -> str:
     return getattr(policy, "_source_name", None) or policy.name
 
 
-def kernel_of(layer: layers.Layer, dtype: tf.DType) -> tf.Tensor:
-    """The kernel of a Dense or EinsumDense layer, in the dtype of its products.
+def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool) -> tf.Tensor:
+    """x (N, inputs) times a kernel (inputs, outputs).
 
-    Quantised by Keras to int8 or int4, it is made anew from whole numbers and scales each time;
-    its inputs stay as they are, other than in Keras's own quantised layers.
+    One that is `frozen`, not trained, is made a second time for the gradient of x. Else what is
+    made of all quantised kernels would be kept from the one pass to the other, and take as much
+    memory as a model that is not quantised.
     """
-    kernel = tf.convert_to_tensor(layer.kernel)
+    if not frozen:
+        return tf.matmul(x, make_kernel())
+
+    @tf.custom_gradient
+    def multiply(x):
+        """The product, and its gradient."""
+
+        def gradient(dy):
+            """d(loss)/dx."""
+            with tf.control_dependencies([dy]):  # else TensorFlow makes both one, and keeps it
+                return tf.matmul(dy, make_kernel(), transpose_b=True)
+
+        return tf.matmul(x, make_kernel()), gradient
+
+    return multiply(x)
+
+
+def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
+    """What makes the kernel of a Dense or EinsumDense layer, in the dtype of its products.
+
+    Quantised by Keras to int8 or int4, it is made of whole numbers and scales each time; its inputs
+    stay as they are, other than in Keras's own quantised layers.
+    """
+    stored, shape = _exact(layer._kernel), kernel_shape(layer)
     if layer.quantization_mode is None:
-        return kernel
-    rows, columns = matrix_shape(layer, kernel.shape)
-    numbers = tf.cast(tf.reshape(kernel, (rows, columns)), tf.float32)
-    scale = _exact(layer.kernel_scale)
+        return lambda: tf.cast(stored, dtype)
+    rows, columns = matrix_shape(layer, shape)
     block = getattr(layer, "_int4_block_size", None)
-    if block:  # a scale and a zero for every `block` rows
-        zero = tf.cast(_exact(layer.kernel_zero), tf.float32)
-        scale, zero = (tf.repeat(part, block, axis=0)[:rows] for part in (scale, zero))
-        values = (numbers - zero) * scale
-    else:
-        values = numbers / tf.reshape(scale, (1, columns))
-    return tf.cast(tf.reshape(values, kernel.shape), dtype)
+    scale, zero = _exact(layer.kernel_scale), _exact(layer.kernel_zero) if block else None
+
+    def kernel() -> tf.Tensor:
+        """The kernel in float32, then in `dtype`."""
+        packed = layer.quantization_mode == "int4"
+        numbers = quantizers.unpack_int4(stored, columns, axis=-1) if packed else stored
+        numbers = tf.cast(tf.reshape(numbers, (rows, columns)), tf.float32)
+        if block:  # a scale and a zero for every `block` rows
+            parts = (scale, tf.cast(zero, tf.float32))
+            by_row, zeros = (tf.repeat(part, block, axis=0)[:rows] for part in parts)
+            values = (numbers - zeros) * by_row
+        else:
+            values = numbers / tf.reshape(scale, (1, columns))
+        return tf.cast(tf.reshape(values, shape), dtype)
+
+    return kernel
 
 
 def _exact(variable: keras.Variable) -> tf.Tensor:
@@ -139,6 +170,15 @@ def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
     layer._kernel.assign(quantizers.pack_int4(numbers, axis=-1)[0])
     layer.kernel_scale.assign(scale)
     layer.kernel_zero.assign(zero)
+
+
+def kernel_shape(layer: layers.Layer) -> tuple[int, ...]:
+    """The shape of a kernel, also where int4 packs two numbers into one."""
+    if layer.quantization_mode != "int4":
+        return tuple(layer._kernel.shape)
+    if isinstance(layer, layers.EinsumDense):
+        return tuple(layer.original_kernel_shape)
+    return layer._orig_input_dim, layer._orig_output_dim
 
 
 def matrix_shape(layer: layers.Layer, shape: Sequence[int]) -> tuple[int, int]:

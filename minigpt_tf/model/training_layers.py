@@ -17,7 +17,15 @@ from keras import layers
 from ..config import LoraConfig
 from .dropout import FastDropout
 from .layers import RotaryAttention, register
-from .low_rank import WithKernels, adapter_for, kernel_of, matrix_shape, plain_policy
+from .low_rank import (
+    WithKernels,
+    adapter_for,
+    kernel_of,
+    kernel_shape,
+    matrix_shape,
+    plain_policy,
+    product,
+)
 
 MASKED = -1e9
 """Added to the attention scores of tokens that are still to come."""
@@ -122,12 +130,7 @@ def _build_adapters(attention: layers.Layer, width: int) -> None:
     """Gives each projection that `lora` names its low-rank change."""
     for name, projection in projections_of(attention).items():
         if attention.lora is not None and name in attention.lora.targets:
-            shape = (
-                projection.original_kernel_shape
-                if projection.quantization_mode == "int4"
-                else projection.kernel.shape
-            )
-            inputs, outputs = matrix_shape(projection, shape)
+            inputs, outputs = matrix_shape(projection, kernel_shape(projection))
             attention.adapters[name] = adapter_for(
                 f"{name}_lora", inputs, outputs, attention.lora, attention
             )
@@ -137,20 +140,26 @@ def _project(x: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf
     """x (B, T, D) -> the heads of query, key and value together, (heads, B, T, H)."""
     projections = {n: p for n, p in projections_of(attention).items() if n != "attention_output"}
     rows = tf.reshape(x, (-1, x.shape[-1]))
+    outputs = [matrix_shape(p, kernel_shape(p))[1] for p in projections.values()]
+    D, H = x.shape[-1], kernel_shape(projections["query"])[-1]
+
     kernels = [kernel_of(p, x.dtype) for p in projections.values()]  # (D, heads, H) each
-    D, _, H = kernels[0].shape
-    y = tf.matmul(rows, tf.concat([tf.reshape(k, (D, -1)) for k in kernels], axis=1))
+
+    def kernel() -> tf.Tensor:
+        """Query's, key's and value's side by side, (D, heads H)."""
+        return tf.concat([tf.reshape(make(), (D, -1)) for make in kernels], axis=1)
+
+    y = product(rows, kernel, frozen=attention.lora is not None)
     biases = [p.bias for p in projections.values()]
     if biases[0] is not None:
         y = tf.nn.bias_add(y, tf.concat([tf.reshape(bias, (-1,)) for bias in biases], axis=0))
     if attention.adapters:
-        widths = [kernel.shape[1] * H for kernel in kernels]
         y += tf.concat(
             [
                 attention.adapters[name](rows, training=training)
                 if name in attention.adapters
                 else tf.zeros((tf.shape(rows)[0], width), y.dtype)
-                for name, width in zip(projections, widths, strict=True)
+                for name, width in zip(projections, outputs, strict=True)
             ],
             axis=1,
         )
@@ -161,10 +170,11 @@ def _project(x: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf
 def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf.Tensor:
     """Heads (N, B, T, H) -> (B, T, D)."""
     projection = attention._output_dense
-    kernel = kernel_of(projection, heads.dtype)  # (N, H, D)
-    N, H, D = kernel.shape
+    N, H, D = kernel_shape(projection)
     rows = tf.reshape(tf.transpose(heads, (1, 2, 0, 3)), (-1, N * H))
-    y = tf.matmul(rows, tf.reshape(kernel, (N * H, D)))
+
+    make = kernel_of(projection, heads.dtype)  # (N, H, D)
+    y = product(rows, lambda: tf.reshape(make(), (N * H, D)), frozen=attention.lora is not None)
     if "attention_output" in attention.adapters:
         y += attention.adapters["attention_output"](rows, training=training)
     if projection.bias is not None:
