@@ -1,5 +1,7 @@
 """Supervised fine-tuning: the answers of records, by all weights or by changes of low rank."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,15 +96,23 @@ class SupervisedJob(Job):
 
     def merged(self, weights: Weights) -> Weights:
         """All weights of the model with what was trained."""
+        with self.merging(weights) as merged:
+            return {name: np.asarray(values, np.float32) for name, values in merged.items()}
+
+    @contextmanager
+    def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
+        """`merged` without a copy of the base: its weights are read as they are asked for."""
         if self.lora is None:
-            return weights
+            yield weights
+            return
         with open_weights(self.plan.base.path / MODEL_NAME, self.plan.model) as datasets:
-            return self.adapter(weights).merged(datasets)
+            yield self.adapter(weights).over(datasets)
 
     def sample(self, weights: Weights) -> str:
         """The fixed queries and their answers."""
         plan = self.plan
-        engine = Engine(plan.model, self.merged(weights))
+        with self.merging(weights) as merged:
+            engine = Engine(plan.model, merged)
         sampling = SamplingConfig(greedy=True, max_new_tokens=self.training.sample_tokens)
         answers = answer_all(engine, plan.template, plan.base.start_ids, plan.queries, sampling)
         return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
@@ -118,7 +128,8 @@ class SupervisedJob(Job):
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
             "metrics": _metrics(state, kept),
         }
-        save_fine_tuned(self.out, self.plan, self.merged(weights), state, sections)
+        with self.merging(weights) as merged:
+            save_fine_tuned(self.out, self.plan, merged, state, sections)
         if self.lora is not None:
             with staging(self.out) as scratch:
                 save_adapter(scratch / ADAPTER_NAME, self.adapter(weights))

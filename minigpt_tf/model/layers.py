@@ -143,13 +143,10 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
         """Turns each pair (i, i + H / 2) of x (..., H) by its position's angle; T is at `axis`."""
         shape = [1] * len(x.shape)
         shape[axis], shape[-1] = -1, x.shape[-1]
-        tables, length = self.tables, x.shape[axis]
-        if length is None:
-            length = ops.shape(x)[axis]
-        else:  # a compiled step holds several copies of its constants: of no more than it needs
-            tables = [table[:length] for table in tables]
+        length = ops.shape(x)[axis]
         cosines, sines = (
-            ops.reshape(ops.cast(table, x.dtype)[:length], shape) for table in tables
+            ops.reshape(ops.cast(ops.convert_to_tensor(table)[:length], x.dtype), shape)
+            for table in self.tables
         )
         first, second = ops.split(x, 2, axis=-1)
         return x * cosines + ops.concatenate([-second, first], axis=-1) * sines

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from ..config import LoraConfig
+from ..inference.positions import rotary_tables
 from .dropout import FastDropout
 from .layers import RotaryAttention, register
 from .low_rank import (
@@ -104,6 +105,11 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
+        if self.rope_theta is not None:
+            scaling = tuple((self.rope_scaling or {}).items())
+            self.tables = _shared_tables(
+                self.context_length, self.head_dim, self.rope_theta, scaling
+            )
         _build_adapters(self, input_shape[-1])
         self._dropout_layer = FastDropout(self.dropout, seed=self.seed, dtype=plain_policy(self))
 
@@ -117,6 +123,20 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
         k, v = (tf.repeat(part, self.num_repeats, axis=0) for part in (k, v))  # (N, B, T, H)
         mixed = causal_attention(q, k, v, self._dropout_layer, training)
         return _project_back(mixed, self, training)
+
+
+@functools.lru_cache(maxsize=2)
+def _shared_tables(
+    context_length: int, head_dim: int, rope_theta: float, scaling: tuple[tuple[str, float], ...]
+) -> tuple[tf.Tensor, ...]:
+    """Cosines and sines as tensors that all layers of a model share.
+
+    A compiled function refers to such a tensor, while it holds copies of an array for each place
+    where that is used: at 30 layers and a context of 8,192 tokens almost 3 GB (measured).
+    """
+    with tf.init_scope():
+        tables = rotary_tables(context_length, head_dim, rope_theta, dict(scaling) or None)
+        return tuple(tf.constant(table) for table in tables)
 
 
 def projections_of(attention: layers.Layer) -> dict[str, layers.EinsumDense]:
