@@ -15,12 +15,13 @@ from ..inference.weights import Weights, check_weights, open_weights
 from ..modelfolder import staging
 from ..training.checkpoint import RunState
 from ..training.job import Job
-from ..training.memory import out_of_memory
 from ..training.optimizers import build_optimizer
 from ..training.records import write_records
 from .adapter import ADAPTER_NAME, Adapter, save_adapter
 from .answers import answer_all
 from .dataset import Part
+from .difference import MOST_COMPARED, merge_difference
+from .memory import out_of_memory
 from .models import FineTunedModel, target_weights
 from .plan import FineTuningPlan
 from .saving import save_fine_tuned
@@ -32,6 +33,8 @@ class SupervisedJob(Job):
     """A plan as the training loop takes it."""
 
     model_type = FineTunedModel
+    merge_difference: dict[str, Any]
+    """What `save` has found: how far the merged model is from the trained one."""
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
@@ -117,6 +120,22 @@ class SupervisedJob(Job):
         answers = answer_all(engine, plan.template, plan.base.start_ids, plan.queries, sampling)
         return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
 
+    def compare_merged(self, weights: Weights) -> dict[str, Any]:
+        """How far the merged model is from the one that was trained; nothing where they are one.
+
+        Puts `weights` into the model: what is compared is what is saved.
+        """
+        if self.lora is None:
+            return {}
+        for name, variable in self.named_variables().items():
+            variable.assign(weights[name])
+        plan = self.plan
+        part = plan.dataset.validation if plan.dataset.validation.examples else plan.dataset.train
+        with self.merging(weights) as merged:
+            engine = Engine(plan.model, merged)
+        rows = [example[0] for example in part.examples[:MOST_COMPARED]]
+        return merge_difference(lambda ids: np.asarray(self.model.keras_model(ids)), engine, rows)
+
     def write_records(self, folder: Path, state: RunState) -> None:
         write_records(folder, state.history, "; ".join(self.plan.queries))
         if self.lora is not None:
@@ -124,9 +143,10 @@ class SupervisedJob(Job):
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
         """Writes the model folder and, beside the merged model, the adapter."""
+        self.merge_difference = self.compare_merged(weights)
         sections = {
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
-            "metrics": _metrics(state, kept),
+            "metrics": _metrics(state, kept) | {"merge": self.merge_difference},
         }
         with self.merging(weights) as merged:
             save_fine_tuned(self.out, self.plan, merged, state, sections)
@@ -135,7 +155,7 @@ class SupervisedJob(Job):
                 save_adapter(scratch / ADAPTER_NAME, self.adapter(weights))
 
     def out_of_memory(self) -> str:
-        return out_of_memory(self.plan.model, self.training)
+        return out_of_memory(self.plan.run)
 
 
 def _metrics(state: RunState, kept: str) -> dict[str, Any]:

@@ -98,9 +98,9 @@ def plain_policy(layer: layers.Layer) -> str:
 def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool) -> tf.Tensor:
     """x (N, inputs) times a kernel (inputs, outputs).
 
-    One that is `frozen`, not trained, is made a second time for the gradient of x. Else what is
-    made of all quantised kernels would be kept from the one pass to the other, and take as much
-    memory as a model that is not quantised.
+    One that is `frozen`, not trained, is made when x is there, and a second time for the gradient
+    of x: else what is made of all quantised kernels would be in memory together, and take as much
+    of it as a model that is not quantised.
     """
     if not frozen:
         return tf.matmul(x, make_kernel())
@@ -114,7 +114,8 @@ def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool)
             with tf.control_dependencies([dy]):  # else TensorFlow makes both one, and keeps it
                 return tf.matmul(dy, make_kernel(), transpose_b=True)
 
-        return tf.matmul(x, make_kernel()), gradient
+        with tf.control_dependencies([x]):
+            return tf.matmul(x, make_kernel()), gradient
 
     return multiply(x)
 
@@ -134,18 +135,28 @@ def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
 
     def kernel() -> tf.Tensor:
         """The kernel in float32, then in `dtype`."""
-        packed = layer.quantization_mode == "int4"
-        numbers = quantizers.unpack_int4(stored, columns, axis=-1) if packed else stored
-        numbers = tf.cast(tf.reshape(numbers, (rows, columns)), tf.float32)
-        if block:  # a scale and a zero for every `block` rows
-            parts = (scale, tf.cast(zero, tf.float32))
-            by_row, zeros = (tf.repeat(part, block, axis=0)[:rows] for part in parts)
-            values = (numbers - zeros) * by_row
-        else:
+        if block is None:
+            numbers = tf.cast(tf.reshape(stored, (rows, columns)), tf.float32)
             values = numbers / tf.reshape(scale, (1, columns))
+        else:  # a scale and a zero for every `block` rows
+            numbers = tf.cast(_unpacked(stored, columns), tf.float32)
+            blocks = scale.shape[0]
+            if rows < blocks * block:
+                numbers = tf.pad(numbers, [(0, blocks * block - rows), (0, 0)])
+            numbers = tf.reshape(numbers, (blocks, block, columns))
+            values = (numbers - tf.cast(zero, tf.float32)[:, None]) * scale[:, None]
+            values = tf.reshape(values, (-1, columns))[:rows]
         return tf.cast(tf.reshape(values, shape), dtype)
 
     return kernel
+
+
+def _unpacked(packed: tf.Tensor, columns: int) -> tf.Tensor:
+    """Bytes (rows, columns / 2) -> the whole numbers in their halves, the lower ones first."""
+    four = tf.constant(4, tf.int8)
+    lower = tf.bitwise.right_shift(tf.bitwise.left_shift(packed, four), four)  # keeps the sign
+    both = tf.stack([lower, tf.bitwise.right_shift(packed, four)], axis=-1)
+    return tf.reshape(both, (packed.shape[0], -1))[:, :columns]
 
 
 def _exact(variable: keras.Variable) -> tf.Tensor:
