@@ -9,8 +9,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from ..config import RUN_NAME
-from ..errors import TrainingError
-from ..modelfolder import claim_output
+from ..errors import ModelFolderError, TrainingError
+from ..modelfolder import claim_output, reserve_space
 from ..training.distribution import Distribution
 from ..training.listener import Listener
 from ..training.loop import TrainingLoop, TrainingResult
@@ -52,6 +52,7 @@ def finetune(
         nothing_left_of_failure(out),
         claim_output(out, overwrite=overwrite, resume=resume),
     ):
+        _check_space(out, plan)
         dtype = go_on(out, plan) if resume else resolve_dtype(plan.training.dtype)
         if not resume:
             begin(out, plan, dtype)
@@ -65,6 +66,17 @@ def finetune(
         for line in describe(job.merge_difference):
             listener.notice(line)
         return result
+
+
+def _check_space(out: Path, plan: FineTuningPlan) -> None:
+    """Raises ModelFolderError where the model will not fit on the disk: before it is trained."""
+    size = 4 * plan.model.parameter_count
+    try:
+        reserve_space(out, size)
+    except OSError as error:
+        raise ModelFolderError(
+            f"{out}: the model needs {size / 2**30:.2g} GiB there: {error.strerror}"
+        ) from None
 
 
 @contextmanager
