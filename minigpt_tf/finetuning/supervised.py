@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import MODEL_NAME, SamplingConfig
+from ..config import MODEL_NAME, ModelConfig, SamplingConfig
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_weights, open_weights
 from ..modelfolder import staging
@@ -115,10 +116,21 @@ class SupervisedJob(Job):
         """The fixed queries and their answers."""
         plan = self.plan
         with self.merging(weights) as merged:
-            engine = Engine(plan.model, merged)
+            engine = Engine(self._model_of_samples(), merged)
         sampling = SamplingConfig(greedy=True, max_new_tokens=self.training.sample_tokens)
         answers = answer_all(engine, plan.template, plan.base.start_ids, plan.queries, sampling)
         return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
+
+    def _model_of_samples(self) -> ModelConfig:
+        """The model with a context that is long enough for the queries and their answers: memory
+        for keys and values is taken for all of it."""
+        plan = self.plan
+        if plan.model.positions == "learned":
+            return plan.model
+        longest = max(len(plan.template.render_prompt(query)) for query in plan.queries)
+        # Prompts may have half of a context.
+        needed = 2 * (longest + self.training.sample_tokens)
+        return replace(plan.model, context_length=min(needed, plan.model.context_length))
 
     def compare_merged(self, weights: Weights) -> dict[str, Any]:
         """How far the merged model is from the one that was trained; nothing where they are one.
@@ -131,9 +143,9 @@ class SupervisedJob(Job):
             variable.assign(weights[name])
         plan = self.plan
         part = plan.dataset.validation if plan.dataset.validation.examples else plan.dataset.train
+        rows = [example[0] for example in part.examples[:MOST_COMPARED]]
         with self.merging(weights) as merged:
             engine = Engine(plan.model, merged)
-        rows = [example[0] for example in part.examples[:MOST_COMPARED]]
         return merge_difference(lambda ids: np.asarray(self.model.keras_model(ids)), engine, rows)
 
     def write_records(self, folder: Path, state: RunState) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.finetuning import command as command_module
 from minigpt_tf.finetuning import trainer
 from minigpt_tf.finetuning.adapter import ADAPTER_NAME, load_adapter
-from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.text.tokenizers import train_tokenizer
+from minigpt_tf.training.listener import Listener
 from tests.conftest import ROOT, tiny_config
 from tests.interop.folders import family_config, make_folder
 
@@ -241,39 +242,43 @@ def test_a_run_that_is_resumed_must_be_the_same(files, tmp_path, capsys):
     assert "there is no checkpoint/ to resume from" in refusal(capsys, missing)
 
 
-def test_killed_runs_go_on(files, tmp_path):
-    """Ctrl-C, and a kill while a state is written: --resume comes to the same adapter."""
-    steps = ("--steps", "40", "--checkpoint-every", "1", "--eval-every", "40", "--val-split", "0")
-    config = load_folder(files / "base").model
-    factors = []
-    for how in (None, signal.SIGINT, signal.SIGKILL):
-        out = tmp_path / str(how)
-        command = [sys.executable, "-m", "minigpt_tf", *words_of(files, out, *steps)]
-        run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        if how is not None:
-            _wait_for_a_state(run, out, writing=how is signal.SIGKILL)
-            run.send_signal(how)
-        said = run.communicate(timeout=120)[1].decode()
-        assert run.returncode == {None: 0, signal.SIGINT: 130, signal.SIGKILL: -9}[how], said
-        assert "Traceback" not in said
-        if how is not None:
-            assert main(words_of(files, out, *steps, "--resume")) == 0
-        factors.append(load_adapter(out / ADAPTER_NAME, config).factors)
-        left = [file.name for file in out.rglob("*") if file.name.startswith(".saving-")]
-        assert not left
-    for other in factors[1:]:
-        for name, pair in factors[0].items():
-            assert all(np.array_equal(a, b) for a, b in zip(pair, other[name], strict=True))
-    assert read_weights(out / "model.h5", config)
+class Interrupting(Listener):
+    """Sends Ctrl-C after some steps."""
+
+    def progress(self, progress):
+        if progress.step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
-def _wait_for_a_state(run, out, *, writing):
-    """Until a state is there; with `writing` until another one is half there."""
+def test_a_run_that_was_killed_goes_on(files, tmp_path, monkeypatch):
+    """A kill while a state is written, then Ctrl-C: --resume comes to the same adapter."""
+    steps = ("--steps", "30", "--checkpoint-every", "1", "--eval-every", "30", "--val-split", "0")
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    words = words_of(files, out, *steps)
+    command = [sys.executable, "-m", "minigpt_tf", *words]
+    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    _wait_for_a_state_that_is_half_there(run, out)
+    run.kill()
+    assert "Traceback" not in run.communicate(timeout=120)[1].decode()
+    assert not (out / "model.h5").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(command_module, "ConsoleListener", Interrupting)
+        patch.setattr(Interrupting, "clear", lambda self: None, raising=False)
+        assert main([*words, "--resume"]) == 130
+    assert main([*words, "--resume"]) == 0
+    assert main(words_of(files, whole, *steps)) == 0
+    assert not list(out.rglob(".saving-*"))
+    config = load_folder(out).model
+    parts, at_once = (load_adapter(f / ADAPTER_NAME, config).factors for f in (out, whole))
+    for name, pair in at_once.items():
+        assert all(np.array_equal(a, b) for a, b in zip(pair, parts[name], strict=True))
+
+
+def _wait_for_a_state_that_is_half_there(run, out):
+    """Until one state is whole and another is being written."""
     states = out / "checkpoint"
     deadline = time.monotonic() + 120
     while run.poll() is None and time.monotonic() < deadline:
-        whole = list(states.glob("state-*.npz"))
-        if whole and (not writing or list(states.glob(".saving-*/*"))):
+        if list(states.glob("state-*.npz")) and list(states.glob(".saving-*/*")):
             return
-        time.sleep(0.001)
     raise AssertionError(f"no state was seen: {run.poll()}")
