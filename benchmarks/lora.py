@@ -75,7 +75,9 @@ def compare(base: Path, exported: str, rounds: int) -> None:
             results[name].append(trainer.turn())
     for trainer in trainers.values():
         trainer.close()
-    print(f"{'':<30}{'loss':>8}{'s/step':>8}{'min':>7}{'max':>7}{'to peft':>9}{'GB':>7}{'start':>8}")
+    print(
+        f"{'':<30}{'loss':>8}{'s/step':>8}{'min':>7}{'max':>7}{'to peft':>9}{'GB':>7}{'start':>8}"
+    )
     seconds = {name: [turn["seconds"] for turn in turns] for name, turns in results.items()}
     for name in names:
         times, ratio = seconds[name], ""
@@ -106,7 +108,9 @@ def serve(name: str, base: Path, exported: str) -> None:
         print(json.dumps(result | {"loss": loss, "start": start}), flush=True)
 
 
-def plan_of(base: Path, method: str = "lora", bits: str = "8", dtype: str = "auto") -> FineTuningPlan:
+def plan_of(
+    base: Path, method: str = "lora", bits: str = "8", dtype: str = "auto"
+) -> FineTuningPlan:
     """The job."""
     tuning = FineTuningConfig(method=method, base_bits=bits)
     training = fine_tuning_preset(method, dtype=dtype)

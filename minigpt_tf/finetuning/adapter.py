@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -40,10 +41,39 @@ class Adapter:
 
     def merged(self, base: Mapping[str, np.ndarray]) -> Weights:
         """The base's weights with the changes added, new arrays."""
-        weights = {name: np.array(values, dtype=np.float32) for name, values in base.items()}
-        for name in self.factors:
-            weights[name] += self.change(name).reshape(weights[name].shape)
-        return weights
+        return {
+            name: np.array(values, dtype=np.float32) for name, values in self.over(base).items()
+        }
+
+    def over(self, base: Mapping[str, Any]) -> dict[str, Any]:
+        """The same without copies: a changed kernel is made each time it is read.
+
+        `base`: arrays, or the datasets of an open file."""
+        changed = {name: ChangedKernel(base[name], self, name) for name in self.factors}
+        return {**base, **changed}
+
+
+@dataclass(frozen=True)
+class ChangedKernel:
+    """A kernel of the base with its change, for whom reads it as an array."""
+
+    base: Any
+    adapter: Adapter
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the base's."""
+        return self.base.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """A new array, float32 unless told otherwise."""
+        values = np.array(self.base, dtype=np.float32)
+        values += self.adapter.change(self.name).reshape(values.shape)
+        return values.astype(dtype or np.float32, copy=False)
+
+    def __getitem__(self, part: Any) -> np.ndarray:
+        return self.__array__()[part]
 
 
 def fingerprint(path: Path) -> str:

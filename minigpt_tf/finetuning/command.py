@@ -17,6 +17,7 @@ from ..modelfolder import check_output
 from ..options import cli_options, given_options, to_dict
 from ..presets import fine_tuning_preset
 from ..training.console import ConsoleListener, quiet_import
+from .bases import check_apart
 from .plan import make_plan
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not getattr(arguments, name):
             raise ConfigError(f"--{name} is missing")
     out = arguments.out or _default_out(arguments)
+    check_apart(arguments.base, out)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     tuning = FineTuningConfig(**given_options(arguments, FineTuningConfig))
     _check_method(arguments, tuning.method)
@@ -98,6 +100,11 @@ def _check_method(arguments: argparse.Namespace, method: str) -> None:
     """Raises ConfigError where an option was given that the method does nothing with."""
     options = {"base_bits": ("qlora",), "beta": ("dpo",)}
     options |= dict.fromkeys(given_options(arguments, LoraConfig), ("lora", "qlora", "dpo"))
+    if method == "full" and hasattr(arguments, "base_bits"):
+        raise ConfigError(
+            "--method full trains all weights, and those of a quantised base are whole numbers, "
+            "which cannot be trained: drop --base-bits, or choose --method qlora"
+        )
     for name, methods in options.items():
         if hasattr(arguments, name) and method not in methods:
             raise ConfigError(

@@ -1,6 +1,7 @@
 """What a fine-tuning run will do, settled and checked before TensorFlow is imported."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
-from ..errors import ConfigError
-from ..modelfolder import ModelFolder, load_folder
+from ..errors import ConfigError, DataError
+from ..modelfolder import ModelFolder
 from ..options import to_dict
 from ..training.listener import Listener
 from .adapter import fingerprint
+from .bases import load_base
 from .batches import RecordBatches
 from .dataset import Dataset, Part, prepare
 from .kinds import KINDS
+from .memory import Run, check_run_fits, kernel_sides
 from .prompts import Template
 
 RECORD_KINDS = {
@@ -55,6 +58,21 @@ class FineTuningPlan:
             self.records,
             self.training.batch_size,
             self.training.seed,
+        )
+
+    @property
+    def run(self) -> Run:
+        """What decides how much memory it takes."""
+        parts = (self.dataset.train, self.dataset.validation)
+        rows = [row for part in parts for example in part.examples for row in example]
+        multiple, longest = self.records.length_multiple, max(len(row.ids) - 1 for row in rows)
+        return Run(
+            model=self.model,
+            tuning=self.tuning,
+            lora=self.lora,
+            training=self.training,
+            length=min(math.ceil(longest / multiple) * multiple, self.model.context_length),
+            targets=max(int(row.mask.sum()) for row in rows),
         )
 
     @property
@@ -126,11 +144,14 @@ def make_plan(
 ) -> FineTuningPlan:
     """Reads the base's folder and the records. Raises ModelFolderError, DataError, ConfigError."""
     hear, lora = listener or Listener(), lora or LoraConfig()
-    folder = load_folder(base)
+    folder = load_base(base)
     if training.optimizer == "muon" and tuning.method != "full":
         raise ConfigError("--optimizer muon is for whole matrices: choose adam or adamw")
     context = min(folder.model.context_length, tuning.max_length or folder.model.context_length)
+    if tuning.method != "full":
+        _check_changes(folder.model, lora)
     template = Template.of(folder)
+    _check_context(template, context, tuning)
     dataset = prepare(
         source,
         template,
@@ -140,7 +161,7 @@ def make_plan(
         kinds=[kind for kind in KINDS if kind in RECORD_KINDS[tuning.method]],
         progress=hear.preparation,
     )
-    return FineTuningPlan(
+    plan = FineTuningPlan(
         base=folder,
         base_fingerprint=fingerprint(folder.path),
         source=str(source),
@@ -151,3 +172,38 @@ def make_plan(
         dataset=dataset,
         template=template,
     )
+    check_run_fits(plan.run)
+    if (training.warmup_steps or 0) >= plan.total_steps > 1:
+        raise ConfigError(
+            f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
+        )
+    return plan
+
+
+def _check_changes(model: ModelConfig, lora: LoraConfig) -> None:
+    """Raises ConfigError where a base has no layer of a target's name, or a smaller one."""
+    sides = kernel_sides(model)
+    for name in lora.targets:
+        if name not in sides:
+            raise ConfigError(f"targets={name}: the base has no such layer, but {', '.join(sides)}")
+        if lora.rank > min(sides[name]):
+            raise ConfigError(
+                f"rank={lora.rank}: {name} has {sides[name][0]} inputs and {sides[name][1]} "
+                f"outputs: choose at most {min(sides[name])}"
+            )
+
+
+def _check_context(template: Template, context: int, tuning: FineTuningConfig) -> None:
+    """Raises ConfigError where there is no room for what the template writes around a question."""
+    try:
+        needed = len(template.render_prompt("?")) + 1
+    except DataError:  # it has its own idea of a conversation, which the records may meet
+        return
+    if needed > context:
+        longer = "choose a base with a longer context"
+        if tuning.max_length == context:
+            longer = "give a greater --max-length"
+        raise ConfigError(
+            f"{template.name}: takes {needed} tokens without the question, and the context has "
+            f"{context}: {longer}"
+        )

@@ -1,11 +1,11 @@
 """A fine-tuned model as a model folder: what it has of its base, and what it has learned."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
-from ..inference.weights import Weights
 from ..modelfolder import (
     CHAT_TEMPLATE_NAME,
     QUANTIZED_NAME,
@@ -27,7 +27,11 @@ OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, "history.csv", "loss.png",
 
 
 def save_fine_tuned(
-    out: Path, plan: FineTuningPlan, weights: Weights, state: RunState, sections: dict[str, Any]
+    out: Path,
+    plan: FineTuningPlan,
+    weights: Mapping[str, Any],
+    state: RunState,
+    sections: dict[str, Any],
 ) -> None:
     """Writes the model folder, checks the model, then puts all in place.
 

@@ -1,5 +1,8 @@
 """Supervised fine-tuning: the answers of records, by all weights or by changes of low rank."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +10,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import MODEL_NAME, SamplingConfig
+from ..config import MODEL_NAME, ModelConfig, SamplingConfig
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_weights, open_weights
 from ..modelfolder import staging
 from ..training.checkpoint import RunState
 from ..training.job import Job
-from ..training.memory import out_of_memory
 from ..training.optimizers import build_optimizer
 from ..training.records import write_records
 from .adapter import ADAPTER_NAME, Adapter, save_adapter
 from .answers import answer_all
 from .dataset import Part
+from .difference import MOST_COMPARED, merge_difference
+from .memory import out_of_memory
 from .models import FineTunedModel, target_weights
 from .plan import FineTuningPlan
 from .saving import save_fine_tuned
@@ -30,6 +34,8 @@ class SupervisedJob(Job):
     """A plan as the training loop takes it."""
 
     model_type = FineTunedModel
+    merge_difference: dict[str, Any]
+    """What `save` has found: how far the merged model is from the trained one."""
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
@@ -96,18 +102,53 @@ class SupervisedJob(Job):
 
     def merged(self, weights: Weights) -> Weights:
         """All weights of the model with what was trained."""
+        with self.merging(weights) as merged:
+            return {name: np.asarray(values, np.float32) for name, values in merged.items()}
+
+    @contextmanager
+    def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
+        """`merged` without a copy of the base: its weights are read as they are asked for."""
         if self.lora is None:
-            return weights
+            yield weights
+            return
         with open_weights(self.plan.base.path / MODEL_NAME, self.plan.model) as datasets:
-            return self.adapter(weights).merged(datasets)
+            yield self.adapter(weights).over(datasets)
 
     def sample(self, weights: Weights) -> str:
         """The fixed queries and their answers."""
         plan = self.plan
-        engine = Engine(plan.model, self.merged(weights))
+        with self.merging(weights) as merged:
+            engine = Engine(self._model_of_samples(), merged)
         sampling = SamplingConfig(greedy=True, max_new_tokens=self.training.sample_tokens)
         answers = answer_all(engine, plan.template, plan.base.start_ids, plan.queries, sampling)
         return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
+
+    def _model_of_samples(self) -> ModelConfig:
+        """The model with a context that is long enough for the queries and their answers: memory
+        for keys and values is taken for all of it."""
+        plan = self.plan
+        if plan.model.positions == "learned":
+            return plan.model
+        longest = max(len(plan.template.render_prompt(query)) for query in plan.queries)
+        # Prompts may have half of a context.
+        needed = 2 * (longest + self.training.sample_tokens)
+        return replace(plan.model, context_length=min(needed, plan.model.context_length))
+
+    def compare_merged(self, weights: Weights) -> dict[str, Any]:
+        """How far the merged model is from the one that was trained; nothing where they are one.
+
+        Puts `weights` into the model: what is compared is what is saved.
+        """
+        if self.lora is None:
+            return {}
+        for name, variable in self.named_variables().items():
+            variable.assign(weights[name])
+        plan = self.plan
+        part = plan.dataset.validation if plan.dataset.validation.examples else plan.dataset.train
+        rows = [example[0] for example in part.examples[:MOST_COMPARED]]
+        with self.merging(weights) as merged:
+            engine = Engine(plan.model, merged)
+        return merge_difference(lambda ids: np.asarray(self.model.keras_model(ids)), engine, rows)
 
     def write_records(self, folder: Path, state: RunState) -> None:
         write_records(folder, state.history, "; ".join(self.plan.queries))
@@ -116,17 +157,19 @@ class SupervisedJob(Job):
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
         """Writes the model folder and, beside the merged model, the adapter."""
+        self.merge_difference = self.compare_merged(weights)
         sections = {
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
-            "metrics": _metrics(state, kept),
+            "metrics": _metrics(state, kept) | {"merge": self.merge_difference},
         }
-        save_fine_tuned(self.out, self.plan, self.merged(weights), state, sections)
+        with self.merging(weights) as merged:
+            save_fine_tuned(self.out, self.plan, merged, state, sections)
         if self.lora is not None:
             with staging(self.out) as scratch:
                 save_adapter(scratch / ADAPTER_NAME, self.adapter(weights))
 
     def out_of_memory(self) -> str:
-        return out_of_memory(self.plan.model, self.training)
+        return out_of_memory(self.plan.run)
 
 
 def _metrics(state: RunState, kept: str) -> dict[str, Any]:

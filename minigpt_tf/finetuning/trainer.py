@@ -1,13 +1,23 @@
 """Fine-tuning: a FineTuningPlan becomes a model folder, or an adapter and the merged model."""
 
 import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..modelfolder import claim_output
+import tensorflow as tf
+
+from ..config import RUN_NAME
+from ..errors import ModelFolderError, TrainingError
+from ..modelfolder import claim_output, reserve_space
 from ..training.distribution import Distribution
 from ..training.listener import Listener
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.precision import resolve_dtype
+from .bases import check_apart
+from .difference import describe
+from .memory import out_of_memory
 from .plan import FineTuningPlan
 from .preference import PreferenceJob
 from .resumption import begin, go_on
@@ -36,7 +46,13 @@ def finetune(
     another run.
     """
     out, listener = Path(out), listener or Listener()
-    with claim_output(out, overwrite=overwrite, resume=resume):
+    check_apart(plan.base.path, out)
+    with (
+        _explained(plan),
+        nothing_left_of_failure(out),
+        claim_output(out, overwrite=overwrite, resume=resume),
+    ):
+        _check_space(out, plan)
         dtype = go_on(out, plan) if resume else resolve_dtype(plan.training.dtype)
         if not resume:
             begin(out, plan, dtype)
@@ -45,7 +61,44 @@ def finetune(
         if not resume and (found := job.validate()):
             shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
             listener.notice(f"before training, on the validation part: {shown}")
-        return TrainingLoop(job, out, listener, Distribution(), resume=resume).to_the_end()
+        loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
+        result = loop.to_the_end()
+        for line in describe(job.merge_difference):
+            listener.notice(line)
+        return result
+
+
+def _check_space(out: Path, plan: FineTuningPlan) -> None:
+    """Raises ModelFolderError where the model will not fit on the disk: before it is trained."""
+    size = 4 * plan.model.parameter_count
+    try:
+        reserve_space(out, size)
+    except OSError as error:
+        raise ModelFolderError(
+            f"{out}: the model needs {size / 2**30:.2g} GiB there: {error.strerror}"
+        ) from None
+
+
+@contextmanager
+def _explained(plan: FineTuningPlan) -> Iterator[None]:
+    """Says what fits where there is not memory enough to build the model or to judge it."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError):
+        raise TrainingError(out_of_memory(plan.run)) from None
+
+
+@contextmanager
+def nothing_left_of_failure(out: Path) -> Iterator[None]:
+    """Takes away a folder that was made for a run which ended before it had saved anything."""
+    existed = out.exists()
+    try:
+        yield
+    except BaseException:
+        left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
+        if not existed and set(left) <= {RUN_NAME}:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _share(job: SupervisedJob, plan: FineTuningPlan) -> str:

@@ -1,7 +1,7 @@
 """The engine: a GPT without TensorFlow, with a key/value cache, in float32 or with int8 weights."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,7 +17,7 @@ from .packing import PackedWeights, load_weights, pack_weights
 from .positions import rotary_tables
 from .prefill import CHUNK, Prefill
 from .threads import Team, available_cores
-from .weights import Weights, weights_of
+from .weights import weights_of
 
 STEP_TOKENS = {"float32": 16, "int8": 40}
 """So many tokens of a prompt still go through the step that decodes; more, through matrix
@@ -35,7 +35,7 @@ class Engine:
     def __init__(
         self,
         config: ModelConfig,
-        weights: Weights | PackedWeights,
+        weights: Mapping[str, Any] | PackedWeights,
         where: str = "weights",
         threads: int | None = None,
     ) -> None:

@@ -4,7 +4,7 @@
 checks against it. Names are layer paths, such as "block_0/attention/query/kernel".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,10 +181,10 @@ def weights_of(model: Any) -> Weights:
     return {name: np.array(v, dtype=np.float32) for name, v in named_variables(model).items()}
 
 
-def assign_weights(model: Any, weights: Weights) -> None:
-    """Puts the weights into a live model that `build_gpt_model` made."""
+def assign_weights(model: Any, weights: Mapping[str, Any]) -> None:
+    """Puts the weights, arrays or datasets, into a live model that `build_gpt_model` made."""
     for name, variable in named_variables(model).items():
-        variable.assign(weights[name])
+        variable.assign(np.asarray(weights[name]))
 
 
 def full_name(layer: str, path: str) -> str:

@@ -21,11 +21,7 @@ from .training_layers import (
 
 _CHANGE = re.compile("(.+)[_/]lora/a")
 
-STORED_KERNELS = {
-    "none": "{dtype}",
-    "int8": "int8_from_{dtype}",
-    "int4": "int4/64_from_{dtype}",
-}
+QUANTIZED_KERNELS = {"int8": "int8_from_{}", "int4": "int4/64_from_{}"}
 """Keras's dtype policies for quantised kernels; int4 has a scale for every 64 inputs."""
 
 
@@ -40,8 +36,9 @@ def build_adapted_model(
 ) -> tuple[keras.Model, keras.Model]:
     """As `build_training_model`, with low-rank changes, which alone are trainable.
 
-    `quantize`: none | int8 | int4, how Keras keeps the kernels of the blocks; embeddings, norms,
-    biases and the output head stay float32.
+    `quantize`: none | int8 | int4, how Keras keeps the kernels of the blocks; embeddings, norms
+    and the output head stay float32. Without it kernels are kept in the precision of the products,
+    which is all that is needed of what is not trained.
     """
     kit = replace(
         FOR_TRAINING,
@@ -49,13 +46,20 @@ def build_adapted_model(
         RotaryAttention=functools.partial(FusedRotaryAttention, lora=lora),
         Dense=functools.partial(FusedDense, lora=lora),
         Block=RecomputedModel if remat else keras.Model,
-        kernels=STORED_KERNELS[quantize],
+        kernels=_kernel_policy(quantize, dtype),
     )
     model, body = build_from_kit(config, seed, dtype, kit)
     changes = {id(variable) for change in low_rank_changes(model).values() for variable in change}
     for variable in model.weights:
         variable.trainable = id(variable) in changes
     return model, body
+
+
+def _kernel_policy(quantize: str, dtype: str) -> str:
+    """The dtype policy of the layers with kernels."""
+    if quantize == "none":
+        return keras.dtype_policies.get(dtype).compute_dtype
+    return QUANTIZED_KERNELS[quantize].format(dtype)
 
 
 def low_rank_changes(model: keras.Model) -> dict[str, tuple[keras.Variable, keras.Variable]]:

