@@ -18,7 +18,9 @@ class FineTuningConfig:
         "preferences (with changes of low rank)",
     )
     base_bits: Literal["8", "4"] = setting(
-        "8", "bits of a weight of qlora's base: whole numbers of Keras's quantisation, not NF4"
+        "8",
+        "bits of a weight of qlora's base: whole numbers with a scale, as Keras quantises (int4: a "
+        "scale for every 64), and not the NF4 of the QLoRA paper",
     )
     beta: float = setting(0.1, "dpo: how strongly the model is held to its base")
     max_length: int | None = setting(

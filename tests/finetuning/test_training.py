@@ -11,10 +11,12 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
 from minigpt_tf.finetuning.adapter import ADAPTER_NAME, load_adapter, merge
+from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import FineTunedModel, target_weights
 from minigpt_tf.finetuning.plan import make_plan
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
 from minigpt_tf.finetuning.prompts import ALPACA_CHAT_TEMPLATE, Template
+from minigpt_tf.finetuning.shortening import Row
 from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.weights import read_weights
@@ -24,6 +26,7 @@ from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.presets import fine_tuning_preset
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
+from minigpt_tf.training.listener import Listener
 from tests.interop.folders import family_config, make_folder
 
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve"
@@ -211,6 +214,82 @@ def test_dpo_s_loss_and_gradients_by_hand(files):
     for mine, theirs in zip(tape.gradient(found, variables), wanted, strict=True):
         scale = max(1.0, float(tf.reduce_max(tf.abs(theirs))))
         np.testing.assert_allclose(mine, theirs, atol=1e-5 * scale)
+
+
+def test_dpo_starts_at_ln_2_against_the_base_itself(files, tmp_path):
+    plan = plan_of(files, "dpo")
+    job = PreferenceJob(plan, files, "float32")
+    base = read_weights(plan.base.path / "model.h5", plan.model)
+    parts = (plan.dataset.train, plan.dataset.validation)
+    for part, references in zip(parts, job.references, strict=True):
+        assert len(references) == len(part.examples) > 0
+        for example, reference in zip(part.examples, references, strict=True):
+            for row, found in zip(example, reference, strict=True):
+                logits = keras_logits(plan.model, base, row.ids[None, :-1])[0].astype(np.float64)
+                losses = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1))
+                chosen = np.take_along_axis(logits, row.ids[1:, None], -1)[:, 0] - logits.max(-1)
+                assert found == pytest.approx(((chosen - losses) * row.mask[1:]).sum(), rel=1e-4)
+    before = [array.copy() for array in job.references]
+    losses = [
+        float(job.model.loss(*map(tf.constant, job.batch(step)), training=False)[0])
+        for step in range(2)
+    ]
+    assert losses == pytest.approx([np.log(2)] * 2, abs=1e-6)
+    assert job.validate()["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    for variable in job.model.variables:
+        variable.assign_add(np.full(variable.shape, 0.1, np.float32))
+    assert job.validate()["loss"] != pytest.approx(np.log(2), abs=1e-3)
+    assert all(np.array_equal(a, b) for a, b in zip(before, job.references, strict=True))
+
+
+def test_pairs_without_room_for_an_answer_are_dropped_and_counted(files, tmp_path):
+    long = {"prompt": "Say it", "chosen": "It is five. " * 100, "rejected": "No."}
+    write_jsonl(tmp_path / "pairs.jsonl", [*PAIRS, long, {**long, "chosen": "No."}])
+    plan = make_plan(
+        files / "llama",
+        tmp_path / "pairs.jsonl",
+        FineTuningConfig(method="dpo"),
+        RecordsConfig(),
+        fine_tuning_preset("dpo"),
+    )
+    said = "\n".join(plan.dataset.report.lines())
+    assert "14 lines read" in said and "dropped: 2 lines" in said
+    assert "1: its answer alone does not fit into the context of 128 tokens (line 13)" in said
+    assert "1: 'chosen' and 'rejected' are the same (line 14)" in said
+    assert len(plan.dataset.train.examples) + len(plan.dataset.validation.examples) == len(PAIRS)
+
+
+def test_a_merged_model_is_as_far_as_its_base_was_quantised(files, tmp_path):
+    found = {}
+    for method, bits in (("lora", "8"), ("qlora", "8"), ("qlora", "4")):
+        tuning = {"base_bits": bits} if method == "qlora" else None
+        out, heard = tmp_path / (method + bits), []
+        listener = Listener()
+        listener.notice = heard.append
+        finetune(plan_of(files, method, tuning=tuning, steps=2), out, listener=listener)
+        merge = load_folder(out).description["metrics"]["merge"]
+        assert (
+            f"{merge['merged_loss']:.4f}, before merging {merge['trained_loss']:.4f}" in heard[-1]
+        )
+        assert "merged into the full-precision base: on 3 records" in heard[-1]
+        found[method + bits] = merge["largest_logit_difference"], merge["mean_logit_difference"]
+    assert found["lora8"][0] < 1e-3
+    assert 1e-3 < found["qlora8"][1] < found["qlora4"][1] < 5
+    assert found["qlora8"][1] < found["qlora8"][0]
+
+
+def test_distances_of_logits_by_hand():
+    class Engine:
+        def all_logits(self, ids):
+            return np.array([[0.0, 0.0], [np.log(3), 0.0], [5.0, 5.0]])
+
+    row = Row(np.array([0, 1, 0, 1]), np.array([False, True, True, False]))
+    found = merge_difference(lambda ids: np.zeros((1, 3, 2)), Engine(), [row])
+    assert found["records"] == 1
+    assert found["largest_logit_difference"] == pytest.approx(np.log(3))
+    assert found["mean_logit_difference"] == pytest.approx(np.log(3) / 4)
+    assert found["trained_loss"] == pytest.approx(np.log(2))
+    assert found["merged_loss"] == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
 
 
 def test_pairs_stay_together():
