@@ -18,6 +18,7 @@ VERBS = {
     "chat": ("minigpt_tf.inference.chat", "talk with a model in the terminal"),
     "evaluate": ("minigpt_tf.evaluation.command", "measure models: loss, repetition, copies"),
     "finetune": ("minigpt_tf.finetuning.command", "adapt a model to your own records"),
+    "classify": ("minigpt_tf.finetuning.classify_command", "give texts labels, by a classifier"),
     "import": ("minigpt_tf.interop.import_command", "make a model folder of another tool's model"),
     "export": (
         "minigpt_tf.interop.export_command",

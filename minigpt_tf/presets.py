@@ -129,6 +129,7 @@ FINE_TUNING = {
     "lora": {"learning_rate": 2e-3},
     "qlora": {"learning_rate": 2e-3},
     "dpo": {"learning_rate": 5e-4, "epochs": 3},
+    "classify": {"learning_rate": 1e-4, "epochs": 4},
 }
 """What each method of fine-tuning changes of `fine_tuning_preset`."""
 

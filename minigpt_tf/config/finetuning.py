@@ -12,15 +12,21 @@ from .constants import ATTENTION_PROJECTIONS, LORA_TARGETS
 class FineTuningConfig:
     """How a base model is adapted to records."""
 
-    method: Literal["full", "lora", "qlora", "dpo"] = setting(
+    method: Literal["full", "lora", "qlora", "dpo", "classify"] = setting(
         "lora",
         "full: all weights; lora: changes of low rank; qlora: the same on a quantised base; dpo: "
-        "preferences (with changes of low rank)",
+        "preferences (with changes of low rank); classify: labels of texts, by a head on the last "
+        "token",
     )
     base_bits: Literal["8", "4"] = setting(
         "8", "bits of a weight of qlora's base: whole numbers of Keras's quantisation, not NF4"
     )
     beta: float = setting(0.1, "dpo: how strongly the model is held to its base")
+    classify_layers: Literal["last", "lora", "all"] = setting(
+        "last",
+        "classify: what is trained beside the head: the last block and the norm behind it, changes "
+        "of low rank, or all",
+    )
     max_length: int | None = setting(
         None, "longest row in tokens; prompts are cut to fit (unset: the base's context)"
     )

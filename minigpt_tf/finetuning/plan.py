@@ -1,6 +1,8 @@
 """What a fine-tuning run will do, settled and checked before TensorFlow is imported."""
 
 import hashlib
+import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +12,13 @@ import numpy as np
 
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..errors import ConfigError
-from ..modelfolder import ModelFolder, load_folder
+from ..modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
 from ..options import to_dict
 from ..training.listener import Listener
 from .adapter import fingerprint
 from .batches import RecordBatches
 from .dataset import Dataset, Part, prepare
+from .head import Head, load_head
 from .kinds import KINDS
 from .prompts import Template
 
@@ -24,6 +27,7 @@ RECORD_KINDS = {
     "lora": ("instruction", "conversation"),
     "qlora": ("instruction", "conversation"),
     "dpo": ("preference",),
+    "classify": ("labelled",),
 }
 """The kinds of records that a method trains on."""
 
@@ -41,11 +45,21 @@ class FineTuningPlan:
     training: TrainingConfig
     dataset: Dataset
     template: Template
+    base_head: Head | None
+    """The base's head, from which a classifier of the same labels goes on."""
 
     @property
     def model(self) -> ModelConfig:
         """The base's configuration, which the fine-tuned model has too."""
         return self.base.model
+
+    @property
+    def changes(self) -> LoraConfig | None:
+        """The changes of low rank that are trained; None where weights themselves are."""
+        tuning = self.tuning
+        whole = tuning.method == "full"
+        whole |= tuning.method == "classify" and tuning.classify_layers != "lora"
+        return None if whole else self.lora
 
     def batches(self, part: Part) -> RecordBatches:
         """A part of the records in batches, in the order that the seed gives them."""
@@ -74,11 +88,15 @@ class FineTuningPlan:
     @property
     def queries(self) -> list[str]:
         """The questions that are answered at every evaluation: those given, or three of the
-        validation part."""
+        validation part, of different labels where there are some."""
         if self.tuning.sample_queries:
             return list(self.tuning.sample_queries)
         part = self.dataset.validation if self.dataset.validation.records else self.dataset.train
-        return [record.prompt_text for record in part.records[:3]]
+        records = part.records
+        if self.dataset.labels:
+            groups = ([r for r in records if r.label == label] for label in self.dataset.labels)
+            records = [r for turn in itertools.zip_longest(*groups) for r in turn if r is not None]
+        return [record.prompt_text for record in records[:3]]
 
     def describe(self) -> dict[str, Any]:
         """What the run is, as plain data: a run that goes on must have the same."""
@@ -88,6 +106,8 @@ class FineTuningPlan:
                 for row in example:
                     rows.update(np.ascontiguousarray(row.ids, np.int32))
                     rows.update(np.ascontiguousarray(row.mask, np.uint8))
+            for record in part.records if self.dataset.labels else ():
+                rows.update(json.dumps(record.texts).encode())
         return {
             "base": str(self.base.path.resolve()),
             "base_fingerprint": self.base_fingerprint,
@@ -105,6 +125,11 @@ class FineTuningPlan:
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} records, {self.epoch_of(steps):.4g} epochs"
         yield "evaluation", f"every {self.eval_every:,} steps"
+        if self.tuning.method == "classify":
+            head = "a new one" if self.base_head is None else "goes on from the base's"
+            yield "head", f"{head}, for {len(self.dataset.labels)} labels"
+        elif CLASSIFIER_SECTION in self.base.description:
+            yield "head", "the base is a classifier: its head is left out"
 
 
 def make_plan(
@@ -143,4 +168,13 @@ def make_plan(
         training=training,
         dataset=dataset,
         template=template,
+        base_head=_base_head(folder, tuning, dataset.labels),
     )
+
+
+def _base_head(folder: ModelFolder, tuning: FineTuningConfig, labels: list[str]) -> Head | None:
+    """The head of a base that is a classifier of these labels already. Raises ModelFolderError."""
+    if tuning.method != "classify" or CLASSIFIER_SECTION not in folder.description:
+        return None
+    head = load_head(folder.path, folder.model.embed_dim)
+    return head if head.labels == labels else None

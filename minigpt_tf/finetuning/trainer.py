@@ -8,6 +8,7 @@ from ..training.distribution import Distribution
 from ..training.listener import Listener
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.precision import resolve_dtype
+from .classifier import ClassifierJob
 from .plan import FineTuningPlan
 from .preference import PreferenceJob
 from .resumption import begin, go_on
@@ -18,6 +19,7 @@ JOBS = {
     "lora": SupervisedJob,
     "qlora": SupervisedJob,
     "dpo": PreferenceJob,
+    "classify": ClassifierJob,
 }
 
 
