@@ -34,10 +34,6 @@ class Head:
         """Hidden states (..., D) -> a score for each label (..., C)."""
         return hidden @ self.kernel + self.bias
 
-    def probabilities(self, hidden: np.ndarray) -> np.ndarray:
-        """Hidden states (..., D) -> a probability for each label (..., C), float64."""
-        return np.exp(log_softmax(self.scores(hidden)))
-
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
     """Scores (..., C) -> natural logarithms of probabilities (..., C), float64."""

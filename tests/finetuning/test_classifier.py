@@ -32,8 +32,8 @@ from minigpt_tf.training.step import TrainingStep
 from tests.conftest import tiny_config
 from tests.interop.folders import family_config, make_folder, random_weight
 
-FRUIT = "apple pear plum cherry grape lemon melon fig".split(" ")
-TOOLS = "hammer saw drill pliers wrench chisel file level".split(" ")
+FRUIT = ["apple", "pear", "plum", "cherry", "grape", "lemon", "melon", "fig"]
+TOOLS = ["hammer", "saw", "drill", "pliers", "wrench", "chisel", "file", "level"]
 ROWS = [
     {"text": f"{start} {word}{end}", "label": label}
     for label, words in (("fruit", FRUIT), ("tool", TOOLS))
@@ -70,7 +70,7 @@ def plan_of(files, layers="last", base="llama", records=None, tuning=None, data=
         data or files / "rows.jsonl",
         FineTuningConfig(method="classify", classify_layers=layers, **(tuning or {})),
         RecordsConfig(
-            **{"val_split": 0.15, "test_split": 0.15, "length_multiple": 8}, **records or {}
+            **{"val_split": 0.15, "test_split": 0.15, "length_multiple": 32}, **records or {}
         ),
         fine_tuning_preset("classify", **settings),
         LoraConfig(rank=2, targets=EVERY),
@@ -186,7 +186,7 @@ def test_the_gradient_is_the_slope_of_the_loss(files):
 
 def test_parts_of_a_batch_make_the_same_step(files):
     weights = []
-    for accumulate in (1, 2, 4):
+    for accumulate in (1, 2):
         plan = plan_of(files, accumulate=accumulate, learning_rate=0.01)
         job = ClassifierJob(plan, files, "float32")
         step = TrainingStep(job.model, job.optimizer, clip_norm=1.0, accumulate=accumulate)
@@ -216,7 +216,7 @@ def test_bfloat16_has_a_float32_head(files):
 def trained(files):
     """A folder for each choice of layers."""
     for layers in ("last", "lora", "all"):
-        plan = plan_of(files, layers, steps=24, eval_every=12, learning_rate=0.02)
+        plan = plan_of(files, layers, steps=12, eval_every=6, learning_rate=0.02)
         finetune(plan, files / f"out-{layers}")
     return files
 
@@ -301,11 +301,11 @@ def test_hidden_states_make_the_logits(preset):
     np.testing.assert_allclose(engine.decode_step(3), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("layers", ["last", "lora"])
-def test_a_run_goes_on_with_the_same_bits(files, layers, tmp_path):
-    whole = finetune(plan_of(files, layers, keep="best"), tmp_path / "whole")
-    finetune(plan_of(files, layers, steps=3, keep="best"), tmp_path / "parts")
-    parts = finetune(plan_of(files, layers, keep="best"), tmp_path / "parts", resume=True)
+def test_a_run_goes_on_with_the_same_bits(files, tmp_path):
+    settings = {"steps": 4, "eval_every": 2, "keep": "best", "accumulate": 2}
+    whole = finetune(plan_of(files, **settings), tmp_path / "whole")
+    finetune(plan_of(files, **{**settings, "steps": 2}), tmp_path / "parts")
+    parts = finetune(plan_of(files, **settings), tmp_path / "parts", resume=True)
     config = load_folder(files / "llama").model
     one, two = (read_weights(tmp_path / n / "model.h5", config) for n in ("whole", "parts"))
     assert all(np.array_equal(one[name], two[name]) for name in one)
@@ -316,11 +316,11 @@ def test_a_run_goes_on_with_the_same_bits(files, layers, tmp_path):
     assert last[0].metrics == last[1].metrics and last[0].val_perplexity is None
     other = [{**row, "label": {"fruit": "tool", "tool": "fruit"}[row["label"]]} for row in ROWS]
     write_jsonl(tmp_path / "rows.jsonl", other)
-    plan = plan_of(files, layers, data=tmp_path / "rows.jsonl")
+    plan = plan_of(files, data=tmp_path / "rows.jsonl", **settings)
     with pytest.raises(TrainingError, match="rows_fingerprint was"):
         finetune(plan, tmp_path / "parts", resume=True)
     with pytest.raises(TrainingError, match="classify_layers was"):
-        finetune(plan_of(files, "all"), tmp_path / "parts", resume=True)
+        finetune(plan_of(files, "all", **settings), tmp_path / "parts", resume=True)
 
 
 def test_early_stopping_keeps_the_best(files, tmp_path):
@@ -329,7 +329,7 @@ def test_early_stopping_keeps_the_best(files, tmp_path):
     )
     result = finetune(plan, tmp_path / "out")
     best = min(result.history, key=lambda e: e.val_loss)
-    assert result.stopped_early and result.steps == best.step + 4 and result.kept == "best"
+    assert result.stopped_early and result.steps == best.step + 2 and result.kept == "best"
     metrics = load_folder(tmp_path / "out").description["metrics"]
     found = metrics["parts"]["validation"]
     assert found["loss"] == pytest.approx(best.val_loss, rel=1e-5)
@@ -378,7 +378,6 @@ def test_the_base_may_be_without_labels_in_common(files, tmp_path):
     plan = plan_of(files, data=write_jsonl(tmp_path / "rows.jsonl", rows), steps=1)
     job = ClassifierJob(plan, files, "float32")
     assert job.weights()[KERNEL].shape == (32, 3) and job.score(plan.dataset.validation)
-    assert [record.label for record in plan.dataset.validation.records][:2] == ["a", "b"]
     texts = {r.text: r.label for r in plan.dataset.validation.records}
     labels = [texts[query] for query in plan.queries]
     assert len(set(labels)) == len(labels)  # one of each label before a second of any
