@@ -41,6 +41,13 @@ class FineTuningConfig:
         if self.max_length is not None:
             require_at_least(self, "max_length", 8)
 
+    @property
+    def way(self) -> str:
+        """The method and, where it has several kinds that train differently, which."""
+        if self.method == "classify" and self.classify_layers != "last":
+            return f"classify {self.classify_layers}"
+        return self.method
+
 
 @dataclass(frozen=True)
 class LoraConfig:

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     tuning = FineTuningConfig(**given_options(arguments, FineTuningConfig))
     _check_method(arguments, tuning)
-    training = fine_tuning_preset(tuning.method, **given_options(arguments, TrainingConfig))
+    training = fine_tuning_preset(tuning.way, **given_options(arguments, TrainingConfig))
     listener = ConsoleListener()
     try:
         plan = make_plan(
@@ -115,13 +115,13 @@ def _classifier_lines(out: Path) -> Iterator[str]:
 
 def _check_method(arguments: argparse.Namespace, tuning: FineTuningConfig) -> None:
     """Raises ConfigError where an option was given that the method does nothing with."""
+    writes = ("full", "lora", "qlora", "dpo")
     options = {"base_bits": ("qlora",), "beta": ("dpo",), "classify_layers": ("classify",)}
+    options |= {"train_on": writes, "sample_tokens": writes}
     low_rank = ("lora", "qlora", "dpo", CLASSIFY_BY_LORA)
     options |= dict.fromkeys(given_options(arguments, LoraConfig), low_rank)
-    writes = ("full", "lora", "qlora", "dpo")
-    options |= {"train_on": writes, "sample_tokens": writes}
     found = {tuning.method}
-    if tuning.method == "classify" and tuning.classify_layers == "lora":
+    if tuning.way == "classify lora":
         found.add(CLASSIFY_BY_LORA)
     for name, methods in options.items():
         if hasattr(arguments, name) and not found.intersection(methods):

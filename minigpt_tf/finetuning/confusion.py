@@ -1,6 +1,7 @@
 """How well a classifier guesses: which labels it takes for which, as figures and as a picture."""
 
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,4 +127,6 @@ def write_picture(file: Path, confusion: Confusion, title: str) -> None:
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{number:,}", ha="center", va="center", color=colour)
     axes.set(xlabel="guessed", ylabel="right", title=title)
-    figure.savefig(file, dpi=120)
+    with warnings.catch_warnings():  # of letters that the font lacks
+        warnings.simplefilter("ignore")
+        figure.savefig(file, dpi=120)

@@ -329,7 +329,7 @@ def test_early_stopping_keeps_the_best(files, tmp_path):
     )
     result = finetune(plan, tmp_path / "out")
     best = min(result.history, key=lambda e: e.val_loss)
-    assert result.stopped_early and result.steps == best.step + 2 and result.kept == "best"
+    assert result.stopped_early and result.steps == best.step + 4 and result.kept == "best"
     metrics = load_folder(tmp_path / "out").description["metrics"]
     found = metrics["parts"]["validation"]
     assert found["loss"] == pytest.approx(best.val_loss, rel=1e-5)
@@ -456,7 +456,7 @@ def test_a_damaged_head_is_refused(trained, tmp_path):
 
 def test_records_that_cannot_be_classified(files, tmp_path):
     def rows(*rows):
-        return write_jsonl(tmp_path / "rows.jsonl", rows)
+        return write_jsonl(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", rows)
 
     one = {"text": "a", "label": "x"}
     two = {"text": "b", "label": "y"}
