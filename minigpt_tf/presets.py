@@ -129,8 +129,8 @@ FINE_TUNING = {
     "lora": {"learning_rate": 2e-3},
     "qlora": {"learning_rate": 2e-3},
     "dpo": {"learning_rate": 5e-4, "epochs": 3},
-    "classify": {"learning_rate": 1e-3, "epochs": 4},
-    "classify lora": {"learning_rate": 1e-3, "epochs": 4},
+    "classify": {"learning_rate": 5e-4, "epochs": 3},
+    "classify lora": {"learning_rate": 1e-3, "epochs": 3},
     "classify all": {"learning_rate": 5e-5, "epochs": 5},
 }
 """What each way of fine-tuning (`FineTuningConfig.way`) changes of `fine_tuning_preset`."""

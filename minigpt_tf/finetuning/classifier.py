@@ -25,9 +25,6 @@ from .prompts import render
 from .shortening import Row
 from .supervised import SupervisedJob
 
-INITIAL_STDDEV = 0.02
-"""Standard deviation of a new head's kernel, as of GPT-2's weights."""
-
 KERNEL, BIAS = "classifier:kernel", "classifier:bias"
 """The head's weights among those that are trained."""
 
@@ -90,12 +87,16 @@ class ClassifierModel(FineTunedModel):
 
 
 def first_head(plan: FineTuningPlan) -> Head:
-    """The base's head where there is one for these labels, else a new one."""
+    """The base's head where there is one for these labels, else one that knows nothing.
+
+    All labels are equally likely to that: the loss of the first batch is the logarithm of their
+    number, and the first step does not push the model towards what chance has made of a head.
+    """
     if plan.base_head is not None:
         return plan.base_head
-    labels, random = plan.dataset.labels, np.random.default_rng(plan.training.seed)
-    kernel = random.normal(scale=INITIAL_STDDEV, size=(plan.model.embed_dim, len(labels)))
-    return Head(kernel.astype(np.float32), np.zeros(len(labels), np.float32), labels)
+    labels = plan.dataset.labels
+    kernel = np.zeros((plan.model.embed_dim, len(labels)), np.float32)
+    return Head(kernel, np.zeros(len(labels), np.float32), labels)
 
 
 class ClassifierJob(SupervisedJob):

@@ -351,8 +351,9 @@ def test_a_classifier_is_a_base(trained, tmp_path, capsys):
     named = [{**row, "label": row["label"].upper()} for row in ROWS]
     other = plan_of(trained, base="out-last", data=write_jsonl(tmp_path / "rows.jsonl", named))
     assert ("head", "a new one, for 2 labels") in list(other.report())
-    head = load_head(trained / "out-last", plan.model.embed_dim)
-    assert not np.array_equal(ClassifierJob(other, tmp_path, "float32").weights()[KERNEL], head)
+    job = ClassifierJob(other, tmp_path, "float32")
+    assert not job.weights()[KERNEL].any() and before.kernel.any()
+    assert job.validate()["loss"] == pytest.approx(np.log(2), rel=1e-6)
     answers = [{"instruction": row["text"], "output": row["label"]} for row in ROWS]
     plan = make_plan(
         trained / "out-lora",
