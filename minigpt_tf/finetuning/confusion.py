@@ -126,7 +126,7 @@ def write_picture(file: Path, confusion: Confusion, title: str) -> None:
         for (i, j), number in np.ndenumerate(confusion.counts):
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{number:,}", ha="center", va="center", color=colour)
-    axes.set(xlabel="guessed", ylabel="right", title=title)
+    axes.set(xlabel="guessed label", ylabel="right label", title=title)
     with warnings.catch_warnings():  # of letters that the font lacks
         warnings.simplefilter("ignore")
         figure.savefig(file, dpi=120)
