@@ -25,21 +25,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from minigpt_tf.config import MODEL_NAME, RecordsConfig, SamplingConfig
-from minigpt_tf.evaluation.scoring import score
+from minigpt_tf.config import CONFIG_NAME, MODEL_NAME, RecordsConfig, SamplingConfig
+from minigpt_tf.evaluation.scoring import negative_log_probabilities, score
 from minigpt_tf.finetuning.answers import answer_all
 from minigpt_tf.finetuning.kinds import KINDS, InstructionRecord
 from minigpt_tf.finetuning.prompts import Template, render
 from minigpt_tf.finetuning.records import read_records
 from minigpt_tf.finetuning.shortening import Row
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.modelfolder import ModelFolder, load_folder
+from minigpt_tf.inference.weights import named_variables
+from minigpt_tf.modelfolder import (
+    ModelFolder,
+    describe_model,
+    load_folder,
+    write_json,
+    write_tokenizer,
+)
+from minigpt_tf.presets import model_preset
+from minigpt_tf.text.tokenizers import BytePairTokenizer
 
 RECORDS = Path(__file__).parents[1] / "data" / "departments"
 
@@ -103,8 +112,9 @@ def departments(base: Path, out: Path, only: Sequence[str] | None) -> None:
 def preferences_of(base: Path, tuned: Path, pairs: Path) -> None:
     """How a model of preferences ranks held-out pairs, and what it has forgotten."""
     records = read_records(pairs, RecordsConfig(), KINDS).records
-    folders = [load_folder(path) for path in (base, tuned)]
-    (base_engine, base_template), (engine, template) = map(loaded, folders)
+    folder = load_folder(base)
+    template = Template.of(folder)
+    base_engine, engine = (Engine.load(load_folder(path))[0] for path in (base, tuned))
     rows = [render(record, template, 512, RecordsConfig()) for record in records]
     rewards = [
         [np.sum(target_losses(base_engine, row) - target_losses(engine, row)) for row in pair]
@@ -112,7 +122,7 @@ def preferences_of(base: Path, tuned: Path, pairs: Path) -> None:
     ]
     right = np.mean([chosen > rejected for chosen, rejected in rewards])
     print(f"    held-out pairs ranked rightly {right:.0%} (goal {LEAST_ACCURACY:.0%})")
-    before, after = perplexities([base_engine, engine], base_template, folders[0])
+    before, after = perplexities([base_engine, engine], template, folder)
     for name in before:
         print(
             f"    perplexity of {name} {before[name]:.2f} -> {after[name]:.2f}, times "

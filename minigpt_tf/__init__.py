@@ -35,6 +35,7 @@ _HOMES = {
     "evaluation.repetition": ("distinct", "loop_rate"),
     "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),
     "finetuning.adapter": ("load_adapter", "merge"),
+    "finetuning.classification": ("Classifier",),
     "finetuning.trainer": ("finetune",),
     "interop.export": ("export_model",),
     "interop.importing": ("import_model",),

@@ -4,6 +4,9 @@
     config.json      format version, ModelConfig, how it was trained, metrics
     tokenizer.pkl    word and char vocabularies, plain data; or tokenizer.json, all others
     chat_template.jinja   how a conversation becomes text, where the model was trained for that
+    classifier.safetensors   a head that gives texts labels, where the model was trained for that;
+                     confusion.png   which labels it takes for which
+    adapter.safetensors      what a fine-tuning with changes of low rank has learned
     model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
     history.csv      one row for each evaluation        loss.png    the same as a picture
     samples.txt      text generated at each evaluation
@@ -46,6 +49,11 @@ HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
 SAMPLES_NAME = "samples.txt"
 CHAT_TEMPLATE_NAME = "chat_template.jinja"
+ADAPTER_NAME = "adapter.safetensors"
+HEAD_NAME = "classifier.safetensors"
+CONFUSION_NAME = "confusion.png"
+CLASSIFIER_SECTION = "classifier"
+"""The section of config.json that a classifier has."""
 SCRATCH_PREFIX = ".saving-"
 LAST_REPLACED = {MODEL_NAME, CONFIG_NAME}
 
@@ -351,7 +359,8 @@ def describe_model(
 
 def clear_leftovers(folder: Path, kept: Container[str]) -> None:
     """Removes files of a model that was overwritten, which the new one has not replaced."""
-    for name in {*TOKENIZER_NAMES.values(), QUANTIZED_NAME, CHAT_TEMPLATE_NAME}:
+    optional = {QUANTIZED_NAME, CHAT_TEMPLATE_NAME, ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
+    for name in {*TOKENIZER_NAMES.values(), *optional}:
         if name not in kept:
             (folder / name).unlink(missing_ok=True)
 

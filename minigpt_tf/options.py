@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import field
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -89,13 +89,22 @@ def _has_type(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def cli_options(parser: argparse.ArgumentParser, cls: type, *, preset_decides: bool) -> None:
+def cli_options(
+    parser: argparse.ArgumentParser,
+    cls: type,
+    *,
+    preset_decides: bool,
+    only: Container[str] | None = None,
+) -> None:
     """Adds an option for each field of `cls`; one that is not given is absent from the result.
 
-    With `preset_decides` the help does not promise the dataclass's default.
+    With `preset_decides` the help does not promise the dataclass's default; `only`: the names of
+    the fields that there are options for (unset: all).
     """
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
+        if only is not None and item.name not in only:
+            continue
         kind = _without_none(hints[item.name])
         options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS}
         options["help"] = item.metadata["help"]

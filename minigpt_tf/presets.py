@@ -129,15 +129,18 @@ FINE_TUNING = {
     "lora": {"learning_rate": 2e-3},
     "qlora": {"learning_rate": 2e-3},
     "dpo": {"learning_rate": 5e-4, "epochs": 3},
+    "classify": {"learning_rate": 5e-4, "epochs": 3},
+    "classify lora": {"learning_rate": 1e-3, "epochs": 3},
+    "classify all": {"learning_rate": 5e-5, "epochs": 5},
 }
-"""What each method of fine-tuning changes of `fine_tuning_preset`."""
+"""What each way of fine-tuning (`FineTuningConfig.way`) changes of `fine_tuning_preset`."""
 
 
-def fine_tuning_preset(method: str, **overrides: Any) -> TrainingConfig:
-    """The TrainingConfig of a method of fine-tuning with some fields replaced."""
+def fine_tuning_preset(way: str, **overrides: Any) -> TrainingConfig:
+    """The TrainingConfig of a way of fine-tuning with some fields replaced."""
     common = {"optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", "beta_2": 0.999}
     common |= {"epsilon": 1e-8, "batch_size": 8, "epochs": 8, "sample_tokens": 60}
-    return TrainingConfig(**{**common, **FINE_TUNING[method], **overrides})
+    return TrainingConfig(**{**common, **FINE_TUNING[way], **overrides})
 
 
 DICE = {"temperature", "top_k", "top_p", "min_p", "seed"}

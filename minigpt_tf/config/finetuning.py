@@ -12,10 +12,11 @@ from .constants import ATTENTION_PROJECTIONS, LORA_TARGETS
 class FineTuningConfig:
     """How a base model is adapted to records."""
 
-    method: Literal["full", "lora", "qlora", "dpo"] = setting(
+    method: Literal["full", "lora", "qlora", "dpo", "classify"] = setting(
         "lora",
         "full: all weights; lora: changes of low rank; qlora: the same on a quantised base; dpo: "
-        "preferences (with changes of low rank)",
+        "preferences (with changes of low rank); classify: labels of texts, by a head on the last "
+        "token",
     )
     base_bits: Literal["8", "4"] = setting(
         "8",
@@ -23,6 +24,11 @@ class FineTuningConfig:
         "scale for every 64), and not the NF4 of the QLoRA paper",
     )
     beta: float = setting(0.1, "dpo: how strongly the model is held to its base")
+    classify_layers: Literal["last", "lora", "all"] = setting(
+        "last",
+        "classify: what is trained beside the head: the last block and the norm behind it, changes "
+        "of low rank, or all",
+    )
     max_length: int | None = setting(
         None, "longest row in tokens; prompts are cut to fit (unset: the base's context)"
     )
@@ -36,6 +42,18 @@ class FineTuningConfig:
             raise ConfigError(f"beta={self.beta}: must be a positive number")
         if self.max_length is not None:
             require_at_least(self, "max_length", 8)
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether the base stays as it is, and has changes of low rank."""
+        return self.way in ("lora", "qlora", "dpo", "classify lora")
+
+    @property
+    def way(self) -> str:
+        """The method and, where it has several kinds that train differently, which."""
+        if self.method == "classify" and self.classify_layers != "last":
+            return f"classify {self.classify_layers}"
+        return self.method
 
 
 @dataclass(frozen=True)

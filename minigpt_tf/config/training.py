@@ -58,7 +58,8 @@ class RecordsConfig:
         "answers", "the tokens whose loss counts: answers and their end, or prompts too"
     )
     cut: Literal["middle", "start"] = setting(
-        "middle", "what a prompt loses that is too long for the context"
+        "middle",
+        "what a prompt, or a text to be classified, loses that is too long for the context",
     )
     length_multiple: int = setting(
         32, "batches are padded to a multiple of so many tokens: fewer shapes, more padding"

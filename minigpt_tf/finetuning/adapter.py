@@ -20,7 +20,6 @@ from ..config import MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
 from ..inference.weights import Weights, open_weights, weight_shapes
 
-ADAPTER_NAME = "adapter.safetensors"
 FORMAT = "minigpt_tf adapter 1"
 
 

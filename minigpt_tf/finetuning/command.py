@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..config import (
@@ -13,14 +14,17 @@ from ..config import (
     TrainingConfig,
 )
 from ..errors import ConfigError
-from ..modelfolder import check_output
+from ..modelfolder import CONFUSION_NAME, check_output, read_description
 from ..options import cli_options, given_options, to_dict
 from ..presets import fine_tuning_preset
 from ..training.console import ConsoleListener, quiet_import
 from .bases import check_apart
+from .confusion import parts_lines, table
 from .plan import make_plan
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
+
+CLASSIFY_BY_LORA = "classify --classify-layers lora"
 
 EXAMPLE_LENGTH = 1200
 """Characters of the example that is shown."""
@@ -58,8 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_apart(arguments.base, out)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     tuning = FineTuningConfig(**given_options(arguments, FineTuningConfig))
-    _check_method(arguments, tuning.method)
-    training = fine_tuning_preset(tuning.method, **given_options(arguments, TrainingConfig))
+    _check_method(arguments, tuning)
+    training = fine_tuning_preset(tuning.way, **given_options(arguments, TrainingConfig))
     listener = ConsoleListener()
     try:
         plan = make_plan(
@@ -75,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         listener.clear()
     for line in plan.dataset.report.lines():
         print(line)
-    print(f"an example, what is trained in [[ ]]:\n{plan.dataset.report.example[:EXAMPLE_LENGTH]}")
+    marks = "" if plan.dataset.labels else ", what is trained in [[ ]]"
+    print(f"an example{marks}:\n{plan.dataset.report.example[:EXAMPLE_LENGTH]}")
     for name, value in plan.report():
         print(f"{name:>18}: {value}")
     for config in (plan.tuning, plan.lora, plan.records, plan.training):
@@ -92,24 +97,44 @@ def run(arguments: argparse.Namespace) -> int:
     if result.interrupted:
         print(f"stopped at step {result.steps} of {plan.total_steps}; to go on, add --resume")
         return 130
-    print(f"talk to it:\n    minigpt chat --model {shlex.quote(str(out))}")
+    if plan.tuning.method == "classify":
+        for line in _classifier_lines(out):
+            print(line)
+        print(f'use it:\n    minigpt classify "TEXT" --model {shlex.quote(str(out))}')
+    else:
+        print(f"talk to it:\n    minigpt chat --model {shlex.quote(str(out))}")
     return 0
 
 
-def _check_method(arguments: argparse.Namespace, method: str) -> None:
+def _classifier_lines(out: Path) -> Iterator[str]:
+    """What config.json tells of how well a classifier guesses."""
+    metrics = read_description(out)["metrics"]
+    for name, value in parts_lines(metrics["parts"]):
+        yield f"{name:>18}: {value}"
+    yield f"of the {metrics['part']} part, drawn in {out / CONFUSION_NAME}:"
+    yield from (f"    {line}" for line in table(metrics))
+
+
+def _check_method(arguments: argparse.Namespace, tuning: FineTuningConfig) -> None:
     """Raises ConfigError where an option was given that the method does nothing with."""
-    options = {"base_bits": ("qlora",), "beta": ("dpo",)}
-    options |= dict.fromkeys(given_options(arguments, LoraConfig), ("lora", "qlora", "dpo"))
-    if method == "full" and hasattr(arguments, "base_bits"):
+    if tuning.method == "full" and hasattr(arguments, "base_bits"):
         raise ConfigError(
             "--method full trains all weights, and those of a quantised base are whole numbers, "
             "which cannot be trained: drop --base-bits, or choose --method qlora"
         )
+    writes = ("full", "lora", "qlora", "dpo")
+    options = {"base_bits": ("qlora",), "beta": ("dpo",), "classify_layers": ("classify",)}
+    options |= {"train_on": writes, "sample_tokens": writes}
+    low_rank = ("lora", "qlora", "dpo", CLASSIFY_BY_LORA)
+    options |= dict.fromkeys(given_options(arguments, LoraConfig), low_rank)
+    found = {tuning.method}
+    if tuning.way == "classify lora":
+        found.add(CLASSIFY_BY_LORA)
     for name, methods in options.items():
-        if hasattr(arguments, name) and method not in methods:
+        if hasattr(arguments, name) and not found.intersection(methods):
             raise ConfigError(
-                f"--{name.replace('_', '-')} is for --method {' or '.join(methods)}, not {method}: "
-                "drop it"
+                f"--{name.replace('_', '-')} is for --method {' or '.join(methods)}, not "
+                f"{tuning.method}: drop it"
             )
 
 

@@ -44,8 +44,10 @@ class Run:
 
 def trained_parameters(run: Run) -> int:
     """Parameters that have gradients."""
-    if run.tuning.method == "full":
+    if run.tuning.way in ("full", "classify all"):
         return run.model.parameter_count
+    if run.tuning.way == "classify":
+        return sum(a * b for a, b in kernel_sides(run.model).values())
     sides = (sides for name, sides in kernel_sides(run.model).items() if name in run.lora.targets)
     return run.model.num_layers * run.lora.rank * sum(map(sum, sides))
 
@@ -70,18 +72,19 @@ def run_bytes(run: Run) -> float:
     """
     model, trained = run.model, trained_parameters(run)
     size = 2 if run.training.dtype == "mixed_bfloat16" else 4
-    full = run.tuning.method == "full"
+    full, last = run.tuning.way in ("full", "classify all"), run.tuning.way == "classify"
     kernels = model.num_layers * sum(a * b for a, b in kernel_sides(model).values())
     base = 4 * model.parameter_count
     if run.tuning.method == "qlora":
         base -= (4 - BYTES_OF_A_WEIGHT[run.tuning.base_bits]) * kernels
-    elif not full:
+    elif run.tuning.low_rank:
         base -= (4 - size) * kernels
     weights = base + (12 if full else 16) * trained
     weights += 2 * kernels if full and size == 2 else 0  # kept as bfloat16 for the gradients
     block = block_bytes(model, run.length, size)
     kept = size * model.embed_dim * model.num_layers + block
     kept = kept if run.training.remat else block * model.num_layers
+    kept = block if last else kept
     logits = min(run.rows * run.targets * model.vocab_size, max(LOGITS_AT_ONCE, model.vocab_size))
     copies = max(4 * model.parameter_count, SAVED_COPIES * trained)
     activations = kept * run.rows * run.length + (8 + 2 * size) * logits
@@ -101,15 +104,24 @@ def alternatives(run: Run) -> Iterator[tuple[str, float]]:
             words += [f"--accumulate {n}"] * (n != training.accumulate)
             if words:
                 yield " ".join(words), run_bytes(changed)
+    smallest = replace(training, accumulate=training.batch_size, remat=True)
+    for words, tuning in _lighter_methods(run.tuning):
+        for tried, more in ((training, ""), (smallest, _differences(training, smallest))):
+            yield words + more, run_bytes(replace(run, tuning=tuning, training=tried))
+
+
+def _lighter_methods(tuning: FineTuningConfig) -> Iterator[tuple[str, FineTuningConfig]]:
+    """(options, settings) of methods for the same records that need less, the mildest first."""
+    if tuning.way == "classify all":
+        yield "--classify-layers last", replace(tuning, classify_layers="last")
+    order = {"full": 0, "lora": 1, "qlora": 2}
+    if tuning.method not in order:
+        return
+    before = (order[tuning.method], tuning.base_bits == "4")
     for method, bits in (("lora", "8"), ("qlora", "8"), ("qlora", "4")):
-        order = {"full": 0, "lora": 1, "qlora": 2}
-        before = (order.get(run.tuning.method, 9), run.tuning.base_bits == "4")
         if (order[method], bits == "4") > before:
             words = f"--method {method}" + " --base-bits 4" * (bits == "4")
-            tuning = replace(run.tuning, method=method, base_bits=bits)
-            smallest = replace(training, accumulate=training.batch_size, remat=True)
-            for tried, more in ((training, ""), (smallest, _differences(training, smallest))):
-                yield words + more, run_bytes(replace(run, tuning=tuning, training=tried))
+            yield words, replace(tuning, method=method, base_bits=bits)
 
 
 def _differences(before: TrainingConfig, after: TrainingConfig) -> str:
@@ -138,7 +150,7 @@ def _advice(run: Run, room: float) -> str:
     fitting: dict[bool, str] = {}
     for words, needed in alternatives(run):
         if needed <= room:
-            other = words.startswith("--method")
+            other = words.startswith(("--method", "--classify"))
             fitting.setdefault(other, f"{words} (needs {needed / 2**30:.1f} GiB)")
     if fitting:
         return f"{' or '.join(fitting.values())} would fit"

@@ -1,6 +1,8 @@
 """What a fine-tuning run will do, settled and checked before TensorFlow is imported."""
 
 import hashlib
+import itertools
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +13,14 @@ import numpy as np
 
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..errors import ConfigError, DataError
-from ..modelfolder import ModelFolder
+from ..modelfolder import CLASSIFIER_SECTION, ModelFolder
 from ..options import to_dict
 from ..training.listener import Listener
 from .adapter import fingerprint
 from .bases import load_base
 from .batches import RecordBatches
 from .dataset import Dataset, Part, prepare
+from .head import Head, load_head
 from .kinds import KINDS
 from .memory import Run, check_run_fits, kernel_sides
 from .prompts import Template
@@ -27,6 +30,7 @@ RECORD_KINDS = {
     "lora": ("instruction", "conversation"),
     "qlora": ("instruction", "conversation"),
     "dpo": ("preference",),
+    "classify": ("labelled",),
 }
 """The kinds of records that a method trains on."""
 
@@ -44,11 +48,18 @@ class FineTuningPlan:
     training: TrainingConfig
     dataset: Dataset
     template: Template
+    base_head: Head | None
+    """The base's head, from which a classifier of the same labels goes on."""
 
     @property
     def model(self) -> ModelConfig:
         """The base's configuration, which the fine-tuned model has too."""
         return self.base.model
+
+    @property
+    def changes(self) -> LoraConfig | None:
+        """The changes of low rank that are trained; None where the weights themselves are."""
+        return self.lora if self.tuning.low_rank else None
 
     def batches(self, part: Part) -> RecordBatches:
         """A part of the records in batches, in the order that the seed gives them."""
@@ -99,11 +110,15 @@ class FineTuningPlan:
     @property
     def queries(self) -> list[str]:
         """The questions that are answered at every evaluation: those given, or three of the
-        validation part."""
+        validation part, of different labels where there are some."""
         if self.tuning.sample_queries:
             return list(self.tuning.sample_queries)
         part = self.dataset.validation if self.dataset.validation.records else self.dataset.train
-        return [record.prompt_text for record in part.records[:3]]
+        records = part.records
+        if self.dataset.labels:
+            groups = ([r for r in records if r.label == label] for label in self.dataset.labels)
+            records = [r for turn in itertools.zip_longest(*groups) for r in turn if r is not None]
+        return [record.prompt_text for record in records[:3]]
 
     def describe(self) -> dict[str, Any]:
         """What the run is, as plain data: a run that goes on must have the same."""
@@ -113,6 +128,8 @@ class FineTuningPlan:
                 for row in example:
                     rows.update(np.ascontiguousarray(row.ids, np.int32))
                     rows.update(np.ascontiguousarray(row.mask, np.uint8))
+            for record in part.records if self.dataset.labels else ():
+                rows.update(json.dumps(record.texts).encode())
         return {
             "base": str(self.base.path.resolve()),
             "base_fingerprint": self.base_fingerprint,
@@ -130,6 +147,11 @@ class FineTuningPlan:
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} records, {self.epoch_of(steps):.4g} epochs"
         yield "evaluation", f"every {self.eval_every:,} steps"
+        if self.tuning.method == "classify":
+            head = "a new one" if self.base_head is None else "goes on from the base's"
+            yield "head", f"{head}, for {len(self.dataset.labels)} labels"
+        elif CLASSIFIER_SECTION in self.base.description:
+            yield "head", "the base is a classifier: its head is left out"
 
 
 def make_plan(
@@ -148,10 +170,11 @@ def make_plan(
     if training.optimizer == "muon" and tuning.method != "full":
         raise ConfigError("--optimizer muon is for whole matrices: choose adam or adamw")
     context = min(folder.model.context_length, tuning.max_length or folder.model.context_length)
-    if tuning.method != "full":
+    if tuning.low_rank:
         _check_changes(folder.model, lora)
     template = Template.of(folder)
-    _check_context(template, context, tuning)
+    if tuning.method != "classify":  # which reads texts as they stand
+        _check_context(template, context, tuning)
     dataset = prepare(
         source,
         template,
@@ -171,6 +194,7 @@ def make_plan(
         training=training,
         dataset=dataset,
         template=template,
+        base_head=_base_head(folder, tuning, dataset.labels),
     )
     check_run_fits(plan.run)
     if (training.warmup_steps or 0) >= plan.total_steps > 1:
@@ -207,3 +231,11 @@ def _check_context(template: Template, context: int, tuning: FineTuningConfig) -
             f"{template.name}: takes {needed} tokens without the question, and the context has "
             f"{context}: {longer}"
         )
+
+
+def _base_head(folder: ModelFolder, tuning: FineTuningConfig, labels: list[str]) -> Head | None:
+    """The head of a base that is a classifier of these labels already. Raises ModelFolderError."""
+    if tuning.method != "classify" or CLASSIFIER_SECTION not in folder.description:
+        return None
+    head = load_head(folder.path, folder.model.embed_dim)
+    return head if head.labels == labels else None

@@ -72,6 +72,7 @@ class PreferenceJob(SupervisedJob):
     """A plan of preference pairs as the training loop takes it."""
 
     model_type = PreferenceModel
+    loss_per = "pair"
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         super().__init__(plan, out, dtype)

@@ -1,14 +1,21 @@
 """A fine-tuned model as a model folder: what it has of its base, and what it has learned."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
 from ..modelfolder import (
+    ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
+    CLASSIFIER_SECTION,
+    CONFUSION_NAME,
+    HEAD_NAME,
+    HISTORY_NAME,
+    LOSS_NAME,
     QUANTIZED_NAME,
+    SAMPLES_NAME,
     SCRATCH_PREFIX,
     clear_leftovers,
     describe_model,
@@ -22,7 +29,8 @@ from ..training.saving import save_model
 from .plan import FineTuningPlan
 from .prompts import ALPACA_CHAT_TEMPLATE
 
-OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, "history.csv", "loss.png", "samples.txt"}
+OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, HISTORY_NAME, LOSS_NAME, SAMPLES_NAME}
+OWN_FILES |= {ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
 """Files of a base that are not its licence or the like."""
 
 
@@ -32,12 +40,15 @@ def save_fine_tuned(
     weights: Mapping[str, Any],
     state: RunState,
     sections: dict[str, Any],
+    write_more: Callable[[Path], None],
+    loss_per: str,
 ) -> None:
     """Writes the model folder, checks the model, then puts all in place.
 
     Tokenizer, chat template, licence and generation defaults are the base's; a base without a
-    template gets the one it was trained with. `sections` go into config.json. Raises
-    ModelFolderError, and then the old files are unchanged.
+    template gets the one it was trained with. `sections` go into config.json; `write_more` writes
+    what else there is into the folder that it is given. Raises ModelFolderError, and then the old
+    files are unchanged.
     """
     base, template = plan.base, plan.template
     tokenizer = base.tokenizer
@@ -45,10 +56,10 @@ def save_fine_tuned(
     with staging(out) as scratch:
         save_model(scratch / MODEL_NAME, plan.model, weights)
         for file in base.path.iterdir():
-            foreign = file.name in OWN_FILES or file.name.startswith((SCRATCH_PREFIX, "adapter"))
-            if file.is_file() and not foreign:
+            own = file.name in OWN_FILES or file.name.startswith(SCRATCH_PREFIX)
+            if file.is_file() and not own:
                 shutil.copyfile(file, scratch / file.name)
-        if base.chat_template is None:
+        if base.chat_template is None and CLASSIFIER_SECTION not in sections:
             (scratch / CHAT_TEMPLATE_NAME).write_text(ALPACA_CHAT_TEMPLATE, "utf-8")
         kept = ("special_tokens", "generation", "source")
         description = {name: base.description[name] for name in kept if name in base.description}
@@ -57,6 +68,7 @@ def save_fine_tuned(
             describe_model(plan.model, tokenizer, base.start_ids, **description, **sections),
         )
         write_tokenizer(scratch, tokenizer)
-        write_loss_picture(scratch, state.history)
+        write_loss_picture(scratch, state.history, loss_per)
+        write_more(scratch)
         names = {file.name for file in scratch.iterdir()}
     clear_leftovers(out, names)

@@ -1,5 +1,6 @@
 """Supervised fine-tuning: the answers of records, by all weights or by changes of low rank."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,12 +14,12 @@ import tensorflow as tf
 from ..config import MODEL_NAME, ModelConfig, SamplingConfig
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_weights, open_weights
-from ..modelfolder import staging
+from ..modelfolder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.job import Job
 from ..training.optimizers import build_optimizer
 from ..training.records import write_records
-from .adapter import ADAPTER_NAME, Adapter, save_adapter
+from .adapter import Adapter, save_adapter
 from .answers import answer_all
 from .dataset import Part
 from .difference import MOST_COMPARED, merge_difference
@@ -40,12 +41,9 @@ class SupervisedJob(Job):
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
         self.total_steps, self.eval_every = plan.total_steps, plan.eval_every
-        self.lora = None if plan.tuning.method == "full" else plan.lora
-        quantize = QUANTIZED[plan.tuning.base_bits] if plan.tuning.method == "qlora" else "none"
+        self.lora = plan.changes
         with open_weights(plan.base.path / MODEL_NAME, plan.model) as datasets:
-            self.model = self.model_type(
-                plan.model, datasets, plan.training, dtype, self.lora, quantize
-            )
+            self.model = self.make_model(datasets)
         self.optimizer = build_optimizer(plan.training, plan.total_steps)
         self.optimizer.build(self.model.variables)
         self.batches = plan.batches(plan.dataset.train)
@@ -58,6 +56,12 @@ class SupervisedJob(Job):
             autograph=False,
             input_signature=self.model.signature(None),
         )
+
+    def make_model(self, base: Mapping[str, np.ndarray]) -> FineTunedModel:
+        """The model, with the base's weights: arrays or datasets by name."""
+        plan = self.plan
+        quantize = QUANTIZED[plan.tuning.base_bits] if plan.tuning.method == "qlora" else "none"
+        return self.model_type(plan.model, base, plan.training, self.dtype, self.lora, quantize)
 
     def epoch_of(self, step: int) -> float:
         return self.plan.epoch_of(step)
@@ -158,15 +162,21 @@ class SupervisedJob(Job):
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
         """Writes the model folder and, beside the merged model, the adapter."""
         self.merge_difference = self.compare_merged(weights)
-        sections = {
+        sections, more = self.sections(state, kept), functools.partial(self.write_more, weights)
+        with self.merging(weights) as merged:
+            save_fine_tuned(self.out, self.plan, merged, state, sections, more, self.loss_per)
+
+    def sections(self, state: RunState, kept: str) -> dict[str, Any]:
+        """What config.json tells of the run."""
+        return {
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
             "metrics": _metrics(state, kept) | {"merge": self.merge_difference},
         }
-        with self.merging(weights) as merged:
-            save_fine_tuned(self.out, self.plan, merged, state, sections)
+
+    def write_more(self, weights: Weights, folder: Path) -> None:
+        """Writes what a model folder has beside the merged model."""
         if self.lora is not None:
-            with staging(self.out) as scratch:
-                save_adapter(scratch / ADAPTER_NAME, self.adapter(weights))
+            save_adapter(folder / ADAPTER_NAME, self.adapter(weights))
 
     def out_of_memory(self) -> str:
         return out_of_memory(self.plan.run)

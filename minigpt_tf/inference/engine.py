@@ -108,6 +108,22 @@ class Engine:
         self.cache.positions[0] = 0
         return self._run(ids, None, 0, wanted=len(ids))
 
+    def hidden(self, ids: np.ndarray | list[int]) -> np.ndarray:
+        """What the model makes of the last of ids (T,), behind its last norm: (D,).
+
+        The output head turns it into logits, other heads into something else. Uses the engine's own
+        sequence.
+        """
+        ids, cache = self._check(ids, len(ids)), self.cache
+        positions = np.arange(len(ids), dtype=np.int64)
+        cache.positions[0] = 0
+        with nullcontext() if self._prefill.compiled else uninterrupted():
+            x = self._embed(ids, positions)
+            hidden = self._prefill.hidden(x, cache.keys[0], cache.values[0], 0, wanted=1)[0]
+        cache.ids[0, positions] = ids
+        cache.positions[0] = len(ids)
+        return hidden
+
     def logits_in_pieces(
         self, ids: np.ndarray | list[int], wanted: int | None = None
     ) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import EngineConfig, SamplingConfig
 from ..errors import ConfigError, ModelFolderError
-from ..modelfolder import load_folder
+from ..modelfolder import CLASSIFIER_SECTION, load_folder
 from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import Tokenizer
 from .answer import Answer
@@ -114,6 +114,12 @@ class TextGenerator:
             contents.chat_template,
             contents.generation,
         )
+        if CLASSIFIER_SECTION in contents.description:
+            is_classifier = (
+                f"{folder} is a classifier, which minigpt classify asks: what it writes is not "
+                "what it was trained for"
+            )
+            notice = "; ".join(filter(None, [notice, is_classifier]))
         generator.notice = notice
         return generator
 

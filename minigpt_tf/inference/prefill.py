@@ -31,18 +31,23 @@ class Prefill:
     ) -> np.ndarray:
         """x (T, D), the embeddings from position `start` on, and the cache (L, K, C, H) of their
         sequence, which is written -> logits (wanted, V) after the last tokens."""
-        normal = np.concatenate(
+        hidden = self.hidden(x, keys, values, start, wanted)
+        return self._product(len(self.weights.layout) - 1, hidden)
+
+    def hidden(
+        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, wanted: int
+    ) -> np.ndarray:
+        """As a call, but the last hidden states (wanted, D), from which the logits are made."""
+        hidden = np.concatenate(
             [
-                self._hidden(x[first : first + CHUNK], keys, values, start + first)[-wanted:]
+                self._chunk(x[first : first + CHUNK], keys, values, start + first)[-wanted:]
                 for first in range(0, len(x), CHUNK)
             ]
         )
         self.compiled = True
-        return self._product(len(self.weights.layout) - 1, normal[-wanted:])
+        return hidden[-wanted:]
 
-    def _hidden(
-        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int
-    ) -> np.ndarray:
+    def _chunk(self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int) -> np.ndarray:
         """Final hidden states (T, D) of x (T, D)."""
         norms, norm_first = self.weights.norms, self.config.norm_first
         normal = self._norm(x, norms[0]) if norm_first else x

@@ -98,6 +98,7 @@ class Evaluator:
         self.last_weights = weights
         judged = loss if val_loss is None else val_loss
         best = judged < state.best_loss
+        has_perplexity = val_loss is not None and self.job.loss_per == "token"
         if best:
             state.best_loss, state.best_weights = judged, weights
         state.evaluations_since_best = 0 if best else state.evaluations_since_best + 1
@@ -109,7 +110,7 @@ class Evaluator:
             loss=loss,
             accuracy=accuracy,
             val_loss=val_loss,
-            val_perplexity=None if val_loss is None else perplexity(val_loss),
+            val_perplexity=perplexity(val_loss) if has_perplexity else None,
             tokens_per_second=self.progress.tokens_per_second,
             best=best,
             sample=self.job.sample(weights),

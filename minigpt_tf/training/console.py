@@ -115,7 +115,10 @@ class ConsoleListener(Listener):
         )
         if evaluation.val_loss is not None:
             text += f"  validation loss {evaluation.val_loss:.4f}"
+        if evaluation.val_perplexity is not None:
             text += f"  perplexity {evaluation.val_perplexity:,.1f}"
+        for name, value in evaluation.metrics.items():
+            text += f"  {name} {value:.4f}"
         if evaluation.tokens_per_second:
             text += f"  {evaluation.tokens_per_second:,.0f} tokens/s"
         self._line(text)

@@ -42,6 +42,8 @@ class Job(ABC):
     """Shapes and types of a batch, where the lengths of its rows vary."""
     batch_tokens: float
     """Tokens of a batch, on average."""
+    loss_per: str = "token"
+    """What the loss is a mean of; exp(loss) is a perplexity where these are tokens."""
 
     @abstractmethod
     def epoch_of(self, step: int) -> float:

@@ -27,8 +27,8 @@ def write_records(folder: Path, history: list[Evaluation], prompt: str) -> None:
     (folder / SAMPLES_NAME).write_text("\n".join(samples), encoding="utf-8")
 
 
-def write_loss_picture(folder: Path, history: list[Evaluation]) -> None:
-    """Writes loss.png: training and validation loss over the steps."""
+def write_loss_picture(folder: Path, history: list[Evaluation], per: str = "token") -> None:
+    """Writes loss.png: training and validation loss over the steps; `per`: what it is a mean of."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -39,7 +39,7 @@ def write_loss_picture(folder: Path, history: list[Evaluation]) -> None:
     axes.plot(steps, [evaluation.loss for evaluation in history], marker=".", label="training")
     if history and history[0].val_loss is not None:
         axes.plot(steps, [e.val_loss for e in history], marker=".", label="validation")
-    axes.set(xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
+    axes.set(xlabel="step", ylabel=f"loss (nats per {per})", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(folder / LOSS_NAME, dpi=120)

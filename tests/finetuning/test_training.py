@@ -10,7 +10,7 @@ import tensorflow as tf
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
-from minigpt_tf.finetuning.adapter import ADAPTER_NAME, load_adapter, merge
+from minigpt_tf.finetuning.adapter import load_adapter, merge
 from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import FineTunedModel, target_weights
 from minigpt_tf.finetuning.plan import make_plan
@@ -22,7 +22,7 @@ from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder
 from minigpt_tf.presets import fine_tuning_preset
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
