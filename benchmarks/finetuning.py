@@ -198,7 +198,7 @@ def spam(base: Path, out: Path, only: Sequence[str] | None) -> None:
         options = (*SPAM, "--classify-layers", layers)
         minutes = finetune(start, records, folder, "classify", *options)
         print(f"{layers} layers of {start.name}: {minutes:.1f} minutes")
-        accuracy = metrics(folder)["test"]["accuracy"]
+        accuracy = metrics(folder)["parts"]["test"]["accuracy"]
         print(f"    test accuracy {accuracy:.2%} (goal {SPAM_GOALS[layers]:.2%})", flush=True)
 
 

@@ -191,6 +191,10 @@ class ClassifierJob(SupervisedJob):
         self.found = {name: self.judge(part) for name, part in parts.items() if part.examples}
         super().save(weights, state, kept)
 
+    def compare_merged(self, weights: Weights) -> dict[str, Any]:
+        """Nothing: it compares predictions of next tokens, of which a classifier makes none."""
+        return {}
+
     def _assign(self, weights: Weights) -> None:
         for name, variable in self.named_variables().items():
             variable.assign(weights[name])

@@ -185,6 +185,8 @@ class SupervisedJob(Job):
 def _metrics(state: RunState, kept: str) -> dict[str, Any]:
     """How the run ended, for config.json."""
     metrics: dict[str, Any] = {"steps": state.step, "seconds": round(state.seconds, 1)}
+    if state.before:
+        metrics["before"] = state.before
     if state.history:
         last = state.history[-1]
         metrics |= {"loss": last.loss, "val_loss": last.val_loss, **last.metrics}

@@ -60,10 +60,11 @@ def finetune(
             begin(out, plan, dtype)
         job = JOBS[plan.tuning.method](plan, out, dtype)
         listener.notice(_share(job, plan))
-        if not resume and (found := job.validate()):
+        loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
+        if loop.state.step == 0 and (found := job.validate()):
             shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
             listener.notice(f"before training, on the validation part: {shown}")
-        loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
+            loop.state.before = found
         result = loop.to_the_end()
         for line in describe(job.merge_difference):
             listener.notice(line)

@@ -43,6 +43,8 @@ class RunState:
     accuracy_sum: float = 0.0
     steps_summed: int = 0
     """Since the last evaluation, as are the two sums."""
+    before: dict[str, float] = field(default_factory=dict)
+    """What the model achieved on held-out data before its first step, where that was measured."""
     history: list[Evaluation] = field(default_factory=list)
     best_loss: float = math.inf
     best_weights: Weights | None = None

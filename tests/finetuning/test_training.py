@@ -346,6 +346,10 @@ def test_a_run_goes_on_with_the_same_bits(files, method, tmp_path):
         np.array_equal(a, b) for n in first for a, b in zip(first[n], second[n], strict=True)
     )
     assert [e.loss for e in whole.history] == [e.loss for e in parts.history]
+    before = [
+        load_folder(tmp_path / name).description["metrics"]["before"] for name in ("whole", "parts")
+    ]
+    assert before[0] == before[1] and before[0]["loss"] > 0
     with pytest.raises(TrainingError, match="rank was 4, now 2"):
         other = plan_of(files, method, lora=LoraConfig(rank=2, targets=EVERY))
         finetune(other, tmp_path / "parts", resume=True)
