@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ..errors import ModelFolderError
 from ..inference.weights import check_finite
@@ -44,7 +44,8 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
 def save_head(folder: Path, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]) -> None:
     """Writes the head's file into a folder."""
     tensors = {"kernel": np.ascontiguousarray(kernel), "bias": np.ascontiguousarray(bias)}
-    save_file(tensors, folder / HEAD_NAME, {"format": FORMAT, "labels": json.dumps(list(labels))})
+    metadata = {"format": FORMAT, "labels": json.dumps(list(labels))}
+    (folder / HEAD_NAME).write_bytes(save(tensors, metadata))  # save_file's is its owner's alone
 
 
 def load_head(folder: Path, embed_dim: int) -> Head:
