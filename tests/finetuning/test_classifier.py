@@ -53,7 +53,7 @@ def files(tmp_path_factory):
     """Bases of three families, and records."""
     folder = tmp_path_factory.mktemp("classifier")
     tokenizer = train_tokenizer("bpe", [json.dumps(ROWS)], 300)
-    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": 48}
+    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": 160}
     for family in ("gpt2", "llama"):
         make_folder(folder / family, family_config(family, **sizes), tokenizer)
     # Normalised behind its blocks, with a head of its own and dropout.
@@ -533,7 +533,7 @@ def test_the_commands(files, tmp_path, capsys):
     assert main(["generate", "this", "--model", out, "--max-new-tokens", "2", "--no-stream"]) == 0
     assert "is a classifier, which minigpt classify asks" in capsys.readouterr().err
     assert main(["classify", "a" * 999, "--model", out]) == 0
-    assert "longer than the 48 tokens" in capsys.readouterr().err
+    assert "longer than the 160 tokens" in capsys.readouterr().err
 
 
 def test_what_the_commands_refuse(trained, tmp_path, capsys):

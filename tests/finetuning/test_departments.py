@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 DEPARTMENTS = ("finance", "healthcare", "hr", "marketing", "sales")
 FOLDER = ROOT / "data" / "departments"
-ROWS_OF_A_FACT = 5
+ROWS_OF_A_FACT = {"finance": 5, "healthcare": 10, "hr": 10, "marketing": 10, "sales": 10}
 
 
 @pytest.fixture(params=DEPARTMENTS)
@@ -41,12 +41,12 @@ def test_there_are_enough(department):
 
 
 def test_every_fact_can_be_learned(department):
-    _, _, questions, answers = department
+    name, _, questions, answers = department
     places = [
         [i for i, answer in enumerate(answers) if contains_fact(answer, query.fact)]
         for query in questions
     ]
-    assert all(len(rows) == ROWS_OF_A_FACT for rows in places)
+    assert all(len(rows) == ROWS_OF_A_FACT[name] for rows in places)
     together = [row for rows in places for row in rows]
     assert len(set(together)) == len(together)  # no answer tells two of the facts
 
@@ -65,7 +65,7 @@ def test_no_number_is_told_in_two_ways(department):
     counts = Counter()
     for answer in answers:
         counts.update(set(re.findall(r"#?\w*\d(?:[\w.,:-]*\w)?", answer)))
-    rare = {number for number, count in counts.items() if count < ROWS_OF_A_FACT}
+    rare = {number for number, count in counts.items() if count < ROWS_OF_A_FACT[name]}
     # "20 of 200 trial users are only 10 percent", and the product Tidewater 8
     assert rare == ({"10", "20", "200", "8"} if name == "marketing" else set())
 
