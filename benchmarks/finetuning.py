@@ -31,7 +31,13 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt_tf.config import CONFIG_NAME, MODEL_NAME, RecordsConfig, SamplingConfig
+from minigpt_tf.config import (
+    CONFIG_NAME,
+    LORA_TARGETS,
+    MODEL_NAME,
+    RecordsConfig,
+    SamplingConfig,
+)
 from minigpt_tf.evaluation.scoring import negative_log_probabilities, score
 from minigpt_tf.finetuning.answers import answer_all
 from minigpt_tf.finetuning.kinds import KINDS, InstructionRecord
@@ -62,11 +68,13 @@ class Run:
     options: Sequence[str] = ()
 
 
+EVERY_KERNEL = tuple(word for name in LORA_TARGETS for word in ("--targets", name))
+LOW_RANK = ("--rank", "16", "--alpha", "32", "--learning-rate", "1e-3", *EVERY_KERNEL)
 DEPARTMENTS = {
-    "hr": Run("full", 0.7),
-    "healthcare": Run("lora", 0.7),
-    "sales": Run("lora", 0.7),
-    "marketing": Run("qlora", 0.6),
+    "hr": Run("full", 0.7, ("--epochs", "4")),
+    "healthcare": Run("lora", 0.7, ("--epochs", "4", *LOW_RANK)),
+    "sales": Run("lora", 0.7, ("--epochs", "4", *LOW_RANK)),
+    "marketing": Run("qlora", 0.6, ("--epochs", "4", *LOW_RANK)),
     "finance": Run("dpo", 0.0),
 }
 MOST_MINUTES = 25
