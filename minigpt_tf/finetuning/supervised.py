@@ -121,22 +121,21 @@ class SupervisedJob(Job):
     def sample(self, weights: Weights) -> str:
         """The fixed queries and their answers."""
         plan = self.plan
+        longest = max(len(plan.template.render_prompt(query)) for query in plan.queries)
+        needed = 2 * (longest + self.training.sample_tokens)  # prompts may have half of a context
         with self.merging(weights) as merged:
-            engine = Engine(self._model_of_samples(), merged)
+            engine = Engine(self._with_context(needed), merged)
         sampling = SamplingConfig(greedy=True, max_new_tokens=self.training.sample_tokens)
         answers = answer_all(engine, plan.template, plan.base.start_ids, plan.queries, sampling)
         return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
 
-    def _model_of_samples(self) -> ModelConfig:
-        """The model with a context that is long enough for the queries and their answers: memory
-        for keys and values is taken for all of it."""
-        plan = self.plan
-        if plan.model.positions == "learned":
-            return plan.model
-        longest = max(len(plan.template.render_prompt(query)) for query in plan.queries)
-        # Prompts may have half of a context.
-        needed = 2 * (longest + self.training.sample_tokens)
-        return replace(plan.model, context_length=min(needed, plan.model.context_length))
+    def _with_context(self, needed: int) -> ModelConfig:
+        """The model with a context that is no longer than needed: an engine takes memory for the
+        keys and values of all of it. Learned positions belong to the weights, and stay."""
+        model = self.plan.model
+        if model.positions == "learned":
+            return model
+        return replace(model, context_length=min(needed, model.context_length))
 
     def compare_merged(self, weights: Weights) -> dict[str, Any]:
         """How far the merged model is from the one that was trained; nothing where they are one.
@@ -151,7 +150,7 @@ class SupervisedJob(Job):
         part = plan.dataset.validation if plan.dataset.validation.examples else plan.dataset.train
         rows = [example[0] for example in part.examples[:MOST_COMPARED]]
         with self.merging(weights) as merged:
-            engine = Engine(plan.model, merged)
+            engine = Engine(self._with_context(max(len(row.ids) for row in rows)), merged)
         return merge_difference(lambda ids: np.asarray(self.model.keras_model(ids)), engine, rows)
 
     def write_records(self, folder: Path, state: RunState) -> None:

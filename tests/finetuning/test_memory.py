@@ -16,7 +16,7 @@ from minigpt_tf.finetuning import memory
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.model.low_rank import FusedDense, kernel_of, product
-from minigpt_tf.presets import fine_tuning_preset
+from minigpt_tf.presets import fine_tuning_preset, model_preset
 from tests.interop.folders import family_config, random_weight
 
 SMOLLM2 = ModelConfig(
@@ -40,6 +40,27 @@ SMOLLM2 = ModelConfig(
 """SmolLM2-135M's sizes."""
 
 
+WIDE = model_preset(
+    "modern",
+    vocab_size=8000,
+    context_length=1024,
+    embed_dim=1024,
+    num_layers=6,
+    num_heads=16,
+    num_kv_heads=16,
+    ff_dim=4096,
+)
+
+MEASURED = [  # method, bits, model, batch, tokens, those that count, peak of a whole run in MB
+    ("lora", "8", SMOLLM2, 2, 128, 61, 3360),
+    ("qlora", "8", SMOLLM2, 2, 128, 61, 3081),
+    ("qlora", "4", SMOLLM2, 2, 128, 61, 3199),
+    ("full", "8", WIDE, 4, 256, 218, 5025),
+    ("lora", "8", WIDE, 4, 256, 218, 2634),
+    ("qlora", "8", WIDE, 4, 256, 218, 2329),
+]
+
+
 def run_of(method, model=SMOLLM2, bits="8", length=128, targets=78, **training):
     settings = {"batch_size": 8, "dtype": "float32", **training}
     return memory.Run(
@@ -50,6 +71,14 @@ def run_of(method, model=SMOLLM2, bits="8", length=128, targets=78, **training):
         length,
         targets,
     )
+
+
+@pytest.mark.parametrize("method, bits, model, batch, length, targets, megabytes", MEASURED)
+def test_the_estimate_is_near_what_was_measured(
+    method, bits, model, batch, length, targets, megabytes
+):
+    run = run_of(method, model, bits, length, targets, batch_size=batch)
+    assert memory.run_bytes(run) / 2**20 == pytest.approx(megabytes, rel=0.2)
 
 
 def test_trained_parameters_are_those_of_the_model():
@@ -71,7 +100,7 @@ def test_what_does_not_fit_is_refused_with_what_would(monkeypatch):
     run = run_of("full")
     with_memory(monkeypatch, memory.run_bytes(run) / 2**30 + 0.1)
     memory.check_run_fits(run)
-    for gigabytes in (6, 5, 3, 2):
+    for gigabytes in (6, 5, 4, 3):
         with_memory(monkeypatch, gigabytes)
         with pytest.raises(ConfigError, match=r"--method full with 8 rows of 128 tokens") as found:
             memory.check_run_fits(run)
@@ -101,8 +130,8 @@ def test_methods_need_less_in_their_order():
         for method, bits in (("full", "8"), ("lora", "8"), ("qlora", "8"), ("qlora", "4"))
     ]
     assert needs == sorted(needs, reverse=True) and len(set(needs)) == 4
-    pairs = memory.run_bytes(run_of("dpo"))
-    assert pairs == memory.run_bytes(run_of("lora", batch_size=16))
+    pairs = memory.run_bytes(run_of("dpo", targets=10))  # two rows each
+    assert pairs == memory.run_bytes(run_of("lora", batch_size=16, targets=10))
 
 
 @pytest.mark.parametrize("mode", ["int8", "int4"])
