@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ..config import MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
@@ -88,7 +88,8 @@ def save_adapter(file: Path, adapter: Adapter) -> None:
         tensors |= {f"{name}:a": np.ascontiguousarray(a), f"{name}:b": np.ascontiguousarray(b)}
     metadata = {"format": FORMAT, "rank": adapter.rank, "alpha": adapter.alpha}
     metadata |= {"base": adapter.base}
-    save_file(tensors, file, {name: json.dumps(value) for name, value in metadata.items()})
+    described = {name: json.dumps(value) for name, value in metadata.items()}
+    file.write_bytes(save(tensors, described))  # save_file's is its owner's alone
 
 
 def load_adapter(file: Path, config: ModelConfig) -> Adapter:

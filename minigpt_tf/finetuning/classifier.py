@@ -174,7 +174,7 @@ class ClassifierJob(SupervisedJob):
 
     def sample(self, weights: Weights) -> str:
         """The fixed texts, and the label that each is given with its probability."""
-        self._assign(weights)
+        self.assign(weights)
         plan = self.plan
         multiple, pad = plan.records.length_multiple, plan.template.pad_id
         texts = collate_texts(self.sample_rows, multiple, pad, plan.model.context_length)
@@ -185,7 +185,7 @@ class ClassifierJob(SupervisedJob):
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
         """Judges what is kept, and writes it as a model folder with a head."""
-        self._assign(weights)
+        self.assign(weights)
         dataset = self.plan.dataset
         parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self.found = {name: self.judge(part) for name, part in parts.items() if part.examples}
@@ -194,10 +194,6 @@ class ClassifierJob(SupervisedJob):
     def compare_merged(self, weights: Weights) -> dict[str, Any]:
         """Nothing: it compares predictions of next tokens, of which a classifier makes none."""
         return {}
-
-    def _assign(self, weights: Weights) -> None:
-        for name, variable in self.named_variables().items():
-            variable.assign(weights[name])
 
     @property
     def shown_part(self) -> str:

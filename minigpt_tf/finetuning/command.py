@@ -1,6 +1,7 @@
 """The verb `finetune`."""
 
 import argparse
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
@@ -30,6 +31,10 @@ EXAMPLE_LENGTH = 1200
 """Characters of the example that is shown."""
 
 
+OF_TEXTS = {"eval_share", "sample_prompt"}
+"""Settings of training that are for texts, not for records."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Base, records, and how the model is adapted."""
     parser.add_argument("--base", type=Path, metavar="DIR", help="model folder to adapt")
@@ -42,13 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    for title, cls, fixed in (
-        ("method", FineTuningConfig, False),
-        ("changes of low rank", LoraConfig, False),
-        ("records", RecordsConfig, False),
-        ("training (unset: as the method has it)", TrainingConfig, True),
+    for title, cls in (
+        ("method", FineTuningConfig),
+        ("changes of low rank", LoraConfig),
+        ("records", RecordsConfig),
     ):
-        cli_options(parser.add_argument_group(title), cls, preset_decides=fixed)
+        cli_options(parser.add_argument_group(title), cls, preset_decides=False)
+    training = {field.name for field in dataclasses.fields(TrainingConfig)} - OF_TEXTS
+    group = parser.add_argument_group("training (unset: as the method has it)")
+    cli_options(group, TrainingConfig, preset_decides=True, only=training)
 
 
 def run(arguments: argparse.Namespace) -> int:

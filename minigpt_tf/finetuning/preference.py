@@ -82,8 +82,8 @@ class PreferenceJob(SupervisedJob):
             autograph=False,
             input_signature=self.model.signature(None)[:3],
         )
-        parts = (plan.dataset.train, plan.dataset.validation)
-        self.references = [self._reference(part) for part in parts]  # before the first step
+        self.parts = (plan.dataset.train, plan.dataset.validation, plan.dataset.test)
+        self.references = [self._reference(part) for part in self.parts]  # before the first step
 
     def _reference(self, part: Part) -> np.ndarray:
         """The base's log-probabilities (examples, 2) of a part's answers."""
@@ -105,7 +105,7 @@ class PreferenceJob(SupervisedJob):
         if not part.examples:
             return None
         batches, found = self.plan.batches(part), []
-        reference = self.references[0 if part is self.plan.dataset.train else 1]
+        reference = next(r for r, p in zip(self.references, self.parts, strict=True) if p is part)
         for places, batch in zip(batches.scoring_places(), batches.scoring_batches(), strict=True):
             log_probabilities = self._log_probabilities(*map(tf.constant, pairs(batch))).numpy()
             found.append(np.stack([log_probabilities, reference[places]]))

@@ -35,6 +35,8 @@ class SupervisedJob(Job):
     """A plan as the training loop takes it."""
 
     model_type = FineTunedModel
+    test_score: dict[str, float] | None
+    """What `save` has found on the test part."""
     merge_difference: dict[str, Any]
     """What `save` has found: how far the merged model is from the trained one."""
 
@@ -138,14 +140,10 @@ class SupervisedJob(Job):
         return replace(model, context_length=min(needed, model.context_length))
 
     def compare_merged(self, weights: Weights) -> dict[str, Any]:
-        """How far the merged model is from the one that was trained; nothing where they are one.
-
-        Puts `weights` into the model: what is compared is what is saved.
-        """
+        """How far the merged model is from the one that was trained, whose weights these are;
+        nothing where they are one."""
         if self.lora is None:
             return {}
-        for name, variable in self.named_variables().items():
-            variable.assign(weights[name])
         plan = self.plan
         part = plan.dataset.validation if plan.dataset.validation.examples else plan.dataset.train
         rows = [example[0] for example in part.examples[:MOST_COMPARED]]
@@ -159,17 +157,29 @@ class SupervisedJob(Job):
             save_adapter(folder / ADAPTER_NAME, self.adapter(self.weights()))
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
-        """Writes the model folder and, beside the merged model, the adapter."""
+        """Judges what is kept, and writes the model folder and, beside the merged model, the
+        adapter."""
+        self.assign(weights)
+        self.test_score = self.score(self.plan.dataset.test)
         self.merge_difference = self.compare_merged(weights)
         sections, more = self.sections(state, kept), functools.partial(self.write_more, weights)
         with self.merging(weights) as merged:
             save_fine_tuned(self.out, self.plan, merged, state, sections, more, self.loss_per)
 
+    def assign(self, weights: Weights) -> None:
+        """Puts weights into the model."""
+        for name, variable in self.named_variables().items():
+            variable.assign(weights[name])
+
     def sections(self, state: RunState, kept: str) -> dict[str, Any]:
         """What config.json tells of the run."""
         return {
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
-            "metrics": _metrics(state, kept) | {"merge": self.merge_difference},
+            "metrics": {
+                **_metrics(state, kept),
+                "test": self.test_score,
+                "merge": self.merge_difference,
+            },
         }
 
     def write_more(self, weights: Weights, folder: Path) -> None:
@@ -186,7 +196,8 @@ def _metrics(state: RunState, kept: str) -> dict[str, Any]:
     metrics: dict[str, Any] = {"steps": state.step, "seconds": round(state.seconds, 1)}
     if state.before:
         metrics["before"] = state.before
-    if state.history:
-        last = state.history[-1]
+    judged = [e for e in state.history if e.best or kept == "last"]
+    if judged:
+        last = judged[-1]
         metrics |= {"loss": last.loss, "val_loss": last.val_loss, **last.metrics}
     return metrics | {"kept": kept}

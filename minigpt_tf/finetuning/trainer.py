@@ -62,10 +62,11 @@ def finetune(
         listener.notice(_share(job, plan))
         loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
         if loop.state.step == 0 and (found := job.validate()):
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-            listener.notice(f"before training, on the validation part: {shown}")
+            listener.notice(f"before training, on the validation part: {_shown(found)}")
             loop.state.before = found
         result = loop.to_the_end()
+        if job.test_score:
+            listener.notice(f"on the test part: {_shown(job.test_score)}")
         for line in describe(job.merge_difference):
             listener.notice(line)
         return result
@@ -102,6 +103,10 @@ def nothing_left_of_failure(out: Path) -> Iterator[None]:
         if not existed and set(left) <= {RUN_NAME}:
             shutil.rmtree(out, ignore_errors=True)
         raise
+
+
+def _shown(found: dict[str, float]) -> str:
+    return ", ".join(f"{name.removeprefix('val_')} {value:.4f}" for name, value in found.items())
 
 
 def _share(job: SupervisedJob, plan: FineTuningPlan) -> str:

@@ -201,7 +201,7 @@ def test_bfloat16_has_a_float32_head(files):
     plan = plan_of(files, "all")
     exact = shaken(ClassifierJob(plan, files, "float32"))
     mixed = ClassifierJob(plan, files, "mixed_bfloat16")
-    mixed._assign(exact.weights())
+    mixed.assign(exact.weights())
     batch = tuple(map(tf.constant, exact.batch(0)[:2]))
     wanted, found = (job.model.scores(*batch, training=False) for job in (exact, mixed))
     assert found.dtype == tf.float32 and mixed.model.kernel.dtype == "float32"
@@ -266,7 +266,7 @@ def test_the_engine_gives_the_scores_of_keras(trained, layers):
     if layers == "lora":
         for name, (a, b) in load_adapter(out / ADAPTER_NAME, plan.model).factors.items():
             weights |= {f"{name}:a": a, f"{name}:b": b}
-    job._assign(weights)
+    job.assign(weights)
     for part in (plan.dataset.train, plan.dataset.test):
         scores = job.scores(part)
         for record, example, expected in zip(part.records, part.examples, scores, strict=True):

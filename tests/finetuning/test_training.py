@@ -221,7 +221,7 @@ def test_dpo_starts_at_ln_2_against_the_base_itself(files, tmp_path):
     job = PreferenceJob(plan, files, "float32")
     base = read_weights(plan.base.path / "model.h5", plan.model)
     parts = (plan.dataset.train, plan.dataset.validation)
-    for part, references in zip(parts, job.references, strict=True):
+    for part, references in zip(parts, job.references[:2], strict=True):
         assert len(references) == len(part.examples) > 0
         for example, reference in zip(part.examples, references, strict=True):
             for row, found in zip(example, reference, strict=True):
