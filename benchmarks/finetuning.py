@@ -39,11 +39,11 @@ from minigpt_tf.config import (
     SamplingConfig,
 )
 from minigpt_tf.evaluation.scoring import negative_log_probabilities, score
-from minigpt_tf.finetuning.answers import answer_all
-from minigpt_tf.finetuning.kinds import KINDS, InstructionRecord
-from minigpt_tf.finetuning.prompts import Template, render
-from minigpt_tf.finetuning.records import read_records
-from minigpt_tf.finetuning.shortening import Row
+from minigpt_tf.finetuning.asking.answers import answer_all
+from minigpt_tf.finetuning.records.kinds import KINDS, InstructionRecord
+from minigpt_tf.finetuning.records.prompts import Template, render
+from minigpt_tf.finetuning.records.reading import read_records
+from minigpt_tf.finetuning.records.shortening import Row
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import named_variables
 from minigpt_tf.modelfolder import (

@@ -25,7 +25,7 @@ from pathlib import Path
 from training import Turns
 
 from minigpt_tf.config import FineTuningConfig, RecordsConfig
-from minigpt_tf.finetuning.plan import FineTuningPlan, make_plan
+from minigpt_tf.finetuning.plan import FineTuningPlan, make_finetuning_plan
 from minigpt_tf.presets import fine_tuning_preset
 
 RECORDS = Path(__file__).parents[1] / "data" / "departments" / "hr.jsonl"
@@ -115,7 +115,7 @@ def plan_of(
     """The job."""
     tuning = FineTuningConfig(method=method, base_bits=bits)
     training = fine_tuning_preset(method, dtype=dtype)
-    return make_plan(base, RECORDS, tuning, RecordsConfig(), training)
+    return make_finetuning_plan(base, RECORDS, tuning, RecordsConfig(), training)
 
 
 def ours(base: Path, method: str, dtype: str) -> Step:

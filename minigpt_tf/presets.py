@@ -128,7 +128,7 @@ FINE_TUNING = {
     "full": {"learning_rate": 1e-4},
     "lora": {"learning_rate": 2e-3},
     "qlora": {"learning_rate": 2e-3},
-    "dpo": {"learning_rate": 5e-4, "epochs": 3},
+    "dpo": {"learning_rate": 1e-4, "epochs": 3},
     "classify": {"learning_rate": 5e-4, "epochs": 3},
     "classify lora": {"learning_rate": 1e-3, "epochs": 3},
     "classify all": {"learning_rate": 5e-5, "epochs": 5},

@@ -20,8 +20,8 @@ from ..options import cli_options, given_options, to_dict
 from ..presets import fine_tuning_preset
 from ..training.console import ConsoleListener, quiet_import
 from .bases import check_apart
-from .confusion import parts_lines, table
-from .plan import make_plan
+from .classifying.confusion import parts_lines, table
+from .plan import make_finetuning_plan
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
 
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     training = fine_tuning_preset(tuning.way, **given_options(arguments, TrainingConfig))
     listener = ConsoleListener()
     try:
-        plan = make_plan(
+        plan = make_finetuning_plan(
             arguments.base,
             arguments.data,
             tuning,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..inference.engine import Engine
-from .shortening import Row
+from .records.shortening import Row
 
 MOST_COMPARED = 4
 """So many records are compared."""

@@ -18,12 +18,12 @@ from ..options import to_dict
 from ..training.listener import Listener
 from .adapter import fingerprint
 from .bases import load_base
-from .batches import RecordBatches
-from .dataset import Dataset, Part, prepare
-from .head import Head, load_head
-from .kinds import KINDS
+from .classifying.head import Head, load_head
 from .memory import Run, check_run_fits, kernel_sides
-from .prompts import Template
+from .records.batches import RecordBatches
+from .records.dataset import Dataset, Part, prepare
+from .records.kinds import KINDS
+from .records.prompts import Template
 
 RECORD_KINDS = {
     "full": ("instruction", "conversation"),
@@ -154,7 +154,7 @@ class FineTuningPlan:
             yield "head", "the base is a classifier: its head is left out"
 
 
-def make_plan(
+def make_finetuning_plan(
     base: str | Path,
     source: str | Path,
     tuning: FineTuningConfig,

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from .dataset import Part
 from .models import FineTunedModel
 from .plan import FineTuningPlan
+from .records.dataset import Part
 from .supervised import SupervisedJob
 
 

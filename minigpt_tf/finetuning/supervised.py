@@ -20,12 +20,12 @@ from ..training.job import Job
 from ..training.optimizers import build_optimizer
 from ..training.records import write_records
 from .adapter import Adapter, save_adapter
-from .answers import answer_all
-from .dataset import Part
+from .asking.answers import answer_all
 from .difference import MOST_COMPARED, merge_difference
 from .memory import out_of_memory
 from .models import FineTunedModel, target_weights
 from .plan import FineTuningPlan
+from .records.dataset import Part
 from .saving import save_fine_tuned
 
 QUANTIZED = {"8": "int8", "4": "int4"}

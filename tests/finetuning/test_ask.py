@@ -15,20 +15,20 @@ import pytest
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import EngineConfig, SamplingConfig
 from minigpt_tf.errors import DataError
-from minigpt_tf.finetuning import comparison as comparison_module
 from minigpt_tf.finetuning.adapter import fingerprint
-from minigpt_tf.finetuning.columns import display_width, fill, printable
-from minigpt_tf.finetuning.comparison import (
+from minigpt_tf.finetuning.asking import comparison as comparison_module
+from minigpt_tf.finetuning.asking.columns import display_width, fill, printable
+from minigpt_tf.finetuning.asking.comparison import (
     AskedModel,
     Comparison,
     ModelAnswers,
     choose_models,
     compare,
 )
-from minigpt_tf.finetuning.comparison_report import as_json, table
-from minigpt_tf.finetuning.facts import contains_fact
-from minigpt_tf.finetuning.prompts import ALPACA
-from minigpt_tf.finetuning.queries import Queries, Query, read_queries
+from minigpt_tf.finetuning.asking.facts import contains_fact
+from minigpt_tf.finetuning.asking.queries import Queries, Query, read_queries
+from minigpt_tf.finetuning.asking.report import as_json, table
+from minigpt_tf.finetuning.records.prompts import ALPACA
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, Prompt, TextGenerator
 from minigpt_tf.presets import asking_preset
@@ -497,7 +497,7 @@ def test_tensorflow_is_not_imported(models, queries):
 
 def test_a_fine_tuned_model_knows_its_base(models, tmp_path, capsys):
     from minigpt_tf.config import FineTuningConfig, RecordsConfig
-    from minigpt_tf.finetuning.plan import make_plan
+    from minigpt_tf.finetuning.plan import make_finetuning_plan
     from minigpt_tf.finetuning.trainer import finetune
     from minigpt_tf.presets import fine_tuning_preset
 
@@ -509,7 +509,7 @@ def test_a_fine_tuned_model_knows_its_base(models, tmp_path, capsys):
     training = fine_tuning_preset(
         "full", steps=40, batch_size=3, learning_rate=0.01, dtype="float32", sample_tokens=2
     )
-    plan = make_plan(
+    plan = make_finetuning_plan(
         models / "plain",
         file,
         FineTuningConfig(method="full"),

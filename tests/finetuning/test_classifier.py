@@ -15,11 +15,11 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
 from minigpt_tf.finetuning.adapter import load_adapter, merge
-from minigpt_tf.finetuning.classification import Classifier
-from minigpt_tf.finetuning.classifier import KERNEL, ClassifierJob
-from minigpt_tf.finetuning.confusion import Confusion, table, write_picture
-from minigpt_tf.finetuning.head import FORMAT, load_head, save_head
-from minigpt_tf.finetuning.plan import make_plan
+from minigpt_tf.finetuning.classifying.classification import Classifier
+from minigpt_tf.finetuning.classifying.confusion import Confusion, table, write_picture
+from minigpt_tf.finetuning.classifying.head import FORMAT, load_head, save_head
+from minigpt_tf.finetuning.classifying.training import KERNEL, ClassifierJob
+from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import read_weights, weight_shapes
@@ -65,7 +65,7 @@ def files(tmp_path_factory):
 def plan_of(files, layers="last", base="llama", records=None, tuning=None, data=None, **training):
     settings = {"steps": 8, "eval_every": 4, "batch_size": 4, "dtype": "float32", "seed": 3}
     settings |= {"schedule": "constant", "warmup_steps": 0, **training}
-    return make_plan(
+    return make_finetuning_plan(
         files / base,
         data or files / "rows.jsonl",
         FineTuningConfig(method="classify", classify_layers=layers, **(tuning or {})),
@@ -355,7 +355,7 @@ def test_a_classifier_is_a_base(trained, tmp_path, capsys):
     assert not job.weights()[KERNEL].any() and before.kernel.any()
     assert job.validate()["loss"] == pytest.approx(np.log(2), rel=1e-6)
     answers = [{"instruction": row["text"], "output": row["label"]} for row in ROWS]
-    plan = make_plan(
+    plan = make_finetuning_plan(
         trained / "out-lora",
         write_jsonl(tmp_path / "answers.jsonl", answers),
         FineTuningConfig(method="full"),

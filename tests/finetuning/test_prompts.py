@@ -9,16 +9,16 @@ from tokenizers import models, pre_tokenizers
 
 from minigpt_tf.config import ModelConfig, RecordsConfig
 from minigpt_tf.errors import DataError
-from minigpt_tf.finetuning.kinds import (
+from minigpt_tf.finetuning.records.kinds import (
     ConversationRecord,
     InstructionRecord,
     LabelledRecord,
     PreferenceRecord,
     ask,
 )
-from minigpt_tf.finetuning.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
-from minigpt_tf.finetuning.report import show_mask
-from minigpt_tf.finetuning.shortening import Row, shorten
+from minigpt_tf.finetuning.records.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
+from minigpt_tf.finetuning.records.report import show_mask
+from minigpt_tf.finetuning.records.shortening import Row, shorten
 from minigpt_tf.modelfolder import ModelFolder
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import CharTokenizer, ImportedTokenizer
@@ -353,7 +353,7 @@ def test_a_text_that_reads_as_a_special_token_is_refused(text):
 
 def test_an_answer_without_tokens_is_refused():
     with pytest.raises(DataError, match="an answer of it has no tokens"):
-        render(InstructionRecord(1, "it", "§§"), alpaca(end_id=0), 1000, RecordsConfig())
+        render(InstructionRecord(1, "it", ""), alpaca(end_id=0), 1000, RecordsConfig())
 
 
 def test_what_a_template_refuses_is_told_in_its_words():

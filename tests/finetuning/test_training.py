@@ -13,10 +13,10 @@ from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
 from minigpt_tf.finetuning.adapter import load_adapter, merge
 from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import FineTunedModel, target_weights
-from minigpt_tf.finetuning.plan import make_plan
+from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
-from minigpt_tf.finetuning.prompts import ALPACA_CHAT_TEMPLATE, Template
-from minigpt_tf.finetuning.shortening import Row
+from minigpt_tf.finetuning.records.prompts import ALPACA_CHAT_TEMPLATE, Template
+from minigpt_tf.finetuning.records.shortening import Row
 from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.weights import read_weights
@@ -63,7 +63,7 @@ def plan_of(files, method="lora", family="llama", lora=None, tuning=None, **trai
     settings = {"steps": 6, "eval_every": 3, "batch_size": 4, "dtype": "float32", "seed": 3}
     settings |= {"schedule": "constant", "warmup_steps": 0, "sample_tokens": 4, **training}
     data = "pairs.jsonl" if method == "dpo" else "rows.jsonl"
-    return make_plan(
+    return make_finetuning_plan(
         files / family,
         files / data,
         FineTuningConfig(method=method, **(tuning or {})),
@@ -245,7 +245,7 @@ def test_dpo_starts_at_ln_2_against_the_base_itself(files, tmp_path):
 def test_pairs_without_room_for_an_answer_are_dropped_and_counted(files, tmp_path):
     long = {"prompt": "Say it", "chosen": "It is five. " * 100, "rejected": "No."}
     write_jsonl(tmp_path / "pairs.jsonl", [*PAIRS, long, {**long, "chosen": "No."}])
-    plan = make_plan(
+    plan = make_finetuning_plan(
         files / "llama",
         tmp_path / "pairs.jsonl",
         FineTuningConfig(method="dpo"),
@@ -401,7 +401,7 @@ def test_a_damaged_adapter_is_named(files, tmp_path):
 
 def test_preferences_are_no_instructions(files):
     with pytest.raises(DataError):
-        make_plan(
+        make_finetuning_plan(
             files / "llama",
             files / "rows.jsonl",
             FineTuningConfig(method="dpo"),

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import EngineConfig, RecordsConfig
-from ..errors import ConfigError
-from ..options import cli_options, given_options, plain_text
-from ..training.console import ConsoleListener
+from ...config import EngineConfig, RecordsConfig
+from ...errors import ConfigError
+from ...options import cli_options, given_options, plain_text
+from ...training.console import ConsoleListener
 
 if TYPE_CHECKING:  # --help should not wait for the engine
     from .classification import Classifier, Guess, Trial
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--{next(iter(reading))} says how --data is read: drop it")
     records = RecordsConfig(**reading)
     config = EngineConfig(**given_options(arguments, EngineConfig))
-    from ..modelfolder import newest_folder
+    from ...modelfolder import newest_folder
     from .classification import Classifier
 
     folder = arguments.model or newest_folder()

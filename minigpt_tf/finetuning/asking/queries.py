@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import RecordsConfig
-from ..errors import DataError
-from ..text.decoding import tidy
-from .raw import RawRow, RawTable, text_of
-from .readers import read_file, read_json, read_jsonl
-from .records import MOST_CHARACTERS
-from .tables import read_csv
+from ...config import RecordsConfig
+from ...errors import DataError
+from ...text.decoding import tidy
+from ..records.raw import RawRow, RawTable, text_of
+from ..records.readers import read_file, read_json, read_jsonl
+from ..records.reading import MOST_CHARACTERS
+from ..records.tables import read_csv
 
 QUESTION_NAMES = ("question", "instruction", "prompt")
 """Names of a row's question; of several the first that is there is taken."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..text.tokenizers import Tokenizer
+from ...text.tokenizers import Tokenizer
 from .duplicates import Duplicate
-from .records import Dropped
+from .reading import Dropped
 from .shortening import Row
 
 MOST_PLACES = 6

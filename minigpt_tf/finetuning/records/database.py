@@ -6,7 +6,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ...errors import DataError
 
 DATABASE_ENDINGS = {".db", ".sqlite", ".sqlite3"}
 

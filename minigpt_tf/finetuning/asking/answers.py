@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ..config import RecordsConfig, SamplingConfig
-from ..inference.engine import Engine
-from ..inference.generate import Generation, Prompt, TextGenerator
-from .prompts import Template
-from .shortening import Row, shorten
+from ...config import RecordsConfig, SamplingConfig
+from ...inference.engine import Engine
+from ...inference.generate import Generation, Prompt, TextGenerator
+from ..records.prompts import Template
+from ..records.shortening import Row, shorten
 
 
 def answer_all(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import RecordsConfig
-from ..errors import DataError
+from ...config import RecordsConfig
+from ...errors import DataError
 from .database import DATABASE_ENDINGS, is_url, read_query
 from .raw import RawRow, RawTable, text_of
 from .tables import cells_of, read_csv, read_xlsx, table_of

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from ..config import EngineConfig, RecordsConfig
-from ..errors import ConfigError, DataError, ModelFolderError
-from ..inference.engine import Engine
-from ..modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
-from ..text.documents import Progress, silent
+from ...config import EngineConfig, RecordsConfig
+from ...errors import ConfigError, DataError, ModelFolderError
+from ...inference.engine import Engine
+from ...modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
+from ...text.documents import Progress, silent
+from ..records.kinds import LabelledRecord
+from ..records.prompts import Template, render
+from ..records.reading import Dropped, read_records
+from ..records.shortening import Row
 from .confusion import Confusion
 from .head import Head, load_head, log_softmax
-from .kinds import LabelledRecord
-from .prompts import Template, render
-from .records import Dropped, read_records
-from .shortening import Row
 
 
 @dataclass(frozen=True)

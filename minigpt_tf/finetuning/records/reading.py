@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import RecordsConfig
-from ..errors import ConfigError, DataError
-from ..text.chat_template import Message, message
-from ..text.decoding import tidy
+from ...config import RecordsConfig
+from ...errors import ConfigError, DataError
+from ...text.chat_template import Message, message
+from ...text.decoding import tidy
 from .kinds import (
     KINDS,
     NAMES,

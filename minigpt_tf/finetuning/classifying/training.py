@@ -9,22 +9,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
-from ..errors import ConfigError, DataError, ModelFolderError
-from ..inference.weights import Weights, check_finite, open_weights
-from ..modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
-from ..training.checkpoint import RunState
-from .batches import collate_texts
+from ...config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
+from ...errors import ConfigError, DataError, ModelFolderError
+from ...inference.weights import Weights, check_finite, open_weights
+from ...modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
+from ...training.checkpoint import RunState
+from ..models import FineTunedModel
+from ..plan import FineTuningPlan
+from ..records.batches import collate_texts
+from ..records.dataset import Part
+from ..records.kinds import LabelledRecord
+from ..records.prompts import render
+from ..records.shortening import Row
+from ..supervised import SupervisedJob
 from .classification import describe, judge
 from .confusion import Confusion, shown, write_picture
-from .dataset import Part
 from .head import Head, log_softmax, save_head
-from .kinds import LabelledRecord
-from .models import FineTunedModel
-from .plan import FineTuningPlan
-from .prompts import render
-from .shortening import Row
-from .supervised import SupervisedJob
 
 KERNEL, BIAS = "classifier:kernel", "classifier:bias"
 """The head's weights among those that are trained."""

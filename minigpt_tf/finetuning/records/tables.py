@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config import RecordsConfig
-from ..errors import DataError
+from ...config import RecordsConfig
+from ...errors import DataError
 from .raw import RawRow, RawTable, text_of
 
 DELIMITERS = ",\t;|"

@@ -3,7 +3,7 @@
 import functools
 import re
 
-from ..errors import DataError
+from ...errors import DataError
 
 _BEFORE = r"(?<![\w.,])(?<!\d[:/-])"
 """Not inside of a word or a longer number: 12 is not in 112, 3.12 or 8:12."""

@@ -6,10 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
-from ..options import cli_options, given_options
-from ..presets import asking_preset
-from ..training.console import ConsoleListener
+from ...config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
+from ...options import cli_options, given_options
+from ...presets import asking_preset
+from ...training.console import ConsoleListener
 
 DESCRIPTION = (
     "Ask several models the same questions, each through its own template, and show the answers "
@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     engine = EngineConfig(**given_options(arguments, EngineConfig))
     from .columns import printable
     from .comparison import choose_models, compare
-    from .comparison_report import as_json, check_output, table, write_answers
     from .queries import read_queries
+    from .report import as_json, check_output, table, write_answers
 
     queries = read_queries(arguments.queries, arguments.encoding)
     if arguments.out:

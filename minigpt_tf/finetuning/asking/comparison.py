@@ -5,20 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
-from ..errors import DataError, ModelFolderError
-from ..inference.engine import Engine
-from ..inference.generate import BATCH, Generation
-from ..inference.packing import load_weights
-from ..inference.weights import open_weights
-from ..modelfolder import ModelFolder, load_folder
-from ..text.documents import Progress, silent
-from .adapter import fingerprint
+from ...config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
+from ...errors import DataError, ModelFolderError
+from ...inference.engine import Engine
+from ...inference.generate import BATCH, Generation
+from ...inference.packing import load_weights
+from ...inference.weights import open_weights
+from ...modelfolder import ModelFolder, load_folder
+from ...text.documents import Progress, silent
+from ..adapter import fingerprint
+from ..records.prompts import Template
+from ..records.shortening import Row
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
-from .prompts import Template
 from .queries import Queries
-from .shortening import Row
 
 MOST_NAMED = 8
 """So many rows, or words that a model does not know, are named in a notice."""

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..config import RecordsConfig
-from ..errors import DataError
-from ..text.documents import Progress, silent
+from ...config import RecordsConfig
+from ...errors import DataError
+from ...text.documents import Progress, silent
 from .batches import Example, RecordBatches
 from .duplicates import find_duplicates
 from .kinds import KINDS, LabelledRecord, Record
 from .prompts import Template, render
-from .records import Dropped, Records, read_records, reasons
+from .reading import Dropped, Records, read_records, reasons
 from .report import RecordsReport, show_mask
 from .splitting import Split, balanced, split_records
 

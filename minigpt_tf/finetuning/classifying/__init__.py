@@ -1,0 +1,1 @@
+"""Classifiers: a head on a model's last token."""

@@ -1,0 +1,1 @@
+"""Records of many formats -> rows of token ids in batches."""
