@@ -84,8 +84,10 @@ MOST_PERPLEXITY = 1.1
 COURSE = ("--batch-size", "8", "--val-split", "0.05", "--test-split", "0.1", "--seed", "123")
 """The course's 935 records to train on, 55 to validate and 110 to test."""
 
-SPAM = ("--method", "classify", "--quoting", "always", "--balance")
-SPAM += ("--val-split", "0.1", "--test-split", "0.2")
+SPAM = ("--quoting", "always", "--balance", "--val-split", "0.1", "--test-split", "0.2")
+SPAM += ("--seed", "123")
+SPAM_OPTIONS = {"last": (), "all": ("--weight-decay", "0.1")}
+"""The course's settings for all layers; the rest is the method's own."""
 SPAM_GOALS = {"last": 0.96, "all": 0.9367}
 
 
@@ -203,7 +205,7 @@ def spam(base: Path, out: Path, only: Sequence[str] | None) -> None:
         if layers == "all":
             write_random_gpt2(shape)
         folder = out / f"spam-{layers}"
-        options = (*SPAM, "--classify-layers", layers)
+        options = (*SPAM, "--classify-layers", layers, *SPAM_OPTIONS[layers])
         minutes = finetune(start, records, folder, "classify", *options)
         print(f"{layers} layers of {start.name}: {minutes:.1f} minutes")
         accuracy = metrics(folder)["parts"]["test"]["accuracy"]
@@ -256,7 +258,9 @@ def history(folder: Path) -> list[dict[str, str]]:
 
 
 def shown(values: dict[str, float | str]) -> str:
-    return ", ".join(f"{name} {float(value):.4g}" for name, value in values.items() if value != "")
+    hidden = {"step", "seconds", "learning_rate", "tokens_per_second", "best"}
+    there = {name: value for name, value in values.items() if name not in hidden and value != ""}
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in there.items())
 
 
 if __name__ == "__main__":

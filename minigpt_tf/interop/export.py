@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
@@ -13,6 +13,8 @@ from ..errors import ConfigError, DataError, ModelFolderError
 from ..inference.weights import open_weights
 from ..modelfolder import (
     CHAT_TEMPLATE_NAME,
+    CLASSIFIER_SECTION,
+    HEAD_NAME,
     ModelFolder,
     claim_output,
     load_folder,
@@ -65,10 +67,15 @@ def export_model(
     path = default_output(contents.path, config) if out is None else Path(out)
     try:
         if format == "hf":
-            return _export_folder(contents, path, config, overwrite, progress)
-        return _export_file(contents, path, config, overwrite)
+            exported = _export_folder(contents, path, config, overwrite, progress)
+        else:
+            exported = _export_file(contents, path, config, overwrite)
     except (ConfigError, DataError) as error:
         raise type(error)(f"{contents.path}: {error}") from None
+    if CLASSIFIER_SECTION not in contents.description:
+        return exported
+    left = f"the model is a classifier: its language model was exported, {HEAD_NAME} was not"
+    return replace(exported, notice=". ".join(filter(None, (exported.notice, left))))
 
 
 def default_output(folder: Path, config: ExportConfig) -> Path:

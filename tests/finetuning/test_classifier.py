@@ -23,6 +23,7 @@ from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import read_weights, weight_shapes
+from minigpt_tf.interop.export import export_model
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base
 from minigpt_tf.modelfolder import ADAPTER_NAME, CONFUSION_NAME, HEAD_NAME, load_folder
@@ -571,3 +572,9 @@ def test_a_classifier_is_asked_without_tensorflow(trained):
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert found.returncode == 0 and "%" in found.stdout
     assert keras.backend.backend() == "tensorflow"
+
+
+def test_an_export_says_what_it_leaves_behind(trained, tmp_path):
+    for name, said in (("out-last", True), ("gpt2", False)):
+        exported = export_model(trained / name, tmp_path / f"{name}.h5", "h5")
+        assert ("classifier.safetensors was not" in (exported.notice or "")) is said
