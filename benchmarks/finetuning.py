@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ from minigpt_tf.finetuning.records.prompts import Template, render
 from minigpt_tf.finetuning.records.reading import read_records
 from minigpt_tf.finetuning.records.shortening import Row
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.weights import named_variables
+from minigpt_tf.inference.weights import weights_of
 from minigpt_tf.modelfolder import (
     ModelFolder,
     describe_model,
@@ -122,9 +122,9 @@ def departments(base: Path, out: Path, only: Sequence[str] | None) -> None:
 def preferences_of(base: Path, tuned: Path, pairs: Path) -> None:
     """How a model of preferences ranks held-out pairs, and what it has forgotten."""
     records = read_records(pairs, RecordsConfig(), KINDS).records
-    folder = load_folder(base)
-    template = Template.of(folder)
-    base_engine, engine = (Engine.load(load_folder(path))[0] for path in (base, tuned))
+    folders = [load_folder(path) for path in (base, tuned)]
+    folder, template = folders[0], Template.of(folders[0])
+    base_engine, engine = map(engine_of, folders)
     rows = [render(record, template, 512, RecordsConfig()) for record in records]
     rewards = [
         [np.sum(target_losses(base_engine, row) - target_losses(engine, row)) for row in pair]
@@ -141,6 +141,11 @@ def preferences_of(base: Path, tuned: Path, pairs: Path) -> None:
         )
 
 
+def engine_of(folder: ModelFolder) -> Engine:
+    """With a context that takes less memory than the model's own."""
+    return Engine.load(replace(folder, model=replace(folder.model, context_length=1024)))[0]
+
+
 def perplexities(
     engines: Sequence[Engine], template: Template, base: ModelFolder
 ) -> list[dict[str, float]]:
@@ -151,7 +156,7 @@ def perplexities(
     sampling = SamplingConfig(temperature=1.0, top_k=0, top_p=1.0, seed=1, max_new_tokens=60)
     answers = answer_all(engines[0], template, base.start_ids, questions, sampling)
     records = [
-        InstructionRecord(row, question, "", answer)
+        InstructionRecord(row, instruction=question, input="", output=answer)
         for row, (question, answer) in enumerate(zip(questions, answers, strict=True))
         if answer
     ]
@@ -218,10 +223,10 @@ def write_random_gpt2(folder: Path) -> None:
     from minigpt_tf.model.keras_file import write_keras_file
 
     config, tokenizer = model_preset("gpt2", dropout=0.0), BytePairTokenizer.gpt2()
-    variables = named_variables(build_gpt_model(config, seed=123))
+    weights = weights_of(build_gpt_model(config, seed=123))
     folder.mkdir(parents=True)
-    write_keras_file(folder / MODEL_NAME, config, lambda name: np.array(variables[name]))
-    write_json(folder / CONFIG_NAME, describe_model(config, tokenizer, tokenizer.end_ids))
+    write_keras_file(folder / MODEL_NAME, config, weights.__getitem__)
+    write_json(folder / CONFIG_NAME, describe_model(config, tokenizer, sorted(tokenizer.end_ids)))
     write_tokenizer(folder, tokenizer)
 
 
