@@ -3,12 +3,12 @@
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import tensorflow as tf
 
-from ..config import RUN_NAME
+from ..config import CHECKPOINT_NAME, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..modelfolder import claim_output, reserve_space
 from ..training.distribution import Distribution
@@ -94,14 +94,19 @@ def _explained(plan: FineTuningPlan) -> Iterator[None]:
 
 @contextmanager
 def nothing_left_of_failure(out: Path) -> Iterator[None]:
-    """Takes away a folder that was made for a run which ended before it had saved anything."""
-    existed = out.exists()
+    """Takes away what was made for a run which ended before it had saved anything: the folder, with
+    those that it lies in, or its checkpoint where it was there before, and empty."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    empty = out.is_dir() and not any(out.iterdir())
     try:
         yield
     except BaseException:
         left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
-        if not existed and set(left) <= {RUN_NAME}:
-            shutil.rmtree(out, ignore_errors=True)
+        if (made or empty) and set(left) <= {RUN_NAME}:
+            shutil.rmtree(out if made else out / CHECKPOINT_NAME, ignore_errors=True)
+            with suppress(OSError):  # they may hold something else by now
+                for folder in made[1:]:
+                    folder.rmdir()
         raise
 
 
