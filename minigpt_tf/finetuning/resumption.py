@@ -12,6 +12,9 @@ from .plan import FineTuningPlan
 
 KIND = "finetuning"
 
+CONTENTS = {"base": "base_fingerprint", "source": "rows_fingerprint"}
+"""What a path leads to, by the path's name: where that is the same, the path may be another."""
+
 
 def begin(out: Path, plan: FineTuningPlan, dtype: str) -> None:
     """Makes checkpoint/ anew, with what the run is. Raises ModelFolderError."""
@@ -30,7 +33,8 @@ def go_on(out: Path, plan: FineTuningPlan) -> str:
     differences = [
         f"{name} was {before}, now {after}"
         for name, before, after in _differences(run, now)
-        if name not in MAY_CHANGE
+        if name not in MAY_CHANGE | {"sample_queries"}
+        and (name not in CONTENTS or run.get(CONTENTS[name]) != now[CONTENTS[name]])
     ]
     if differences:
         raise TrainingError(
