@@ -24,7 +24,7 @@ def begin(out: Path, plan: FineTuningPlan, dtype: str) -> None:
 
 
 def go_on(out: Path, plan: FineTuningPlan) -> str:
-    """The dtype of the run in `out`, which the plan goes on with.
+    """The dtype of the run in `out`, which the plan goes on with. Writes nothing.
 
     Raises ModelFolderError where there is none, TrainingError that names what differs.
     """
@@ -41,9 +41,13 @@ def go_on(out: Path, plan: FineTuningPlan) -> str:
             f"--resume goes on with the same run, but {'; '.join(differences)}: resume without "
             "these changes, or start anew with another --out"
         )
-    with staging(out / CHECKPOINT_NAME) as scratch:
-        write_json(scratch / RUN_NAME, now)
     return run["dtype"]
+
+
+def note_changes(out: Path, plan: FineTuningPlan, dtype: str) -> None:
+    """Writes what a run that goes on does otherwise. Raises ModelFolderError."""
+    with staging(out / CHECKPOINT_NAME) as scratch:
+        write_json(scratch / RUN_NAME, _describe(plan, dtype))
 
 
 def read_run(out: Path) -> dict[str, Any]:

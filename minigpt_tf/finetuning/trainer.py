@@ -21,7 +21,7 @@ from .difference import describe
 from .memory import out_of_memory
 from .plan import FineTuningPlan
 from .preference import PreferenceJob
-from .resumption import begin, go_on
+from .resumption import begin, go_on, note_changes
 from .supervised import SupervisedJob
 
 JOBS = {
@@ -61,6 +61,8 @@ def finetune(
         job = JOBS[plan.tuning.method](plan, out, dtype)
         listener.notice(_share(job, plan))
         loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
+        if resume:  # the checkpoint has proved to be of this run
+            note_changes(out, plan, dtype)
         if loop.state.step == 0 and (found := job.validate()):
             listener.notice(f"before training, on the validation part: {_shown(found)}")
             loop.state.before = found

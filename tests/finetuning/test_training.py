@@ -390,6 +390,10 @@ def test_a_run_goes_on_from_another_place(files, tmp_path, monkeypatch):
     monkeypatch.chdir(files)
     moved = plan_of(files.relative_to(files), steps=2, tuning={"sample_queries": ("who?",)})
     assert finetune(moved, tmp_path / "out", resume=True).steps == 2
+    run = (tmp_path / "out" / "checkpoint" / "run.json").read_text()
+    with pytest.raises(TrainingError, match="has done 2 steps already"):
+        finetune(plan_of(files, steps=1), tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "checkpoint" / "run.json").read_text() == run
 
 
 def test_the_command(files, tmp_path, capsys):
