@@ -131,7 +131,7 @@ def _check_method(arguments: argparse.Namespace, tuning: FineTuningConfig) -> No
         )
     writes = ("full", "lora", "qlora", "dpo")
     options = {"base_bits": ("qlora",), "beta": ("dpo",), "classify_layers": ("classify",)}
-    options |= {"train_on": writes, "sample_tokens": writes}
+    options |= {"sample_tokens": writes, "train_on": ("full", "lora", "qlora")}
     low_rank = ("lora", "qlora", "dpo", CLASSIFY_BY_LORA)
     options |= dict.fromkeys(given_options(arguments, LoraConfig), low_rank)
     found = {tuning.method}

@@ -1,5 +1,6 @@
 """How much memory a fine-tuning run takes at its peak, from the sizes alone, and what would fit."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -101,7 +102,9 @@ def alternatives(run: Run) -> Iterator[tuple[str, float]]:
     """(options, bytes) of settings that need less, the mildest first; each trains on the same
     records."""
     training = run.training
-    parts = [n for n in range(2, training.batch_size + 1) if training.batch_size % n == 0]
+    size = training.batch_size
+    lower = [n for n in range(1, math.isqrt(size) + 1) if size % n == 0]
+    parts = sorted({*lower, *(size // n for n in lower)})
     parts = [n for n in parts if n > training.accumulate]
     for remat in sorted({training.remat, True}):
         for n in [training.accumulate, *parts]:

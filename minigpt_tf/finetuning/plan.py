@@ -1,5 +1,6 @@
 """What a fine-tuning run will do, settled and checked before TensorFlow is imported."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -15,6 +16,7 @@ from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, T
 from ..errors import ConfigError, DataError
 from ..modelfolder import CLASSIFIER_SECTION, ModelFolder
 from ..options import to_dict
+from ..text.chat_template import Message
 from ..training.listener import Listener
 from .adapter import fingerprint
 from .bases import load_base
@@ -22,7 +24,7 @@ from .classifying.head import Head, load_head
 from .memory import Run, check_run_fits, kernel_sides
 from .records.batches import RecordBatches
 from .records.dataset import Dataset, Part, prepare
-from .records.kinds import KINDS
+from .records.kinds import KINDS, Record, ask
 from .records.prompts import Template
 
 RECORD_KINDS = {
@@ -88,13 +90,17 @@ class FineTuningPlan:
 
     @property
     def total_steps(self) -> int:
-        epochs = self.training.epochs * self.batches(self.dataset.train).steps_per_epoch
-        return self.training.steps or epochs
+        return self.training.steps or self.training.epochs * self.steps_per_epoch
+
+    @functools.cached_property
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass over the training part."""
+        return self.batches(self.dataset.train).steps_per_epoch
 
     @property
     def eval_every(self) -> int:
         """Steps between evaluations: an epoch, unless told otherwise."""
-        return self.training.eval_every or self.batches(self.dataset.train).steps_per_epoch
+        return self.training.eval_every or self.steps_per_epoch
 
     @property
     def most_targets(self) -> int:
@@ -105,20 +111,31 @@ class FineTuningPlan:
 
     def epoch_of(self, step: int) -> float:
         """How often the records have been seen after so many steps."""
-        return step / self.batches(self.dataset.train).steps_per_epoch
+        return step / self.steps_per_epoch
 
     @property
     def queries(self) -> list[str]:
-        """The questions that are answered at every evaluation: those given, or three of the
-        validation part, of different labels where there are some."""
-        if self.tuning.sample_queries:
-            return list(self.tuning.sample_queries)
+        """The questions that are answered at every evaluation, as they are shown: those given, or
+        those of three records."""
+        given = self.tuning.sample_queries
+        return list(given) or [record.prompt_text for record in self._sample_records]
+
+    @property
+    def questions(self) -> list[list[Message]]:
+        """The same as the model is asked them, which is how its records ask: conversations that an
+        answer ends."""
+        given = self.tuning.sample_queries
+        return [*map(ask, given)] or [record.question for record in self._sample_records]
+
+    @property
+    def _sample_records(self) -> list[Record]:
+        """Three of the validation part, of different labels where there are some."""
         part = self.dataset.validation if self.dataset.validation.records else self.dataset.train
         records = part.records
         if self.dataset.labels:
             groups = ([r for r in records if r.label == label] for label in self.dataset.labels)
             records = [r for turn in itertools.zip_longest(*groups) for r in turn if r is not None]
-        return [record.prompt_text for record in records[:3]]
+        return records[:3]
 
     def describe(self) -> dict[str, Any]:
         """What the run is, as plain data: a run that goes on must have the same."""
@@ -197,6 +214,8 @@ def make_finetuning_plan(
         base_head=_base_head(folder, tuning, dataset.labels),
     )
     check_run_fits(plan.run)
+    if tuning.method != "classify":
+        _check_sample_queries(template, tuning)
     if (training.warmup_steps or 0) >= plan.total_steps > 1:
         raise ConfigError(
             f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
@@ -231,6 +250,15 @@ def _check_context(template: Template, context: int, tuning: FineTuningConfig) -
             f"{template.name}: takes {needed} tokens without the question, and the context has "
             f"{context}: {longer}"
         )
+
+
+def _check_sample_queries(template: Template, tuning: FineTuningConfig) -> None:
+    """Raises ConfigError where the chat template refuses a question: the first evaluation would."""
+    for query in tuning.sample_queries:
+        try:
+            template.render_prompt(query)
+        except DataError as error:
+            raise ConfigError(f"sample_queries={query!r:.40}: {error}") from None
 
 
 def _base_head(folder: ModelFolder, tuning: FineTuningConfig, labels: list[str]) -> Head | None:

@@ -12,6 +12,9 @@ from .plan import FineTuningPlan
 
 KIND = "finetuning"
 
+CONTENTS = {"base": "base_fingerprint", "source": "rows_fingerprint"}
+"""What a path leads to, by the path's name: where that is the same, the path may be another."""
+
 
 def begin(out: Path, plan: FineTuningPlan, dtype: str) -> None:
     """Makes checkpoint/ anew, with what the run is. Raises ModelFolderError."""
@@ -21,7 +24,7 @@ def begin(out: Path, plan: FineTuningPlan, dtype: str) -> None:
 
 
 def go_on(out: Path, plan: FineTuningPlan) -> str:
-    """The dtype of the run in `out`, which the plan goes on with.
+    """The dtype of the run in `out`, which the plan goes on with. Writes nothing.
 
     Raises ModelFolderError where there is none, TrainingError that names what differs.
     """
@@ -30,16 +33,21 @@ def go_on(out: Path, plan: FineTuningPlan) -> str:
     differences = [
         f"{name} was {before}, now {after}"
         for name, before, after in _differences(run, now)
-        if name not in MAY_CHANGE
+        if name not in MAY_CHANGE | {"sample_queries"}
+        and (name not in CONTENTS or run.get(CONTENTS[name]) != now[CONTENTS[name]])
     ]
     if differences:
         raise TrainingError(
             f"--resume goes on with the same run, but {'; '.join(differences)}: resume without "
             "these changes, or start anew with another --out"
         )
-    with staging(out / CHECKPOINT_NAME) as scratch:
-        write_json(scratch / RUN_NAME, now)
     return run["dtype"]
+
+
+def note_changes(out: Path, plan: FineTuningPlan, dtype: str) -> None:
+    """Writes what a run that goes on does otherwise. Raises ModelFolderError."""
+    with staging(out / CHECKPOINT_NAME) as scratch:
+        write_json(scratch / RUN_NAME, _describe(plan, dtype))
 
 
 def read_run(out: Path) -> dict[str, Any]:

@@ -123,12 +123,12 @@ class SupervisedJob(Job):
     def sample(self, weights: Weights) -> str:
         """The fixed queries and their answers."""
         plan = self.plan
-        longest = max(len(plan.template.render_prompt(query)) for query in plan.queries)
+        longest = max(len(plan.template.prompt_ids(messages)) for messages in plan.questions)
         needed = 2 * (longest + self.training.sample_tokens)  # prompts may have half of a context
         with self.merging(weights) as merged:
             engine = Engine(self._with_context(needed), merged)
         sampling = SamplingConfig(greedy=True, max_new_tokens=self.training.sample_tokens)
-        answers = answer_all(engine, plan.template, plan.base.start_ids, plan.queries, sampling)
+        answers = answer_all(engine, plan.template, plan.base.start_ids, plan.questions, sampling)
         return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
 
     def _with_context(self, needed: int) -> ModelConfig:

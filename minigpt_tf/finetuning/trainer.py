@@ -3,12 +3,12 @@
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import tensorflow as tf
 
-from ..config import RUN_NAME
+from ..config import CHECKPOINT_NAME, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..modelfolder import claim_output, reserve_space
 from ..training.distribution import Distribution
@@ -21,7 +21,7 @@ from .difference import describe
 from .memory import out_of_memory
 from .plan import FineTuningPlan
 from .preference import PreferenceJob
-from .resumption import begin, go_on
+from .resumption import begin, go_on, note_changes
 from .supervised import SupervisedJob
 
 JOBS = {
@@ -61,6 +61,8 @@ def finetune(
         job = JOBS[plan.tuning.method](plan, out, dtype)
         listener.notice(_share(job, plan))
         loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
+        if resume:  # the checkpoint has proved to be of this run
+            note_changes(out, plan, dtype)
         if loop.state.step == 0 and (found := job.validate()):
             listener.notice(f"before training, on the validation part: {_shown(found)}")
             loop.state.before = found
@@ -94,14 +96,19 @@ def _explained(plan: FineTuningPlan) -> Iterator[None]:
 
 @contextmanager
 def nothing_left_of_failure(out: Path) -> Iterator[None]:
-    """Takes away a folder that was made for a run which ended before it had saved anything."""
-    existed = out.exists()
+    """Takes away what was made for a run which ended before it had saved anything: the folder, with
+    those that it lies in, or its checkpoint where it was there before, and empty."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    empty = out.is_dir() and not any(out.iterdir())
     try:
         yield
     except BaseException:
         left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
-        if not existed and set(left) <= {RUN_NAME}:
-            shutil.rmtree(out, ignore_errors=True)
+        if (made or empty) and set(left) <= {RUN_NAME}:
+            shutil.rmtree(out if made else out / CHECKPOINT_NAME, ignore_errors=True)
+            with suppress(OSError):  # they may hold something else by now
+                for folder in made[1:]:
+                    folder.rmdir()
         raise
 
 

@@ -35,7 +35,8 @@ class FastDropout(layers.Dropout):
             return super().call(inputs, training=training)
         seed = tf.stack([tf.cast(self.seed_generator.state[0], tf.int32), _steps[-1]])
         bits = _random_uint16(tf.size(inputs), seed)
-        dropped = tf.reshape(bits, tf.shape(inputs)) < round(self.rate * 2**16)
+        share = min(round(self.rate * 2**16), 2**16 - 1)  # 2**16 would be 0 in 16 bits
+        dropped = tf.reshape(bits, tf.shape(inputs)) < share
         scale = tf.constant(1 / (1 - self.rate), inputs.dtype)
 
         @tf.custom_gradient

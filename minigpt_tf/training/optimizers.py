@@ -130,11 +130,12 @@ class Muon(_WholeStep, keras.optimizers.Muon):
 
     def _muon_update_step(self, gradient, variable, lr, m):
         path = self._trainable_variables[self._get_variable_index(variable)].path
-        inputs = math.prod(gradient.shape[: -1 if "attention_output" in path else 1])
+        shape = variable.shape  # a gradient may not know its own
+        inputs = math.prod(shape[: -1 if "attention_output" in path else 1])
         self.assign_add(m, gradient + m * (self.momentum - 1))
         direction = tf.reshape(gradient + self.momentum * m, (inputs, -1))  # Nesterov
         update = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(direction, self.ns_steps))
-        self.assign_sub(variable, tf.reshape(update, gradient.shape))
+        self.assign_sub(variable, tf.reshape(update, shape))
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
         self._adam_update(variable, gradient, learning_rate, m, v)

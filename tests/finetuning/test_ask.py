@@ -143,6 +143,7 @@ def json_of(capsys, *words):
         ("fixed in novembers", "November", False),
         ("In NOVEMBER\nwe talk", "november", True),
         ("7.5% of the pay", "7.5 %", True),
+        ("7.5 % of the pay", "7.5%", True),
         ("7.5\u00a0% of the pay", "7.5 %", True),
         ("17.5 % of the pay", "7.5 %", False),
         ("two  days\na week", "two days a week", True),

@@ -16,8 +16,9 @@ import pytest
 from minigpt_tf.__main__ import main
 from minigpt_tf.finetuning import command as command_module
 from minigpt_tf.finetuning import trainer
-from minigpt_tf.finetuning.adapter import ADAPTER_NAME, load_adapter
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.finetuning.adapter import load_adapter
+from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder
+from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.training.listener import Listener
 from tests.conftest import ROOT, tiny_config
@@ -282,3 +283,50 @@ def _wait_for_a_state_that_is_half_there(run, out):
         if list(states.glob("state-*.npz")) and list(states.glob(".saving-*/*")):
             return
     raise AssertionError(f"no state was seen: {run.poll()}")
+
+
+def test_a_template_that_refuses_a_question_does_so_before_training(files, tmp_path, capsys):
+    base = load_folder(files / "base")
+    source = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    make_folder(tmp_path / "strict", base.model, base.tokenizer, template=ChatTemplate(source))
+    rows = [
+        {
+            "messages": [
+                {"role": "system", "content": "Be short."},
+                {"role": "user", "content": f"Say {word}"},
+                {"role": "assistant", "content": f"It is {word}."},
+            ]
+        }
+        for word in NUMBERS
+    ]
+    write_jsonl(tmp_path / "talks.jsonl", rows)
+    out = tmp_path / "out"
+    words = words_of(tmp_path, out, base="strict", data="talks.jsonl")
+    assert "no system" in refusal(capsys, [*words, "--sample-queries", "who?"])
+    assert not out.exists()
+    assert main(words) == 0  # the records' own questions are asked with their system message
+    assert "step 2" in (out / "samples.txt").read_text()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_left_of_a_run_that_saved_nothing(files, tmp_path, capsys, there):
+    out = tmp_path / "a" / "b"
+    if there:
+        out.mkdir(parents=True)
+    words = words_of(files, out, "--learning-rate", "1e30", "--eval-every", "9", "--steps", "8")
+    assert "nothing was saved" in refusal(capsys, words)
+    assert sorted(tmp_path.rglob("*")) == ([out.parent, out] if there else [])
+
+
+def test_a_batch_beyond_all_memory_is_told_at_once(files, tmp_path, capsys):
+    words = words_of(files, tmp_path / "out", "--batch-size", "2147483647")
+    assert "--accumulate 2147483647" in refusal(capsys, words)
+
+
+def test_muon_trains_all_weights(files, tmp_path):
+    more = ("--method", "full", "--optimizer", "muon")
+    assert main(words_of(files, tmp_path / "out", *more)) == 0

@@ -369,6 +369,33 @@ def test_the_saved_template_is_the_one_of_training(files):
         assert folder.tokenizer.decode(ids) == text
 
 
+def test_a_model_trained_with_alpaca_s_inputs_is_asked_with_them(files, tmp_path):
+    rows = [{"instruction": "Add one", "input": str(i), "output": str(i + 1)} for i in range(8)]
+    words = ["--base", str(files / "llama"), "--out", str(tmp_path / "out"), "--steps", "1"]
+    words += ["--data", str(write_jsonl(tmp_path / "inputs.jsonl", rows)), "--dtype", "float32"]
+    assert main(["finetune", *words, "--sample-tokens", "2"]) == 0
+    asked = [
+        Template.of(load_folder(folder)).render_prompt("Add one", "3").tolist()
+        for folder in (files / "llama", tmp_path / "out")
+    ]
+    assert asked[0] == asked[1]
+    plan = plan_of(files)
+    assert [plan.template.prompt_ids(q).tolist() for q in plan.questions] == [
+        plan.template.render_prompt(q).tolist() for q in plan.queries
+    ]
+
+
+def test_a_run_goes_on_from_another_place(files, tmp_path, monkeypatch):
+    finetune(plan_of(files, steps=1), tmp_path / "out")
+    monkeypatch.chdir(files)
+    moved = plan_of(files.relative_to(files), steps=2, tuning={"sample_queries": ("who?",)})
+    assert finetune(moved, tmp_path / "out", resume=True).steps == 2
+    run = (tmp_path / "out" / "checkpoint" / "run.json").read_text()
+    with pytest.raises(TrainingError, match="has done 2 steps already"):
+        finetune(plan_of(files, steps=1), tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "checkpoint" / "run.json").read_text() == run
+
+
 def test_the_command(files, tmp_path, capsys):
     words = ["finetune", "--base", str(files / "llama"), "--data", str(files / "rows.jsonl")]
     run = ["--steps", "2", "--batch-size", "2", "--dtype", "float32", "--sample-tokens", "3"]

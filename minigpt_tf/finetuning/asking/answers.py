@@ -8,6 +8,8 @@ import numpy as np
 from ...config import RecordsConfig, SamplingConfig
 from ...inference.engine import Engine
 from ...inference.generate import Generation, Prompt, TextGenerator
+from ...text.chat_template import Message
+from ..records.kinds import ask
 from ..records.prompts import Template
 from ..records.shortening import Row, shorten
 
@@ -16,12 +18,15 @@ def answer_all(
     engine: Engine,
     template: Template,
     start_ids: list[int],
-    questions: Sequence[str],
+    questions: Sequence[str | Sequence[Message]],
     sampling: SamplingConfig,
 ) -> list[str]:
-    """The answers to questions, each asked alone, without the white space around them."""
+    """The answers to questions, each asked alone, without the white space around them.
+
+    A question is a text, or a conversation that an answer ends."""
     context = engine.config.context_length
-    prompts = [prompt_row(template, question, "", context, sampling) for question in questions]
+    asked = [ask(question) if isinstance(question, str) else question for question in questions]
+    prompts = [prompt_row(template, messages, context, sampling) for messages in asked]
     made = answer_each(engine, template, start_ids, prompts, sampling)
     return [generation.text.strip() for generation in made]
 
@@ -46,14 +51,17 @@ def answer_each(
 
 
 def prompt_row(
-    template: Template, question: str, input: str, context_length: int, sampling: SamplingConfig
+    template: Template,
+    messages: Sequence[Message],
+    context_length: int,
+    sampling: SamplingConfig,
 ) -> Row:
-    """A question as the ids that a model of this context gets.
+    """A conversation as the ids that a model of this context gets.
 
     A prompt that leaves no room for the answer loses its middle, but is never cut to less than half
-    of the context. Raises DataError where the chat template refuses the question.
+    of the context. Raises DataError where the chat template refuses the messages.
     """
-    ids = template.render_prompt(question, input)
+    ids = template.prompt_ids(messages)
     row = Row(ids, np.zeros(len(ids), dtype=bool))
     room = max(1, context_length // 2, context_length - sampling.max_new_tokens)
     prefix = len(template.tokenizer.prefix_ids)

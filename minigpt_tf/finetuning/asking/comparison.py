@@ -14,6 +14,7 @@ from ...inference.weights import open_weights
 from ...modelfolder import ModelFolder, load_folder
 from ...text.documents import Progress, silent
 from ..adapter import fingerprint
+from ..records.kinds import ask
 from ..records.prompts import Template
 from ..records.shortening import Row
 from .answers import answer_each, prompt_row
@@ -211,7 +212,7 @@ def _prompts(
     for query in queries.queries:
         try:
             template.check_plain([query.question, query.input])
-            rows.append(prompt_row(template, query.question, query.input, context, sampling))
+            rows.append(prompt_row(template, ask(query.question, query.input), context, sampling))
         except DataError as error:
             place = f"{queries.where}: {queries.place(query)}"
             raise DataError(f"{place}, to {model.folder.path}: {error}") from None

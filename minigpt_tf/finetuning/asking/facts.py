@@ -28,5 +28,5 @@ def _pattern(fact: str) -> re.Pattern[str]:
     words = fact.split()
     if not words:
         raise DataError("the fact is blank: name what a right answer contains")
-    text = r"\s+".join(map(re.escape, words)).replace(r"\s+%", r"\s*%")
+    text = r"\s+".join(map(re.escape, words)).replace(r"\s+%", "%").replace("%", r"\s*%")
     return re.compile(_BEFORE + text + _BEHIND, re.IGNORECASE)

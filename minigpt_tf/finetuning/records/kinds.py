@@ -84,6 +84,11 @@ class ConversationRecord:
     messages: tuple[Message, ...]
 
     @property
+    def question(self) -> list[Message]:
+        """As in an InstructionRecord: all before the last answer."""
+        return list(self.messages[:-1])
+
+    @property
     def prompt_text(self) -> str:
         """As in an InstructionRecord: what the user says."""
         return "\n".join(m["content"] for m in self.messages if m["role"] == "user")

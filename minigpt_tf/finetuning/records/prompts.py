@@ -67,11 +67,13 @@ class Template:
 
     @classmethod
     def of(cls, folder: ModelFolder) -> "Template":
-        """The template of a model folder."""
-        name = ALPACA_NAME
-        if folder.chat_template is not None:
-            name = str(folder.path / CHAT_TEMPLATE_NAME)
-        return cls(folder.tokenizer, folder.chat_template, _end_id(folder), name)
+        """The template of a model folder.
+
+        Alpaca's that was written for other programs is Alpaca's own, which knows inputs."""
+        chat, name = folder.chat_template, str(folder.path / CHAT_TEMPLATE_NAME)
+        if chat is None or chat.source == ALPACA_CHAT_TEMPLATE:
+            chat, name = None, ALPACA_NAME
+        return cls(folder.tokenizer, chat, _end_id(folder), name)
 
     def render_prompt(self, question: str, input: str = "") -> np.ndarray:
         """One question as int32 ids (T,), up to where the answer begins: what a model is asked."""
