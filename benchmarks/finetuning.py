@@ -81,8 +81,12 @@ MOST_MINUTES = 25
 LEAST_ACCURACY = 0.9
 MOST_PERPLEXITY = 1.1
 
-COURSE = ("--batch-size", "8", "--val-split", "0.05", "--test-split", "0.1", "--seed", "123")
+COURSE = ("--eval-every", "39", "--val-split", "0.05", "--test-split", "0.1", "--seed", "123")
 """The course's 935 records to train on, 55 to validate and 110 to test."""
+COURSE_OPTIONS = {
+    "full": ("--epochs", "2", "--learning-rate", "5e-5", "--weight-decay", "0.1"),
+    "dpo": ("--epochs", "1"),
+}
 
 SPAM = ("--quoting", "always", "--balance", "--val-split", "0.1", "--test-split", "0.2")
 SPAM += ("--seed", "123")
@@ -193,11 +197,14 @@ def course(base: Path, out: Path, only: Sequence[str] | None) -> None:
         if only and method not in only:
             continue
         folder = out / name
-        minutes = finetune(base, assets / f"{name}.json", folder, method, *COURSE)
+        options = (*COURSE, *COURSE_OPTIONS[method])
+        minutes = finetune(base, assets / f"{name}.json", folder, method, *options)
         print(f"{name}: {method}, {minutes:.1f} minutes")
-        print(f"    before: {shown(metrics(folder)['before'])}")
+        found = metrics(folder)
+        print(f"    before: {shown(found['before'])}")
         for row in history(folder):
-            print(f"    epoch {float(row.pop('epoch')):.2f}: {shown(row)}", flush=True)
+            print(f"    epoch {float(row.pop('epoch')):.2f}: {shown(row)}")
+        print(f"    test part: {shown(found['test'])}", flush=True)
 
 
 def spam(base: Path, out: Path, only: Sequence[str] | None) -> None:

@@ -138,8 +138,10 @@ FINE_TUNING = {
 
 def fine_tuning_preset(way: str, **overrides: Any) -> TrainingConfig:
     """The TrainingConfig of a way of fine-tuning with some fields replaced."""
-    common = {"optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", "beta_2": 0.999}
-    common |= {"epsilon": 1e-8, "batch_size": 8, "epochs": 8, "sample_tokens": 60}
+    common = {"optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999, "epsilon": 1e-8}
+    common |= {"batch_size": 8, "epochs": 8, "sample_tokens": 60}
+    if overrides.get("optimizer") != "adam":  # which knows no weight decay
+        common["weight_decay"] = 0.01
     return TrainingConfig(**{**common, **FINE_TUNING[way], **overrides})
 
 

@@ -76,7 +76,7 @@ class FineTuningPlan:
     @property
     def run(self) -> Run:
         """What decides how much memory it takes."""
-        parts = (self.dataset.train, self.dataset.validation)
+        parts = (self.dataset.train, self.dataset.validation, self.dataset.test)
         rows = [row for part in parts for example in part.examples for row in example]
         multiple, longest = self.records.length_multiple, max(len(row.ids) - 1 for row in rows)
         return Run(

@@ -15,6 +15,7 @@ from ..config import MODEL_NAME, ModelConfig, SamplingConfig
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_weights, open_weights
 from ..modelfolder import ADAPTER_NAME
+from ..presets import fine_tuning_preset
 from ..training.checkpoint import RunState
 from ..training.job import Job
 from ..training.optimizers import build_optimizer
@@ -49,6 +50,7 @@ class SupervisedJob(Job):
         self.optimizer = build_optimizer(plan.training, plan.total_steps)
         self.optimizer.build(self.model.variables)
         self.batches = plan.batches(plan.dataset.train)
+        self.usual_rate = fine_tuning_preset(plan.tuning.way).learning_rate
         self.signature = self.model.signature(plan.training.batch_size)
         self.model.most_targets = plan.most_targets
         lengths = [len(row.ids) for example in plan.dataset.train.examples for row in example]

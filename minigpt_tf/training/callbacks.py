@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 
-from ..config import TrainingConfig
 from ..errors import TrainingError
 from ..inference.weights import Weights
 from .checkpoint import RunState
@@ -15,10 +14,10 @@ from .job import Job
 from .listener import Evaluation, Listener, Progress, perplexity
 
 
-def divergence(step: int, loss: float, training: TrainingConfig, weights: Weights) -> TrainingError:
+def divergence(step: int, loss: float, job: Job, weights: Weights) -> TrainingError:
     """The error for a run whose loss, gradients or weights are no numbers any more, with the likely
     cause. `weights`: those that the step began with."""
-    usual = TrainingConfig.learning_rate
+    training, usual = job.training, job.usual_rate
     broken = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
     if training.learning_rate > 3 * usual:
         cause = (
@@ -94,7 +93,7 @@ class Evaluator:
         val_loss = found.pop("loss", None)
         weights = self.job.weights()
         if not all(math.isfinite(x) for x in (loss, val_loss or 0)) or not _all_finite(weights):
-            raise divergence(state.step, val_loss or loss, self.job.training, weights)
+            raise divergence(state.step, val_loss or loss, self.job, weights)
         self.last_weights = weights
         judged = loss if val_loss is None else val_loss
         best = judged < state.best_loss

@@ -38,6 +38,8 @@ class Job(ABC):
     total_steps: int
     eval_every: int
     """Steps between evaluations."""
+    usual_rate: float = TrainingConfig.learning_rate
+    """A learning rate with which such runs go well."""
     signature: Sequence[tf.TensorSpec] | None = None
     """Shapes and types of a batch, where the lengths of its rows vary."""
     batch_tokens: float

@@ -109,7 +109,7 @@ class TrainingLoop:
             self.progress.before_step()
             result = compiled(*job.batch(state.step), step=state.step)
             if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
-                raise divergence(state.step + 1, result.loss, training, job.weights())
+                raise divergence(state.step + 1, result.loss, job, job.weights())
             state.add(result.loss, result.accuracy)
             state.seconds = time.perf_counter() - began
             self.progress.after_step(state)

@@ -11,7 +11,7 @@ from ...inference.engine import Engine
 from ...inference.generate import BATCH, Generation
 from ...inference.packing import load_weights
 from ...inference.weights import open_weights
-from ...modelfolder import ModelFolder, load_folder
+from ...modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
 from ...text.documents import Progress, silent
 from ..adapter import fingerprint
 from ..records.kinds import ask
@@ -126,10 +126,9 @@ def choose_models(
 def _load(path: str | Path) -> ModelFolder:
     """A model folder with weights of the right names and shapes, and a model that writes text."""
     folder = load_folder(path)
-    if "classifier" in folder.description:
+    if CLASSIFIER_SECTION in folder.description:
         raise ModelFolderError(
-            f"{folder.path}: is a classifier, which has labels for answers: name a model that "
-            "writes text"
+            f"{folder.path}: is a classifier, which gives labels and no answers (minigpt classify)"
         )
     with open_weights(folder.path / MODEL_NAME, folder.model):
         return folder
