@@ -132,6 +132,7 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
         self.lora, self.adapters = lora, {}
 
     def build(self, input_shape: tuple) -> None:
+        """As Keras's, with what all layers of a model share."""
         super().build(input_shape)
         if self.rope_theta is not None:
             scaling = tuple((self.rope_scaling or {}).items())

@@ -1,1 +1,1 @@
-"""Training: the loop around Keras's fit, checkpoints, and the model folder at the end."""
+"""Training: a plan, the loop that takes any job through its steps, checkpoints, a model folder."""

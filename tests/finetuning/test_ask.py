@@ -17,7 +17,7 @@ from minigpt_tf.config import EngineConfig, SamplingConfig
 from minigpt_tf.errors import DataError
 from minigpt_tf.finetuning.adapter import fingerprint
 from minigpt_tf.finetuning.asking import comparison as comparison_module
-from minigpt_tf.finetuning.asking.columns import display_width, fill, printable
+from minigpt_tf.finetuning.columns import display_width, fill, printable
 from minigpt_tf.finetuning.asking.comparison import (
     AskedModel,
     Comparison,

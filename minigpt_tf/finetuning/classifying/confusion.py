@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..columns import display_width, pad
+
 MOST_NUMBERS = 20
 """Labels up to which the picture has a number in each of its cells."""
 
@@ -89,10 +91,10 @@ def table(figures: dict[str, Any]) -> Iterator[str]:
         shares = (f"{of[name]:.1%}" for name in ("precision", "recall", "f1"))
         rows.append((shown(label), f"{of['texts']:,}", *shares))
     rows.append(("mean", "", "", "", f"{figures['macro_f1']:.1%}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
         right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        yield "  ".join([name.ljust(widths[0]), *right])
+        yield "  ".join([pad(name, widths[0]), *right])
 
 
 def parts_lines(parts: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -201,6 +201,7 @@ class ClassifierJob(SupervisedJob):
         return list(self.found)[-1]
 
     def sections(self, state: RunState, kept: str) -> dict[str, Any]:
+        """Those of a language model, and how well the classifier guesses."""
         sections = super().sections(state, kept)
         sections["metrics"]["parts"] = {
             part: {
