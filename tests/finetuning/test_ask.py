@@ -17,7 +17,6 @@ from minigpt_tf.config import EngineConfig, SamplingConfig
 from minigpt_tf.errors import DataError
 from minigpt_tf.finetuning.adapter import fingerprint
 from minigpt_tf.finetuning.asking import comparison as comparison_module
-from minigpt_tf.finetuning.columns import display_width, fill, printable
 from minigpt_tf.finetuning.asking.comparison import (
     AskedModel,
     Comparison,
@@ -28,6 +27,7 @@ from minigpt_tf.finetuning.asking.comparison import (
 from minigpt_tf.finetuning.asking.facts import contains_fact
 from minigpt_tf.finetuning.asking.queries import Queries, Query, read_queries
 from minigpt_tf.finetuning.asking.report import as_json, table
+from minigpt_tf.finetuning.columns import display_width, fill, printable
 from minigpt_tf.finetuning.records.prompts import ALPACA
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, Prompt, TextGenerator
