@@ -1,11 +1,15 @@
 """Shared by the tests: where the assets are, and one tiny trained model."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what is in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "ramanujan.txt"

@@ -36,8 +36,8 @@ class SupervisedJob(Job):
     """A plan as the training loop takes it."""
 
     model_type = FineTunedModel
-    test_score: dict[str, float] | None
-    """What `save` has found on the test part."""
+    test_score: dict[str, float]
+    """What `save` has found on the test part; nothing where there is none."""
     merge_difference: dict[str, Any]
     """What `save` has found: how far the merged model is from the trained one."""
 
@@ -162,7 +162,8 @@ class SupervisedJob(Job):
         """Judges what is kept, and writes the model folder and, beside the merged model, the
         adapter."""
         self.assign(weights)
-        self.test_score = self.score(self.plan.dataset.test)
+        found = self.score(self.plan.dataset.test) or {}
+        self.test_score = {name.removeprefix("val_"): value for name, value in found.items()}
         self.merge_difference = self.compare_merged(weights)
         sections, more = self.sections(state, kept), functools.partial(self.write_more, weights)
         with self.merging(weights) as merged:

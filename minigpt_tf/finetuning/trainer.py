@@ -113,7 +113,7 @@ def nothing_left_of_failure(out: Path) -> Iterator[None]:
 
 
 def _shown(found: dict[str, float]) -> str:
-    return ", ".join(f"{name.removeprefix('val_')} {value:.4f}" for name, value in found.items())
+    return ", ".join(f"{name} {value:.4f}" for name, value in found.items())
 
 
 def _share(job: SupervisedJob, plan: FineTuningPlan) -> str:

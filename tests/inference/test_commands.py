@@ -159,11 +159,11 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(trained_folder):
         process.stdin.write("he was\n")
         process.stdin.flush()
         seen = ""
-        while len(seen) < 400:
-            seen += process.stdout.read(1)
+        while len(seen) < 400 and (character := process.stdout.read(1)):
+            seen += character
         process.send_signal(signal.SIGINT)
-        while not seen.endswith(" ...\n"):
-            seen += process.stdout.read(1)
+        while not seen.endswith(" ...\n") and (character := process.stdout.read(1)):
+            seen += character
     time.sleep(0.1)
     _, err = process.communicate("/quit\n", timeout=60)
     assert process.returncode == 0 and "Traceback" not in err
