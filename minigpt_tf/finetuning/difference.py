@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.scoring import negative_log_probabilities
 from ..inference.engine import Engine
 from .records.shortening import Row
 
@@ -29,7 +30,7 @@ def merge_difference(
         distance = np.abs(pair[0] - pair[1])
         largest = max(largest, float(distance.max()))
         distances.append(distance.mean(axis=-1))
-        losses.append([_losses(logits, row.ids[1:][counted]) for logits in pair])
+        losses.append([negative_log_probabilities(logits, row.ids[1:][counted]) for logits in pair])
         count += 1
     if not count:
         return {}
@@ -41,13 +42,6 @@ def merge_difference(
         "trained_loss": trained_loss,
         "merged_loss": merged_loss,
     }
-
-
-def _losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Losses (N,) in nats of targets (N,), from logits (N, V)."""
-    below = logits - logits.max(axis=-1, keepdims=True)
-    target = np.take_along_axis(below, targets[:, None], axis=-1)[:, 0]
-    return np.log(np.exp(below).sum(axis=-1)) - target
 
 
 def describe(found: dict[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from ..inference.weights import Weights, named_variables
 from ..model import build_training_model
 from ..model.adapted import assign_base, build_adapted_model, low_rank_changes
 from ..training.job import TrainableModel
-from ..training.losses import linear_cross_entropy
+from ..training.losses import linear_cross_entropy, output_head
 from ..training.memory import MOST_LOGITS
 
 PIECES = 4
@@ -52,15 +52,6 @@ class FineTunedModel(TrainableModel):
         assign_base(self.keras_model, base)
         self.variables = self.keras_model.trainable_variables
 
-    @property
-    def head(self) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Kernel of the output head, (V, D) where it is the token embedding, and its bias."""
-        tied = self.config.tie_embeddings
-        layer = self.keras_model.get_layer("token_embedding" if tied else "logits")
-        if tied:
-            return layer.embeddings.value, None
-        return layer.kernel.value, None if layer.bias is None else layer.bias.value
-
     def signature(self, rows: int | None) -> list[tf.TensorSpec]:
         """Shapes and types of what `loss` takes: x, y and weights, in rows of any length."""
         return [tf.TensorSpec((rows, None), dtype) for dtype in (tf.int32, tf.int32, tf.float32)]
@@ -76,7 +67,7 @@ class FineTunedModel(TrainableModel):
         y, weights = tf.reshape(y, (-1,)), tf.reshape(weights, (-1,))
         counted = tf.where(weights != 0)[:, 0]
         pieces = math.ceil(self.most_targets * self.config.vocab_size / (PIECES * MOST_LOGITS))
-        kernel, bias = self.head
+        kernel, bias = output_head(self.keras_model, tied=self.config.tie_embeddings)
         sums = []
         for first in range(pieces):
             chosen = counted[first::pieces]

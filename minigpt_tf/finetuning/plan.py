@@ -105,9 +105,7 @@ class FineTuningPlan:
     @property
     def most_targets(self) -> int:
         """Targets that count in a batch of any part, at most."""
-        parts = (self.dataset.train, self.dataset.validation, self.dataset.test)
-        rows = [row for part in parts for example in part.examples for row in example]
-        return self.training.batch_size * max(int(row.mask.sum()) for row in rows)
+        return self.training.batch_size * self.run.targets
 
     def epoch_of(self, step: int) -> float:
         """How often the records have been seen after so many steps."""

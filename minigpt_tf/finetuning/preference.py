@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ..training.losses import output_head
 from .models import FineTunedModel
 from .plan import FineTuningPlan
 from .records.dataset import Part
@@ -36,9 +37,9 @@ class PreferenceModel(FineTunedModel):
         hidden = self.body(tf.reshape(x, (rows, length)), training=training)  # (2 B, T, D)
         places = tf.where(tf.reshape(mask, (rows, length)) != 0)  # (N, 2)
         targets = tf.gather_nd(tf.reshape(y, (rows, length)), places)
-        kernel, bias = self.head
-        states = tf.gather_nd(hidden, places)
         tied = self.config.tie_embeddings
+        kernel, bias = output_head(self.keras_model, tied=tied)
+        states = tf.gather_nd(hidden, places)
         logits = tf.matmul(states, tf.cast(kernel, states.dtype), transpose_b=tied)
         logits = tf.cast(logits, tf.float32)
         if bias is not None:

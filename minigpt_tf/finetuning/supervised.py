@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import MODEL_NAME, ModelConfig, SamplingConfig
+from ..errors import ModelFolderError
 from ..inference.engine import Engine
-from ..inference.weights import Weights, check_weights, open_weights
+from ..inference.weights import Weights, check_finite, open_weights
 from ..modelfolder import ADAPTER_NAME
 from ..presets import fine_tuning_preset
 from ..training.checkpoint import RunState
@@ -78,8 +79,11 @@ class SupervisedJob(Job):
         return self.model.weights()
 
     def check_weights(self, weights: Weights, where: str) -> None:
-        if self.lora is None:
-            check_weights(weights, self.plan.model, where)
+        shapes = {name: tuple(v.shape) for name, v in self.named_variables().items()}
+        if {name: weight.shape for name, weight in weights.items()} != shapes:
+            raise ModelFolderError(f"{where}: its weights are not those that this run trains")
+        for name, weight in weights.items():
+            check_finite(weight, name, where)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         return self.model.named_variables()
@@ -108,14 +112,10 @@ class SupervisedJob(Job):
         lora = self.plan.lora
         return Adapter(factors, lora.rank, lora.alpha, self.plan.base_fingerprint)
 
-    def merged(self, weights: Weights) -> Weights:
-        """All weights of the model with what was trained."""
-        with self.merging(weights) as merged:
-            return {name: np.asarray(values, np.float32) for name, values in merged.items()}
-
     @contextmanager
     def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
-        """`merged` without a copy of the base: its weights are read as they are asked for."""
+        """All weights of the model with what was trained, without a copy of the base: its weights
+        are read as they are asked for."""
         if self.lora is None:
             yield weights
             return
@@ -162,12 +162,16 @@ class SupervisedJob(Job):
         """Judges what is kept, and writes the model folder and, beside the merged model, the
         adapter."""
         self.assign(weights)
-        found = self.score(self.plan.dataset.test) or {}
-        self.test_score = {name.removeprefix("val_"): value for name, value in found.items()}
+        self.test_score = self.score_test()
         self.merge_difference = self.compare_merged(weights)
         sections, more = self.sections(state, kept), functools.partial(self.write_more, weights)
         with self.merging(weights) as merged:
             save_fine_tuned(self.out, self.plan, merged, state, sections, more, self.loss_per)
+
+    def score_test(self) -> dict[str, float]:
+        """What the model achieves on the test part."""
+        found = self.score(self.plan.dataset.test) or {}
+        return {name.removeprefix("val_"): value for name, value in found.items()}
 
     def assign(self, weights: Weights) -> None:
         """Puts weights into the model."""

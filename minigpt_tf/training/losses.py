@@ -1,8 +1,18 @@
 """Mean cross-entropy of a linear head, which never holds all logits of a large batch at once."""
 
+import keras
 import tensorflow as tf
 
 from .memory import MOST_LOGITS
+
+
+def output_head(model: keras.Model, *, tied: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Kernel of a model's output head, (D, V), or (V, D) where it is the token embedding, and its
+    bias (V,) or None."""
+    layer = model.get_layer("token_embedding" if tied else "logits")
+    if tied:
+        return layer.embeddings.value, None
+    return layer.kernel.value, None if layer.bias is None else layer.bias.value
 
 
 def linear_cross_entropy(

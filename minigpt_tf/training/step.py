@@ -11,7 +11,7 @@ from ..config import ModelConfig, TrainingConfig
 from ..model import build_training_model
 from ..model.dropout import dropout_step
 from .job import TrainableModel
-from .losses import linear_cross_entropy
+from .losses import linear_cross_entropy, output_head
 from .optimizers import clip_scale
 
 
@@ -30,11 +30,9 @@ class LanguageModel(TrainableModel):
         """Mean loss in nats per token and share of right guesses, for ids x and y (B, T)."""
         hidden = self.body(x, training=training)  # (B, T, D)
         tied = self.config.tie_embeddings
-        head = self.keras_model.get_layer("token_embedding" if tied else "logits")
         return linear_cross_entropy(
             tf.reshape(hidden, (-1, self.config.embed_dim)),
-            (head.embeddings if tied else head.kernel).value,
-            None if tied or head.bias is None else head.bias.value,
+            *output_head(self.keras_model, tied=tied),
             tf.reshape(y, (-1,)),
             transposed=tied,
         )

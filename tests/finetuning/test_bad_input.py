@@ -97,6 +97,8 @@ def refusal(capsys, words):
         ("long.jsonl", (), "its answer alone does not fit into the context of 128 tokens"),
         ("same.jsonl", ("--method", "dpo"), "'chosen' and 'rejected' are the same"),
         ("none.jsonl", (), "no such file"),
+        ("rows.jsonl", ("--sheet", "a"), "--sheet is for files ending in .xlsx: drop it"),
+        ("rows.jsonl", ("--quoting", "never"), "--quoting is for files ending in .csv .tsv .txt"),
     ],
 )
 def test_records(files, tmp_path, capsys, data, more, reason):

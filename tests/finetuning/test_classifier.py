@@ -93,9 +93,10 @@ def shaken(job, scale=0.2):
 def test_scores_are_a_linear_layer_on_the_last_real_token(files, base):
     job = shaken(ClassifierJob(plan_of(files, "all", base), files, "float32"))
     x, lengths, labels = job.batch(0)
-    config, weights = job.plan.model, job.merged(job.weights())
+    config = job.plan.model
     model = build_gpt_model(config)
-    assign_base(model, weights)
+    with job.merging(job.weights()) as weights:
+        assign_base(model, weights)
     behind = "final_norm" if config.norm_first else f"block_{config.num_layers - 1}"
     # Each text alone and without padding, through the model that is saved.
     layers = model.layers[1 : [layer.name for layer in model.layers].index(behind) + 1]

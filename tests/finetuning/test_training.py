@@ -329,7 +329,8 @@ def test_the_merged_model_is_the_unmerged_one(files, tmp_path):
         variable.assign(random.normal(scale=0.3, size=variable.shape).astype(np.float32))
     ids = random.integers(0, plan.model.vocab_size, (2, 20))
     unmerged = np.asarray(job.model.keras_model(ids))
-    merged = keras_logits(plan.model, job.merged(job.weights()), ids)
+    with job.merging(job.weights()) as weights:
+        merged = keras_logits(plan.model, weights, ids)
     np.testing.assert_allclose(merged, unmerged, atol=1e-4 * np.abs(unmerged).max())
 
 

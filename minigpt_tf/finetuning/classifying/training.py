@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from ...config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
-from ...errors import ConfigError, DataError, ModelFolderError
-from ...inference.weights import Weights, check_finite, open_weights
+from ...errors import ConfigError, DataError
+from ...inference.weights import Weights, open_weights
 from ...modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ...training.checkpoint import RunState
 from ..models import FineTunedModel
@@ -154,13 +154,6 @@ class ClassifierJob(SupervisedJob):
         confusion, loss = self.judge(part)
         return {"loss": loss, "val_accuracy": confusion.accuracy}
 
-    def check_weights(self, weights: Weights, where: str) -> None:
-        shapes = {name: tuple(v.shape) for name, v in self.named_variables().items()}
-        if {name: weight.shape for name, weight in weights.items()} != shapes:
-            raise ModelFolderError(f"{where}: its weights are not those that this run trains")
-        for name, weight in weights.items():
-            check_finite(weight, name, where)
-
     @contextmanager
     def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
         """All weights of the language model with what was trained of them."""
@@ -183,13 +176,15 @@ class ClassifierJob(SupervisedJob):
         found = zip(plan.queries, labels, probabilities.max(-1), strict=True)
         return "\n".join(f"{text}\n    {label} {p:.1%}" for text, label, p in found)
 
-    def save(self, weights: Weights, state: RunState, kept: str) -> None:
-        """Judges what is kept, and writes it as a model folder with a head."""
-        self.assign(weights)
+    def score_test(self) -> dict[str, float]:
+        """Judges every part, since config.json tells of all; what it has found of the test part."""
         dataset = self.plan.dataset
         parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self.found = {name: self.judge(part) for name, part in parts.items() if part.examples}
-        super().save(weights, state, kept)
+        if "test" not in self.found:
+            return {}
+        confusion, loss = self.found["test"]
+        return {"loss": loss, "accuracy": confusion.accuracy}
 
     def compare_merged(self, weights: Weights) -> dict[str, Any]:
         """Nothing: it compares predictions of next tokens, of which a classifier makes none."""

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from ...text.chat_template import Message, message
 
 
-@dataclass(frozen=True)
-class InstructionRecord:
-    """A question, perhaps with an input that it is about, and its answer."""
+class _Asked:
+    """A record with an instruction, and perhaps an input that it is about."""
 
-    row: int
-    """The line, row or entry of the source, counted from 1."""
     instruction: str
-    output: str
-    input: str = ""
+    input: str
 
     @property
     def question(self) -> list[Message]:
@@ -25,6 +21,17 @@ class InstructionRecord:
         """What is asked, as one text: by it duplicates are found."""
         return content_of(self.question[0])
 
+
+@dataclass(frozen=True)
+class InstructionRecord(_Asked):
+    """A question, perhaps with an input that it is about, and its answer."""
+
+    row: int
+    """The line, row or entry of the source, counted from 1."""
+    instruction: str
+    output: str
+    input: str = ""
+
     @property
     def texts(self) -> tuple[str, ...]:
         """All its texts: records with equal ones are equal."""
@@ -32,7 +39,7 @@ class InstructionRecord:
 
 
 @dataclass(frozen=True)
-class PreferenceRecord:
+class PreferenceRecord(_Asked):
     """A question, the answer that is wanted, and one that is not."""
 
     row: int
@@ -40,16 +47,6 @@ class PreferenceRecord:
     chosen: str
     rejected: str
     input: str = ""
-
-    @property
-    def question(self) -> list[Message]:
-        """As in an InstructionRecord."""
-        return ask(self.instruction, self.input)
-
-    @property
-    def prompt_text(self) -> str:
-        """As in an InstructionRecord."""
-        return content_of(self.question[0])
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -36,6 +36,12 @@ def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) 
         raise DataError(
             f"{path}: --query asks a database: give --data sqlite:///FILE, or drop --query"
         )
+    for option, given, endings in (
+        ("--sheet", config.sheet is not None, (".xlsx",)),
+        ("--quoting", config.quoting != RecordsConfig.quoting, (".csv", ".tsv", ".txt")),
+    ):
+        if given and path.suffix.lower() not in endings:
+            raise DataError(f"{path}: {option} is for files ending in {' '.join(endings)}: drop it")
     return read_file(path, READERS, config, names, also=("sqlite:///FILE",))
 
 
