@@ -7,6 +7,8 @@ only what needs TensorFlow imports it.
 import importlib
 from typing import Any
 
+from .keras_registration import register_when_keras_is_imported
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -57,3 +59,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*globals(), *__all__]
+
+
+register_when_keras_is_imported()

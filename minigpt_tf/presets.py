@@ -55,7 +55,7 @@ PRESETS: dict[str, Preset] = {
     "lecture": Preset(
         help="the course's model: words, post-norm, sinusoidal positions, 13.1 M parameters",
         # The lecture passes key_dim=embed_dim, so a head is as wide as the model.
-        model={"head_dim": "embed_dim"},
+        model={"head_dim": "embed_dim", "dropout_everywhere": False},
     ),
     "gpt2": Preset(
         help="GPT-2 124M",

@@ -24,7 +24,13 @@ class ModelConfig:
     num_kv_heads: int | None = setting(None, "key/value heads (unset: num_heads)")
     head_dim: int | None = setting(None, "width of one head (unset: embed_dim / num_heads)")
     ff_dim: int | None = setting(None, "width of the feed-forward layer (unset: 4 x embed_dim)")
-    dropout: float = setting(0.1, "share of activations dropped in training")
+    dropout: float = setting(0.1, "fraction of activations dropped in training")
+    dropout_everywhere: bool = setting(
+        True,
+        "drop embeddings and attention weights too (GPT-2), or only the outputs of attention and "
+        "feed-forward (the lecture)",
+        optional_in_files=True,
+    )
     positions: Literal["sinusoidal", "learned", "rotary"] = setting(
         "sinusoidal", "how positions are encoded"
     )

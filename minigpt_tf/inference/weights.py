@@ -4,6 +4,7 @@
 checks against it. Names are layer paths, such as "block_0/attention/query/kernel".
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..config import ModelConfig
 from ..errors import ModelFolderError
 
 Weights = dict[str, np.ndarray]
+
+_BLOCK_PREFIX = re.compile(r"block_\d+_")
 
 DEEPEST = 8
 """Groups within groups that are looked into; Keras makes four at most, a hostile file circles."""
@@ -188,5 +191,23 @@ def assign_weights(model: Any, weights: Mapping[str, Any]) -> None:
 
 
 def full_name(layer: str, path: str) -> str:
-    """Keras leaves a nested model's name out of its weights' paths, and no other layer's."""
-    return path if path.startswith(f"{layer}/") else f"{layer}/{path}"
+    """The name in `weight_shapes` of a weight that Keras calls `path` in the model's layer `layer`.
+
+    Keras leaves a nested model's name out of its weights' paths, and no other layer's. What lies in
+    a block has the block's name before its own, since Keras's files need names that are unique;
+    files written before that have it not.
+
+    Example:
+        >>> full_name("block_0", "block_0_attention/query/kernel")
+        'block_0/attention/query/kernel'
+        >>> full_name("block_0", "attention/query/kernel")
+        'block_0/attention/query/kernel'
+        >>> full_name("logits", "logits/kernel")
+        'logits/kernel'
+    """
+    return f"{layer}/{path.removeprefix(f'{layer}/').removeprefix(f'{layer}_')}"
+
+
+def role_in_block(name: str) -> str:
+    """ "block_0_feed_forward_up" -> "feed_forward_up"."""
+    return _BLOCK_PREFIX.sub("", name)

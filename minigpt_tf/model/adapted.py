@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ..config import LoraConfig, ModelConfig
-from ..inference.weights import named_variables
+from ..inference.weights import full_name, named_variables
 from .gpt import FOR_TRAINING, build_from_kit
 from .low_rank import FusedDense, assign_kernel
 from .training_layers import (
@@ -87,7 +87,7 @@ def _layers_with_kernels(model: keras.Model) -> Iterator[tuple[str, keras.Layer]
     for block in model.layers:
         for layer in getattr(block, "layers", ()):
             if isinstance(layer, FusedDense):
-                yield f"{block.name}/{layer.name}/kernel", layer
+                yield full_name(block.name, f"{layer.name}/kernel"), layer
             elif isinstance(layer, (FusedAttention, FusedRotaryAttention)):
                 for name, projection in projections_of(layer).items():
-                    yield f"{block.name}/{layer.name}/{name}/kernel", projection
+                    yield full_name(block.name, f"{layer.name}/{name}/kernel"), projection

@@ -7,8 +7,11 @@ import keras
 from keras import layers, ops
 
 from ..config import ModelConfig
+from ..errors import ConfigError
+from ..presets import model_preset
 from .dropout import FastDropout
-from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, register
+from .keras_model import LOGITS, PROBABILITIES, Model
+from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, one_of, register
 from .training_layers import (
     FusedAttention,
     FusedLayerNormalization,
@@ -77,16 +80,78 @@ FOR_TRAINING = LayerKit(
 
 
 def build_gpt_model(
-    config: ModelConfig, *, seed: int | None = None, dtype: str = "float32"
-) -> keras.Model:
-    """Token ids (B, T) -> float32 logits (B, T, vocab_size), for any T up to context_length.
+    vocab_size: int | ModelConfig | None = None,
+    context_length: int | None = None,
+    embed_dim: int | None = None,
+    num_heads: int | None = None,
+    ff_dim: int | None = None,
+    num_layers: int | None = None,
+    dropout: float | None = None,
+    *,
+    max_seq_len: int | None = None,
+    max_len: int | None = None,
+    rate: float | None = None,
+    config: ModelConfig | None = None,
+    head: str | None = None,
+    seed: int | None = None,
+    dtype: str | None = None,
+) -> Model:
+    """A GPT as a Functional Keras model: token ids (B, T) -> float32 (B, T, vocab_size).
 
-    `seed` fixes the initial weights and the dropout; `dtype` is a Keras dtype policy. Attention is
-    causal: the logits at t depend on the tokens up to t alone.
+    By sizes, as the lecture has it, it ends in probabilities (softmax); sizes that are not given
+    are the lecture's. By a ModelConfig, of which the first argument may be one, it ends in logits.
+    T may be anything up to the context. Attention is causal: what the model gives at t depends on
+    the tokens up to t alone.
+
+    Args:
+        vocab_size: number of token ids, or a ModelConfig instead of all sizes.
+        context_length: tokens of the longest sequence; also as `max_seq_len` or `max_len`.
+        embed_dim: width of the residual stream, and of each head.
+        num_heads: heads of each attention layer.
+        ff_dim: width of the feed-forward layers.
+        num_layers: number of blocks.
+        dropout: fraction of activations dropped in training; also as `rate`.
+        config: the ModelConfig by name.
+        head: "softmax" or "logits" (unset: as above).
+        seed: fixes the initial weights and the dropout.
+        dtype: a Keras dtype policy, such as "mixed_bfloat16" (unset: Keras's global one).
+
+    Raises:
+        ConfigError: where the sizes do not fit each other, or both sizes and a config are given.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.build_gpt_model().count_params()
+        13085576
+        >>> mg.build_gpt_model(mg.model_preset("gpt2", num_layers=1)).output_shape
+        (None, None, 50257)
     """
+    sizes = {
+        "vocab_size": vocab_size,
+        "context_length": one_of(
+            context_length=context_length, max_seq_len=max_seq_len, max_len=max_len
+        ),
+        "embed_dim": embed_dim,
+        "num_heads": num_heads,
+        "ff_dim": ff_dim,
+        "num_layers": num_layers,
+        "dropout": one_of(dropout=dropout, rate=rate),
+    }
+    if isinstance(vocab_size, ModelConfig):
+        config, sizes["vocab_size"] = one_of(config=config, vocab_size=vocab_size), None
+    given = {name: value for name, value in sizes.items() if value is not None}
+    if config is None:
+        config, usual_head = model_preset("lecture", **given), "softmax"
+    elif given:
+        raise ConfigError(f"a config has all sizes: drop {', '.join(given)}, or the config")
+    else:
+        usual_head = "logits"
+    if head not in (None, "softmax", "logits"):
+        raise ConfigError(f"head={head!r}: expected 'softmax' or 'logits'")
+    dtype = dtype or keras.config.dtype_policy().name
     # In mixed precision Keras's own attention has no float32 softmax.
     kit = BUILT_IN if _compute_dtype(dtype) == "float32" else FOR_TRAINING
-    return build_from_kit(config, seed, dtype, kit)[0]
+    return build_from_kit(config, seed, dtype, kit, head or usual_head)[0]
 
 
 def build_training_model(
@@ -103,8 +168,8 @@ def build_training_model(
 
 
 def build_from_kit(
-    config: ModelConfig, seed: int | None, dtype: str, kit: LayerKit
-) -> tuple[keras.Model, keras.Model]:
+    config: ModelConfig, seed: int | None, dtype: str, kit: LayerKit, head: str = "logits"
+) -> tuple[Model, keras.Model]:
     """The model from the layers of `kit`, and the part before its head."""
     if seed is not None:
         keras.utils.set_random_seed(seed)
@@ -121,31 +186,82 @@ def build_from_kit(
             name="position_encoding",
             dtype=dtype,
         )(x)
-    if config.dropout:
+    if config.dropout and config.dropout_everywhere:
         x = kit.Dropout(config.dropout, name="embedding_dropout", dtype=dtype)(x)
     for layer in range(config.num_layers):
-        x = transformer_block(config, name=f"block_{layer}", dtype=dtype, kit=kit)(x)
+        x = _block(config, f"block_{layer}", dtype, kit)(x)
     if config.norm_first:
         x = _norm(config, "final_norm", dtype, kit)(x)
-    model = keras.Model(token_ids, _logits(config, embedding, x), name="gpt")
+    outputs = _logits(config, embedding, x)
+    if head == "softmax":
+        outputs = layers.Activation("softmax", name=PROBABILITIES, dtype="float32")(outputs)
+    model = Model(token_ids, outputs, name="gpt")
     return model, keras.Model(token_ids, x, name="body")
 
 
 def transformer_block(
-    config: ModelConfig, *, name: str, dtype: str = "float32", kit: LayerKit = BUILT_IN
+    embed_dim: int | ModelConfig | None = None,
+    num_heads: int | None = None,
+    ff_dim: int | None = None,
+    dropout: float | None = None,
+    *,
+    rate: float | None = None,
+    name: str | None = None,
+    dtype: str | None = None,
 ) -> keras.Model:
-    """One block, (B, T, D) -> (B, T, D): attention and feed-forward, each with a residual."""
+    """One block as a Functional model, (B, T, D) -> (B, T, D): causal attention and feed-forward,
+    each with dropout, residual and LayerNormalization.
+
+    Args:
+        embed_dim: the width D, and that of each head, as in the lecture; or a ModelConfig, for
+            blocks of any other kind.
+        num_heads: attention heads.
+        ff_dim: width of the feed-forward layer.
+        dropout: fraction dropped behind attention and feed-forward; also as `rate`.
+        name: of the block; its layers' names begin with it (unset: block_0, block_1, ...).
+        dtype: a Keras dtype policy (unset: Keras's global one).
+
+    Raises:
+        ConfigError: where the sizes do not fit each other.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.transformer_block(256, 8, 1024, dropout=0.1).count_params()
+        2630144
+    """
+    given = {
+        "num_heads": num_heads,
+        "ff_dim": ff_dim,
+        "dropout": one_of(dropout=dropout, rate=rate),
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if not isinstance(embed_dim, ModelConfig):
+        given |= {} if embed_dim is None else {"embed_dim": embed_dim}
+        config = model_preset("lecture", **given)
+    elif given:
+        raise ConfigError(f"a config has all sizes: drop {', '.join(given)}, or the config")
+    else:
+        config = embed_dim
+    dtype = dtype or keras.config.dtype_policy().name
+    name = name or f"block_{keras.backend.get_uid('minigpt_tf_block') - 1}"
+    kit = BUILT_IN if _compute_dtype(dtype) == "float32" else FOR_TRAINING
+    return _block(config, name, dtype, kit)
+
+
+def _block(config: ModelConfig, name: str, dtype: str, kit: LayerKit) -> keras.Model:
+    """The block of `transformer_block` from the layers of `kit`."""
     x = inputs = keras.Input(
         (None, config.embed_dim), dtype=_compute_dtype(dtype), name=f"{name}_input"
     )
 
     def sublayer(x, function, kind: str):
-        """x plus the function of x, normalised before (GPT-2) or after (2017 paper)."""
-        norm = _norm(config, f"{kind}_norm", dtype, kit)
-        y = function(config, norm(x) if config.norm_first else x, dtype, kit)
+        """x plus the function of x, normalized before (GPT-2) or after (2017 paper)."""
+        path = f"{name}_{kind}"  # names are unique in the whole model: Keras's files need that
+        norm = _norm(config, f"{path}_norm", dtype, kit)
+        y = function(config, norm(x) if config.norm_first else x, path, dtype, kit)
         if config.dropout:
-            y = kit.Dropout(config.dropout, name=f"{kind}_dropout", dtype=dtype)(y)
-        x = layers.Add(name=f"{kind}_residual", dtype=dtype)([x, y])
+            y = kit.Dropout(config.dropout, name=f"{path}_dropout", dtype=dtype)(y)
+        x = layers.Add(name=f"{path}_residual", dtype=dtype)([x, y])
         return x if config.norm_first else norm(x)
 
     x = sublayer(x, _attention, "attention")
@@ -153,11 +269,11 @@ def transformer_block(
     return kit.Block(inputs, x, name=name)
 
 
-def _attention(config: ModelConfig, x, dtype: str, kit: LayerKit):
+def _attention(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
     """Causal self-attention: Keras's MultiHeadAttention wherever it can express the switches."""
-    common = {"name": "attention", "dtype": kit.kernels or dtype}
-    common |= {"kernel_initializer": _normal()}
-    common |= {"dropout": config.dropout, "use_bias": config.use_bias}
+    common = {"name": path, "dtype": kit.kernels or dtype}
+    common |= {"kernel_initializer": _normal(), "use_bias": config.use_bias}
+    common |= {"dropout": config.dropout if config.dropout_everywhere else 0.0}
     grouped = config.num_kv_heads != config.num_heads
     if config.positions == "rotary" or grouped or config.qkv_bias != config.use_bias:
         return kit.RotaryAttention(
@@ -174,7 +290,7 @@ def _attention(config: ModelConfig, x, dtype: str, kit: LayerKit):
     return attention(x, x, use_causal_mask=True)
 
 
-def _feed_forward(config: ModelConfig, x, dtype: str, kit: LayerKit):
+def _feed_forward(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
     """Two dense layers, or three with the gate of SwiGLU."""
 
     def dense(units: int, name: str, activation=None):
@@ -184,14 +300,14 @@ def _feed_forward(config: ModelConfig, x, dtype: str, kit: LayerKit):
             activation=activation,
             use_bias=config.use_bias,
             kernel_initializer=_normal(),
-            name=f"feed_forward_{name}",
+            name=f"{path}_{name}",
             dtype=kit.kernels or dtype,
         )
 
     if config.activation == "swiglu":
         gate = dense(config.ff_dim, "gate", kit.silu)(x)
         up = dense(config.ff_dim, "up")(x)
-        hidden = layers.Multiply(name="feed_forward_product", dtype=dtype)([gate, up])  # (B, T, F)
+        hidden = layers.Multiply(name=f"{path}_product", dtype=dtype)([gate, up])  # (B, T, F)
     else:
         activation = getattr(kit, config.activation, config.activation)
         hidden = dense(config.ff_dim, "up", activation)(x)  # (B, T, F)
@@ -219,14 +335,12 @@ def _embedding_stddev(config: ModelConfig) -> float:
 def _logits(config: ModelConfig, embedding: layers.Layer, x):
     """Hidden states (B, T, D) -> logits (B, T, V), float32 under every dtype policy."""
     if config.tie_embeddings:
-        return layers.Activation("linear", name="logits", dtype="float32")(
-            embedding(x, reverse=True)
-        )
+        return layers.Activation("linear", name=LOGITS, dtype="float32")(embedding(x, reverse=True))
     return layers.Dense(
         config.vocab_size,
         use_bias=config.logits_bias,
         kernel_initializer=_normal(),
-        name="logits",
+        name=LOGITS,
         dtype="float32",
     )(x)
 

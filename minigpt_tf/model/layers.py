@@ -5,9 +5,33 @@ from typing import Any
 import keras
 from keras import ops
 
+from ..errors import ConfigError
 from ..inference.positions import rotary_tables, sinusoidal_table
 
 register = keras.saving.register_keras_serializable("minigpt_tf")
+
+
+def one_of(default: Any = None, **given: Any) -> Any:
+    """The value of an argument that has several names. Raises ConfigError where two are given.
+
+    Example:
+        >>> from minigpt_tf.model.layers import one_of
+        >>> one_of(100, context_length=None, max_len=32)
+        32
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if len(values) > 1:
+        raise ConfigError(f"{' and '.join(values)} are names of the same: give one")
+    return next(iter(values.values()), default)
+
+
+def check_length(x: Any, context_length: int) -> None:
+    """Raises ConfigError where x (B, T, D) has more tokens than there are positions."""
+    if x.shape[1] is not None and x.shape[1] > context_length:
+        raise ConfigError(
+            f"a sequence of {x.shape[1]} tokens is longer than the context of {context_length}: "
+            f"give the last {context_length}, or build the model with a longer context_length"
+        )
 
 
 @register
@@ -15,23 +39,62 @@ class PositionalEncoding(keras.layers.Layer):
     """Adds the fixed sinusoidal encoding of each position: (B, T, D) -> (B, T, D), no weights.
 
     Vaswani et al., 2017, section 3.5.
+
+    Args:
+        context_length: positions that there are, also as `max_len` or `max_seq_len`.
+        d_model: the width D of what it is added to; may be left out.
+
+    Raises:
+        ConfigError: where D is odd or not `d_model`, or a sequence is longer than the context.
+
+    Example:
+        >>> import minigpt_tf as mg, numpy as np
+        >>> mg.PositionalEncoding(100, 8)(np.zeros((1, 2, 8), "float32"))[0, 0, :2].numpy().tolist()
+        [0.0, 1.0]
     """
 
-    def __init__(self, context_length: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        context_length: int | None = None,
+        d_model: int | None = None,
+        *,
+        max_len: int | None = None,
+        max_seq_len: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.context_length = context_length
+        self.context_length = one_of(
+            context_length=context_length, max_len=max_len, max_seq_len=max_seq_len
+        )
+        self.d_model = d_model
+        if type(self.context_length) is not int or self.context_length < 1:
+            raise ConfigError(
+                f"PositionalEncoding: max_len={self.context_length!r}: expected the number of "
+                "positions, such as 100"
+            )
 
     def build(self, input_shape: tuple) -> None:
-        self.table = sinusoidal_table(self.context_length, input_shape[-1])  # (C, D)
+        width = input_shape[-1]
+        if self.d_model not in (None, width):
+            raise ConfigError(
+                f"PositionalEncoding: d_model={self.d_model}, but it is added to embeddings of "
+                f"width {width}"
+            )
+        if width % 2:
+            raise ConfigError(f"PositionalEncoding: a width of {width}: expected an even number")
+        self.table = sinusoidal_table(self.context_length, width)  # (C, D)
 
     def call(self, x):
+        check_length(x, self.context_length)
         return x + ops.cast(self.table[None], x.dtype)[:, : ops.shape(x)[1]]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "context_length": self.context_length}
+        own = {"context_length": self.context_length}
+        own |= {} if self.d_model is None else {"d_model": self.d_model}
+        return {**super().get_config(), **own}
 
 
 @register
@@ -53,6 +116,7 @@ class PositionEmbedding(keras.layers.Layer):
         )
 
     def call(self, x):
+        check_length(x, self.context_length)
         return x + self.embeddings[None, : ops.shape(x)[1]]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
@@ -125,6 +189,7 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
 
     def call(self, x, training=None):
         """x: (B, T, D) -> (B, T, D)"""
+        check_length(x, self.context_length)
         query = self._query_dense(x)  # (B, T, N, H)
         key, value = self._key_dense(x), self._value_dense(x)  # (B, T, K, H)
         if self.rope_theta is not None:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers, quantizers
 
 from ..config import LoraConfig
+from ..inference.weights import role_in_block
 from .dropout import FastDropout
 from .layers import register
 
@@ -87,7 +88,7 @@ class FusedDense(WithKernels, layers.Dense):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        if self.lora is not None and self.name in self.lora.targets:
+        if self.lora is not None and role_in_block(self.name) in self.lora.targets:
             self.adapter = adapter_for("lora", input_shape[-1], self.units, self.lora, self)
 
     def call(self, x, training=None):

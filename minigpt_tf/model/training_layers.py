@@ -306,9 +306,8 @@ class RecomputedModel(keras.Model):
 def _with_gradient(function: Callable) -> Callable:
     """x -> f(x) in float32, for a function that gives f(x) and its derivative."""
 
-    @functools.wraps(function)
     @tf.custom_gradient
-    def activation(x):
+    def with_gradient(x):
         """f(x) in the dtype of x, and its derivative."""
         y, derivative = function(tf.cast(x, tf.float32))
 
@@ -316,6 +315,10 @@ def _with_gradient(function: Callable) -> Callable:
             return tf.cast(tf.cast(dy, tf.float32) * derivative(), x.dtype)
 
         return tf.cast(y, x.dtype), gradient
+
+    @functools.wraps(function)
+    def activation(x):  # a plain function, which Keras can save by its name
+        return with_gradient(x)
 
     return activation
 

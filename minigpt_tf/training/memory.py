@@ -46,7 +46,7 @@ def block_bytes(model: ModelConfig, length: int, size: int) -> int:
     heads = model.head_dim * (3 * N + 2 * model.num_kv_heads)
     mask = 1 if model.dropout else 0
     norms_and_residuals = 2 * 4 * D + 4 * size * D + 2 * mask * D
-    scores = N * length * (4 + size + mask)
+    scores = N * length * (4 + size + mask * model.dropout_everywhere)
     gates = {"swiglu": 3 * size, "relu": 2 * size}.get(model.activation, 8 + 2 * size)
     return norms_and_residuals + size * heads + scores + gates * F
 

@@ -13,7 +13,7 @@ from minigpt_tf import machine
 from minigpt_tf.config import FineTuningConfig, LoraConfig, ModelConfig
 from minigpt_tf.errors import ConfigError
 from minigpt_tf.finetuning import memory
-from minigpt_tf.inference.weights import weight_shapes
+from minigpt_tf.inference.weights import full_name, weight_shapes
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.model.low_rank import FusedDense, kernel_of, product
 from minigpt_tf.presets import fine_tuning_preset, model_preset
@@ -155,7 +155,7 @@ def test_kernels_are_made_as_keras_makes_them(mode):
             groups = np.array(layer.g_idx).astype(int)
             expected = (np.array(numbers) - np.array(layer.kernel_zero)[groups]) * scale[groups]
         np.testing.assert_allclose(made, expected, rtol=1e-6)
-        given = weights[f"block_1/{layer.name}/kernel"]
+        given = weights[full_name("block_1", f"{layer.name}/kernel")]
         assert 0 < np.abs(made - given).mean() < 0.1 * np.abs(given).mean()
         found += 1
     assert found == 2

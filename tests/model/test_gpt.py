@@ -71,10 +71,11 @@ def test_weights_have_the_names_and_shapes_of_the_table(preset):
 def test_a_block_is_one_row_of_the_summary():
     model = build_gpt_model(tiny_config("lecture", vocab_size=30))
     names = [layer.name for layer in model.layers]
-    expected = ["token_ids", "token_embedding", "position_encoding", "embedding_dropout"]
+    expected = ["token_ids", "token_embedding", "position_encoding"]
     assert names == [*expected, "block_0", "block_1", "logits"]
     assert (
-        type(model.get_layer("block_0").get_layer("attention")) is keras.layers.MultiHeadAttention
+        type(model.get_layer("block_0").get_layer("block_0_attention"))
+        is keras.layers.MultiHeadAttention
     )
 
 
@@ -114,7 +115,10 @@ def test_grouped_heads_equal_repeated_heads():
         if "/key/" in name or "/value/" in name:
             weights[name] = np.repeat(weights[name], 2, axis=-2)
     assign_weights(full, weights)
-    assert type(full.get_layer("block_0").get_layer("attention")) is keras.layers.MultiHeadAttention
+    assert (
+        type(full.get_layer("block_0").get_layer("block_0_attention"))
+        is keras.layers.MultiHeadAttention
+    )
     ids = np.random.default_rng(0).integers(0, 30, (2, 10))
     np.testing.assert_allclose(logits_of(grouped, ids), logits_of(full, ids), atol=1e-5)
 

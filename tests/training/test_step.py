@@ -211,7 +211,7 @@ def test_a_gradient_that_is_no_number_leaves_finite_weights():
     step = TrainingStep(model, optimizer, clip_norm=1.0)
     x, y = batch(config)
     step(x, y, step=0)
-    kernel = model.keras_model.get_layer("block_0").get_layer("feed_forward_up").kernel
+    kernel = model.keras_model.get_layer("block_0").get_layer("block_0_feed_forward_up").kernel
     sound = kernel.numpy()
     kernel.assign(np.full(kernel.shape, np.inf))
     assert not np.isfinite(step(x, y, step=1).gradient_norm)

@@ -1,0 +1,207 @@
+"""The class of every model here: Keras's Functional, with the mistakes of a notebook refused."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..errors import ConfigError, DataError
+from .layers import register
+
+LOGITS, PROBABILITIES = "logits", "probabilities"
+"""Names of the layers that a model ends in: `probabilities` is the softmax of `logits`."""
+
+_OUTSIDE = re.compile(
+    r"= (?P<id>-?\d+) is not in \[0, |label value of (?P<label>-?\d+) which is outside"
+)
+"""TensorFlow's words for an id beyond an embedding, and beyond the logits."""
+
+
+@register
+class Model(keras.Model):
+    """A GPT, as `build_gpt_model` returns it: a Functional model whose `compile` checks the loss,
+    whose `fit` checks the ids, and whose optimizer state is in every file that Keras writes.
+
+    Files hold the name of this class. Of subclasses Netron draws only one named `Model` as a graph.
+    """
+
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether the model gives probabilities (B, T, V) instead of logits."""
+        last = self.layers[-1]
+        softmax = getattr(last, "activation", None) is keras.activations.softmax
+        return softmax or isinstance(last, keras.layers.Softmax)
+
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """As `keras.Model.compile`. Raises ConfigError where the loss, or a metric, expects logits
+        and the model gives probabilities, or the other way round."""
+        super().compile(optimizer, loss, *args, **kwargs)
+        metrics = kwargs.get("metrics", args[1] if len(args) > 1 else None)
+        for argument, functions in (("loss", loss), ("metrics", metrics)):
+            for function in _flat(functions):
+                self._check_head(function, argument)
+        if self.optimizer is not None and not self.optimizer.built:
+            # Keras loads the state of an optimizer from .h5 only into one that has variables.
+            self.optimizer.build(self.trainable_variables)
+
+    def _check_head(self, function: Any, argument: str) -> None:
+        """Raises ConfigError where a loss or metric is not for what the model ends in."""
+        wants_logits = expects_logits(function, argument)
+        if wants_logits is None or wants_logits != self.ends_in_softmax:
+            return
+        name = function if isinstance(function, str) else None
+        name = name or getattr(function, "name", None) or getattr(function, "__name__", "function")
+        kind = {"loss": "losses.Sparse", "metrics": "metrics.Sparse"}[argument]
+        if wants_logits:
+            raise ConfigError(
+                f"the model ends in a softmax, but {argument}={name!r} expects logits: compile it "
+                f'with {argument}="sparse_categorical_crossentropy" (from_logits=False)'
+            )
+        raise ConfigError(
+            f"the model ends in logits, but {argument}={name!r} expects probabilities: compile it "
+            f"with {argument}=keras.{kind}CategoricalCrossentropy(from_logits=True)"
+        )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What a .keras file keeps of `compile`. Saving as .h5 takes the optimizer out of what
+        Keras keeps (3.15)."""
+        config = super().get_compile_config()
+        if self.compiled and config is not None:
+            config["optimizer"] = keras.saving.serialize_keras_object(self.optimizer)
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as `get_compile_config` says: Keras leaves that to classes with a `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """As `keras.Model.fit`. Raises DataError for ids beyond the vocabulary and for windows
+        longer than the context."""
+        self._check_ids(x, "x")
+        self._check_ids(y, "y")
+        return self._named_ids(super().fit, x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """As `keras.Model.evaluate`, with the checks of `fit`."""
+        self._check_ids(x, "x")
+        self._check_ids(y, "y")
+        return self._named_ids(super().evaluate, x, y, *args, **kwargs)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that the model knows: 0 to `vocab_size - 1`."""
+        return self.output_shape[-1]
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of the longest sequence, None where no layer of positions bounds it."""
+        inside = (
+            layer for outer in self.layers for layer in (outer, *getattr(outer, "layers", ()))
+        )
+        lengths = (getattr(layer, "context_length", None) for layer in inside)
+        return min((length for length in lengths if length is not None), default=None)
+
+    def _check_ids(self, ids: Any, name: str) -> None:
+        """Raises DataError where an array (N, T) of ids is not one for this model."""
+        if not isinstance(ids, (list, tuple, np.ndarray, tf.Tensor)) or not len(ids):
+            return
+        ids = np.asarray(ids)
+        if ids.dtype == object or ids.ndim != 2:
+            raise DataError(
+                f"{name} has the shape {ids.shape}: expected windows of ids (N, T), as "
+                "create_dataset makes them"
+            )
+        context = self.context_length
+        if context is not None and ids.shape[1] > context:
+            raise DataError(
+                f"{name} has windows of {ids.shape[1]} tokens, and the model's context is "
+                f"{context}: make shorter ones, or build the model with "
+                f"context_length={ids.shape[1]}"
+            )
+        lowest, highest = ids.min(), ids.max()
+        if lowest < 0 or highest >= self.vocab_size:
+            raise self._outside(name, highest if highest >= self.vocab_size else lowest)
+
+    def _outside(self, name: str, token_id: Any) -> DataError:
+        return DataError(
+            f"{name} has the id {token_id}, and the model knows 0 to {self.vocab_size - 1}: build "
+            "it with the vocab_size of the tokenizer"
+        )
+
+    def _named_ids(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls Keras; TensorFlow's error for an id in a data set becomes a DataError."""
+        try:
+            return function(*args, **kwargs)
+        except tf.errors.InvalidArgumentError as error:
+            found = _OUTSIDE.search(str(error))
+            if found is None:
+                raise
+            name = "x" if found["id"] else "y"
+            raise self._outside(name, found["id"] or found["label"]) from None
+
+
+keras.saving.get_custom_objects()["Model"] = Model  # an .h5 file holds the bare name of a class
+
+
+def _flat(functions: Any) -> Iterable[Any]:
+    """The losses or metrics in what `compile` was given: one, or lists and dicts of them."""
+    if isinstance(functions, dict):
+        functions = list(functions.values())
+    if isinstance(functions, (list, tuple)):
+        for item in functions:
+            yield from _flat(item)
+    elif functions is not None:
+        yield functions
+
+
+def expects_logits(function: Any, argument: str = "loss") -> bool | None:
+    """Whether a loss (or metric) is for logits, for probabilities (False), or neither (None).
+
+    It is tried on one token: a cross-entropy of logits stays as it is where all logits grow by the
+    same, one of probabilities (as Keras has it) where all are multiplied by the same.
+
+    Args:
+        function: a name, a function or an object, as `compile` takes it.
+        argument: "loss" or "metrics": what a name stands for.
+
+    Example:
+        >>> from minigpt_tf.model.keras_model import expects_logits
+        >>> expects_logits("sparse_categorical_crossentropy")
+        False
+    """
+    if argument == "metrics":
+        config = getattr(function, "get_config", dict)()
+        if isinstance(function, str) and ("crossentropy" in function or function == "ce"):
+            return None if function.startswith("binary") else False
+        return config.get("from_logits")
+    try:
+        loss = keras.losses.get(function)
+        for target in ([[1]], [[[0.0, 1.0, 0.0]]]):  # an id, or its one-hot vector
+            found = _value(loss, target, _PROBABILITIES)
+            if found is None:
+                continue
+            shifted, scaled = (_value(loss, target, p) for p in (_PROBABILITIES + 1, _SMALLER))
+            if np.isclose(found, shifted, rtol=1e-4):
+                return None if np.isclose(found, scaled, rtol=1e-4) else True
+            return False if np.isclose(found, scaled, rtol=1e-4) else None
+    except Exception:  # a loss of the user's own may refuse what is tried here
+        return None
+    return None
+
+
+_PROBABILITIES = np.array([[[0.2, 0.3, 0.5]]], np.float32)  # (B, T, V) = (1, 1, 3)
+_SMALLER = _PROBABILITIES * 0.5
+
+
+def _value(loss: Any, target: list, prediction: np.ndarray) -> float | None:
+    """The mean loss of one prediction; None where the target is not of the loss's kind."""
+    try:
+        value = loss(tf.constant(target), tf.constant(prediction))
+        return float(np.mean(keras.ops.convert_to_numpy(value)))
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError):
+        return None
