@@ -34,6 +34,8 @@ _HOMES = {
     "inference.generate": ("TextGenerator",),
     "model": ("PositionalEncoding", "build_gpt_model", "transformer_block"),
     "training.plan": ("make_plan",),
+    "model.start": ("start_from_frequencies",),
+    "training.listener": ("Evaluation", "Listener", "Progress"),
     "training.trainer": ("train",),
     "evaluation.memorisation": ("find_copied",),
     "evaluation.recall": ("recall",),

@@ -29,6 +29,11 @@ def write_records(folder: Path, history: list[Evaluation], prompt: str) -> None:
 
 def write_loss_picture(folder: Path, history: list[Evaluation], per: str = "token") -> None:
     """Writes loss.png: training and validation loss over the steps; `per`: what it is a mean of."""
+    (folder / LOSS_NAME).write_bytes(loss_picture(history, per))
+
+
+def loss_picture(history: list[Evaluation], per: str = "token") -> bytes:
+    """The picture of `write_loss_picture`, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -42,4 +47,6 @@ def write_loss_picture(folder: Path, history: list[Evaluation], per: str = "toke
     axes.set(xlabel="step", ylabel=f"loss (nats per {per})", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(folder / LOSS_NAME, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    return picture.getvalue()

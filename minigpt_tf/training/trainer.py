@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import ModelConfig, SamplingConfig
+from ..config import SamplingConfig
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import Weights, check_weights, named_variables, weights_of
+from ..model.start import start_from_counts
 from ..modelfolder import claim_output
 from ..options import to_dict
 from .checkpoint import RunState
@@ -20,6 +21,7 @@ from .job import Job
 from .listener import Listener
 from .loop import TrainingLoop, TrainingResult
 from .memory import out_of_memory
+from .notebook import listener_for
 from .optimizers import build_optimizer
 from .plan import Plan
 from .precision import resolve_dtype
@@ -37,17 +39,19 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     listener: Listener | None = None,
+    verbose: bool | None = None,
 ) -> TrainingResult:
     """Trains as planned and writes the model folder `out`.
 
-    With `resume` goes on from the folder's checkpoint. With the workers of TF_CONFIG all call it
+    `listener` hears how it goes; without one, `verbose` shows progress, samples and the curve of
+    the loss (unset: in a notebook). With `resume` goes on from the folder's checkpoint. With the workers of TF_CONFIG all call it
     with the same plan, and the first, the chief, alone reads and writes `out` and tells how it
     goes; the others hear and write nothing. Raises ConfigError where the workers cannot train
     together, ModelFolderError where `out` is taken, cannot be written or holds a run that is still
     going on, and TrainingError where the loss is not finite, the checkpoint is of another run, or
     another worker has ended.
     """
-    out, listener = Path(out), listener or Listener()
+    out, listener = Path(out), listener or listener_for(verbose)
     distribution = connect()
     distribution.check_batch(plan.training)
     with distribution.watching():
@@ -148,22 +152,9 @@ class _Pretraining(Job):
 def start_model(plan: Plan, dtype: str) -> LanguageModel:
     """The model with its first weights."""
     model = LanguageModel(plan.model, plan.training, dtype)
-    start_from_frequencies(model.keras_model, plan.model, plan.corpus.counts[0])
+    if plan.model.logits_bias and not plan.model.tie_embeddings:
+        start_from_counts(model.keras_model, plan.corpus.counts[0])
     return model
-
-
-def start_from_frequencies(model: keras.Model, config: ModelConfig, counts: np.ndarray) -> None:
-    """Sets the bias of the output head, if there is one, to the log frequencies of the tokens.
-
-    `counts` (vocab_size,): how often each token stands in the training text.
-    The model then starts at the loss of knowing the frequencies, and its first steps do not push
-    all hidden states the same way to learn them: with post-norm that push makes every position look
-    alike, and training stays on that plateau.
-    """
-    if config.tie_embeddings or not config.logits_bias:
-        return
-    shares = counts + 0.01  # unseen tokens: rare, not never
-    model.get_layer("logits").bias.assign(np.log(shares / shares.sum()))
 
 
 def _validation(model: LanguageModel, plan: Plan) -> Callable[[], float] | None:

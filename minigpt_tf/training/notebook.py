@@ -1,0 +1,68 @@
+"""A Listener that shows a run in a notebook: a line of progress, samples, the curve of the loss."""
+
+import sys
+from typing import Any
+
+from .console import ConsoleListener
+from .listener import Evaluation, Listener
+from .records import loss_picture
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook (Jupyter, Colab)."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def listener_for(verbose: bool | None) -> Listener:
+    """Who hears of a run: nobody, the terminal, or (where this is one) the notebook.
+
+    Args:
+        verbose: whether progress is shown (unset: in a notebook).
+    """
+    notebook = in_notebook()
+    if not (notebook if verbose is None else verbose):
+        return Listener()
+    return NotebookListener() if notebook else ConsoleListener()
+
+
+class NotebookListener(ConsoleListener):
+    """Shows progress in one line that changes, a line and a sample for each evaluation, and below
+    them the curve of the loss so far."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.terminal = True  # a line can be rewritten
+        self.history: list[Evaluation] = []
+        self._progress_line = _Display()
+        self._curve = _Display()
+
+    def _rewrite(self, text: str) -> None:
+        self._progress_line.show({"text/plain": text})
+
+    def clear(self) -> None:
+        """Nothing: the line of progress is an output of its own."""
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Prints the figures and the sample, and draws the curve anew."""
+        super().evaluation(evaluation)
+        self.history.append(evaluation)
+        picture = loss_picture(self.history)
+        self._curve.show({"image/png": picture, "text/plain": "the loss over the steps"})
+
+
+class _Display:
+    """One output of a cell, which can be replaced."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, content: dict[str, Any]) -> None:
+        """Shows the content, by its MIME types, in the place of what was shown before."""
+        from IPython.display import display
+
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
