@@ -27,6 +27,7 @@ from .constants import (
     OOV_TOKEN,
     RUN_NAME,
     USEFUL_THREADS,
+    WINDOW_SIZE,
     WORD_TOKENIZER_FILTERS,
 )
 from .finetuning import FineTuningConfig, LoraConfig
@@ -55,6 +56,7 @@ __all__ = [
     "OOV_TOKEN",
     "RUN_NAME",
     "USEFUL_THREADS",
+    "WINDOW_SIZE",
     "WORD_TOKENIZER_FILTERS",
     "DataConfig",
     "EngineConfig",

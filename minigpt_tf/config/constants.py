@@ -7,6 +7,9 @@ CHECKPOINT_NAME = "checkpoint"
 RUN_NAME = "run.json"
 """Names in a model folder, which `modelfolder` describes; RUN_NAME lies in the checkpoint."""
 
+WINDOW_SIZE = 32
+"""Tokens in a window of `create_dataset`, unless told otherwise: the lecture's."""
+
 CACHE_NAME = "minigpt_tf"
 """The folder in the user's cache folder where tokenised texts are kept (`text.cache`)."""
 

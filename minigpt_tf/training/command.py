@@ -132,22 +132,15 @@ def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> P
             )
     elif data.tokenizer != data_preset(preset).tokenizer:
         given["vocab_size"] = ModelConfig.vocab_size  # the preset's belongs to its own tokenizer
-    model = model_preset(preset, **given)
-    plan = make_plan(
+    return make_plan(
         arguments.data,
-        model,
+        model_preset(preset, **given),
         data,
         training_preset(preset, recipe=arguments.recipe, **training),
         preset=preset,
         may_shrink_context="context_length" not in given,
         listener=listener,
     )
-    if plan.model.context_length < model.context_length:
-        listener.notice(
-            f"the text is shorter than the context of {model.context_length} tokens: "
-            f"the context is now {plan.model.context_length}"
-        )
-    return plan
 
 
 def _resumed_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
@@ -166,6 +159,7 @@ def _resumed_plan(arguments: argparse.Namespace, out: Path, listener: Listener) 
         replace(run.data, **given_options(arguments, DataConfig)),
         replace(run.training, **training),
         preset=arguments.preset or run.preset,
+        may_leave_gaps=True,
         tokenizer=read_tokenizer(out, run),
         listener=listener,
     )
