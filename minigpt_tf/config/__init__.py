@@ -21,6 +21,7 @@ from .constants import (
     LORA_TARGETS,
     MODEL_NAME,
     MODELS_DIRECTORY,
+    MOST_DOWNLOAD_BYTES,
     MOST_EVALUATION_TOKENS,
     MOST_LAYERS,
     MOST_THREADS,
@@ -32,7 +33,7 @@ from .constants import (
 )
 from .finetuning import FineTuningConfig, LoraConfig
 from .running import EngineConfig, EvaluationConfig, ExportConfig, SamplingConfig
-from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig
+from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig, check_encoding
 
 __all__ = [
     "ANSWER_TOKENS",
@@ -50,6 +51,7 @@ __all__ = [
     "LORA_TARGETS",
     "MODELS_DIRECTORY",
     "MODEL_NAME",
+    "MOST_DOWNLOAD_BYTES",
     "MOST_EVALUATION_TOKENS",
     "MOST_LAYERS",
     "MOST_THREADS",
@@ -69,4 +71,5 @@ __all__ = [
     "SamplingConfig",
     "TrainingConfig",
     "WorkersConfig",
+    "check_encoding",
 ]

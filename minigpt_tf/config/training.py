@@ -41,7 +41,7 @@ class DataConfig:
             )
         if not 0 <= self.val_split < 1:
             raise ConfigError(f"val_split={self.val_split}: must be at least 0 and below 1")
-        _check_encoding(self.encoding)
+        check_encoding(self.encoding)
 
     def stride_for(self, context_length: int) -> int:
         """Tokens between the starts of two windows of that length."""
@@ -50,7 +50,7 @@ class DataConfig:
         return max(1, round((self.stride_fraction or 0) * context_length))
 
 
-def _check_encoding(name: str) -> None:
+def check_encoding(name: str) -> None:
     """Raises ConfigError where Python knows no encoding of that name."""
     try:
         "a".encode(name)
@@ -106,7 +106,7 @@ class RecordsConfig:
             raise ConfigError(
                 f"near_duplicate={self.near_duplicate}: must be at least 0.5 and at most 1"
             )
-        _check_encoding(self.encoding)
+        check_encoding(self.encoding)
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,13 @@ def _windows_of(ids: np.ndarray, window_size: int, stride: int) -> tuple[np.ndar
 
 
 def _ids_of(sequence: np.ndarray | Sequence[int]) -> np.ndarray:
-    """Token ids as an array (N,). Raises DataError for what is no flat sequence of ids."""
+    """A flat sequence of token ids as an array (N,). Raises DataError for anything else."""
     try:
         ids = np.asarray(sequence)
     except ValueError:  # lists of unequal lengths
-        raise DataError(f"sequence holds {len(sequence)} sequences: {_ONE_SEQUENCE}") from None
+        raise DataError(f"sequence contains {len(sequence)} sequences: {_ONE_SEQUENCE}") from None
     if ids.dtype.kind in "US":
-        raise DataError(f"sequence holds text, not token ids: {_ONE_SEQUENCE}")
+        raise DataError(f"sequence contains text, not token ids: {_ONE_SEQUENCE}")
     if ids.ndim > 1:
         raise DataError(f"sequence has the shape {ids.shape}: {_ONE_SEQUENCE}")
     if ids.ndim == 0 or (ids.size and ids.dtype.kind not in "iu"):
@@ -72,7 +72,7 @@ def _ids_of(sequence: np.ndarray | Sequence[int]) -> np.ndarray:
         raise DataError(f"sequence is of the type {kind}, not of integers: {_ONE_SEQUENCE}")
     if ids.size and not 0 <= ids.min() <= ids.max() <= LARGEST_INTEGER:
         wrong = ids.min() if ids.min() < 0 else ids.max()
-        raise DataError(f"sequence holds {wrong}, which is no token id")
+        raise DataError(f"sequence contains {wrong}, which is not a token id")
     return ids
 
 

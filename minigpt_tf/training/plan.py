@@ -19,6 +19,7 @@ from ..text.corpus import (
     learn_tokenizer,
 )
 from ..text.documents import read_documents
+from ..text.sources import as_source, full_name
 from ..text.tokenizers import Tokenizer
 from ..text.windows import TrainingWindows, check_window
 from .listener import Listener
@@ -33,11 +34,17 @@ class Plan:
     """All that decides a run's outcome."""
 
     preset: str
-    sources: list[Path]
+    sources: list[Path | str]
+    """Files, folders and URLs."""
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
     corpus: Corpus
+
+    @property
+    def source_names(self) -> list[str]:
+        """The sources as URLs and absolute paths."""
+        return [full_name(source) for source in self.sources]
 
     @property
     def start_ids(self) -> list[int]:
@@ -110,16 +117,16 @@ def make_plan(
     """Reads the text, makes the tokenizer (unless one is given) and fits the model to both.
 
     `model.vocab_size` bounds the tokenizer; what the tokenizer needs becomes the model's. `preset`
-    is only the name under which the settings were chosen. `may_leave_gaps`: to resume a run that an
-    older version has begun with windows further apart than they are long. `listener` hears how far
-    reading has come. Raises DataError and ConfigError.
+    is only the name under which the settings were chosen. `may_leave_gaps`: for resuming a run of
+    an older version, whose windows may be further apart than they are long. `listener` hears how
+    far reading has come. Raises DataError and ConfigError.
     """
     hear = listener or Listener()
     notice = functools.cache(hear.notice)  # what is said of the tokenizer holds for the ids: once
     check_weights_fit(model)  # before a tokenizer of that size is trained
     _with_stride(data, model.context_length, may_leave_gaps)  # refused before anything is read
-    sources = [Path(source) for source in sources]
-    documents = read_documents(sources, data.encoding, hear.preparation)
+    sources = [as_source(source) for source in sources]
+    documents = read_documents(sources, data.encoding, hear.preparation, notice)
     if tokenizer is None:
         tokenizer = learn_tokenizer(
             documents, data.tokenizer, model.vocab_size, hear.preparation, notice
