@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     contents = load_folder(arguments.model)
     settings = contents.description["data"]
-    fields = {name: settings[name] for name in DataConfig.__dataclass_fields__}
+    fields = {name: settings[name] for name in DataConfig.__dataclass_fields__ if name in settings}
     config = from_dict(DataConfig, fields, str(arguments.model))
     corpus = build_corpus(
         read_documents(arguments.data, config.encoding), contents.tokenizer, config

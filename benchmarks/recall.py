@@ -49,7 +49,7 @@ def measure(folder: Path, data: Path, seed: int) -> None:
     contents = load_folder(folder)
     metrics = contents.description["metrics"]
     settings = contents.description["data"]
-    fields = {name: settings[name] for name in DataConfig.__dataclass_fields__}
+    fields = {name: settings[name] for name in DataConfig.__dataclass_fields__ if name in settings}
     config = from_dict(DataConfig, fields, str(folder))
     corpus = build_corpus(read_documents(data, config.encoding), contents.tokenizer, config)
     if corpus.fingerprint != settings["fingerprint"]:

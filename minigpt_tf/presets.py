@@ -72,7 +72,7 @@ PRESETS: dict[str, Preset] = {
             "logits_bias": False,
             "tie_embeddings": True,
         },
-        data={"tokenizer": "gpt2", "stride": 1024},
+        data={"tokenizer": "gpt2", "stride_fraction": 1.0},
         training={"batch_size": 2, "learning_rate": 4e-4},
         recipe="adamw",
     ),
@@ -115,7 +115,7 @@ PRESETS: dict[str, Preset] = {
             "logits_bias": False,
             "tie_embeddings": True,
         },
-        data={"tokenizer": "bpe", "stride": 64},
+        data={"tokenizer": "bpe", "stride_fraction": 0.25},
         training={"batch_size": 8},
         recipe="adamw",
     ),
@@ -165,8 +165,11 @@ def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
 
 
 def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
-    """The DataConfig of preset `name` with some fields replaced."""
-    return DataConfig(**{**_preset(name).data, **overrides})
+    """The DataConfig of preset `name` with some fields replaced; a stride replaces its fraction."""
+    arguments = dict(_preset(name).data)
+    if overrides.get("stride") is not None:
+        arguments.pop("stride_fraction", None)
+    return DataConfig(**{**arguments, **overrides})
 
 
 def training_preset(

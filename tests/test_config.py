@@ -39,6 +39,9 @@ def test_impossible_models_are_refused(settings, message):
         (DataConfig, {"val_split": 1.0}, "val_split=1.0"),
         (DataConfig, {"val_split": -0.1}, "val_split=-0.1"),
         (DataConfig, {"stride": 0}, "stride=0"),
+        (DataConfig, {"stride_fraction": 0.0}, "stride_fraction=0.0: must be above 0 and at most"),
+        (DataConfig, {"stride_fraction": 1.5}, "stride_fraction=1.5: must be above 0 and at most"),
+        (DataConfig, {"stride": 2, "stride_fraction": 0.5}, "exclude each other: give one"),
         (DataConfig, {"encoding": "utf-99"}, "no such encoding"),
         (TrainingConfig, {"batch_size": 0}, "batch_size=0"),
         (TrainingConfig, {"epochs": 0}, "epochs=0"),
@@ -91,6 +94,20 @@ def test_epochs_replace_a_presets_steps():
     assert training_preset("shakespeare", epochs=3).steps is None
     with pytest.raises(ConfigError, match="preset 'nano' is unknown: choose lecture"):
         model_preset("nano")
+
+
+def test_a_stride_follows_the_context():
+    """As each preset has it; a number that is given stays what it is."""
+    for context in (1, 2, 3, 30, 32, 256, 1000, 1024):
+        for preset in ("lecture", "shakespeare"):
+            assert data_preset(preset).stride_for(context) == 1
+        assert data_preset("gpt2").stride_for(context) == context
+        quarter = data_preset("modern").stride_for(context)
+        assert quarter >= 1 and abs(quarter - context / 4) <= 0.75
+        assert data_preset("gpt2", stride=7).stride_for(context) == 7
+    assert data_preset("gpt2", stride_fraction=0.5).stride_for(256) == 128
+    old = {name: value for name, value in to_dict(DataConfig()).items() if "fraction" not in name}
+    assert from_dict(DataConfig, {**old, "stride": 64}, "here").stride_for(32) == 64
 
 
 def test_options_come_from_the_fields():

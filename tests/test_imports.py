@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from minigpt_tf import __version__
 from tests.conftest import ROOT
 
 ROOMS = [
@@ -61,6 +62,27 @@ def test_bad_data_is_told_before_tensorflow_is_imported(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("error: ") and "no text found" in done.stderr
+
+
+FROM_ABOVE = """
+import minigpt_tf
+from minigpt_tf import ModelConfig
+from minigpt_tf.config import ModelConfig as same
+assert ModelConfig is same
+print(minigpt_tf.__file__, minigpt_tf.__version__)
+"""
+
+
+def test_the_folder_above_a_clone_finds_the_package_in_it(tmp_path):
+    """A clone has the package's name: without its __init__.py it would be a namespace package."""
+    (tmp_path / "minigpt_tf").symlink_to(ROOT)
+    for words, found in (
+        (["-c", FROM_ABOVE], f"{tmp_path}/minigpt_tf/minigpt_tf/__init__.py {__version__}\n"),
+        (["-m", "minigpt_tf", "--version"], f"{__version__}\n"),
+    ):
+        command = [sys.executable, *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout == found, done.stderr
 
 
 def test_public_names_exist():

@@ -21,17 +21,19 @@ from .constants import (
     LORA_TARGETS,
     MODEL_NAME,
     MODELS_DIRECTORY,
+    MOST_DOWNLOAD_BYTES,
     MOST_EVALUATION_TOKENS,
     MOST_LAYERS,
     MOST_THREADS,
     OOV_TOKEN,
     RUN_NAME,
     USEFUL_THREADS,
+    WINDOW_SIZE,
     WORD_TOKENIZER_FILTERS,
 )
 from .finetuning import FineTuningConfig, LoraConfig
 from .running import EngineConfig, EvaluationConfig, ExportConfig, SamplingConfig
-from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig
+from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig, check_encoding
 
 __all__ = [
     "ANSWER_TOKENS",
@@ -49,12 +51,14 @@ __all__ = [
     "LORA_TARGETS",
     "MODELS_DIRECTORY",
     "MODEL_NAME",
+    "MOST_DOWNLOAD_BYTES",
     "MOST_EVALUATION_TOKENS",
     "MOST_LAYERS",
     "MOST_THREADS",
     "OOV_TOKEN",
     "RUN_NAME",
     "USEFUL_THREADS",
+    "WINDOW_SIZE",
     "WORD_TOKENIZER_FILTERS",
     "DataConfig",
     "EngineConfig",
@@ -67,4 +71,5 @@ __all__ = [
     "SamplingConfig",
     "TrainingConfig",
     "WorkersConfig",
+    "check_encoding",
 ]

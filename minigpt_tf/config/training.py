@@ -17,17 +17,40 @@ class DataConfig:
     )
     encoding: str = setting("utf-8", "encoding of the text files")
     val_split: float = setting(0.1, "last share of the text, kept for validation (0: none)")
-    stride: int = setting(1, "distance between the starts of two training windows, in tokens")
+    stride: int | None = setting(
+        None, "tokens between the starts of two training windows: at most the context"
+    )
+    stride_fraction: float | None = setting(
+        None,
+        "the same as a fraction of the context, instead of --stride (neither: 1 token)",
+        optional_in_files=True,
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
-        require_at_least(self, "stride", 1)
+        if self.stride is not None:
+            require_at_least(self, "stride", 1)
+        if self.stride_fraction is not None and not 0 < self.stride_fraction <= 1:
+            raise ConfigError(
+                f"stride_fraction={self.stride_fraction}: must be above 0 and at most 1"
+            )
+        if self.stride is not None and self.stride_fraction is not None:
+            raise ConfigError(
+                f"stride={self.stride} and stride_fraction={self.stride_fraction} exclude each "
+                "other: give one"
+            )
         if not 0 <= self.val_split < 1:
             raise ConfigError(f"val_split={self.val_split}: must be at least 0 and below 1")
-        _check_encoding(self.encoding)
+        check_encoding(self.encoding)
+
+    def stride_for(self, context_length: int) -> int:
+        """Tokens between the starts of two windows of that length."""
+        if self.stride is not None:
+            return self.stride
+        return max(1, round((self.stride_fraction or 0) * context_length))
 
 
-def _check_encoding(name: str) -> None:
+def check_encoding(name: str) -> None:
     """Raises ConfigError where Python knows no encoding of that name."""
     try:
         "a".encode(name)
@@ -83,7 +106,7 @@ class RecordsConfig:
             raise ConfigError(
                 f"near_duplicate={self.near_duplicate}: must be at least 0.5 and at most 1"
             )
-        _check_encoding(self.encoding)
+        check_encoding(self.encoding)
 
 
 @dataclass(frozen=True)

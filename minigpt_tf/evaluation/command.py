@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         nargs="+",
-        type=Path,
         metavar="FILE",
-        help="text to score (unset: the text that the model was trained on)",
+        help="text to score: files, folders or http(s) URLs (unset: the text that the model "
+        "was trained on)",
     )
     parser.add_argument(
         "--split", choices=SPLITS, help=f"part of that text, without --data ({SPLITS[0]})"

@@ -12,6 +12,7 @@ from ..modelfolder import ModelFolder
 from ..options import from_dict
 from ..text.corpus import Corpus, build_corpus
 from ..text.documents import Progress, read_documents, silent
+from ..text.sources import full_name, is_url
 
 PARTS = ("train", "validation")
 """The parts of a stored text, in the order of `Corpus.counts`."""
@@ -51,14 +52,14 @@ def stored_corpus(
         data = from_dict(DataConfig, fields, str(where))
     except ConfigError as error:
         raise ModelFolderError(str(error)) from None
-    gone = [source for source in sources if not Path(source).exists()]
+    gone = [source for source in sources if not is_url(source) and not Path(source).exists()]
     if gone:
         more = f" and {len(gone) - 1} more of its texts are" if len(gone) > 1 else " is"
         raise DataError(
             f"{contents.path}: was trained on {gone[0]}, which{more} not there (seen from "
             f"{Path.cwd()}): go where it is, or give --data FILE"
         )
-    documents = read_documents(sources, data.encoding, progress)
+    documents = read_documents(sources, data.encoding, progress, notice)
     corpus = build_corpus(documents, contents.tokenizer, data, progress, notice)
     if corpus.fingerprint != record.get("fingerprint"):
         raise DataError(
@@ -80,7 +81,7 @@ def stored_passages(contents: ModelFolder, corpus: Corpus, split: str) -> list[P
             "--data FILE"
         )
     record = contents.description["data"]
-    sources = sorted(str(Path(source).resolve()) for source in record["sources"])
+    sources = sorted(map(full_name, record["sources"]))
     text = f"{' '.join(sources)}, {record['val_split']}"
     return [
         Passage(name, text, ids, contents.tokenizer.count_unknown(counts))
@@ -93,17 +94,18 @@ def stored_passages(contents: ModelFolder, corpus: Corpus, split: str) -> list[P
 
 def file_passage(
     contents: ModelFolder,
-    files: list[Path],
+    files: list[str],
     encoding: str,
     progress: Progress = silent,
     notice: Notice = lambda text: None,
 ) -> Passage:
-    """All of the text of some files or folders. Raises DataError."""
-    documents = read_documents(files, encoding, progress)
+    """All of the text of some files, folders or URLs. Raises DataError."""
+    documents = read_documents(files, encoding, progress, notice)
     data = DataConfig(tokenizer="bpe", encoding=encoding, val_split=0.0)
     corpus = build_corpus(documents, contents.tokenizer, data, progress, notice)
     unknown = contents.tokenizer.count_unknown(corpus.counts[0])
     if contents.tokenizer.kind == "char":
         unknown = corpus.characters - len(corpus.train_ids)
-    name = files[0].name + f" and {len(files) - 1} more" * (len(files) > 1)
+    first = files[0] if is_url(files[0]) else Path(files[0]).name
+    name = first + f" and {len(files) - 1} more" * (len(files) > 1)
     return Passage(name, " ".join(map(str, files)), corpus.train_ids, unknown)

@@ -1,9 +1,9 @@
-"""What took work to make from a text is kept in the user's cache folder, by what it was made from.
+"""Downloads, and what was made of texts with some work, in the user's cache folder.
 
-An entry is a folder named by the hash of its key. It is made under another name and renamed when it
-is whole, so processes do not disturb each other and one that is killed leaves nothing that counts.
-`entry.json` has the size and the SHA-256 of every file of the entry: an entry that is damaged is
-made anew.
+An entry is a folder named by the hash of its key, which says what it was made from. It is made
+under another name and renamed when it is whole, so processes do not disturb each other and one that
+is killed leaves nothing that counts. `entry.json` has the size and the SHA-256 of every file of the
+entry: an entry that is damaged is made anew.
 """
 
 import contextlib
@@ -86,8 +86,8 @@ def _make_entry(folder: Path, make: Callable[[Path], Facts], root: Path) -> Fact
         (folder / ENTRY_NAME).write_text(json.dumps(entry), encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"{root}: the tokens of the text cannot be written there ({error.strerror}): make room "
-            "on that disk, or set XDG_CACHE_HOME to a folder on another one"
+            f"{root}: cannot be written to ({error.strerror}): make room on that disk, or set "
+            "XDG_CACHE_HOME to a folder on another one"
         ) from None
     return facts
 

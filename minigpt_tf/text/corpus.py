@@ -23,7 +23,7 @@ from .tokenizers import (
     load_tokenizer,
     train_tokenizer,
 )
-from .windows import count_windows
+from .windows import count_covered, count_windows
 
 SMALLEST_CONTEXT = 4
 """A context is not shrunk below this many tokens."""
@@ -230,9 +230,15 @@ def describe(corpus: Corpus, data: DataConfig, model: ModelConfig) -> Iterator[t
         f"{tokenizer.known_size:,} tokens known, {model.vocab_size:,} ids in the model",
     )
     yield "unknown tokens", f"{unknown:,} ({unknown / max(1, tokens):.2%})"
-    windows = count_windows(len(train_ids), context, data.stride)
+    stride = data.stride_for(context)
+    windows = count_windows(len(train_ids), context, stride)
+    covered = count_covered(len(train_ids), context, stride)
     validation = f"{-(-(len(val_ids) - 1) // context):,} validation" if len(val_ids) else "none"
     if 1 < len(val_ids) <= context:
         validation += f" (of {len(val_ids) - 1}: the part is shorter than the context)"
-    yield "windows", f"{windows:,} training (of {context}, stride {data.stride}), {validation}"
+    yield "windows", f"{windows:,} training (of {context}, stride {stride}), {validation}"
+    yield (
+        "in a window",
+        f"{covered:,} of {len(train_ids):,} training tokens ({covered / len(train_ids):.2%})",
+    )
     yield "tokens / context", f"{tokens / context:.1f}"

@@ -10,11 +10,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, RUN_NAME
+from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, RUN_NAME, DataConfig
 from ..errors import DataError, MiniGPTError
 from .decoding import BLOCK, tidy
 from .readers import PLAIN, READERS
+from .sources import as_source, is_url
+
+if TYPE_CHECKING:  # most texts need no network
+    from .download import Download
 
 Pieces = Callable[[], Iterator[str]]
 """Gives a text from its start, in pieces of about BLOCK characters."""
@@ -31,7 +36,8 @@ def silent(what: str, done: int, total: int) -> None:
 class Document:
     """The text of one file, with line ends as \\n."""
 
-    path: Path
+    path: Path | str
+    """The file, or its URL."""
     characters: int
     digest: bytes
     """SHA-256 of the text in UTF-8."""
@@ -65,7 +71,9 @@ class Documents:
         return [document.text for document in self.documents]
 
 
-def survey(path: Path, read: Pieces, heard: Callable[[int], None] = lambda size: None) -> Document:
+def survey(
+    path: Path | str, read: Pieces, heard: Callable[[int], None] = lambda size: None
+) -> Document:
     """Reads a text once and describes it. Raises DataError where it holds no text.
 
     `heard` is told the bytes of each piece, as UTF-8.
@@ -85,39 +93,57 @@ def survey(path: Path, read: Pieces, heard: Callable[[int], None] = lambda size:
 
 def read_documents(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
-    encoding: str = "utf-8",
+    encoding: str = DataConfig.encoding,
     progress: Progress = silent,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> Documents:
-    """Reads files and folders, folders with all they hold, in alphabetical order.
+    """Reads files, folders with all they hold, in alphabetical order, and http(s) URLs.
 
-    A file named by the caller must be readable; a file met in a folder that is not is listed in
-    `skipped`. Raises DataError, also where nothing at all was readable.
+    A download is kept in the cache folder; `notice` gets its place. A file named by the caller must
+    be readable; a file met in a folder that is not is listed in `skipped`. Raises
+    DataError, also where nothing at all was readable.
     """
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     result = Documents()
-    files: list[tuple[Path, bool]] = []  # and whether the caller has named it
-    for path in map(Path, paths):
-        if path.is_dir():
+    files: list[tuple[Path | Download, bool]] = []  # and whether the caller has named it
+    for path in map(as_source, paths):
+        if is_url(path):
+            from .download import download
+
+            files.append((download(path, progress, notice), True))
+        elif path.is_dir():
             files += [(file, False) for file in _files_in(path, result)]
         elif path.exists():
             files.append((path, True))
         else:
-            raise DataError(f"{path}: no such file or folder")
-    tell = _Teller(progress, [path for path, _ in files])
+            raise DataError(f"{path}: {_missing(path)}")
+    tell = _Teller(progress, [_place_of(file) for file, _ in files])
     spool = _Spool()
-    for path, named in files:
+    for file, named in files:
         try:
-            result.documents.append(read_document(path, encoding, spool, tell))
+            result.documents.append(read_document(file, encoding, spool, tell))
         except DataError as error:
             if named:
                 raise
-            result.skipped.append((path, str(error).removeprefix(f"{path}: ")))
+            result.skipped.append((file, str(error).removeprefix(f"{file}: ")))
     if not result.documents:
         places = ", ".join(map(str, paths))
         reasons = "; ".join(f"{path}: {reason}" for path, reason in result.skipped[:5])
         known = " ".join(READERS)
         raise DataError(f"{places}: no text found (readable: {known}). {reasons}".rstrip())
     return result
+
+
+def _missing(path: Path) -> str:
+    """What is said of a path where nothing is."""
+    if path.parts and path.parts[0] in ("http:", "https:"):
+        url = str(path).replace(":/", "://", 1)
+        return f"is a URL that lost a slash, as in a Path: give {url!r}, as text"
+    return "no such file or folder"
+
+
+def _place_of(file: "Path | Download") -> Path:
+    return file if isinstance(file, Path) else file.path
 
 
 class _Teller:
@@ -156,8 +182,8 @@ def _is_model_folder(folder: Path) -> bool:
 
 
 def read_document(
-    path: Path,
-    encoding: str = "utf-8",
+    file: "Path | Download",
+    encoding: str = DataConfig.encoding,
     spool: "_Spool | None" = None,
     heard: Callable[[int], None] = lambda size: None,
 ) -> Document:
@@ -165,32 +191,34 @@ def read_document(
 
     `heard`: as in `survey`.
     """
-    kind = path.suffix.lower()
-    if kind not in READERS:
+    path = _place_of(file)
+    name: Path | str = path
+    ending = path.suffix.lower()
+    if not isinstance(file, Path):
+        name = file.url
+        if file.encoding is not None and encoding == DataConfig.encoding:
+            encoding = file.encoding
+    if ending not in READERS:
         kind = f"files ending in {path.suffix}" if path.suffix else "files without an ending"
-        raise DataError(f"{path}: {kind} are not read (readable: {' '.join(READERS)})")
+        raise DataError(f"{name}: {kind} are not read (readable: {' '.join(READERS)})")
     if not path.is_file():
-        raise DataError(f"{path}: is not a regular file")
+        raise DataError(f"{name}: is not a regular file")
 
     def pieces() -> Iterator[str]:
-        return _pieces_of_file(path, encoding)
+        """The text of the file. Raises DataError that names it."""
+        try:
+            with open(path, "rb") as content:
+                yield from tidy(READERS[ending](content, encoding))
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read: {error.strerror}") from None
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        except (ValueError, AssertionError, RecursionError) as error:  # parsers, on damage
+            raise DataError(f"{name}: is damaged: {error}") from None
 
-    if kind in PLAIN:
-        return survey(path, pieces, heard)
-    return survey(path, (spool or _Spool()).keep(pieces()), heard)
-
-
-def _pieces_of_file(path: Path, encoding: str) -> Iterator[str]:
-    """The text of one file, in pieces. Raises DataError that names the file."""
-    try:
-        with open(path, "rb") as file:
-            yield from tidy(READERS[path.suffix.lower()](file, encoding))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except (ValueError, AssertionError, RecursionError) as error:  # what parsers raise on damage
-        raise DataError(f"{path}: is damaged: {error}") from None
+    if ending in PLAIN:
+        return survey(name, pieces, heard)
+    return survey(name, (spool or _Spool()).keep(pieces()), heard)
 
 
 class _Spool:

@@ -1,4 +1,4 @@
-"""What reads each kind of file: .txt .md .html .csv .json .jsonl .pdf .docx -> pieces of text."""
+"""What reads each kind of file, .txt .md .html .csv .xlsx .json .jsonl .pdf .docx -> its text."""
 
 import csv
 import html.parser
@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from ..errors import DataError
 from .decoding import BLOCK, decode_stream, decode_text
+from .sheets import read_sheets, text_of_cell
 
 Reader = Callable[[BinaryIO, str], Iterator[str]]
 """A file and the encoding of its text, if it is text -> pieces. Raises DataError."""
@@ -79,7 +80,28 @@ def _read_csv(content: bytes, encoding: str) -> str:
         rows = list(csv.reader(io.StringIO(text, newline=""), dialect))
     except csv.Error as error:
         raise DataError(f"is not a readable CSV file: {error}") from None
-    return "\n".join(" ".join(cell.strip() for cell in row if cell.strip()) for row in rows)
+    return "\n".join(map(_line_of, rows))
+
+
+def _line_of(cells: Iterable[str]) -> str:
+    """A row of a table as a line."""
+    return " ".join(cell.strip() for cell in cells if cell.strip())
+
+
+def _read_xlsx(file: BinaryIO, encoding: str) -> Iterator[str]:
+    """As `_read_csv`, all sheets in their order, with a blank line between two."""
+
+    def lines() -> Iterator[str]:
+        above = None
+        for sheet, cells in read_sheets(file, choose=list):
+            line = _line_of(str(text_of_cell(cell)) for cell in cells if cell is not None)
+            if line:
+                if above not in (None, sheet):
+                    yield ""
+                yield line
+                above = sheet
+
+    return _joined(lines())
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -110,14 +132,24 @@ def _read_json(content: bytes, encoding: str) -> str:
 
 def _read_jsonl(file: BinaryIO, encoding: str) -> Iterator[str]:
     """As `_read_json` for each line; never more than a few lines are held."""
+
+    def strings() -> Iterator[str]:
+        for number, line in enumerate(_lines(decode_stream(file, encoding))):
+            if line.strip():
+                yield from _strings(_parse_json(line, number))
+
+    return _joined(strings())
+
+
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """Lines with \\n between them, as pieces of about BLOCK characters."""
     batch: list[str] = []
     size = 0
     separator = ""
-    for number, line in enumerate(_lines(decode_stream(file, encoding))):
-        for string in _strings(_parse_json(line, number)) if line.strip() else ():
-            batch += [separator, string]
-            size += len(string)
-            separator = "\n"
+    for line in lines:
+        batch += [separator, line]
+        size += len(line)
+        separator = "\n"
         if size > BLOCK:
             yield "".join(batch)
             batch, size = [], 0
@@ -185,6 +217,7 @@ READERS: dict[str, Reader] = {
     ".html": _whole(_read_html),
     ".htm": _whole(_read_html),
     ".csv": _whole(_read_csv),
+    ".xlsx": _read_xlsx,
     ".json": _whole(_read_json),
     ".jsonl": _read_jsonl,
     ".pdf": _whole(_read_pdf),

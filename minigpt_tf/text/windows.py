@@ -6,33 +6,99 @@ pure function of (seed, epoch, step): a run that goes on at any step sees the sa
 
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 
+from ..config import WINDOW_SIZE
 from ..errors import ConfigError, DataError
+from ..options import LARGEST_INTEGER
+
+_ONE_SEQUENCE = (
+    "a flat list of token ids is needed, such as tokenizer.texts_to_sequences([text])[0], with its "
+    "[0]"
+)
+"""What to give instead of a text, or of a list of sequences."""
 
 
 def create_dataset(
-    sequence: np.ndarray | list[int], window_size: int, stride: int = 1
+    sequence: np.ndarray | Sequence[int], window_size: int = WINDOW_SIZE, stride: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All windows of a sequence: x and y of shape (windows, window_size), y one step later.
+    """All windows of a sequence, with the next token at each place: what Keras's `fit` takes.
 
-    860 ids with window_size 100 give (760, 100). The arrays are views into one copy of the
-    sequence. Raises DataError where the sequence is too short for one window.
+    Args:
+        sequence: token ids, one after the other: a flat list or an array of shape (N,).
+        window_size: tokens in a window.
+        stride: tokens between the starts of two windows, at most `window_size`.
+
+    Returns:
+        x and y, int32 (windows, window_size), y one step later. Both are read-only views into one
+        copy of the sequence: overlapping windows take no memory of their own.
+
+    Raises:
+        DataError: the sequence is not a flat one of ids, or too short for one window.
+        ConfigError: `window_size` or `stride` cannot be.
+
+    Example:
+        >>> x, y = create_dataset(range(860), window_size=100)
+        >>> x.shape, x[0, :3].tolist(), y[0, :3].tolist()
+        ((760, 100), [0, 1, 2], [1, 2, 3])
     """
-    ids = np.asarray(sequence)
+    return _windows_of(_ids_of(sequence).astype(np.int32), window_size, stride)
+
+
+def _windows_of(ids: np.ndarray, window_size: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of `create_dataset` as views of ids (N,), whatever their type."""
+    check_window(window_size, stride)
     count = _require_windows(len(ids), window_size, stride)
     windows = np.lib.stride_tricks.sliding_window_view(ids, window_size)[::stride]
     targets = np.lib.stride_tricks.sliding_window_view(ids[1:], window_size)[::stride]
     return windows[:count], targets[:count]
 
 
+def _ids_of(sequence: np.ndarray | Sequence[int]) -> np.ndarray:
+    """A flat sequence of token ids as an array (N,). Raises DataError for anything else."""
+    try:
+        ids = np.asarray(sequence)
+    except ValueError:  # lists of unequal lengths
+        raise DataError(f"sequence contains {len(sequence)} sequences: {_ONE_SEQUENCE}") from None
+    if ids.dtype.kind in "US":
+        raise DataError(f"sequence contains text, not token ids: {_ONE_SEQUENCE}")
+    if ids.ndim > 1:
+        raise DataError(f"sequence has the shape {ids.shape}: {_ONE_SEQUENCE}")
+    if ids.ndim == 0 or (ids.size and ids.dtype.kind not in "iu"):
+        kind = type(sequence).__name__ if ids.ndim == 0 else ids.dtype.name
+        raise DataError(f"sequence is of the type {kind}, not of integers: {_ONE_SEQUENCE}")
+    if ids.size and not 0 <= ids.min() <= ids.max() <= LARGEST_INTEGER:
+        wrong = ids.min() if ids.min() < 0 else ids.max()
+        raise DataError(f"sequence contains {wrong}, which is not a token id")
+    return ids
+
+
+def check_window(window_size: int, stride: int) -> None:
+    """Raises ConfigError where windows of that size cannot be, or would leave tokens out."""
+    for name, value in (("window_size", window_size), ("stride", stride)):
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise ConfigError(f"{name}={value!r:.40}: expected an integer")
+    if window_size < 1:
+        raise ConfigError(f"window_size={window_size}: must be at least 1")
+    if not 1 <= stride <= window_size:
+        raise ConfigError(
+            f"stride={stride}: must be from 1 to the window of {window_size} tokens: a larger one "
+            "would leave tokens out"
+        )
+
+
 def count_windows(length: int, window_size: int, stride: int = 1) -> int:
     """Number of windows, each with its next token, that start every `stride` tokens."""
-    if window_size < 1 or stride < 1:
-        raise ConfigError(f"window_size={window_size}, stride={stride}: both must be at least 1")
     return max(0, (length - window_size - 1) // stride + 1)
+
+
+def count_covered(length: int, window_size: int, stride: int) -> int:
+    """How many of the tokens lie in a window, or are the next token of one."""
+    count = count_windows(length, window_size, stride)
+    return count and (count - 1) * min(stride, window_size + 1) + window_size + 1
 
 
 def _require_windows(length: int, window_size: int, stride: int) -> int:
@@ -40,13 +106,14 @@ def _require_windows(length: int, window_size: int, stride: int) -> int:
     count = count_windows(length, window_size, stride)
     if count == 0:
         raise DataError(
-            f"{length} tokens are too few for one window of {window_size} and its next token"
+            f"{length} tokens are too few for one window of {window_size} and its next token: give "
+            f"at least {window_size + 1}, or a smaller window"
         )
     return count
 
 
 def window_batches(
-    sequence: np.ndarray | list[int],
+    sequence: np.ndarray | Sequence[int],
     window_size: int,
     *,
     batch_size: int,
@@ -62,7 +129,7 @@ def window_batches(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: must be at least 1")
-    x, y = create_dataset(sequence, window_size, stride)
+    x, y = _windows_of(_ids_of(sequence), window_size, stride)
     order = np.arange(len(x))
     if shuffle_seed is not None:
         order = shuffled(order, len(x), seed=shuffle_seed, epoch=0)
@@ -179,11 +246,7 @@ class ScoringWindows(Sequence):
     def __init__(self, length: int, window_size: int, stride: int, given: int = 1) -> None:
         """`length`: ids in the sequence, of which the first `given` are never scored. Raises
         ConfigError where the windows would leave gaps."""
-        if not 1 <= stride <= window_size:
-            raise ConfigError(
-                f"stride={stride}: must be from 1 to the window of {window_size} tokens: a larger "
-                "one would leave tokens out"
-            )
+        check_window(window_size, stride)
         self.last = length - 1  # the number of the last target
         self.window_size, self.stride, self.given = window_size, stride, given
         beyond = max(0, self.last - window_size)

@@ -6,8 +6,16 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
-from ..config import MODELS_DIRECTORY, DataConfig, ModelConfig, TrainingConfig, WorkersConfig
+from ..config import (
+    MODELS_DIRECTORY,
+    MOST_DOWNLOAD_BYTES,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    WorkersConfig,
+)
 from ..errors import ConfigError
 from ..modelfolder import check_output, has_checkpoint
 from ..options import cli_options, given_options, to_dict
@@ -21,6 +29,7 @@ from ..presets import (
     model_preset,
     training_preset,
 )
+from ..text.sources import is_url
 from .cluster import Cluster, choose_cluster
 from .console import ConsoleListener, quiet_import
 from .listener import Listener
@@ -32,10 +41,15 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Train a GPT on text files and write a model folder."
 
+DATA_HELP = (
+    f"text files, folders, or http(s) URLs of files of up to {MOST_DOWNLOAD_BYTES >> 30} GiB; "
+    "these are downloaded once, into the cache folder"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `train`; those that are not given are the preset's."""
-    parser.add_argument("--data", nargs="+", metavar="PATH", help="text files or folders")
+    parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA_HELP)
     parser.add_argument("--out", type=Path, metavar="DIR", help="model folder (unset: models/NAME)")
     parser.add_argument("--preset", choices=PRESETS, help=_help(PRESETS, DEFAULT_PRESET))
     parser.add_argument("--recipe", choices=RECIPES, help=_help(RECIPES, "the preset's"))
@@ -114,7 +128,10 @@ def _work_for_chief(arguments: argparse.Namespace, out: Path, cluster: Cluster) 
 def _default_out(arguments: argparse.Namespace) -> Path:
     if not arguments.data:
         raise ConfigError("--data is missing: name a text file or a folder of them")
-    name = Path(arguments.data[0]).resolve().stem
+    first = arguments.data[0]
+    if is_url(first):
+        first = unquote(re.split("[?#]", first)[0])
+    name = Path(first).resolve().stem
     return Path(MODELS_DIRECTORY) / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model")
 
 
@@ -132,22 +149,15 @@ def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> P
             )
     elif data.tokenizer != data_preset(preset).tokenizer:
         given["vocab_size"] = ModelConfig.vocab_size  # the preset's belongs to its own tokenizer
-    model = model_preset(preset, **given)
-    plan = make_plan(
+    return make_plan(
         arguments.data,
-        model,
+        model_preset(preset, **given),
         data,
         training_preset(preset, recipe=arguments.recipe, **training),
         preset=preset,
         may_shrink_context="context_length" not in given,
         listener=listener,
     )
-    if plan.model.context_length < model.context_length:
-        listener.notice(
-            f"the text is shorter than the context of {model.context_length} tokens: "
-            f"the context is now {plan.model.context_length}"
-        )
-    return plan
 
 
 def _resumed_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
@@ -166,6 +176,7 @@ def _resumed_plan(arguments: argparse.Namespace, out: Path, listener: Listener) 
         replace(run.data, **given_options(arguments, DataConfig)),
         replace(run.training, **training),
         preset=arguments.preset or run.preset,
+        may_leave_gaps=True,
         tokenizer=read_tokenizer(out, run),
         listener=listener,
     )

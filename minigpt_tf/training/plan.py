@@ -19,8 +19,9 @@ from ..text.corpus import (
     learn_tokenizer,
 )
 from ..text.documents import read_documents
+from ..text.sources import as_source, full_name
 from ..text.tokenizers import Tokenizer
-from ..text.windows import TrainingWindows
+from ..text.windows import TrainingWindows, check_window
 from .listener import Listener
 from .memory import check_step_fits, check_weights_fit
 
@@ -33,11 +34,17 @@ class Plan:
     """All that decides a run's outcome."""
 
     preset: str
-    sources: list[Path]
+    sources: list[Path | str]
+    """Files, folders and URLs."""
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
     corpus: Corpus
+
+    @property
+    def source_names(self) -> list[str]:
+        """The sources as URLs and absolute paths."""
+        return [full_name(source) for source in self.sources]
 
     @property
     def start_ids(self) -> list[int]:
@@ -58,7 +65,7 @@ class Plan:
             self.corpus.train_ids,
             self.model.context_length,
             batch_size=self.training.batch_size,
-            stride=self.data.stride,
+            stride=self.data.stride_for(self.model.context_length),
             seed=self.training.seed,
         )
 
@@ -103,27 +110,36 @@ def make_plan(
     *,
     preset: str = DEFAULT_PRESET,
     may_shrink_context: bool = True,
+    may_leave_gaps: bool = False,
     tokenizer: Tokenizer | None = None,
     listener: Listener | None = None,
 ) -> Plan:
     """Reads the text, makes the tokenizer (unless one is given) and fits the model to both.
 
     `model.vocab_size` bounds the tokenizer; what the tokenizer needs becomes the model's. `preset`
-    is only the name under which the settings were chosen. `listener` hears how far reading has
-    come. Raises DataError and ConfigError.
+    is only the name under which the settings were chosen. `may_leave_gaps`: for resuming a run of
+    an older version, whose windows may be further apart than they are long. `listener` hears how
+    far reading has come. Raises DataError and ConfigError.
     """
     hear = listener or Listener()
     notice = functools.cache(hear.notice)  # what is said of the tokenizer holds for the ids: once
     check_weights_fit(model)  # before a tokenizer of that size is trained
-    sources = [Path(source) for source in sources]
-    documents = read_documents(sources, data.encoding, hear.preparation)
+    _with_stride(data, model.context_length, may_leave_gaps)  # refused before anything is read
+    sources = [as_source(source) for source in sources]
+    documents = read_documents(sources, data.encoding, hear.preparation, notice)
     if tokenizer is None:
         tokenizer = learn_tokenizer(
             documents, data.tokenizer, model.vocab_size, hear.preparation, notice
         )
     corpus = build_corpus(documents, tokenizer, data, hear.preparation, notice)
     context = fit_context(corpus, model.context_length, may_shrink=may_shrink_context)
+    if context < model.context_length:
+        hear.notice(
+            f"the text is shorter than the context of {model.context_length} tokens: the context "
+            f"is now {context}"
+        )
     check_validation(corpus, data.val_split)
+    data = _with_stride(data, context, may_leave_gaps)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
     plan = Plan(preset, sources, model, data, training, corpus)
     check_step_fits(model, training)
@@ -132,3 +148,11 @@ def make_plan(
             f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
         )
     return plan
+
+
+def _with_stride(data: DataConfig, context_length: int, may_leave_gaps: bool) -> DataConfig:
+    """The settings with the stride as the number that it is in this context."""
+    stride = data.stride_for(context_length)
+    if not may_leave_gaps:
+        check_window(context_length, stride)
+    return replace(data, stride=stride, stride_fraction=None)

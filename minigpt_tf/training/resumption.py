@@ -57,7 +57,7 @@ def _describe_run(folder: Path, plan: Plan, dtype: str) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "preset": plan.preset,
-        "sources": [str(source.resolve()) for source in plan.sources],
+        "sources": plan.source_names,
         "characters": corpus.characters,
         "tokens": len(corpus.train_ids) + len(corpus.val_ids),
         "fingerprint": corpus.fingerprint,
@@ -157,7 +157,7 @@ def check_same_run(run: SavedRun, plan: Plan) -> None:
             if name not in MAY_CHANGE and before[name] != now[name]:
                 differences.append(f"{name} was {before[name]}, now {now[name]}")
     if run.fingerprint != plan.corpus.fingerprint:
-        before, now = run.sources, [str(source.resolve()) for source in plan.sources]
+        before, now = run.sources, plan.source_names
         tokens = len(plan.corpus.train_ids) + len(plan.corpus.val_ids)
         differences.append(
             "the text or its tokens are not the same (before "

@@ -184,7 +184,7 @@ def _sections(plan: Plan, state: RunState, dtype: str, kept: str) -> dict[str, A
     if last is not None:
         metrics |= {"loss": last.loss, "accuracy": last.accuracy, "val_loss": last.val_loss}
         metrics |= {"best_loss": state.best_loss, "parameters": plan.model.parameter_count}
-    data = {**to_dict(plan.data), "sources": [str(source.resolve()) for source in plan.sources]}
+    data = {**to_dict(plan.data), "sources": plan.source_names}
     data |= {"fingerprint": plan.corpus.fingerprint, "characters": plan.corpus.characters}
     data |= {"train_tokens": len(plan.corpus.train_ids), "val_tokens": len(plan.corpus.val_ids)}
     return {

@@ -70,7 +70,23 @@ def test_the_report_has_the_numbers():
     assert report["vocabulary"] == "11 tokens known, 400 ids in the model"
     assert report["unknown tokens"] == "0 (0.00%)"
     assert report["windows"].startswith("81 training (of 20, stride 2), 1 validation (of 18:")
+    assert report["in a window"] == "181 of 181 training tokens (100.00%)"
     assert report["tokens / context"] == "10.0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "windows", "covered"),
+    [
+        ({}, "161 training (of 20, stride 1)", "181 of 181 training tokens (100.00%)"),
+        ({"stride_fraction": 1.0}, "9 training (of 20, stride 20)", "181 of 181 training"),
+        ({"stride_fraction": 0.85}, "10 training (of 20, stride 17)", "174 of 181 training"),
+        ({"stride": 80}, "3 training (of 20, stride 80)", "63 of 181 training tokens (34.81%)"),
+    ],
+)
+def test_the_report_counts_the_tokens_outside_all_windows(settings, windows, covered):
+    _, corpus, data = corpus_of("a b c d e f g h i j " * 20, val_split=0.1, **settings)
+    report = dict(describe(corpus, data, ModelConfig(vocab_size=400, context_length=20)))
+    assert report["windows"].startswith(windows) and report["in a window"].startswith(covered)
 
 
 def test_the_report_counts_unknown_tokens():

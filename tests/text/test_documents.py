@@ -1,5 +1,6 @@
 """Files of every kind -> text, and what is said of files that cannot be read."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -103,10 +104,66 @@ def test_pdf_gives_its_text(tmp_path):
     assert "Ramanujan was here" in read_document(tmp_path / "a.pdf").text
 
 
-@pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
+def a_book(path, **sheets):
+    """An .xlsx file with the rows of each sheet."""
+    openpyxl = pytest.importorskip("openpyxl", reason="the documents extra is not installed")
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_xlsx_gives_all_its_sheets_row_by_row(tmp_path):
+    rows = [
+        ["name", "born", "share"],
+        ["Ada", datetime.date(1815, 12, 10), 0.5],
+        [],
+        [None, "first, programmer ", None, 7.0, True],
+    ]
+    book = a_book(tmp_path / "a.xlsx", People=rows, Empty=[], More=[["Grüße", None, "日本語 😀"]])
+    assert read_document(book).text == (
+        "name born share\nAda 1815-12-10 0.5\nfirst, programmer 7 True\n\nGrüße 日本語 😀"
+    )
+    found = read_documents(tmp_path)
+    assert found.texts == [read_document(book).text] and not found.skipped
+    empty = a_book(tmp_path / "b.xlsx", Empty=[[None]], Blank=[[" "]])
+    with pytest.raises(DataError, match=r"b\.xlsx: holds no text"):
+        read_document(empty)
+
+
+def test_a_sheet_too_wide_is_refused_rather_than_cut(tmp_path):
+    book = a_book(tmp_path / "a.xlsx", Wide=[["a"], ["x"] * 256, ["x"] * 257])
+    with pytest.raises(
+        DataError, match=r"a\.xlsx: has more than 256 columns in row 3 of the sheet 'Wide'"
+    ):
+        read_document(book)
+
+
+def test_sheets_without_openpyxl_are_told_how_to_be_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"needs openpyxl .*install it, or the extra 'documents'"):
+        read_document(tmp_path / "a.xlsx")
+
+
+def test_a_sheet_that_is_cut_off_is_refused(tmp_path):
+    book = a_book(tmp_path / "a.xlsx", One=[[f"cell {n}"] for n in range(5000)])
+    content = book.read_bytes()
+    for size in (len(content) // 2, len(content) - 5):
+        book.write_bytes(content[:size])
+        with pytest.raises(DataError, match=r"a\.xlsx: is not a readable XLSX file: "):
+            read_document(book)
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a.docx", "a.xlsx"])
 def test_a_damaged_document_is_refused(tmp_path, name):
     pytest.importorskip("pypdf", reason="the documents extra is not installed")
     pytest.importorskip("docx", reason="the documents extra is not installed")
+    pytest.importorskip("openpyxl", reason="the documents extra is not installed")
     (tmp_path / name).write_bytes(b"not what it says")
     with pytest.raises(DataError, match=f"{name}: is not a readable"):
         read_document(tmp_path / name)

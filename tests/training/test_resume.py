@@ -318,6 +318,25 @@ def test_a_changed_run_is_refused_with_the_difference(resume, begun, tmp_path, c
     assert states(tmp_path / "m")[0] == "state-00000004.npz"
 
 
+def test_a_run_of_a_version_with_strides_as_numbers_alone_goes_on(tmp_path, capsys):
+    """Also where its windows left tokens out, as a preset with another context once had them."""
+    out = tmp_path / "m"
+    settings = "--context-length 16 --embed-dim 16 --num-layers 1 --num-heads 2 --head-dim 8"
+    settings += " --vocab-size 300 --steps 1 --batch-size 4 --dtype float32 --stride 16"
+    assert main(["train", "--data", str(SAMPLE), "--out", str(out), *settings.split()]) == 0
+    file = out / "checkpoint" / "run.json"
+    run = json.loads(file.read_text())
+    assert run["data"].pop("stride_fraction") is None and run["data"]["stride"] == 16
+    for stride, steps in ((16, 2), (64, 3)):
+        run["data"]["stride"] = stride
+        file.write_text(json.dumps(run))
+        capsys.readouterr()
+        assert main(["train", "--resume", "--out", str(out), "--steps", str(steps)]) == 0
+        assert f"(of 16, stride {stride})" in capsys.readouterr().out
+    resume = ["train", "--resume", "--out", str(out), "--steps", "4", "--stride"]
+    assert "stride was 64, now 16" in error_of([*resume, "16"], capsys)
+
+
 def test_a_changed_tokenizer_is_refused(resume, tmp_path, capsys):
     file = tmp_path / "m" / "checkpoint" / "tokenizer.json"
     sound = file.read_text()

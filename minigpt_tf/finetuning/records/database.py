@@ -1,12 +1,12 @@
 """Records out of a database: one SELECT on an SQLite file, which is only ever read."""
 
-import re
 import sqlite3
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...text.sources import SCHEME
 
 DATABASE_ENDINGS = {".db", ".sqlite", ".sqlite3"}
 
@@ -17,13 +17,7 @@ MOST_INSTRUCTIONS = 10**10
 
 _INSTRUCTIONS_A_CALL = 1_000_000
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
-
-
-def is_url(source: str) -> bool:
-    """Whether a source is named by a URL, not by the path of a file."""
-    return _URL.match(source) is not None
 
 
 def read_query(source: str, query: str | None) -> list[dict[str, Any]]:
@@ -64,7 +58,7 @@ def read_query(source: str, query: str | None) -> list[dict[str, Any]]:
 
 def _database_file(source: str) -> Path:
     """The SQLite file that is meant. Raises DataError where it is none."""
-    found = _URL.match(source)
+    found = SCHEME.match(source)
     path = Path(source)
     if found:
         kind = found[1].lower()

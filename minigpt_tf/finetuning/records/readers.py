@@ -11,7 +11,8 @@ from typing import Any
 
 from ...config import RecordsConfig
 from ...errors import DataError
-from .database import DATABASE_ENDINGS, is_url, read_query
+from ...text.sources import is_url
+from .database import DATABASE_ENDINGS, read_query
 from .raw import RawRow, RawTable, text_of
 from .tables import cells_of, read_csv, read_xlsx, table_of
 

@@ -4,7 +4,6 @@
 drops what cannot be used, with the reason and the place.
 """
 
-import datetime
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -16,6 +15,7 @@ from ...config import RecordsConfig
 from ...errors import ConfigError, DataError
 from ...text.chat_template import Message, message
 from ...text.decoding import tidy
+from ...text.sheets import text_of_cell
 from .kinds import (
     KINDS,
     NAMES,
@@ -180,7 +180,7 @@ class _Row:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
         if self.plain_cells:
-            value = _text_of_cell(value)
+            value = text_of_cell(value)
             if value in NOTHING:
                 return None
         if not isinstance(value, str):
@@ -203,17 +203,6 @@ _JSON_KINDS = {
     DoubledName: "an object",
     bytes: "binary data",
 }
-
-
-def _text_of_cell(value: Any) -> Any:
-    """A number or date of a spreadsheet or database as the text that a person sees there."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    if isinstance(value, (str, bytes)):
-        return value
-    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
-        value = value.date()
-    return str(value)
 
 
 def _kind_of_all(rows: list[_Row], table: RawTable, kinds: Collection[str]) -> tuple[str, _Row]:

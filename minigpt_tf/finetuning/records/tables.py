@@ -2,13 +2,13 @@
 
 import csv
 import io
-import zipfile
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...config import RecordsConfig
 from ...errors import DataError
+from ...text.sheets import read_sheets
 from .raw import RawRow, RawTable, text_of
 
 DELIMITERS = ",\t;|"
@@ -131,53 +131,18 @@ def _header(
     return None
 
 
-MOST_SHEET_BYTES = 1 << 30
-MOST_SHEET_ROWS = 1 << 20
-MOST_SHEET_COLUMNS = 256
-"""Excel's own number of rows, and bounds on what an .xlsx file may unpack to."""
-
-
 def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
-    """The rows of one sheet, as openpyxl reads it; formulas have the values last computed."""
-    try:
-        import openpyxl
-    except ImportError:
-        raise DataError(
-            "needs openpyxl to be read: install it, or the extra 'documents', or save the sheet as "
-            "CSV"
-        ) from None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(item.file_size for item in archive.infolist())
-        if size > MOST_SHEET_BYTES:
-            raise DataError(f"unpacks to {size:,} bytes: save the sheet as CSV")
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
-            rows = list(enumerate(_sheet(book, config.sheet), start=1))
-        finally:
-            book.close()
-    except DataError:
-        raise
-    except Exception as error:  # openpyxl raises KeyError, BadZipFile, ParseError ... on damage
-        raise DataError(f"is not a readable XLSX file: {error}") from None
-    return table_of(path, "row", rows, config, names)
+    """The rows of one sheet: that of --sheet, or the first."""
 
+    def choose(titles: list[str]) -> list[str]:
+        if config.sheet is not None and config.sheet not in titles:
+            raise DataError(f"has no sheet {config.sheet!r}: there are {str(titles)[1:-1]}")
+        if not titles:
+            raise DataError("has no sheet with cells")
+        return titles[:1] if config.sheet is None else [config.sheet]
 
-def _sheet(book: Any, name: str | None) -> Iterator[list[Any]]:
-    """The rows of a sheet. The size that a sheet claims to have is not believed."""
-    tables = {sheet.title: sheet for sheet in book.worksheets}
-    if name is not None and name not in tables:
-        raise DataError(f"has no sheet {name!r}: there are {', '.join(map(repr, tables))}")
-    if not tables:
-        raise DataError("has no sheet with cells")
-    sheet = tables[name] if name is not None else next(iter(tables.values()))
-    sheet.reset_dimensions()
-    width = 0
-    for row in sheet.iter_rows(
-        max_row=MOST_SHEET_ROWS, max_col=MOST_SHEET_COLUMNS, values_only=True
-    ):
-        cells = list(row)
-        while cells and cells[-1] is None:
-            cells.pop()
-        width = width or len(cells)
-        yield cells + [None] * (width - len(cells))
+    with open(path, "rb") as file:
+        rows = [cells for _, cells in read_sheets(file, choose)]
+    width = next((len(cells) for cells in rows if cells), 0)  # of the header
+    padded = [cells + [None] * (width - len(cells)) for cells in rows]
+    return table_of(path, "row", list(enumerate(padded, start=1)), config, names)

@@ -1,0 +1,68 @@
+"""What a run will do: how its settings are fitted to the text."""
+
+import pytest
+
+from minigpt_tf.errors import ConfigError
+from minigpt_tf.presets import PRESETS, data_preset, model_preset, training_preset
+from minigpt_tf.training.listener import Listener
+from minigpt_tf.training.plan import make_plan
+from tests.conftest import SAMPLE
+
+SIZES = {"embed_dim": 32, "num_layers": 1, "num_heads": 4, "vocab_size": 300}
+
+
+def plan_for(preset, data=SAMPLE, context_length=32, sizes=SIZES, **settings):
+    """A preset's plan at a small size."""
+    model = model_preset(preset, **sizes, context_length=context_length)
+    options = {
+        name: settings.pop(name) for name in ("listener", "may_leave_gaps") & settings.keys()
+    }
+    training = training_preset(preset, epochs=1)
+    return make_plan([data], model, data_preset(preset, **settings), training, **options)
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "gpt2"])
+@pytest.mark.parametrize("context", [8, 32, 200])
+def test_a_preset_trains_on_all_of_the_text_whatever_the_context(preset, context):
+    plan = plan_for(preset, context_length=context)
+    assert plan.data.stride == data_preset(preset).stride_for(context) <= context
+    tokens, windows = len(plan.corpus.train_ids), plan.windows().count
+    outside = tokens - ((windows - 1) * plan.data.stride + context + 1)
+    assert 0 <= outside < plan.data.stride
+    covered = dict(plan.report())["in a window"]
+    assert covered.startswith(f"{tokens - outside:,} of {tokens:,} training tokens")
+
+
+def test_the_courses_context_gives_its_windows(assets, gpt2_files):
+    sizes = {"embed_dim": 48, "num_layers": 1, "num_heads": 3}
+    plan = plan_for("gpt2", assets / "the-verdict.txt", context_length=256, sizes=sizes)
+    assert plan.windows().count == 18 and plan.total_steps == 9
+    report = dict(plan.report())
+    assert report["windows"].startswith("18 training (of 256, stride 256)")
+    assert report["in a window"] == "4,609 of 4,612 training tokens (99.93%)"
+
+
+def test_the_stride_follows_a_context_that_shrinks(tmp_path):
+    (tmp_path / "short.txt").write_text("one two three four five six seven " * 8)
+    notices = []
+    listener = Listener()
+    listener.notice = notices.append
+    settings = {"tokenizer": "word", "val_split": 0.0, "context_length": 100, "listener": listener}
+    plan = plan_for("modern", tmp_path / "short.txt", **settings)
+    assert (plan.model.context_length, plan.data.stride) == (27, 7)
+    assert "shorter than the context of 100 tokens: the context is now 27" in notices[0]
+    with pytest.raises(ConfigError, match="stride=28: must be from 1 to the window of 27 tokens"):
+        plan_for("modern", tmp_path / "short.txt", stride=28, **settings)
+
+
+def test_a_stride_that_leaves_tokens_out_is_refused_before_the_text_is_read(tmp_path):
+    nowhere = tmp_path / "nowhere.txt"
+    with pytest.raises(ConfigError, match="stride=33: must be from 1 to the window of 32 tokens"):
+        plan_for("lecture", nowhere, stride=33)
+    assert plan_for("lecture", stride=32).data.stride == 32
+
+
+def test_a_run_of_an_older_version_may_have_gaps():
+    plan = plan_for("lecture", stride=320, may_leave_gaps=True)
+    assert plan.data.stride == 320 and plan.windows().count == 3
+    assert "99 of 835 training tokens (11.86%)" in dict(plan.report())["in a window"]
