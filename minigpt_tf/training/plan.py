@@ -19,7 +19,7 @@ from ..text.corpus import (
     learn_tokenizer,
 )
 from ..text.documents import read_documents
-from ..text.tokenizers import Tokenizer
+from ..text.tokenizers import BaseTokenizer
 from ..text.windows import TrainingWindows
 from .listener import Listener
 from .memory import check_step_fits, check_weights_fit
@@ -103,7 +103,7 @@ def make_plan(
     *,
     preset: str = DEFAULT_PRESET,
     may_shrink_context: bool = True,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: BaseTokenizer | None = None,
     listener: Listener | None = None,
 ) -> Plan:
     """Reads the text, makes the tokenizer (unless one is given) and fits the model to both.
