@@ -42,7 +42,7 @@ from .config import (
 from .errors import ConfigError, DataError, ModelFolderError
 from .options import from_dict, to_dict
 from .text.chat_template import ChatTemplate
-from .text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
+from .text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 
 QUANTIZED_NAME = "model.int8.h5"
 HISTORY_NAME = "history.csv"
@@ -64,7 +64,7 @@ class ModelFolder:
 
     path: Path
     model: ModelConfig
-    tokenizer: Tokenizer
+    tokenizer: BaseTokenizer
     start_ids: list[int]
     """Tokens from which an empty prompt starts."""
     description: dict[str, Any]
@@ -177,7 +177,7 @@ def read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _load_tokenizer(path: Path, description: dict[str, Any]) -> Tokenizer:
+def _load_tokenizer(path: Path, description: dict[str, Any]) -> BaseTokenizer:
     kind = description.get("tokenizer")
     name = TOKENIZER_NAMES.get(kind) if isinstance(kind, str) else None
     if name is None:
@@ -343,7 +343,7 @@ def _flush_to_disk(file: Path) -> None:
 
 
 def describe_model(
-    model: ModelConfig, tokenizer: Tokenizer, start_ids: list[int], **sections: Any
+    model: ModelConfig, tokenizer: BaseTokenizer, start_ids: list[int], **sections: Any
 ) -> dict[str, Any]:
     """The content of config.json; `sections` are added as they are."""
     return {
@@ -365,7 +365,7 @@ def clear_leftovers(folder: Path, kept: Container[str]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+def write_tokenizer(folder: Path, tokenizer: BaseTokenizer) -> None:
     """Writes tokenizer.pkl or tokenizer.json."""
     (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
 

@@ -141,10 +141,11 @@ def _note_what_is_lost(
     for passage in passages:
         if kind == "word":
             share = passage.unknown / max(1, len(passage.ids))
-            notice(
-                f"{contents.path}: its words have no case and no punctuation: bits per byte counts "
-                f"the words and the spaces between them ({share:.1%} of them unknown)"
-            )
+            counted = "words have no case and no punctuation: bits per byte counts the words and "
+            counted += "the spaces between them"
+            if contents.tokenizer.char_level:
+                counted = "characters may have no case: bits per byte counts them as it has them"
+            notice(f"{contents.path}: its {counted} ({share:.1%} of them unknown)")
         elif kind == "char" and passage.unknown:
             notice(
                 f"{contents.path}: {passage.unknown:,} characters of {passage.name} are not in its "

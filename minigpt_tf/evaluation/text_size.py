@@ -5,14 +5,14 @@ import re
 import numpy as np
 
 from ..text import byte_level
-from ..text.tokenizers import BytePairTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from ..text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, WordTokenizer
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _SPACE = "\u2581"
 """What stands for a space in SentencePiece's vocabularies, which name single bytes <0x0A>."""
 
 
-def byte_lengths(tokenizer: Tokenizer, vocab_size: int) -> np.ndarray:
+def byte_lengths(tokenizer: BaseTokenizer, vocab_size: int) -> np.ndarray:
     """UTF-8 bytes of the text that each id stands for, int64 (vocab_size,).
 
     Over the ids of a text they add up to its bytes where the tokenizer loses nothing of it, and to
@@ -23,8 +23,9 @@ def byte_lengths(tokenizer: Tokenizer, vocab_size: int) -> np.ndarray:
     """
     lengths = np.zeros(max(vocab_size, tokenizer.vocab_size), dtype=np.int64)
     if isinstance(tokenizer, WordTokenizer):
-        words = tokenizer.words[: tokenizer.known_size]
-        lengths[1 : len(words) + 1] = [_size(word) + 1 for word in words]
+        words = tokenizer.words[: tokenizer.vocab_size - 1]
+        space = 0 if tokenizer.char_level else 1
+        lengths[1 : len(words) + 1] = [_size(word) + space for word in words]
     elif isinstance(tokenizer, CharTokenizer):
         lengths[: tokenizer.vocab_size] = [_size(character) for character in tokenizer.characters]
     elif isinstance(tokenizer, BytePairTokenizer):
@@ -33,7 +34,7 @@ def byte_lengths(tokenizer: Tokenizer, vocab_size: int) -> np.ndarray:
     return lengths
 
 
-def added_bytes(tokenizer: Tokenizer, ids: np.ndarray, lengths: np.ndarray) -> int:
+def added_bytes(tokenizer: BaseTokenizer, ids: np.ndarray, lengths: np.ndarray) -> int:
     """1 where the first of the ids (N,) of a text begins with a space that the text has not.
 
     SentencePiece's tokenizers put one there, and take it away again when they decode. `lengths`:

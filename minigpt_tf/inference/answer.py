@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..config import SamplingConfig
-from ..text.tokenizers import Tokenizer
+from ..text.tokenizers import BaseTokenizer
 from .samplers import log_probability, make_sampler
 
 
@@ -14,7 +14,7 @@ class Answer:
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         suppressed: np.ndarray,
         prompt_ids: list[int],
         sampling: SamplingConfig,
@@ -80,7 +80,7 @@ class TextOfIds:
     may hold half a character. So a few tokens before it are decoded along, and cut off again.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: list[int]) -> None:
+    def __init__(self, tokenizer: BaseTokenizer, prompt_ids: list[int]) -> None:
         self.tokenizer = tokenizer
         self.ids = list(prompt_ids[-8:])
         self.settled = len(self.ids)  # ids whose text has been given

@@ -13,7 +13,7 @@ from ..config import EngineConfig, SamplingConfig
 from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import CLASSIFIER_SECTION, load_folder
 from ..text.chat_template import ChatTemplate, Message, message
-from ..text.tokenizers import Tokenizer
+from ..text.tokenizers import BaseTokenizer
 from .answer import Answer
 from .cache import Cache
 from .engine import Engine
@@ -85,7 +85,7 @@ class TextGenerator:
     def __init__(
         self,
         engine: Engine,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         start_ids: list[int],
         chat_template: ChatTemplate | None = None,
         generation: dict[str, Any] | None = None,

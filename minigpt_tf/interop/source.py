@@ -26,7 +26,7 @@ from ..modelfolder import (
     write_tokenizer,
 )
 from ..text.chat_template import ChatTemplate
-from ..text.tokenizers import Tokenizer
+from ..text.tokenizers import BaseTokenizer
 from .huggingface.licence import is_licence
 from .tensors import Entry, Table, Tensor, check_tensors, entries, to_weights
 
@@ -45,7 +45,7 @@ class Source:
     table: Table
     tensors: Mapping[str, Tensor]
     """All tensors of the source but those that are known to hold no weights, by name."""
-    tokenizer: Tokenizer
+    tokenizer: BaseTokenizer
     start_ids: list[int]
     """Tokens from which an empty prompt starts."""
     chat_template: ChatTemplate | None = None

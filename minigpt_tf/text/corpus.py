@@ -19,7 +19,7 @@ from .tokenizers import (
     CUT_BEFORE,
     JSON_NAME,
     TOKENIZER_NAMES,
-    Tokenizer,
+    BaseTokenizer,
     load_tokenizer,
     train_tokenizer,
 )
@@ -45,7 +45,7 @@ class Corpus:
     """The ids of one run: `train_ids` and `val_ids`, shape (N,), of the smallest unsigned type that
     holds the vocabulary. They are mapped from a file, and take no memory of their own."""
 
-    tokenizer: Tokenizer
+    tokenizer: BaseTokenizer
     train_ids: np.ndarray
     val_ids: np.ndarray
     counts: np.ndarray
@@ -67,7 +67,7 @@ def learn_tokenizer(
     vocab_size: int,
     progress: Progress = silent,
     notice: Callable[[str], None] = lambda text: None,
-) -> Tokenizer:
+) -> BaseTokenizer:
     """A tokenizer of the kind for the documents, as `train_tokenizer` gives it; kept in the cache.
 
     The vocabulary is that of the whole texts, though they are read in pieces. Raises DataError.
@@ -92,7 +92,7 @@ def learn_tokenizer(
         progress(LEARNING, 1, 1)
         return {}
 
-    def load(folder: Path, facts: Facts) -> Tokenizer:
+    def load(folder: Path, facts: Facts) -> BaseTokenizer:
         return load_tokenizer(folder / TOKENIZER_NAMES[kind], kind)
 
     key = _key(documents, kind, what="tokenizer", vocab_size=vocab_size)
@@ -101,7 +101,7 @@ def learn_tokenizer(
 
 def build_corpus(
     documents: Documents,
-    tokenizer: Tokenizer,
+    tokenizer: BaseTokenizer,
     data: DataConfig,
     progress: Progress = silent,
     notice: Callable[[str], None] = lambda text: None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..machine import usable_cores
-from .tokenizers import Tokenizer
+from .tokenizers import BaseTokenizer
 
 ID_NAMES = ("train.ids", "val.ids")
 """The files of the training and the validation part: ids and nothing else, as this machine has its
@@ -20,7 +20,7 @@ HASHED_AT_ONCE = 1 << 20
 
 
 def write_ids(
-    folder: Path, parts: Iterator[tuple[int, str]], tokenizer: Tokenizer, characters: int
+    folder: Path, parts: Iterator[tuple[int, str]], tokenizer: BaseTokenizer, characters: int
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Encodes (part, piece) in order into the files of the parts.
 

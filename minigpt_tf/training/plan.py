@@ -20,7 +20,7 @@ from ..text.corpus import (
 )
 from ..text.documents import read_documents
 from ..text.sources import as_source, full_name
-from ..text.tokenizers import Tokenizer
+from ..text.tokenizers import BaseTokenizer
 from ..text.windows import TrainingWindows, check_window
 from .listener import Listener
 from .memory import check_step_fits, check_weights_fit
@@ -111,7 +111,7 @@ def make_plan(
     preset: str = DEFAULT_PRESET,
     may_shrink_context: bool = True,
     may_leave_gaps: bool = False,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: BaseTokenizer | None = None,
     listener: Listener | None = None,
 ) -> Plan:
     """Reads the text, makes the tokenizer (unless one is given) and fits the model to both.

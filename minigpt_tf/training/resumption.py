@@ -18,7 +18,7 @@ from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..modelfolder import staging, write_json, write_tokenizer
 from ..options import from_dict, to_dict
 from ..presets import PRESETS
-from ..text.tokenizers import TOKENIZER_NAMES, Tokenizer, load_tokenizer
+from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 from .plan import Plan
 
 MAY_CHANGE = {
@@ -141,7 +141,7 @@ def _tokenizer_file(out: Path, run: SavedRun) -> Path:
     return out / CHECKPOINT_NAME / TOKENIZER_NAMES[run.data.tokenizer]
 
 
-def read_tokenizer(out: Path, run: SavedRun) -> Tokenizer:
+def read_tokenizer(out: Path, run: SavedRun) -> BaseTokenizer:
     """The tokenizer of a checkpoint. Raises DataError."""
     return load_tokenizer(_tokenizer_file(out, run), run.data.tokenizer)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.evaluation.text_size import added_bytes, byte_lengths
-from minigpt_tf.text.tokenizers import ImportedTokenizer, train_tokenizer
+from minigpt_tf.text.tokenizers import ImportedTokenizer, Tokenizer, train_tokenizer
 from tests.conftest import SAMPLE
 
 HARD = "naïve café — 日本語 😀\n\ttabs  and   spaces\n\n"
@@ -36,6 +36,13 @@ def test_words_count_with_the_space_before_them():
     assert lengths[ids].tolist() == [4, 6, 6] and lengths[0] == 0
     few = train_tokenizer("word", ["a a a b b c"], 4)  # <OOV>, a, b
     assert byte_lengths(few, 4).tolist() == [0, 6, 2, 2]
+
+
+def test_characters_of_a_word_tokenizer_count_alone():
+    tokenizer = Tokenizer(lower=False, char_level=True)
+    tokenizer.fit_on_texts([HARD])
+    ids = tokenizer.encode(HARD)
+    assert byte_lengths(tokenizer, tokenizer.vocab_size)[ids].sum() == len(HARD.encode())
 
 
 def test_a_sentencepiece_vocabulary():

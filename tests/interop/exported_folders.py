@@ -13,7 +13,7 @@ from minigpt_tf.modelfolder import (
     write_json,
     write_tokenizer,
 )
-from minigpt_tf.text.tokenizers import Tokenizer, train_tokenizer
+from minigpt_tf.text.tokenizers import BaseTokenizer, train_tokenizer
 from tests.conftest import tiny_config
 
 TEXT = (
@@ -38,7 +38,7 @@ def random_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
 def make_folder(
     folder: Path,
     preset: str,
-    tokenizer: Tokenizer | str,
+    tokenizer: BaseTokenizer | str,
     *,
     chat_template: str | None = None,
     special_tokens: dict[str, str] | None = None,

@@ -60,7 +60,7 @@ def test_text_is_ours(kind, size):
 
 
 def test_unknown_words_and_padding_have_their_ids():
-    tokenizer = WordTokenizer(["<OOV>", "he", "was"], None)
+    tokenizer = WordTokenizer.from_words(["<OOV>", "he", "was"], None)
     backend = backend_of(tokenizer)
     assert ids_of(backend, "He zaphod was") == [2, 1, 3]
     assert backend.token_to_id("<pad>") == 0
@@ -69,7 +69,7 @@ def test_unknown_words_and_padding_have_their_ids():
 
 def test_a_vocabulary_may_hold_the_name_of_padding():
     for words, unknown in ((["<OOV>", "<pad>"], "<OOV>"), (["<pad>", "he"], "<pad>")):
-        tokenizer = WordTokenizer(words, None, oov_token=unknown)
+        tokenizer = WordTokenizer.from_words(words, None, oov_token=unknown)
         backend = backend_of(tokenizer)
         assert [backend.token_to_id(word) for word in words] == [1, 2]
         assert backend.id_to_token(0) not in words
@@ -91,8 +91,8 @@ def test_word_tokenizers_of_other_settings(settings):
     regular expression."""
     split = settings.get("split", " ")
     text = f"He-was [born]^&\\x,xabA~a;{split}<pad>{split}<OOV>{split}He{split}x"
-    words = WordTokenizer([], None, **settings).split_words(text)
-    tokenizer = WordTokenizer(["<OOV>", *dict.fromkeys(words[::2])], None, **settings)
+    words = WordTokenizer.from_words([], None, **settings).split_words(text)
+    tokenizer = WordTokenizer.from_words(["<OOV>", *dict.fromkeys(words[::2])], None, **settings)
     backend = backend_of(tokenizer)
     for sample in (text, text.upper(), text.lower(), text[::-1], *TEXTS):
         assert ids_of(backend, sample) == tokenizer.encode(sample).tolist()
@@ -100,11 +100,18 @@ def test_word_tokenizers_of_other_settings(settings):
 
 def test_a_vocabulary_without_an_unknown_word_is_refused():
     for tokenizer in (
-        WordTokenizer(["he", "was"], None, oov_token=None),
-        WordTokenizer(["he", "was"], None, oov_token="<missing>"),
+        WordTokenizer.from_words(["he", "was"], None, oov_token=None),
+        WordTokenizer.from_words(["he", "was"], None, oov_token="<missing>"),
     ):
         with pytest.raises(DataError, match="no unknown word"):
             describe_tokenizer(tokenizer)
+
+
+@pytest.mark.parametrize("settings", [{"char_level": True}, {"analyzer": str.split}])
+def test_words_that_are_cut_in_another_way_are_refused(settings):
+    tokenizer = WordTokenizer.from_words(["<OOV>", "he", "was"], None, **settings)
+    with pytest.raises(DataError, match="has no form in tokenizer"):
+        describe_tokenizer(tokenizer)
 
 
 def test_characters_that_are_no_text_are_refused():
@@ -116,9 +123,9 @@ def test_the_check_notices_another_vocabulary():
     ours, theirs = CharTokenizer("abc"), backend_of(CharTokenizer("acb"))
     with pytest.raises(DataError, match="ids differ among those for 'a' to 'c'"):
         check_equal(ours, theirs)
-    words = WordTokenizer(["<OOV>", "he", "was"], None)
+    words = WordTokenizer.from_words(["<OOV>", "he", "was"], None)
     with pytest.raises(DataError, match="ids differ"):
-        check_equal(words, backend_of(WordTokenizer(["<OOV>", "was", "he"], None)))
+        check_equal(words, backend_of(WordTokenizer.from_words(["<OOV>", "was", "he"], None)))
 
 
 def test_sigma_at_the_end_of_a_word_is_pythons():
@@ -127,7 +134,7 @@ def test_sigma_at_the_end_of_a_word_is_pythons():
 
     texts = ["".join(chars) for chars in itertools.product("Σa'\u0345 1", repeat=5)]
     words = dict.fromkeys(word for text in texts for word in text.lower().split())
-    tokenizer = WordTokenizer(["<OOV>", *words], None, filters="")
+    tokenizer = WordTokenizer.from_words(["<OOV>", *words], None, filters="")
     text = " ".join(texts)
     assert ids_of(backend_of(tokenizer), text) == tokenizer.encode(text).tolist()
 

@@ -45,7 +45,7 @@ def outputs(model, ids):
     return keras.ops.convert_to_numpy(model(ids, training=False))
 
 
-# ------------------------------------------------------------------------- the lecture's signatures
+# the lecture's signatures
 
 
 def test_sizes_by_place_and_by_every_name_make_the_same_model():
@@ -130,7 +130,7 @@ def test_the_global_dtype_policy_counts():
     assert outputs(model, windows()[0]).dtype == np.float32
 
 
-# ----------------------------------------------------------------------------- losses and their head
+# losses and their head
 
 
 def own_logits_loss(y, p):
@@ -171,7 +171,7 @@ def test_a_loss_for_the_other_head_is_refused(tmp_path):
             )
         model.compile("adam", SPARSE(**FROM_LOGITS), metrics=["accuracy"])
     for model in (ends_in_softmax, _reloaded(ends_in_softmax, tmp_path / "b.keras")):
-        with pytest.raises(ConfigError, match='softmax, .*loss="sparse_categorical_crossentropy"'):
+        with pytest.raises(ConfigError, match=r'softmax, .*loss="sparse_categorical_crossentropy"'):
             model.compile(optimizer="adam", loss=[SPARSE(**FROM_LOGITS)])
         model.compile("adam", {"probabilities": "sparse_categorical_crossentropy"})
 
@@ -181,7 +181,7 @@ def _reloaded(model, file):
     return keras.models.load_model(file, compile=False)
 
 
-# ------------------------------------------------------------------------------------------ bad ids
+# bad ids
 
 
 def test_ids_beyond_the_vocabulary_are_named():
@@ -210,12 +210,14 @@ def test_windows_that_do_not_fit_are_named():
         modern.fit(x, y, verbose=0)
 
 
-# ------------------------------------------------------------------------------------------- saving
+# saving
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+HEADS = ["softmax", "logits", "softmax", "logits"]
+
+
+@pytest.mark.parametrize(("preset", "head"), zip(PRESETS, HEADS, strict=True))
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("head", ["softmax", "logits"])
 def test_every_file_gives_back_the_model_and_its_optimizer(preset, dtype, head, tmp_path):
     config = tiny_config(preset, vocab_size=30, context_length=8, dropout=0.0)
     x, y = windows()
@@ -345,7 +347,7 @@ def test_files_with_the_old_names_of_a_block_are_read(tmp_path):
     np.testing.assert_allclose(engine.all_logits(x[0]), outputs(model, x[:1])[0], atol=1e-4)
 
 
-# ------------------------------------------------------------------------------------- the start
+# the start
 
 
 def test_the_bias_starts_at_the_frequencies():

@@ -151,10 +151,10 @@ def test_vocabularies_that_cannot_be_are_refused():
 def test_texts_are_cut_only_where_the_tokenizer_cuts_them(gpt2_files):
     assert CharTokenizer("ab").cut_before is None
     assert BytePairTokenizer.gpt2().cut_before == " \n"
-    assert WordTokenizer(["<OOV>"], None).cut_before == " \n"
-    assert WordTokenizer(["<OOV>"], None, filters=".").cut_before == " "
-    assert WordTokenizer(["<OOV>"], None, filters=".", split="\n").cut_before == "\n"
-    assert WordTokenizer(["<OOV>"], None, split="ab").cut_before == ""
+    assert WordTokenizer.from_words(["<OOV>"], None).cut_before == " \n"
+    assert WordTokenizer.from_words(["<OOV>"], None, filters=".").cut_before == " "
+    assert WordTokenizer.from_words(["<OOV>"], None, filters=".", split="\n").cut_before == "\n"
+    assert WordTokenizer.from_words(["<OOV>"], None, split="ab").cut_before == ""
     backend = BytePairTokenizer.gpt2().backend
     backend.add_tokens(["two words"])
     assert BytePairTokenizer(backend).cut_before == ""

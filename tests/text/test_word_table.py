@@ -19,7 +19,7 @@ TEXTS = [SAMPLE.read_text(encoding="utf-8"), " ".join(PARTS)]
 def test_ids_are_those_of_the_tokenizer(num_words, oov_token):
     learned = WordTokenizer.train(TEXTS, 5000)
     words = learned.words if oov_token else learned.words[1:]
-    tokenizer = WordTokenizer(words, num_words, oov_token)
+    tokenizer = WordTokenizer.from_words(words, num_words, oov_token)
     encode = tokenizer.piece_encoder(tokenizers.LONG_TEXT)
     assert encode.__name__ == "<lambda>"
     choices = random.Random(5)
@@ -29,8 +29,8 @@ def test_ids_are_those_of_the_tokenizer(num_words, oov_token):
 
 def test_other_separators_and_case_are_kept():
     settings = {"filters": "|", "lower": False, "split": ","}
-    tokenizer = WordTokenizer(["<OOV>", "a b", "A b", "c"], None, **settings)
+    tokenizer = WordTokenizer.from_words(["<OOV>", "a b", "A b", "c"], None, **settings)
     encode = tokenizer.piece_encoder(tokenizers.LONG_TEXT)
     assert encode("a b,A b|c,,d c").tolist() == [2, 3, 4, 1]
-    wide = WordTokenizer(["<OOV>", "a"], None, filters="。")
+    wide = WordTokenizer.from_words(["<OOV>", "a"], None, filters="。")
     assert wide.piece_encoder(tokenizers.LONG_TEXT) == wide.encode

@@ -16,7 +16,7 @@ from ...config import RecordsConfig
 from ...errors import DataError
 from ...modelfolder import CHAT_TEMPLATE_NAME, ModelFolder
 from ...text.chat_template import ChatTemplate, Message, message
-from ...text.tokenizers import BytePairTokenizer, Tokenizer
+from ...text.tokenizers import BaseTokenizer, BytePairTokenizer
 from .kinds import (
     ConversationRecord,
     InstructionRecord,
@@ -57,7 +57,7 @@ ALPACA_CHAT_TEMPLATE = (
 class Template:
     """How a model's prompts and answers become token ids."""
 
-    tokenizer: Tokenizer
+    tokenizer: BaseTokenizer
     chat: ChatTemplate | None
     """None: Alpaca's template."""
     end_id: int | None
@@ -238,7 +238,7 @@ def _end_id(folder: ModelFolder) -> int | None:
 
 
 def _encode_behind(
-    tokenizer: Tokenizer, before: str, text: str, before_ids: list[int] | None = None
+    tokenizer: BaseTokenizer, before: str, text: str, before_ids: list[int] | None = None
 ) -> list[int]:
     """The ids of `text` where it follows `before`, whose ids stay as they are alone.
 
@@ -321,7 +321,7 @@ def render(
     return tuple(rows)
 
 
-def _check_answers(messages: Sequence[Message], tokenizer: Tokenizer) -> None:
+def _check_answers(messages: Sequence[Message], tokenizer: BaseTokenizer) -> None:
     """Raises DataError where the tokenizer, which leaves out what it does not know, leaves all."""
     if isinstance(tokenizer, BytePairTokenizer):
         return

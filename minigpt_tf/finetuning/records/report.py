@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...text.tokenizers import Tokenizer
+from ...text.tokenizers import BaseTokenizer
 from .duplicates import Duplicate
 from .reading import Dropped
 from .shortening import Row
@@ -134,7 +134,7 @@ def _places(rows: Sequence[int], unit: str) -> str:
     return f"{_count(len(rows), unit).split(' ', 1)[1]} {shown}{more}"
 
 
-def show_mask(row: Row, tokenizer: Tokenizer, marks: tuple[str, str] = ("[[", "]]")) -> str:
+def show_mask(row: Row, tokenizer: BaseTokenizer, marks: tuple[str, str] = ("[[", "]]")) -> str:
     """The text of a row with what is trained between `marks`.
 
     What cannot be shown in a terminal is replaced by U+FFFD; long stretches lose their middle.

@@ -7,7 +7,7 @@ from ...config import ModelConfig
 from ...errors import DataError, ModelFolderError
 from ...text.byte_level import byte_symbols
 from ...text.chat_template import ChatTemplate
-from ...text.tokenizers import BytePairTokenizer, CharTokenizer, ImportedTokenizer, Tokenizer
+from ...text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, ImportedTokenizer
 from ..vocabularies import (
     SPECIAL,
     PieceType,
@@ -43,7 +43,7 @@ LLAMA_IDS = {"unknown": 0, "bos": 1, "eos": 2}
 class Vocabulary:
     """What a Source needs to know of text."""
 
-    tokenizer: Tokenizer
+    tokenizer: BaseTokenizer
     start_ids: list[int]
     chat_template: ChatTemplate | None
 
@@ -107,7 +107,7 @@ def _cut(values: Metadata) -> str:
     return values.text(f"{ROOT}.pre", "default")
 
 
-def _tokenizer(values: Metadata, kind: str, tokens: list[str], types: list[int]) -> Tokenizer:
+def _tokenizer(values: Metadata, kind: str, tokens: list[str], types: list[int]) -> BaseTokenizer:
     own = values.json(TEXT_KEY).get("tokenizer")
     if kind == "llama":
         scores = values.numbers(f"{ROOT}.scores")

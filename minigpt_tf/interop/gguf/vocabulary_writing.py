@@ -9,7 +9,7 @@ import gguf
 from ...errors import ConfigError
 from ...modelfolder import ModelFolder
 from ...text.byte_level import describe
-from ...text.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
+from ...text.tokenizers import BaseTokenizer, CharTokenizer, WordTokenizer
 from ..vocabularies import CUTTINGS, SPACE, PieceType, pre_tokenizer, symbols_of
 
 _NO_SENTENCEPIECE = (
@@ -107,7 +107,7 @@ def _padded(vocabulary: WrittenVocabulary, size: int) -> WrittenVocabulary:
     return replace(vocabulary, tokens=tokens, types=types, scores=scores)
 
 
-def _with_end(vocabulary: WrittenVocabulary, tokenizer: Tokenizer) -> WrittenVocabulary:
+def _with_end(vocabulary: WrittenVocabulary, tokenizer: BaseTokenizer) -> WrittenVocabulary:
     """With a token that ends texts: llama.cpp takes one of the others, where there is none.
 
     A row that stands for no text serves; else one is added to the embedding, the mean of all rows:
@@ -142,7 +142,7 @@ def _characters(tokenizer: CharTokenizer) -> WrittenVocabulary:
 
 
 def _tokens_and_types(
-    tokenizer: Tokenizer, description: dict[str, Any]
+    tokenizer: BaseTokenizer, description: dict[str, Any]
 ) -> tuple[list[str], list[int]]:
     """Tokens in the order of their ids; unused ones are empty as yet."""
     tokens = [""] * tokenizer.vocab_size
@@ -166,7 +166,7 @@ def _pairs(description: dict[str, Any]) -> list[tuple[str, str]]:
     return [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in merges]
 
 
-def _byte_level(tokenizer: Tokenizer, description: dict[str, Any]) -> WrittenVocabulary:
+def _byte_level(tokenizer: BaseTokenizer, description: dict[str, Any]) -> WrittenVocabulary:
     tokens, types = _tokens_and_types(tokenizer, description)
     merges = [" ".join(pair) for pair in _pairs(description)]
     return WrittenVocabulary("gpt2", tokens, types, merges, _cut_name(description))
@@ -200,7 +200,7 @@ def _essential(description: dict[str, Any] | None) -> Any:
     return [{k: v for k, v in part.items() if k != "trim_offsets"} for part in parts]
 
 
-def _sentencepiece(tokenizer: Tokenizer, description: dict[str, Any]) -> WrittenVocabulary:
+def _sentencepiece(tokenizer: BaseTokenizer, description: dict[str, Any]) -> WrittenVocabulary:
     """Scores are the negative ranks of the merges."""
     tokens, types = _tokens_and_types(tokenizer, description)
     unknown = description["model"].get("unk_token")

@@ -10,7 +10,7 @@ from typing import Any
 from ...config import END_OF_TEXT
 from ...errors import DataError
 from ...modelfolder import ModelFolder
-from ...text.tokenizers import BytePairTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from ...text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, WordTokenizer
 
 PAD_TOKEN = "<pad>"
 """What id 0 of a word tokenizer is called."""
@@ -85,7 +85,7 @@ def _special_texts(folder: ModelFolder, backend: Any) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+def describe_tokenizer(tokenizer: BaseTokenizer) -> dict[str, Any]:
     """The content of a tokenizer.json with the ids of `encode`. Raises DataError."""
     if isinstance(tokenizer, BytePairTokenizer):
         return json.loads(tokenizer.to_bytes())
@@ -98,13 +98,18 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _describe_words(tokenizer: WordTokenizer) -> dict[str, Any]:
     """Lower case, filtered characters to spaces, and a table of words."""
+    if tokenizer.char_level or tokenizer.analyzer is not None:
+        raise DataError(
+            "a Tokenizer with char_level or an analyzer has no form in tokenizer.json: train with "
+            "--tokenizer char instead"
+        )
     unknown_id = tokenizer.oov_id
     if unknown_id is None or not 0 < unknown_id < tokenizer.vocab_size:
         raise DataError(
             "the word tokenizer has no unknown word and drops what it does not know, which no "
             "table of words in tokenizer.json does"
         )
-    words = {word: i for word, i in tokenizer.word_index.items() if i < tokenizer.vocab_size}
+    words = {word: i for word, i in tokenizer.word_index.items() if 0 < i < tokenizer.vocab_size}
     pad = PAD_TOKEN
     while pad in words or tokenizer.split_words(pad) == [pad]:  # no text may hold it as a word
         pad = f"{pad[:-1]}{tokenizer.split}{pad[-1]}"
@@ -180,7 +185,7 @@ def load_backend(description: dict[str, Any]) -> Any:
         raise DataError(f"the tokenizer has no form in tokenizer.json ({reason:.120})") from None
 
 
-def check_equal(tokenizer: Tokenizer, backend: Any) -> None:
+def check_equal(tokenizer: BaseTokenizer, backend: Any) -> None:
     """Raises DataError where the two give different ids to the words or characters they know."""
     if isinstance(tokenizer, WordTokenizer):
         separator = next(iter(tokenizer.filters), tokenizer.split)

@@ -1,0 +1,72 @@
+"""What every tokenizer offers, whatever its kind."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+PICKLE_NAME = "tokenizer.pkl"
+JSON_NAME = "tokenizer.json"
+TOKENIZER_NAMES = {"word": PICKLE_NAME, "char": PICKLE_NAME}
+TOKENIZER_NAMES |= dict.fromkeys(("bpe", "gpt2", "imported"), JSON_NAME)
+"""The file of each kind of tokenizer."""
+
+CUT_BEFORE = " \n"
+"""No word, nor byte pair, lies across a cut before one of these and behind what is no white space:
+a text may be cut there, and no vocabulary learned from it changes."""
+
+LONG_TEXT = 4_000_000
+"""From so many characters on compiled code encodes a text; it takes a second to get ready."""
+
+
+class BaseTokenizer(ABC):
+    """Text <-> token ids. `vocab_size` is the number of ids a model needs: all are below it."""
+
+    kind: str
+    vocab_size: int
+    document_separator = "\n\n"
+    end_ids: frozenset[int] = frozenset()
+    """Ids that end a text when they are generated."""
+    prefix_ids: tuple[int, ...] = ()
+    """Ids that the model expects before every text, such as <s>; `encode` does not add them."""
+    cut_before: str | None = None
+    """The characters before which, and behind what is no white space, a text may be cut without a
+    change of its ids; None: it may be cut anywhere."""
+
+    @abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """Text -> int32 ids of shape (T,)."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids -> text."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """The content of the tokenizer's file."""
+
+    @property
+    def file_name(self) -> str:
+        """The name of the tokenizer's file in a model folder."""
+        return TOKENIZER_NAMES[self.kind]
+
+    @property
+    @abstractmethod
+    def known_size(self) -> int:
+        """Number of ids that stand for text; at most `vocab_size`."""
+
+    def unknown(self, text: str) -> list[str]:
+        """The parts of the text that the tokenizer does not know, in order, each once."""
+        return []
+
+    def count_unknown(self, counts: np.ndarray) -> int:
+        """How many tokens stand for something unknown; `counts` (vocab_size,): tokens by id."""
+        return 0
+
+    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        """What `encode` does, for the pieces of a text of so many characters, in many threads."""
+        return self.encode
+
+    def suppressed_ids(self, vocab_size: int) -> np.ndarray:
+        """The ids below a model's `vocab_size` that stand for no text: never to be generated."""
+        return np.arange(self.vocab_size, vocab_size)
