@@ -46,10 +46,10 @@ def train(
     `listener` hears how it goes; without one, `verbose` shows progress, samples and the curve of
     the loss (unset: in a notebook). With `resume` goes on from the folder's checkpoint. With the
     workers of TF_CONFIG all call it with the same plan, and the first, the chief, alone reads and
-    writes `out` and tells how it goes; the others hear and write nothing. Raises ConfigError where the workers cannot train
-    together, ModelFolderError where `out` is taken, cannot be written or holds a run that is still
-    going on, and TrainingError where the loss is not finite, the checkpoint is of another run, or
-    another worker has ended.
+    writes `out` and tells how it goes; the others hear and write nothing. Raises ConfigError where
+    the workers cannot train together, ModelFolderError where `out` is taken, cannot be written or
+    holds a run that is still going on, and TrainingError where the loss is not finite, the
+    checkpoint is of another run, or another worker has ended.
     """
     out, listener = Path(out), listener or listener_for(verbose)
     distribution = connect()

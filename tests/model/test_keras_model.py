@@ -232,12 +232,14 @@ def test_every_file_gives_back_the_model_and_its_optimizer(preset, dtype, head, 
     before = compiled(keras.models.load_model(tmp_path / "before.h5", compile=False))
     before.load_weights(tmp_path / "after.weights.h5")
     np.testing.assert_array_equal(outputs(before, x), expected)
+    state = [np.array(v) for v in model.optimizer.variables]
     loaded = [keras.models.load_model(file) for file in files]
-    model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     for again in loaded:
         assert type(again) is Model
         np.testing.assert_array_equal(outputs(again, x), expected)
-        assert int(again.optimizer.iterations) == 3
+        for a, b in zip(again.optimizer.variables, state, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for again in [model, *loaded] if dtype == "float32" else []:
         again.fit(x, y, batch_size=8, shuffle=False, verbose=0)
         for a, b in zip(again.weights, model.weights, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -245,8 +247,10 @@ def test_every_file_gives_back_the_model_and_its_optimizer(preset, dtype, head, 
 
 @pytest.mark.parametrize("num_layers", [1, 12])
 def test_files_of_any_depth(num_layers, tmp_path):
-    model, (x, y) = compiled(lecture(num_layers=num_layers)), windows(8)
-    model.fit(x, y, verbose=0)
+    model, (x, _) = compiled(lecture(num_layers=num_layers)), windows(8)
+    random = np.random.default_rng(0)
+    for variable in model.optimizer.variables[2:]:  # behind the count of steps and the rate
+        variable.assign(random.normal(size=variable.shape))
     for name in ("a.h5", "a.keras"):
         model.save(tmp_path / name)
         again = keras.models.load_model(tmp_path / name)
