@@ -15,6 +15,7 @@ ROOMS = [
     "machine",
     "presets",
     "compiled",
+    "storage",
     "text",
     "modelfolder",
     "inference",
