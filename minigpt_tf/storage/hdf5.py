@@ -1,8 +1,8 @@
 """The one place where HDF5 files are opened: a file may come from anyone.
 
-An HDF5 file can send its reader elsewhere: by links out of the file or in circles, by datasets whose
-values lie in other files or devices, by shapes of which nothing is stored. None of that is followed
-here; only what lies in the file itself is found, each object once.
+An HDF5 file can send its reader elsewhere: by links out of the file or in circles, by datasets
+whose values lie in other files or devices, by shapes of which nothing is stored. None of that is
+followed here; only what lies in the file itself is found, each object once.
 """
 
 import math
@@ -173,7 +173,7 @@ def check_dataset(dataset: Any) -> None:
 
 def text_attribute(item: Any, name: str) -> str | None:
     """An attribute that is one text; None if absent or something else."""
-    value = item.attrs[name] if name in item.attrs else None
+    value = item.attrs.get(name)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     return value if isinstance(value, str) else None
