@@ -1,22 +1,15 @@
 """`minigpt import gpt.h5`: notebooks' models, ours and the lecture's own, against Keras itself."""
 
-import json
-
-import h5py
 import keras
 import numpy as np
 import pytest
 
 from minigpt_tf import import_model
-from minigpt_tf.__main__ import main
-from minigpt_tf.errors import ConfigError, DataError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.model import build_gpt_model
 from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.text.tokenizers import train_tokenizer
-from tests.conftest import tiny_config
 from tests.interop import lecture
-from tests.interop.lecture import D, T, V, positional_encoding, spread
+from tests.interop.lecture import T, V, spread
 
 TEXT = "he was a mathematician and he was born in the town of erode . who was he"
 

@@ -93,7 +93,8 @@ class Layer:
         return self.config.get("trainable") is not False
 
     def __str__(self) -> str:
-        return f"{self.name!r:.60} ({self.class_name:.60})"
+        class_name = self.class_name if self.class_name.isprintable() else ascii(self.class_name)
+        return f"{self.name!r:.60} ({class_name:.60})"
 
     def leaves(self) -> Iterator["Layer"]:
         """The layers that are no models, of all nested models, in order."""

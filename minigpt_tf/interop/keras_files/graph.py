@@ -84,7 +84,7 @@ def _input_layers(model: Layer) -> list[Layer]:
         first = model.layers[0]
         known = first.kind == "InputLayer"
         return [first if known else Layer(("input",), "InputLayer", "keras", {})]
-    names = [ref.layer for ref in _refs(_keras_2(model.inputs))]
+    names = [ref.layer for ref in refs(model.inputs)]
     if any(name not in by_name for name in names):
         raise Refused("its architecture is damaged: an input is not among its layers")
     return [by_name[name] for name in names]
@@ -109,7 +109,7 @@ class _Flattening:
             raise Refused(f"{model} has {len(names)} inputs and is given {len(inputs)}")
         done = {(name, 0): [value] for name, value in zip(names, inputs, strict=True)}
         by_name = {layer.name: layer for layer in model.layers}
-        wanted = _refs(_keras_2(model.outputs))
+        wanted = refs(model.outputs)
         waiting = [(ref.layer, ref.call) for ref in reversed(wanted)]
         arguments: dict[tuple[str, int], tuple[list[Any], dict[str, Any]]] = {}
         while waiting:  # a stack: recursion would end at a thousand layers
@@ -121,7 +121,7 @@ class _Flattening:
             if first_seen:
                 arguments[key] = _arguments(by_name, *key)
             args, kwargs = arguments[key]
-            needed = {ref[:2] for ref in _refs([args, kwargs])} - done.keys()
+            needed = {ref[:2] for ref in refs([args, kwargs])} - done.keys()
             if needed and not first_seen:
                 raise Refused(f"its architecture is damaged: {by_name[key[0]]} feeds itself")
             waiting += sorted(needed)
@@ -147,7 +147,7 @@ class _Flattening:
 
 
 def _arguments(by_name: dict[str, Layer], name: str, call: int) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of a layer's call, in which `Ref` stands for another layer's output."""
+    """The arguments of a layer's `call`-th call."""
     layer = by_name.get(name)
     if layer is None:
         raise Refused(f"its architecture is damaged: no layer is called {name!r:.60}")
@@ -155,7 +155,11 @@ def _arguments(by_name: dict[str, Layer], name: str, call: int) -> tuple[list[An
         call = 0  # tf.keras 2 counts the call that made a nested model
     if not 0 <= call < len(layer.calls):
         raise Refused(f"its architecture is damaged: {layer} is not called {call + 1} times")
-    node = layer.calls[call]
+    return call_arguments(layer, layer.calls[call])
+
+
+def call_arguments(layer: Layer, node: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of one of a layer's `inbound_nodes`, in which `Ref` stands for a tensor."""
     if isinstance(node, dict):
         args, kwargs = node.get("args"), node.get("kwargs", {})
         if not isinstance(args, list) or not isinstance(kwargs, dict):
@@ -203,9 +207,9 @@ def _ref(history: Any) -> Ref | None:
     return Ref(*history) if all(type(index) is int for index in history[1:]) else None
 
 
-def _refs(value: Any) -> list[Ref]:
-    """All refs in nested arguments, in order."""
-    return list(_found(value, Ref))
+def refs(value: Any) -> list[Ref]:
+    """All tensors in nested arguments, or in Keras's `input_layers` or `output_layers`."""
+    return list(_found(_keras_2(value), Ref))
 
 
 def _calls(value: Any) -> list[Call]:

@@ -156,7 +156,7 @@ def _own_classes(model: Layer) -> Iterable[str]:
         if layer.layers is not None:
             waiting += layer.layers
             if layer.package not in ("keras", OURS):
-                yield f"the class {layer.class_name:.60} is taken for what its layers compute"
+                yield f"the class of {layer} is taken for what its layers compute"
 
 
 def _context_length(first: Call, start: Start, stack: Stack, given: int | None) -> int:
@@ -317,7 +317,7 @@ def _check_shapes(recognized: Recognized, shapes: Shapes) -> None:
             continue
         used.add((place.layer, place.index))
         found = shapes.get(place.layer, ())
-        layer = "/".join(place.layer)
+        layer = repr("/".join(place.layer))
         if place.index >= len(found):
             raise Refused(f"the weight {name} is missing: its layer {layer:.80} has {len(found)}")
         there = tuple(found[place.index])
@@ -334,6 +334,6 @@ def _check_shapes(recognized: Recognized, shapes: Shapes) -> None:
         extra = [i for i in range(len(found)) if (path, i) not in used]
         if extra:
             raise Refused(
-                f"its layer {'/'.join(path) or 'itself':.80} has {len(extra)} weights that no part "
+                f"its layer {'/'.join(path)!r:.80} has {len(extra)} weights that no part "
                 f"of a GPT uses, the first of the shape {tuple(found[extra[0]])}"
             )
