@@ -76,7 +76,7 @@ def find_blocks(output: Call) -> Stack:
     final = norm(last)
     if final is None:
         if _branch(last) is None:
-            raise Refused(f"before its output head stands {_shown(last)}: {EXPECTED}")
+            raise Refused(f"its output head follows {_shown(last)}: {EXPECTED}")
         raise Refused(
             "its blocks normalize before attention and feed-forward, and nothing normalizes before "
             "its output head: add a LayerNormalization there"
@@ -84,7 +84,7 @@ def find_blocks(output: Call) -> Stack:
     summed = stripped(final.source)
     branch = _branch(summed)
     if branch is None:
-        raise Refused(f"before its last normalization stands {_shown(summed)}: {EXPECTED}")
+        raise Refused(f"its last normalization follows {_shown(summed)}: {EXPECTED}")
     skip, _ = branch
     norm_first = norm(stripped(_feed_forward(branch[1]).source)) is not None
     norm_first &= stripped(_feed_forward(branch[1]).source) is not stripped(skip)
@@ -126,23 +126,23 @@ def _sublayer(call: Call, norm_first: bool, part_of: Callable[[Call], P]) -> tup
     after = None if norm_first else norm(last)
     if not norm_first:
         if after is None:
-            raise Refused(f"{_shown(last)} stands where a normalization should: {EXPECTED}")
+            raise Refused(f"{_shown(last)} is where a normalization should be: {EXPECTED}")
         last = stripped(after.source)
     branch = _branch(last)
     if branch is None:
-        raise Refused(f"{_shown(last)} stands where a residual should: {EXPECTED}")
+        raise Refused(f"{_shown(last)} is where a residual should be: {EXPECTED}")
     kept, added = branch
     part = part_of(added)
     source, before = stripped(part.source), None
     if norm_first:
         before = norm(source)
         if before is None:
-            raise Refused(f"{_shown(source)} stands where a normalization should: {EXPECTED}")
+            raise Refused(f"{_shown(source)} is where a normalization should be: {EXPECTED}")
         source = stripped(before.source)
     if source is not stripped(kept):
         raise Refused(
-            f"its layer {last.layer} adds {_shown(added)} to {_shown(kept)}, from which it is not "
-            f"made: {EXPECTED}"
+            f"layer {last.layer} adds {_shown(added)} to {_shown(kept)}, but does not compute it "
+            f"from that: {EXPECTED}"
         )
     return after or before, part, kept
 
@@ -150,17 +150,17 @@ def _sublayer(call: Call, norm_first: bool, part_of: Callable[[Call], P]) -> tup
 def _attention(call: Call) -> Attention:
     found = attention(stripped(call))
     if found is None:
-        raise Refused(f"{_shown(stripped(call))} stands where attention should: {EXPECTED}")
+        raise Refused(f"{_shown(stripped(call))} is where attention should be: {EXPECTED}")
     return found
 
 
 def _feed_forward(call: Call) -> FeedForward:
     down = dense(stripped(call))
     if down is None:
-        raise Refused(f"{_shown(stripped(call))} stands where a feed-forward should: {EXPECTED}")
+        raise Refused(f"{_shown(stripped(call))} is where a feed-forward should be: {EXPECTED}")
     if down.activation != "linear":
         raise Refused(
-            f"its layer {down.layer} ends a feed-forward with the activation {down.activation}: "
+            f"layer {down.layer} ends a feed-forward with the activation {down.activation}: "
             "it should have none"
         )
     inner = stripped(down.source)
@@ -168,10 +168,10 @@ def _feed_forward(call: Call) -> FeedForward:
         return _gated(inner, down)
     up = dense(inner)
     if up is None:
-        raise Refused(f"{_shown(inner)} stands inside a feed-forward: expected a Dense layer")
+        raise Refused(f"{_shown(inner)} is inside a feed-forward: expected a Dense layer")
     if up.activation not in FEED_FORWARD_ACTIVATIONS:
         raise Refused(
-            f"its layer {up.layer} has the activation {up.activation:.60}: minigpt_tf's "
+            f"layer {up.layer} has the activation {up.activation:.60}: minigpt_tf's "
             f"feed-forward has {', '.join(FEED_FORWARD_ACTIVATIONS)} or swiglu"
         )
     return FeedForward(up, down, None, up.activation, up.source)
@@ -183,7 +183,7 @@ def _gated(product: Call, down: Dense) -> FeedForward:
     by_activation = {factor.activation: factor for factor in factors if factor is not None}
     if set(by_activation) != {"silu", "linear"}:
         raise Refused(
-            f"its layer {product.layer} multiplies what is not SwiGLU's gate: one of the two Dense "
+            f"layer {product.layer} multiplies what is not SwiGLU's gate: one of the two Dense "
             "layers should have the activation silu, the other none"
         )
     gate, up = by_activation["silu"], by_activation["linear"]
@@ -197,4 +197,4 @@ def _shown(call: Call) -> str:
     if kind_of(call) == "InputLayer":
         return "its input"
     kind = "activation" if activation_of(call) else "layer"
-    return f"its {kind} {call.layer}"
+    return f"{kind} {call.layer}"

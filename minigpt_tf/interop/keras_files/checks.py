@@ -47,7 +47,7 @@ def check_calls(calls: list[Call]) -> None:
         tied = call.kind == "ReversibleEmbedding" and uses[call.layer.path] == 2
         if shared and not tied:
             raise Refused(
-                f"its layer {call.layer} is used {uses[call.layer.path]} times with the same "
+                f"layer {call.layer} is used {uses[call.layer.path]} times with the same "
                 "weights: minigpt_tf shares only those of a ReversibleEmbedding, between input and "
                 "output"
             )
@@ -56,13 +56,11 @@ def check_calls(calls: list[Call]) -> None:
 def _check(call: Call) -> None:
     kind, layer = kind_of(call), call.layer
     if layer.class_name.split(".")[-1] in CODE:
-        raise Refused(
-            f"its layer {layer} holds code, which is not run: put layers of Keras in its place"
-        )
+        raise Refused(f"layer {layer} holds code, which is never run: replace it with Keras layers")
     if call.kwargs.get("training") is True:
-        raise Refused(f"its layer {layer} is called with training=True: leave that out")
+        raise Refused(f"layer {layer} is called with training=True: leave that out")
     if layer.config.get("logit_soft_cap") is not None:
-        raise Refused(f"its layer {layer} has logit_soft_cap, which minigpt_tf has not")
+        raise Refused(f"layer {layer} has logit_soft_cap, which is not supported")
     if kind in ATTENTION:
         attention(call)
     elif kind in ("LayerNormalization", "RMSNormalization"):
@@ -77,10 +75,10 @@ def _unknown(call: Call, kind: str) -> str:
     layer = call.layer
     if kind == "":
         return (
-            f"its layer {layer} is a class of its own: what it computes is not in the file. Build "
-            "it of Keras's layers as a keras.Model, as transformer_block does"
+            f"layer {layer} is a custom class, and what it computes is not in the file: build "
+            "it from Keras layers as a keras.Model, as transformer_block does"
         )
     if kind == "TFOpLambda":
-        return f"its operation {layer.config.get('function')!s:.60} is none that a GPT needs"
+        return f"the operation {layer.config.get('function')!s:.60} is not supported"
     advice = ADVICE.get(kind, "expected the layers of a GPT, as build_gpt_model makes them")
-    return f"minigpt_tf has nothing like its layer {layer}: {advice}"
+    return f"layer {layer} is not supported: {advice}"

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from .architecture import Layer, Refused
 
-MOST_CALLS = 300_000
-"""Of layers and models, in all: twice as many as 10,000 blocks have; models that call models many
-times could have more than fit into memory."""
+MOST_CALLS = 200_000
+"""Of layers and models, in all: more than 10,000 blocks have; models that call models many times
+could have more than fit into memory."""
 
 CONSTANTS = ("__tensor__", "__numpy__")
 """What Keras 3 calls an array of numbers in a configuration."""
@@ -63,8 +63,8 @@ def read_graph(model: Layer) -> Graph:
     """
     if model.layers is None:
         raise Refused(
-            f"its model {model} is a class of its own: the file does not say which layers it is "
-            "made of. Build the model by keras.Model(inputs, outputs), as build_gpt_model does"
+            f"its model {model} is a subclass, and the file does not say which layers it calls: "
+            "build the model with keras.Model(inputs, outputs), as build_gpt_model does"
         )
     flattening = _Flattening()
     inputs = _input_layers(model)
@@ -121,9 +121,9 @@ class _Flattening:
             if first_seen:
                 arguments[key] = _arguments(by_name, *key)
             args, kwargs = arguments[key]
-            needed = {ref[:2] for ref in refs([args, kwargs])} - done.keys()
+            needed = {ref[:2] for ref in _found([args, kwargs], Ref) if ref[:2] not in done}
             if needed and not first_seen:
-                raise Refused(f"its architecture is damaged: {by_name[key[0]]} feeds itself")
+                raise Refused(f"its architecture is damaged: {by_name[key[0]]} is its own input")
             waiting += sorted(needed)
             if not needed:
                 done[key] = self._apply(by_name[key[0]], _filled(args, done), _filled(kwargs, done))
@@ -241,5 +241,7 @@ def _filled(value: Any, done: dict[tuple[str, int], list[Call]]) -> Any:
 def _chosen(done: dict[tuple[str, int], list[Call]], ref: Ref) -> Call:
     outputs = done[ref[:2]]
     if not 0 <= ref.output < len(outputs):
-        raise Refused(f"it takes output {ref.output} of {outputs[0].layer}, which gives only one")
+        raise Refused(
+            f"it uses output {ref.output} of layer {ref.layer!r:.60}, which has {len(outputs)}"
+        )
     return outputs[ref.output]

@@ -50,7 +50,7 @@ def stripped(call: Call) -> Call:
 def only_input(call: Call) -> Call:
     """The one tensor that a call takes."""
     if len(call.tensors) != 1:
-        raise Refused(f"its layer {call.layer} takes {len(call.tensors)} tensors: expected one")
+        raise Refused(f"layer {call.layer} takes {len(call.tensors)} tensors: expected one")
     return call.tensors[0]
 
 
@@ -69,7 +69,7 @@ def activation_of(call: Call) -> str | None:
         return "relu" if not any(limits) else "ReLU with limits"
     if kind == "Softmax":
         if config.get("axis", call.kwargs.get("axis", -1)) not in (-1, [-1], 2, [2]):
-            raise Refused(f"its layer {call.layer} is not over the last axis")
+            raise Refused(f"layer {call.layer} is not over the last axis")
         return "softmax"
     return None
 
@@ -81,8 +81,8 @@ def activation_name(value: Any, layer: Layer) -> str:
     if isinstance(value, dict):
         if value.get("class_name") in ("__lambda__", "Lambda"):
             raise Refused(
-                f"the activation of its layer {layer} is a lambda, which holds code and is not "
-                "run: use one of Keras's by its name"
+                f"the activation of layer {layer} is a lambda, which holds code and is never "
+                "run: use a Keras activation by its name"
             )
         config = value.get("config")
         value = config if isinstance(config, str) else value.get("class_name")
@@ -123,9 +123,9 @@ def norm(call: Call) -> Norm | None:
     if kind not in ("LayerNormalization", "RMSNormalization"):
         return None
     if layer.config.get("axis", -1) not in (-1, [-1], 2, [2]):
-        raise Refused(f"its layer {layer} normalizes over another axis than the last: leave axis")
+        raise Refused(f"layer {layer} normalizes over another axis than the last: leave axis out")
     if layer.config.get("rms_scaling"):
-        raise Refused(f"its layer {layer} has rms_scaling: use RMSNormalization")
+        raise Refused(f"layer {layer} has rms_scaling: use RMSNormalization")
     default = 1e-3 if kind == "LayerNormalization" else 1e-6
     epsilon = layer.config.get("epsilon", default)
     if not isinstance(epsilon, int | float) or isinstance(epsilon, bool):
@@ -163,7 +163,7 @@ def dense(call: Call) -> Dense | None:
     if activation is None:
         activation = own
     elif own != "linear":
-        raise Refused(f"its layer {inner.layer} has two activations, {own} and {activation}")
+        raise Refused(f"layer {inner.layer} has two activations, {own} and {activation}")
     return Dense(inner.layer, activation, only_input(inner))
 
 
@@ -190,18 +190,18 @@ def attention(call: Call) -> Attention | None:
         return None
     for name, plain in (("output_shape", [None]), ("attention_axes", [None, 1, [1]])):
         if layer.config.get(name) not in plain:
-            raise Refused(f"its layer {layer} has {name}={layer.config[name]!r:.40}: leave it out")
+            raise Refused(f"layer {layer} has {name}={layer.config[name]!r:.40}: leave it out")
     for name in ("use_gate", "sliding_window"):
         if layer.config.get(name):
-            raise Refused(f"its layer {layer} has {name}, which minigpt_tf has not: leave it out")
+            raise Refused(f"layer {layer} has {name}, which is not supported: leave it out")
     source = _self_attention(call)
     bias = is_on(layer, "use_bias")
     if kind == "MultiHeadAttention":
         heads, head_dim = whole(layer, "num_heads"), whole(layer, "key_dim")
         if layer.config.get("value_dim") not in (None, head_dim):
             raise Refused(
-                f"its layer {layer} has value_dim={layer.config['value_dim']!r:.40} and key_dim="
-                f"{head_dim}: minigpt_tf's heads have one width, leave value_dim out"
+                f"layer {layer} has value_dim={layer.config['value_dim']!r:.40} and key_dim="
+                f"{head_dim}: all heads must have one width, leave value_dim out"
             )
         return Attention(layer, heads, heads, head_dim, bias, source)
     heads, kv_heads = whole(layer, "num_query_heads"), whole(layer, "num_key_value_heads")
@@ -219,20 +219,19 @@ def _self_attention(call: Call) -> Call:
         raise Refused(f"its architecture is damaged: {layer} attends to nothing")
     if len(sources) > 1:
         raise Refused(
-            f"its layer {layer} attends to another sequence (cross attention): minigpt_tf runs "
-            "models that only read back their own text, where query, value and key are the same"
+            f"layer {layer} attends to another sequence (cross attention): minigpt_tf runs "
+            "self-attention, where query, value and key are the same tensor"
         )
     masks = [n for n in ATTENTION_ARGUMENTS if "_mask" in n and arguments.get(n) is not None]
     if [name for name in masks if name != "use_causal_mask"]:
         raise Refused(
-            f"its layer {layer} is given {masks[0]}, and whether that lets a token see later ones "
-            "is not in the file: call it with use_causal_mask=True instead"
+            f"layer {layer} is given {masks[0]}, and whether that hides later tokens is not in "
+            "the file: call it with use_causal_mask=True instead"
         )
     built_in = layer.package == OURS
     if arguments.get("use_causal_mask") is not True and not built_in:
         raise Refused(
-            f"its layer {layer} is called without use_causal_mask=True, so it has learned to look "
-            "at the tokens that it should predict: call it with use_causal_mask=True and train "
-            "again"
+            f"layer {layer} is called without use_causal_mask=True, so in training it saw "
+            "the tokens it should predict: call it with use_causal_mask=True and train again"
         )
     return given[0]

@@ -72,7 +72,7 @@ def find_start(source: Call, shapes: Shapes | None) -> Start:
         start.embedding = _embedding_below(call)
         return start
     raise Refused(
-        f"its layer {call.layer} stands between the token embedding and the blocks: expected an "
+        f"layer {call.layer} stands between the token embedding and the blocks: expected an "
         "Embedding, a position encoding and at most dropout"
     )
 
@@ -87,21 +87,21 @@ def _embedding_below(call: Call) -> Layer:
     tensors = call.tensors
     if len(tensors) == 1:
         return _token_embedding(stripped(tensors[0]), call)
-    raise Refused(f"its layer {call.layer} takes {len(tensors)} tensors: expected one")
+    raise Refused(f"layer {call.layer} takes {len(tensors)} tensors: expected one")
 
 
 def _token_embedding(call: Call, above: Call | None = None) -> Layer:
     if kind_of(call) == "InputLayer" and above is not None:
         raise Refused(
-            f"its layer {above.layer} is a class of its own that takes the token ids: what it "
-            "computes is not in the file. Use keras.layers.Embedding, and a layer that adds "
-            "positions to its output, as build_gpt_model does"
+            f"layer {above.layer} is a custom class that takes the token ids, and what it "
+            "computes is not in the file: use keras.layers.Embedding and then a layer that adds "
+            "positions, as build_gpt_model does"
         )
     if kind_of(call) not in ("Embedding", "ReversibleEmbedding"):
-        raise Refused(f"its layer {call.layer} stands where the token embedding should")
+        raise Refused(f"layer {call.layer} stands where the token embedding should")
     inner = stripped(call.tensors[0]) if len(call.tensors) == 1 else None
     if inner is None or kind_of(inner) != "InputLayer":
-        raise Refused(f"its layer {call.layer} does not take the model's input, the token ids")
+        raise Refused(f"layer {call.layer} does not take the model's input, the token ids")
     return call.layer
 
 
@@ -136,7 +136,7 @@ def _added(call: Call, width: int | None, shapes: Shapes | None) -> Start:
         start.embedding = _token_embedding(embeddings[0])
         return start
     raise Refused(
-        f"its layer {call.layer} adds up what is not a token embedding and its positions: expected "
+        f"layer {call.layer} adds up what is not a token embedding and its positions: expected "
         "an Embedding and a position encoding"
     )
 
@@ -157,14 +157,14 @@ def _constant(value: dict[str, Any], width: int | None, call: Call) -> Start:
         table = np.array(config["value"], dtype=np.float32)
         table = table.reshape(table.shape[-2:]) if table.ndim == 3 else table
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise Refused(f"its layer {call.layer} adds what is not a table of positions") from None
+        raise Refused(f"layer {call.layer} adds what is not a table of positions") from None
     if table.ndim != 2 or table.shape[1] != width or not len(table):
         raise Refused(
-            f"its layer {call.layer} adds an array of the shape {table.shape}: expected positions "
+            f"layer {call.layer} adds an array of the shape {table.shape}: expected positions "
             f"of the shape (context_length, {width})"
         )
     if not np.isfinite(table).all():
-        raise Refused(f"its layer {call.layer} adds positions that are not finite numbers")
+        raise Refused(f"layer {call.layer} adds positions that are not finite numbers")
     even = table.shape[1] % 2 == 0
     if even and np.allclose(table, sinusoidal_table(*table.shape), atol=TABLE_TOLERANCE):
         return Start(None, "sinusoidal", context_length=len(table))
@@ -190,7 +190,7 @@ def _own_positions(call: Call, width: int | None, shapes: Shapes | None) -> Star
             )
     if found:
         raise Refused(
-            f"its layer {layer} has weights of the shapes {found!s:.80}: expected none, or one "
+            f"layer {layer} has weights of the shapes {found!s:.80}: expected none, or one "
             f"table of positions (context_length, {width})"
         )
     lengths = [v for k, v in layer.config.items() if k in LENGTHS and type(v) is int and v > 0]

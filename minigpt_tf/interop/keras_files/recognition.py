@@ -88,7 +88,7 @@ def recognize(
         >>> embedding = {"class_name": "Embedding", "config": {"name": "e", "input_dim": 5}}
         >>> recognize({"class_name": "Sequential", "config": {"layers": [embedding]}})
         Traceback (most recent call last):
-        minigpt_tf.errors.ModelFolderError: this Keras model: before its output head stands ...
+        minigpt_tf.errors.ModelFolderError: this Keras model: its output head ...
     """
     try:
         return _recognize(read_architecture(description), shapes, context_length)
@@ -113,7 +113,7 @@ def _recognize(model: Layer, shapes: Shapes | None, context_length: int | None) 
     if tied and logits.layer is not start.embedding:
         raise Refused(f"its output head {logits.layer} is another layer than its token embedding")
     if tied and not is_on(logits.layer, "tie_weights"):
-        raise Refused(f"its layer {logits.layer} has tie_weights=False: use Dense as output head")
+        raise Refused(f"layer {logits.layer} has tie_weights=False: use Dense as output head")
     context = _context_length(graph.input, start, stack, context_length)
     config = _config(stack, start, output, context)
     recognized = Recognized(config, head, _places(config, stack, start, output))
@@ -184,15 +184,16 @@ def _config(stack: Stack, start: Start, output: Dense | None, context: int) -> M
     if output is not None and output.units != V:
         raise Refused(
             f"its token embedding has {V} rows and its output head {output.units} outputs: "
-            "minigpt_tf needs one of each for every token id"
+            "both must be the number of token ids"
         )
     rope_theta = attention.layer.config.get("rope_theta")
     rotary = attention.layer.kind == "RotaryAttention" and rope_theta is not None
     if rotary == (start.positions is not None):
-        problem = "both rotary attention and" if rotary else "no"
+        if rotary:
+            raise Refused("it has rotary attention and adds positions to its embeddings: keep one")
         raise Refused(
-            f"it has {problem} positions that are added to its embeddings, so minigpt_tf cannot "
-            "express it: use a PositionalEncoding" + " or rotary attention, not both" * rotary
+            "its blocks do not know the order of the tokens: add a PositionalEncoding or a "
+            "PositionEmbedding to the token embedding, as build_gpt_model does"
         )
     known = {
         "vocab_size": V,
@@ -235,7 +236,7 @@ def _alike(stack: Stack) -> dict[str, Any]:
                 if value != first[name]:
                     raise Refused(
                         f"its block {number} has {name}={value}, where block 0 has {first[name]}: "
-                        "minigpt_tf's blocks are all alike"
+                        "all blocks must be alike"
                     )
     return first
 
@@ -334,6 +335,6 @@ def _check_shapes(recognized: Recognized, shapes: Shapes) -> None:
         extra = [i for i in range(len(found)) if (path, i) not in used]
         if extra:
             raise Refused(
-                f"its layer {'/'.join(path)!r:.80} has {len(extra)} weights that no part "
+                f"layer {'/'.join(path)!r:.80} has {len(extra)} weights that no part "
                 f"of a GPT uses, the first of the shape {tuple(found[extra[0]])}"
             )
