@@ -7,6 +7,9 @@ CHECKPOINT_NAME = "checkpoint"
 RUN_NAME = "run.json"
 """Names in a model folder, which `modelfolder` describes; RUN_NAME lies in the checkpoint."""
 
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+"""Endings of Keras's model files."""
+
 CACHE_NAME = "minigpt_tf"
 """The folder in the user's cache folder where tokenised texts are kept (`text.cache`)."""
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..config import CONFIG_NAME, MODEL_NAME
+from ..config import CONFIG_NAME, KERAS_SUFFIXES, MODEL_NAME
 from ..errors import ModelFolderError
 from ..inference.weights import check_finite, open_weights
 from ..machine import check_fits_memory
@@ -16,9 +16,6 @@ FOREIGN_ENDINGS = {
     ".pt",
     ".pth",
     ".ckpt",
-    ".keras",
-    ".h5",
-    ".hdf5",
 }
 """Endings of models' files."""
 
@@ -57,6 +54,9 @@ def _check_not_foreign(path: Path) -> None:
             raise ModelFolderError(f"{path}: is a file of a model folder: name the folder")
         if path.suffix.lower() == ".gguf":
             raise ModelFolderError(f"{path}: is llama.cpp's kind of model, no model folder: {make}")
+        if path.suffix.lower() in KERAS_SUFFIXES:
+            make = make.replace(str(path), f"{path} --tokenizer tokenizer.pkl")
+            raise ModelFolderError(f"{path}: is a Keras file, not a model folder: {make}")
         hint = " (minigpt import reads folders with safetensors, .gguf files and OpenAI's GPT-2)"
         foreign = path.suffix.lower() in FOREIGN_ENDINGS
         raise ModelFolderError(f"{path}: is a file, no model folder{hint * foreign}")

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import MODEL_NAME, MODELS_DIRECTORY
+from ..config import KERAS_SUFFIXES, MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import check_output
 from .huggingface.hub import download, looks_like_id
 from .huggingface.reading import holds_pickles, holds_safetensors, open_huggingface
-from .keras_files.files import SUFFIXES as KERAS_SUFFIXES
 from .keras_files.reading import open_keras
 from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder

@@ -28,7 +28,8 @@ def positional_encoding(keras, config=("max_len",), learned=None):
                 self.table = self.add_weight(name="table", shape=learned, initializer="normal")
 
         def call(self, x):
-            table = self.table if len(self.table.shape) == 3 else self.table[None]
+            table = tf.cast(tf.convert_to_tensor(self.table), x.dtype)
+            table = table if len(table.shape) == 3 else table[None]
             return x + table[:, : tf.shape(x)[1], :]
 
         def compute_output_shape(self, input_shape):

@@ -29,6 +29,9 @@ BASES = {
 }
 """Our layers that compute what another one does, with the same weights."""
 
+KERAS_NAMES = {"GroupedQueryAttention": "GroupQueryAttention"}
+"""Classes that .h5 files know by another name than .keras files."""
+
 NO_WEIGHTS = {
     *("InputLayer", "Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise"),
     *("ActivityRegularization", "Identity", "Add", "Multiply", "Subtract", "Average", "Maximum"),
@@ -51,6 +54,8 @@ OTHER_KERAS_LAYERS = {
 }
 """The names by which an .h5 file tells Keras's layers and operations from one's own, beside
 NO_WEIGHTS."""
+
+_KERAS_CLASSES = (NO_WEIGHTS | OTHER_KERAS_LAYERS | KERAS_NAMES.keys()) - {"PositionalEncoding"}
 
 
 class Refused(Exception):
@@ -85,7 +90,9 @@ class Layer:
         """The class that says what the layer computes; "" for a custom layer."""
         if self.package == OURS:
             return BASES.get(self.class_name, self.class_name)
-        return self.class_name if self.package == "keras" else ""
+        if self.package != "keras":
+            return ""
+        return KERAS_NAMES.get(self.class_name, self.class_name)
 
     @property
     def trainable(self) -> bool:
@@ -168,5 +175,4 @@ def _package(item: dict[str, Any], class_name: str) -> tuple[str, str]:
         return ("keras" if root in KERAS_PACKAGES or tensorflow else module), class_name
     if isinstance(registered, str):  # of a class in a notebook
         return "", class_name
-    known = class_name in NO_WEIGHTS or class_name in OTHER_KERAS_LAYERS
-    return ("keras" if known and class_name != "PositionalEncoding" else ""), class_name
+    return ("keras" if class_name in _KERAS_CLASSES else ""), class_name

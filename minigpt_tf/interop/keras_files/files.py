@@ -31,8 +31,6 @@ from .archive import CONFIG_MEMBER, WEIGHTS_MEMBER, Archive
 from .layer_weights import by_layer
 from .parts import ATTENTION
 
-SUFFIXES = (".h5", ".hdf5", ".keras")
-
 LARGEST_CONFIG = 2**26
 """Bytes of a configuration: of some thousand blocks."""
 

@@ -28,6 +28,9 @@ ACTIVATIONS = {
 }
 """Other names of activations, those of our training layers too."""
 
+LARGEST_NUMBER = 1e30
+"""A bound that no sensible setting reaches."""
+
 OPERATIONS = {"__operators__.add": "Add", "math.add": "Add", "math.multiply": "Multiply"}
 OPERATIONS |= {"nn.softmax": "Softmax", "nn.relu": "Relu", "nn.silu": "Silu", "nn.gelu": "Gelu"}
 """tf.keras 2's operations, by the names that Keras 3 has for them."""
@@ -100,6 +103,14 @@ def whole(layer: Layer, name: str) -> int:
     return value
 
 
+def number(layer: Layer, name: str, default: float) -> float:
+    """A number in a layer's configuration, at least 0."""
+    value = layer.config.get(name, default)
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST_NUMBER:
+        raise Refused(f"its architecture is damaged: {layer} has {name}={value!r:.40}")
+    return float(value)
+
+
 def is_on(layer: Layer, name: str) -> bool:
     """A switch that is on unless the configuration says false."""
     return layer.config.get(name) is not False
@@ -126,12 +137,8 @@ def norm(call: Call) -> Norm | None:
         raise Refused(f"layer {layer} normalizes over another axis than the last: leave axis out")
     if layer.config.get("rms_scaling"):
         raise Refused(f"layer {layer} has rms_scaling: use RMSNormalization")
-    default = 1e-3 if kind == "LayerNormalization" else 1e-6
-    epsilon = layer.config.get("epsilon", default)
-    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool):
-        raise Refused(f"its architecture is damaged: {layer} has epsilon={epsilon!r:.40}")
-    name = "layer" if kind == "LayerNormalization" else "rms"
-    return Norm(layer, name, float(epsilon), only_input(call))
+    name, default = ("layer", 1e-3) if kind == "LayerNormalization" else ("rms", 1e-6)
+    return Norm(layer, name, number(layer, "epsilon", default), only_input(call))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .blocks import Stack, find_blocks
 from .checks import check_calls
 from .graph import Call, read_graph
 from .layer_weights import weight_names
-from .parts import Dense, activation_of, dense, is_on, kind_of, only_input, stripped, whole
+from .parts import Dense, activation_of, dense, is_on, kind_of, number, only_input, stripped, whole
 from .positions import Shapes, Start, find_start, masks_padding
 
 
@@ -186,8 +186,8 @@ def _config(stack: Stack, start: Start, output: Dense | None, context: int) -> M
             f"its token embedding has {V} rows and its output head {output.units} outputs: "
             "both must be the number of token ids"
         )
-    rope_theta = attention.layer.config.get("rope_theta")
-    rotary = attention.layer.kind == "RotaryAttention" and rope_theta is not None
+    rotary = attention.layer.kind == "RotaryAttention"
+    rotary &= attention.layer.config.get("rope_theta") is not None
     if rotary == (start.positions is not None):
         if rotary:
             raise Refused("it has rotary attention and adds positions to its embeddings: keep one")
@@ -209,15 +209,16 @@ def _config(stack: Stack, start: Start, output: Dense | None, context: int) -> M
         **_biases(stack),
     }
     if rotary:
-        known["rope_theta"] = float(rope_theta)
-        known["rope_scaling"] = attention.layer.config.get("rope_scaling")
+        known["rope_theta"] = number(attention.layer, "rope_theta", 10000.0)
+    else:
+        del known["rope_theta"], known["rope_scaling"]
     return ModelConfig(**known)
 
 
 def _alike(stack: Stack) -> dict[str, Any]:
     """The settings that all blocks have in common; refuses blocks that differ."""
     first: dict[str, Any] = {}
-    for number, block in enumerate(stack.blocks):
+    for i, block in enumerate(stack.blocks):
         attention, feed_forward = block.attention, block.feed_forward
         norms = [block.attention_norm, block.feed_forward_norm]
         norms += [stack.final_norm] if stack.final_norm else []
@@ -230,12 +231,14 @@ def _alike(stack: Stack) -> dict[str, Any]:
                 "activation": feed_forward.activation,
                 "norm": norm.kind,
                 "norm_epsilon": norm.epsilon,
+                "rope_theta": attention.layer.config.get("rope_theta"),
+                "rope_scaling": attention.layer.config.get("rope_scaling"),
             }
             first = first or found
             for name, value in found.items():
                 if value != first[name]:
                     raise Refused(
-                        f"its block {number} has {name}={value}, where block 0 has {first[name]}: "
+                        f"its block {i} has {name}={value}, where block 0 has {first[name]}: "
                         "all blocks must be alike"
                     )
     return first
