@@ -265,7 +265,7 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeig
     shapes = ((_size(layout),), (rows,), (rows,), (2 * L + 1, 2, D), (context, D))
     kept = {}
     try:
-        with open_hdf5(path) as file:
+        with open_hdf5(path, attributes=True) as file:
             if file.attrs["format"] != FORMAT or file.attrs["model"] != json.dumps(to_dict(config)):
                 return None
             # The same size and time of change stand for the same content, which is slow to hash.

@@ -9,11 +9,12 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import ModelFolderError
+from .heaps import heaps_end
 
 DEEPEST = 40
 """Groups within groups that are looked into. Keras makes four for each nesting of models; a hostile
@@ -31,12 +32,15 @@ LONGEST_LIST = 10_000_000
 
 
 @contextmanager
-def open_hdf5(path: str | Path, content: IO[bytes] | None = None) -> Iterator[Any]:
+def open_hdf5(
+    path: str | Path, content: IO[bytes] | None = None, *, attributes: bool = False
+) -> Iterator[Any]:
     """An HDF5 file for reading, as an `h5py.File`.
 
     Args:
         path: A regular file; names the file in errors.
         content: The file's bytes, if they lie elsewhere (a member of an archive).
+        attributes: Whether texts in attributes will be read, for which the file is searched first.
 
     Raises:
         ModelFolderError: The file is not a regular file, cannot be read or is damaged; also where
@@ -46,6 +50,10 @@ def open_hdf5(path: str | Path, content: IO[bytes] | None = None) -> Iterator[An
 
     if content is None:
         check_regular(path)
+    if attributes:
+        with open(path, "rb") if content is None else nullcontext(content) as file:
+            if not heaps_end(file):
+                raise ModelFolderError(f"{path}: is damaged (a heap of texts has no end)")
     try:
         file = h5py.File(path if content is None else content, "r")
     except OSError as error:

@@ -102,7 +102,7 @@ def test_a_compressed_archive_is_read(file, tokenizer_file):
         (lambda m: m.update({"config.json": b"[" * 10**6}), "nested too deeply"),
         (lambda m: m.update({"config.json": b'{"a": 1}'}), "a layer has no class_name"),
         (lambda m: m.update({"config.json": b"\xff\xfe"}), "its architecture is damaged"),
-        (lambda m: m.update({"config.json": b" " * (2**26 + 1)}), "is larger than 67,108,864"),
+        (lambda m: m.update({"config.json": b" " * (2**25 + 1)}), "is larger than 33,554,432"),
         (lambda m: m.update({"model.weights.h5": b"x" * 999}), "is damaged or not an .h5 file"),
     ],
 )

@@ -112,3 +112,38 @@ def test_what_is_not_an_hdf5_file(path, fifo, tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(ModelFolderError, match="is damaged or not an"):
             found(path)
+
+
+def test_a_heap_without_end_is_refused(path):
+    """One damaged byte lets HDF5 1.14 look for the next object of a heap for ever."""
+    with h5py.File(path, "w") as file:
+        file.attrs["text"], file["x"] = "a text", np.arange(5000.0)
+    whole = path.read_bytes()
+    with open_hdf5(path, attributes=True) as file:
+        assert text_attribute(file, "text") == "a text"
+    first_object = whole.index(b"GCOL\x01") + 16
+    size = first_object + 8
+    for damaged in (2**64 - 16, 2**40, 2**64 - 15):  # a step of 0; beyond the heap
+        content = whole[:size] + damaged.to_bytes(8, "little") + whole[size + 8 :]
+        path.write_bytes(content)
+        with (
+            pytest.raises(ModelFolderError, match="a heap of texts has no end"),
+            open_hdf5(path, attributes=True),
+        ):
+            pass
+    free = whole.index(b"a text") + 8  # the rest of the heap is an object of the index 0
+    path.write_bytes(whole[: free + 8] + bytes(8) + whole[free + 16 :])
+    with (
+        pytest.raises(ModelFolderError, match="a heap of texts has no end"),
+        open_hdf5(path, attributes=True),
+    ):
+        pass
+
+
+def test_what_only_looks_like_a_heap_is_let_be(path):
+    with h5py.File(path, "w") as file:
+        file.attrs["text"] = "a text"
+        file["x"] = np.frombuffer(b"GCOL\x01\0\0\0" + b"\xff" * 8 + bytes(5000), np.uint8)
+        file["y"] = np.frombuffer(b"GCOL\x01\0\0\0" + bytes(8) + bytes(5000), np.uint8)
+    with open_hdf5(path, attributes=True) as file:
+        assert text_attribute(file, "text") == "a text"

@@ -99,7 +99,7 @@ class _Window(io.RawIOBase):
     """The bytes of a member that is stored as it is."""
 
     def __init__(self, file: IO[bytes], info: zipfile.ZipInfo) -> None:
-        file.seek(info.header_offset)
+        file.seek(max(0, info.header_offset))
         header = file.read(LOCAL_HEADER.size)
         if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
             raise ModelFolderError(f"{file.name}: is damaged: {info.filename} is not where it says")
