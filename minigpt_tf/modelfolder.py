@@ -21,6 +21,7 @@ import dataclasses
 import errno
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Container, Iterator
@@ -33,6 +34,7 @@ from .config import (
     CHECKPOINT_NAME,
     CONFIG_NAME,
     FORMAT_VERSION,
+    KERAS_SUFFIXES,
     MODEL_NAME,
     MODELS_DIRECTORY,
     RUN_NAME,
@@ -152,6 +154,8 @@ def _chat_template(path: Path, description: dict[str, Any]) -> ChatTemplate | No
 
 def read_description(path: Path) -> dict[str, Any]:
     """config.json of a model folder as a dict, its format version checked."""
+    if path.is_file():
+        raise ModelFolderError(f"{path}: is a file, not a model folder{_advice_for(path)}")
     if not path.is_dir():
         raise ModelFolderError(f"{path}: no such model folder")
     file = path / CONFIG_NAME
@@ -175,6 +179,14 @@ def read_description(path: Path) -> dict[str, Any]:
             "update minigpt_tf"
         )
     return description
+
+
+def _advice_for(file: Path) -> str:
+    """How a model folder is made of a file that was given in its place."""
+    if file.suffix in KERAS_SUFFIXES:
+        words = f"minigpt import {shlex.quote(str(file))} --tokenizer tokenizer.pkl"
+        return f": make one of it by {words}"
+    return ""
 
 
 def _load_tokenizer(path: Path, description: dict[str, Any]) -> BaseTokenizer:

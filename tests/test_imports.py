@@ -16,6 +16,7 @@ ROOMS = [
     "machine",
     "presets",
     "compiled",
+    "storage",
     "text",
     "modelfolder",
     "inference",

@@ -10,6 +10,9 @@ RUN_NAME = "run.json"
 WINDOW_SIZE = 32
 """Tokens in a window of `create_dataset`, unless told otherwise: the lecture's."""
 
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+"""Endings of Keras's model files."""
+
 CACHE_NAME = "minigpt_tf"
 """In the user's cache folder: where downloads and tokenised texts are kept (`text.cache`)."""
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from ..config import CONFIG_NAME, MODEL_NAME
+from ..config import CONFIG_NAME, KERAS_SUFFIXES, MODEL_NAME
 from ..errors import ModelFolderError
 from ..inference.weights import check_finite, open_weights
 from ..machine import check_fits_memory
 from ..modelfolder import ModelFolder, load_folder
+from ..storage.hdf5 import datasets, open_hdf5
 
 FOREIGN_ENDINGS = {
     ".gguf",
@@ -15,9 +16,6 @@ FOREIGN_ENDINGS = {
     ".pt",
     ".pth",
     ".ckpt",
-    ".keras",
-    ".h5",
-    ".hdf5",
 }
 """Endings of models' files."""
 
@@ -56,6 +54,9 @@ def _check_not_foreign(path: Path) -> None:
             raise ModelFolderError(f"{path}: is a file of a model folder: name the folder")
         if path.suffix.lower() == ".gguf":
             raise ModelFolderError(f"{path}: is llama.cpp's kind of model, no model folder: {make}")
+        if path.suffix.lower() in KERAS_SUFFIXES:
+            make = make.replace(str(path), f"{path} --tokenizer tokenizer.pkl")
+            raise ModelFolderError(f"{path}: is a Keras file, not a model folder: {make}")
         hint = " (minigpt import reads folders with safetensors, .gguf files and OpenAI's GPT-2)"
         foreign = path.suffix.lower() in FOREIGN_ENDINGS
         raise ModelFolderError(f"{path}: is a file, no model folder{hint * foreign}")
@@ -71,8 +72,8 @@ def _check_weights(folder: ModelFolder) -> None:
     """Reads all weights once, so that nothing is written before they have proved to be sound."""
     file = folder.path / MODEL_NAME
     try:
-        with open_weights(file, folder.model) as datasets:
-            for name, dataset in datasets.items():
+        with open_weights(file, folder.model) as weights:
+            for name, dataset in weights.items():
                 check_finite(dataset[...], name, str(file))
     except ModelFolderError:
         if _is_quantised(file):
@@ -85,18 +86,8 @@ def _check_weights(folder: ModelFolder) -> None:
 
 def _is_quantised(file: Path) -> bool:
     """Whether Keras has saved kernels with scales there."""
-    import h5py
-
-    scales: list[str] = []
-
-    def look(name: str) -> None:
-        """Notes a scale; called with the name of everything in the file."""
-        if name.endswith("kernel_scale"):
-            scales.append(name)
-
     try:
-        with h5py.File(file, "r") as archive:
-            archive.visit(look)
+        with open_hdf5(file) as archive:
+            return any(name.endswith("kernel_scale") for name, _ in datasets(archive))
     except Exception:  # h5py raises many kinds on a damaged file
         return False
-    return bool(scales)

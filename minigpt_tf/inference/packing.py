@@ -19,6 +19,7 @@ from ..errors import ConfigError, ModelFolderError
 from ..machine import check_fits_memory
 from ..modelfolder import QUANTIZED_NAME, ModelFolder, reserve_space, staging
 from ..options import to_dict
+from ..storage.hdf5 import check_dataset, child, open_hdf5
 from .cache import Cache
 from .kernels import MATRICES_OF_A_BLOCK
 from .positions import sinusoidal_table
@@ -258,15 +259,13 @@ def _write_quantized(
 
 def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeights | None:
     """What model.int8.h5 holds; None where it was not made from `source`, or is damaged."""
-    import h5py
-
     layout = _layout(config)
     rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
     context = 0 if config.positions == "rotary" else config.context_length
     shapes = ((_size(layout),), (rows,), (rows,), (2 * L + 1, 2, D), (context, D))
     kept = {}
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, attributes=True) as file:
             if file.attrs["format"] != FORMAT or file.attrs["model"] != json.dumps(to_dict(config)):
                 return None
             # The same size and time of change stand for the same content, which is slow to hash.
@@ -275,8 +274,9 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeig
             ):
                 return None
             for name, shape in zip(_KEPT, shapes, strict=True):
-                dataset, dtype = file[name], np.int8 if name == "matrices" else np.float32
-                if dataset.shape != shape or dataset.dtype != dtype or dataset.external:
+                dataset, dtype = child(file, name), np.int8 if name == "matrices" else np.float32
+                check_dataset(dataset)
+                if dataset.shape != shape or dataset.dtype != dtype:
                     return None
                 kept[name] = dataset[...]
                 if dtype == np.float32 and not np.isfinite(kept[name]).all():

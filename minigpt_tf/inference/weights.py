@@ -14,13 +14,11 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ModelFolderError
+from ..storage.hdf5 import child, children, datasets, open_hdf5, while_looking
 
 Weights = dict[str, np.ndarray]
 
 _BLOCK_PREFIX = re.compile(r"block_\d+_")
-
-DEEPEST = 8
-"""Groups within groups that are looked into; Keras makes four at most, a hostile file circles."""
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -114,59 +112,32 @@ def open_weights(path: str | Path, config: ModelConfig) -> Iterator[dict[str, An
     Names and shapes are checked before a value is read, so that a file that lies about its size
     allocates nothing. Raises ModelFolderError, also where a dataset cannot be read later on.
     """
-    import h5py
-
-    try:
-        file = h5py.File(path, "r")
-    except Exception as error:  # h5py raises many kinds on a damaged file
-        raise _damaged(path, error) from None
-    with file:
-        try:
-            datasets = dict(_named_datasets(file["model_weights"]))
-            check_shapes({name: d.shape for name, d in datasets.items()}, config, str(path))
-            for name, dataset in datasets.items():
+    with open_hdf5(path) as file:
+        with while_looking(path):
+            found = dict(_named_datasets(file, path))
+            check_shapes({name: d.shape for name, d in found.items()}, config, str(path))
+            for name, dataset in found.items():
                 if not np.issubdtype(dataset.dtype, np.floating):
                     raise ModelFolderError(
                         f"{path}: {name} holds {dataset.dtype}, not floating-point numbers"
                     )
-        except ModelFolderError:
-            raise
-        except Exception as error:
-            raise _damaged(path, error) from None
-        try:
-            yield datasets
-        except OSError as error:
-            if error.errno is not None:  # of another file that is written meanwhile, or of the disk
-                raise
-            raise _damaged(path, error) from None
-
-
-def _damaged(path: str | Path, error: Exception) -> ModelFolderError:
-    reason = str(error).split("\n")[0]
-    return ModelFolderError(f"{path}: is damaged or not a Keras model file ({reason:.120})")
+        yield found
 
 
 def read_weights(path: str | Path, config: ModelConfig) -> Weights:
     """The float32 weights in a Keras .h5 model file. Raises ModelFolderError."""
-    with open_weights(path, config) as datasets:
-        return {name: np.asarray(d, dtype=np.float32) for name, d in datasets.items()}
+    with open_weights(path, config) as found:
+        return {name: np.asarray(d, dtype=np.float32) for name, d in found.items()}
 
 
-def _named_datasets(group: Any) -> Iterator[tuple[str, Any]]:
+def _named_datasets(file: Any, path: str | Path) -> Iterator[tuple[str, Any]]:
     """(weight name, dataset) for each dataset of the file's layers."""
-    for layer in group:
-        for dataset in _datasets(group[layer], DEEPEST):
-            yield full_name(layer, dataset.name.removeprefix(f"{group[layer].name}/")), dataset
-
-
-def _datasets(group: Any, depth: int) -> Iterator[Any]:
-    for item in group.values():
-        if hasattr(item, "shape"):
-            if item.external or item.file != group.file:
-                raise ModelFolderError(f"{group.file.filename}: {item.name} lies in another file")
-            yield item
-        elif depth:
-            yield from _datasets(item, depth - 1)
+    weights = child(file, "model_weights")
+    if weights is None:
+        raise ModelFolderError(f"{path}: is damaged or not a Keras model file (no model_weights)")
+    for layer, group in children(weights):
+        for name, dataset in datasets(group):
+            yield full_name(layer, name), dataset
 
 
 def named_variables(model: Any) -> dict[str, Any]:

@@ -8,15 +8,16 @@ from pathlib import Path
 import netron
 
 from ..errors import ConfigError
+from ..interop.keras_files.files import open_keras_file
 from ..modelfolder import newest_folder
-from .modelfile import check_model_file, model_file
+from .modelfile import model_file
 
 DESCRIPTION = "Show a model's graph and weights in the browser, with Netron."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to show and where to serve it."""
-    model_help = "model folder or .h5 file (unset: the newest folder in models/)"
+    model_help = "model folder, or any .h5 or .keras file (unset: the newest folder in models/)"
     parser.add_argument("--model", type=Path, metavar="PATH", help=model_help)
     parser.add_argument(
         "--port", type=int, metavar="N", help="port to serve on (unset: a free one)"
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serves the page on this machine until Ctrl-C."""
     file = model_file(arguments.model or newest_folder())
-    check_model_file(file)
+    open_keras_file(file)  # refuses a damaged file here, where it can be said why
     port = _checked_port(arguments.port)
     logging.getLogger("netron").setLevel(logging.WARNING)  # the line below says it better
     host, port = netron.serve(str(file), None, ("localhost", port), not arguments.no_browser)

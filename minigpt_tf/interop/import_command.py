@@ -11,8 +11,8 @@ from .importing import check_apart, default_output, fetch, open_path, shortened
 from .source import Source, check_source, write_model_folder
 
 DESCRIPTION = (
-    "Make a model folder of a model from Hugging Face, of safetensors, of a .gguf file or of "
-    "OpenAI's GPT-2 checkpoints."
+    "Make a model folder of a model from Hugging Face, of safetensors, of a .gguf file, of "
+    "OpenAI's GPT-2 checkpoints, or of the .h5 or .keras file of a notebook."
 )
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="a folder with safetensors, a .gguf file, a folder with OpenAI's TensorFlow "
-        "checkpoint, or the id of a model on Hugging Face",
+        "checkpoint, a Keras .h5 or .keras file, or the id of a model on Hugging Face",
     )
     out_help = "model folder to write (unset: models/ and the source's name)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a shorter context, for less memory (unset: the source's)",
     )
     parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="tokenizer.pkl or tokenizer.json, for a Keras .h5 or .keras file, which has none",
+    )
+    parser.add_argument(
         "--revision", metavar="NAME", help="branch, tag or commit on Hugging Face (unset: main)"
     )
 
@@ -41,13 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Says what the source is, writes the folder, and says what can be done with it."""
     if not arguments.source:
-        raise ConfigError("SOURCE is empty: give a folder, a .gguf file or an id on Hugging Face")
+        raise ConfigError(
+            "SOURCE is empty: give a folder, a .gguf, .h5 or .keras file or an id on Hugging Face"
+        )
     out = arguments.out or default_output(arguments.source)
     check_apart(arguments.source, out)
     check_output(out, overwrite=arguments.overwrite, resume=False)
     path = fetch(arguments.source, arguments.revision)
     with quiet_import():  # where TensorFlow reads a checkpoint
-        source = open_path(path, arguments.source)
+        source = open_path(path, arguments.source, arguments.tokenizer, arguments.context_length)
     if arguments.context_length is not None:
         source = shortened(source, arguments.context_length)
     print(_description(source), flush=True)
@@ -72,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _description(source: Source) -> str:
     """What the source is, in a few lines."""
     config, tokenizer, origin = source.config, source.tokenizer, source.origin
-    kind = type(tokenizer.backend.model).__name__
+    backend = getattr(tokenizer, "backend", None)  # word and char tokenizers have none
+    kind = tokenizer.kind if backend is None else type(backend.model).__name__
     heads = f"{config.num_heads} heads"
     if config.num_kv_heads != config.num_heads:
         heads += f" in {config.num_kv_heads} groups"
@@ -86,4 +95,5 @@ def _description(source: Source) -> str:
         "chat template": "no" if source.chat_template is None else "yes",
         "licence": licence or "not stated: ask the source before you pass it on",
     }
-    return "\n".join(f"{name + ':':<15}{text}" for name, text in lines.items())
+    rows = [*lines.items(), *(("assumed", text) for text in source.assumptions)]
+    return "\n".join(f"{name + ':':<15}{text}" for name, text in rows)

@@ -4,16 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import MODEL_NAME, MODELS_DIRECTORY
+from ..config import KERAS_SUFFIXES, MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
 from ..modelfolder import check_output
 from .huggingface.hub import download, looks_like_id
 from .huggingface.reading import holds_pickles, holds_safetensors, open_huggingface
+from .keras_files.reading import open_keras
 from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder
 from .tensors import FirstRows
 
 GGUF_SUFFIX = ".gguf"
+
+FILE_SUFFIXES = (GGUF_SUFFIX, *KERAS_SUFFIXES)
+"""Of models that are one file."""
 
 
 def import_model(
@@ -23,28 +27,32 @@ def import_model(
     overwrite: bool = False,
     context_length: int | None = None,
     revision: str | None = None,
+    tokenizer: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Makes a model folder of another tool's model, and gives its path.
 
-    `source`: a folder of safetensors, a .gguf file, OpenAI's checkpoint folder, or the id of a
-    model on Hugging Face (of which `revision` names a branch, tag or commit). `out` is by default
-    `default_output`. `progress` is called with how many values of how many are written. Raises
-    MiniGPTError of some kind where that cannot be done; then nothing has changed.
+    Args:
+        source: A folder of safetensors, a .gguf file, OpenAI's checkpoint folder, a Keras model
+            file (.h5 or .keras), or the id of a model on Hugging Face.
+        out: The folder (unset: `default_output`).
+        overwrite: Whether to replace a model folder.
+        context_length: A shorter context; for a Keras file that does not say, its context.
+        revision: Branch, tag or commit on Hugging Face.
+        tokenizer: tokenizer.pkl or tokenizer.json of a Keras model file, which has none.
+        progress: Called with how many values of how many are written.
+
+    Raises:
+        MiniGPTError: That cannot be done; then nothing has changed.
     """
     out = default_output(source) if out is None else Path(out)
     check_apart(source, out)
     check_output(out, overwrite=overwrite, resume=False)  # before anything is downloaded
-    opened = open_source(source, revision)
+    opened = open_path(fetch(source, revision), source, tokenizer, context_length)
     if context_length is not None:
         opened = shortened(opened, context_length)
     write_model_folder(opened, out, overwrite=overwrite, progress=progress)
     return out
-
-
-def open_source(source: str | Path, revision: str | None = None) -> Source:
-    """Reads everything of a model but its weights. Raises MiniGPTError of some kind."""
-    return open_path(fetch(source, revision), source)
 
 
 def fetch(source: str | Path, revision: str | None = None) -> Path:
@@ -57,21 +65,34 @@ def fetch(source: str | Path, revision: str | None = None) -> Path:
         if revision is not None:
             raise ConfigError(f"{path} exists here: --revision is for ids on Hugging Face")
         return path
-    if path.suffix == GGUF_SUFFIX or not looks_like_id(str(source)):
+    if path.suffix in FILE_SUFFIXES or not looks_like_id(str(source)):
         raise ModelFolderError(f"{path}: no such file or folder")
     return download(str(source), revision)
 
 
-def open_path(path: Path, source: str | Path) -> Source:
-    """As `open_source`, where `fetch` gave the path."""
+def open_path(
+    path: Path,
+    source: str | Path,
+    tokenizer: str | Path | None = None,
+    context_length: int | None = None,
+) -> Source:
+    """Reads everything of a model but its weights, from the path that `fetch` gave.
+
+    `tokenizer` and `context_length` are for Keras model files, as in `import_model`. Raises
+    MiniGPTError of some kind.
+    """
+    if path.is_file() and path.suffix in KERAS_SUFFIXES:
+        return open_keras(path, tokenizer, context_length)
+    if tokenizer is not None:
+        raise ConfigError(f"{path} brings its tokenizer along: --tokenizer is for Keras files")
     if path != Path(source):  # downloaded: the folder is named by the commit
         opened = open_huggingface(path, str(source))
         return replace(opened, origin=opened.origin | {"revision": path.name})
     if path.is_file():
         if path.suffix != GGUF_SUFFIX:
             raise ModelFolderError(
-                f"{path}: is neither a {GGUF_SUFFIX} file nor a folder: of safetensors or of a "
-                "checkpoint give the folder they lie in"
+                f"{path}: is neither a {GGUF_SUFFIX}, .h5 or .keras file nor a folder: of "
+                "safetensors or of a checkpoint give the folder they lie in"
             )
         from .gguf.reading import open_gguf
 
@@ -84,7 +105,7 @@ def open_path(path: Path, source: str | Path) -> Source:
         raise ModelFolderError(f"{path} is a model folder already: use it with --model")
     raise ModelFolderError(
         f"{path}: holds no model that is known here: expected config.json with model.safetensors, "
-        "or OpenAI's hparams.json with model.ckpt, or a .gguf file by its name"
+        "or OpenAI's hparams.json with model.ckpt, or a .gguf, .h5 or .keras file by its name"
     )
 
 
@@ -93,7 +114,7 @@ def default_output(source: str | Path) -> Path:
     path = Path(source)
     if path.exists():
         path = path.resolve()
-    return Path(MODELS_DIRECTORY) / (path.stem if path.suffix == GGUF_SUFFIX else path.name)
+    return Path(MODELS_DIRECTORY) / (path.stem if path.suffix in FILE_SUFFIXES else path.name)
 
 
 def check_apart(source: str | Path, out: Path) -> None:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,6 +53,10 @@ class Source:
     """Fields of SamplingConfig that the source recommends."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Plain data for config.json: where the model comes from, its licence."""
+    head: Literal["logits", "softmax"] = "logits"
+    """What the source's model puts out. A softmax has no weights; model.h5 ends in logits."""
+    assumptions: tuple[str, ...] = ()
+    """What the source does not say and is taken so: sentences for the user."""
     files: dict[str, bytes] = field(default_factory=dict)
     """Further files of the folder by name, such as the text of the licence."""
 

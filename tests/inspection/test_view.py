@@ -5,13 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 
+import keras
 import pytest
 
 from minigpt_tf.config import ModelConfig
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model import build_gpt_model
 from tests.conftest import ROOT, tiny_config
+from tests.interop import lecture
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -139,3 +142,18 @@ def test_the_page_shows_every_weight_of_every_block(preset, served, browser):
         page.open_function(f"block_{layer}", f"block_{layer}/attention")
         assert drawn_shapes(browser) == expected_shapes(config, f"block_{layer}/")
         page.back()
+
+
+def test_a_keras_file_with_unknown_layers_is_served(tmp_path):
+    """The lecture's own classes: Netron needs no more than the file."""
+    file = tmp_path / "gpt.keras"
+    lecture.build(keras).save(file)
+    command = [sys.executable, "-m", "minigpt_tf", "view", "--no-browser", "--model", str(file)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        address = re.search(r"http://\S+", process.stdout.readline()).group()
+        with urllib.request.urlopen(f"{address}/data/gpt.keras") as answer:
+            assert answer.read() == file.read_bytes()
+    finally:
+        process.terminate()
+        process.wait()

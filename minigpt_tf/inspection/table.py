@@ -1,0 +1,152 @@
+"""A model's layers as a table, as Keras's `summary` shows them, from its configuration alone."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..interop.keras_files.architecture import Layer, Path
+from .shapes import Shape, connections, output_shapes
+
+UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+INDENT = "   "
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer's line."""
+
+    name: str
+    class_name: str
+    shape: Shape | None
+    """None if it is not known."""
+    parameters: int
+    connected: list[str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the table and the lines below it say."""
+
+    name: str
+    rows: list[Row]
+    parameters: int
+    frozen: int
+    """Parameters that training leaves alone."""
+    nbytes: int
+    frozen_bytes: int
+    branched: bool
+    """Whether the layers are no simple chain, so that it matters what each is connected to."""
+
+
+def summarize(
+    model: Layer, weights: Mapping[Path, Sequence[Any]], *, expand: bool = False
+) -> Summary:
+    """The table of a model.
+
+    Args:
+        model: The tree of its layers.
+        weights: Of each layer; only `shape` and `dtype` of a weight are looked at.
+        expand: Whether the layers inside nested models get lines of their own.
+    """
+    counts: dict[Path, int] = {}
+    total = frozen = nbytes = frozen_bytes = 0
+    fixed = _frozen(model)
+    for path, found in weights.items():
+        for index, weight in enumerate(found):
+            size = math.prod(weight.shape)
+            length = size * getattr(weight.dtype, "itemsize", 4)
+            total, nbytes = total + size, nbytes + length
+            if index >= fixed.get(path, len(found)):
+                frozen, frozen_bytes = frozen + size, frozen_bytes + length
+            for depth in range(len(path) + 1):
+                counts[path[:depth]] = counts.get(path[:depth], 0) + size
+    rows = list(_rows(model, counts, expand, 0))
+    if model.layers is None:  # a class of its own: all that is known are its weights
+        rows = [Row("/".join(path), "?", None, counts[path], []) for path in weights]
+    branched = any(len(row.connected) > 1 for row in rows if not row.name.startswith(INDENT))
+    return Summary(model.name, rows, total, frozen, nbytes, frozen_bytes, branched)
+
+
+def _rows(model: Layer, counts: dict[Path, int], expand: bool, depth: int) -> Iterator[Row]:
+    shapes, connected = output_shapes(model), connections(model)
+    prefix = f"{INDENT * depth}└ " if depth else ""
+    for layer in model.layers or ():
+        yield Row(
+            f"{prefix}{layer.name}",
+            layer.class_name,
+            shapes.get(layer.name),
+            counts.get(layer.path, 0),
+            connected.get(layer.name, []),
+        )
+        if expand and layer.layers is not None:
+            yield from _rows(layer, counts, expand, depth + 1)
+
+
+def _frozen(model: Layer) -> dict[Path, int]:
+    """From which of its weights on a layer's are not trained, where some are not."""
+    found: dict[Path, int] = {}
+    waiting = [(model, False)]
+    while waiting:
+        layer, frozen = waiting.pop()
+        frozen = frozen or not layer.trainable
+        if layer.layers is not None:
+            waiting += [(part, frozen) for part in layer.layers]
+        elif frozen:
+            found[layer.path] = 0
+        elif layer.kind == "BatchNormalization":  # its running mean and variance
+            scales = [layer.config.get(name) is not False for name in ("scale", "center")]
+            found[layer.path] = sum(scales)
+    return found
+
+
+def print_summary(summary: Summary) -> None:
+    """Prints the table to standard output, in colors on a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(width=min(108 if summary.branched else 88, console.width), show_lines=True)
+    table.add_column("Layer (type)", ratio=45)
+    table.add_column("Output Shape", ratio=30)
+    table.add_column("Param #", justify="right", ratio=22)
+    if summary.branched:
+        table.add_column("Connected to", ratio=35)
+    for row in summary.rows:
+        name = Text(_printable(row.name) + " (")
+        name.append(_printable(row.class_name), style="color(33)").append(")")
+        cells = [name, Text(_shape(row.shape)), Text(f"{row.parameters:,}", style="color(34)")]
+        if summary.branched:
+            cells.append(Text(_printable(", ".join(row.connected)) or "-"))
+        table.add_row(*cells)
+    console.print(Text(f'Model: "{_printable(summary.name)}"', style="bold"))
+    console.print(table)
+    trained = summary.parameters - summary.frozen
+    for what, count, nbytes in (
+        ("Total", summary.parameters, summary.nbytes),
+        ("Trainable", trained, summary.nbytes - summary.frozen_bytes),
+        ("Non-trainable", summary.frozen, summary.frozen_bytes),
+    ):
+        line = Text(f" {what} params: ", style="bold")
+        console.print(line.append(f"{count:,}", "not bold color(34)"), Text(f"({_size(nbytes)})"))
+
+
+def _shape(shape: Shape | None) -> str:
+    if shape is None:
+        return "?"
+    return f"({', '.join(str(size) for size in shape)}{',' if len(shape) == 1 else ''})"
+
+
+def _printable(text: str) -> str:
+    """A file's text without what could steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:200])
+
+
+def _size(nbytes: float) -> str:
+    """Bytes as Keras's summary writes them."""
+    power = 0
+    while nbytes >= 1024 and power < len(UNITS) - 1:
+        nbytes, power = nbytes / 1024, power + 1
+    return f"{nbytes:.2f} {UNITS[power]}"

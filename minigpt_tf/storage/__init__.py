@@ -1,0 +1,1 @@
+"""Files as such: how they are opened, whoever wrote them."""

@@ -1,0 +1,212 @@
+"""The one place where HDF5 files are opened: a file may come from anyone.
+
+An HDF5 file can send its reader elsewhere: by links out of the file or in circles, by datasets
+whose values lie in other files or devices, by shapes of which nothing is stored. None of that is
+followed here; only what lies in the file itself is found, each object once.
+"""
+
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import ModelFolderError
+from .heaps import heaps_end
+
+DEEPEST = 40
+"""Groups within groups that are looked into. Keras makes four for each nesting of models; a hostile
+file makes as many as there is room for."""
+
+MOST_EXPANSION = 100
+"""A dataset may be so many times as large as what the file stores of it, and no larger: Keras does
+not compress."""
+
+ALWAYS_ALLOWED = 2**20
+"""Bytes of a dataset, or of one of its chunks, that are no danger however they are stored."""
+
+LONGEST_LIST = 10_000_000
+"""Texts in an attribute."""
+
+
+@contextmanager
+def open_hdf5(
+    path: str | Path, content: IO[bytes] | None = None, *, attributes: bool = False
+) -> Iterator[Any]:
+    """An HDF5 file for reading, as an `h5py.File`.
+
+    Args:
+        path: A regular file; names the file in errors.
+        content: The file's bytes, if they lie elsewhere (a member of an archive).
+        attributes: Whether texts in attributes will be read, for which the file is searched first.
+
+    Raises:
+        ModelFolderError: The file is not a regular file, cannot be read or is damaged; also where
+            it proves damaged while it is open.
+    """
+    import h5py
+
+    if content is None:
+        check_regular(path)
+    if attributes:
+        with open(path, "rb") if content is None else nullcontext(content) as file:
+            if not heaps_end(file):
+                raise ModelFolderError(f"{path}: is damaged (a heap of texts has no end)")
+    try:
+        file = h5py.File(path if content is None else content, "r")
+    except OSError as error:
+        if error.errno is not None and content is None:
+            reason = os.strerror(error.errno)
+            raise ModelFolderError(f"{path}: cannot be read: {reason}") from None
+        raise _damaged(path, error) from None
+    except Exception as error:  # h5py raises many kinds on a damaged file
+        raise _damaged(path, error) from None
+    with file:
+        try:
+            yield file
+        except ModelFolderError:
+            raise
+        except OSError as error:
+            if error.errno is not None:  # of another file that is written meanwhile, or of the disk
+                raise
+            raise _damaged(path, error) from None
+
+
+@contextmanager
+def while_looking(path: str | Path) -> Iterator[None]:
+    """Turns whatever h5py raises, while a file's structure is read, into ModelFolderError."""
+    try:
+        yield
+    except ModelFolderError:
+        raise
+    except Exception as error:  # h5py raises many kinds on a damaged file
+        raise _damaged(path, error) from None
+
+
+def check_regular(path: str | Path) -> None:
+    """Raises ModelFolderError if the path is not a regular file: opening a FIFO may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise ModelFolderError(f"{path}: cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise ModelFolderError(f"{path}: is not a regular file")
+
+
+def _damaged(path: str | Path, error: Exception) -> ModelFolderError:
+    reason = " ".join(str(error).split())
+    return ModelFolderError(f"{path}: is damaged or not an .h5 file ({reason:.120})")
+
+
+def child(group: Any, *names: str) -> Any | None:
+    """The group or dataset of that path below a group; None if absent. Links are not followed."""
+    import h5py
+
+    item = group
+    for name in names:
+        if not isinstance(item, h5py.Group) or name not in item:
+            return None
+        item = _hard_linked(item, name)
+    return item
+
+
+def children(group: Any) -> Iterator[tuple[str, Any]]:
+    """(name, group or dataset) of each item of a group.
+
+    Raises ModelFolderError if one is a link: Keras makes none.
+    """
+    for name in group:
+        yield name, _hard_linked(group, name)
+
+
+def _hard_linked(group: Any, name: str) -> Any:
+    import h5py
+
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        place = f"{group.name.rstrip('/')}/{name}"
+        where = "lies in another file" if isinstance(link, h5py.ExternalLink) else "is only a link"
+        raise ModelFolderError(f"{group.file.filename}: {place} {where}")
+    return group[name]
+
+
+def datasets(group: Any) -> Iterator[tuple[str, Any]]:
+    """(path below the group, dataset) of each dataset in it, checked as by `check_dataset`.
+
+    Each group is entered once, so that links in circles end. Raises ModelFolderError.
+    """
+    import h5py
+
+    seen = {_address(group)}
+    waiting = [("", group, 0)]
+    while waiting:
+        prefix, parent, depth = waiting.pop()
+        found = []
+        for name, item in children(parent):
+            path = f"{prefix}{name}"
+            if isinstance(item, h5py.Dataset):
+                check_dataset(item)
+                yield path, item
+            elif isinstance(item, h5py.Group) and _address(item) not in seen and depth < DEEPEST:
+                seen.add(_address(item))
+                found.append((f"{path}/", item, depth + 1))
+        waiting += reversed(found)
+
+
+def _address(item: Any) -> int:
+    import h5py
+
+    return h5py.h5o.get_info(item.id).addr
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raises ModelFolderError if the values lie in another file, or can be far more than the file
+    stores. Comes before the shape is asked for: of a virtual dataset that opens the other files."""
+    name = f"{dataset.file.filename}: {dataset.name}"
+    if dataset.is_virtual or dataset.external:
+        raise ModelFolderError(f"{name} lies in another file")
+    if dataset.shape is None:  # HDF5's empty dataspace
+        raise ModelFolderError(f"{name} is empty")
+    size = dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    chunk = size * math.prod(dataset.chunks or ())
+    largest = max(ALWAYS_ALLOWED, MOST_EXPANSION * stored)
+    if size * math.prod(dataset.shape) > largest or chunk > largest:
+        raise ModelFolderError(
+            f"{name} has the shape {dataset.shape}, but the file stores {stored:,} bytes of it"
+        )
+
+
+def text_attribute(item: Any, name: str) -> str | None:
+    """An attribute that is one text; None if absent or something else."""
+    value = item.attrs.get(name)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else None
+
+
+def texts_attribute(item: Any, name: str) -> list[str] | None:
+    """An attribute that is a list of texts; None if absent.
+
+    Keras cuts a long list into `name`0, `name`1, ...
+    """
+    if name in item.attrs:
+        return _texts(item, name)
+    texts: list[str] = []
+    part = 0
+    while f"{name}{part}" in item.attrs:
+        texts += _texts(item, f"{name}{part}")
+        part += 1
+    return texts if part else None
+
+
+def _texts(item: Any, name: str) -> list[str]:
+    shape = item.attrs.get_id(name).shape
+    if len(shape) != 1 or shape[0] > LONGEST_LIST:
+        raise ValueError(f"{name} is not a list of names")
+    return [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for value in item.attrs[name]
+    ]
