@@ -47,6 +47,7 @@ _HOMES = {
     "finetuning.trainer": ("finetune",),
     "interop.export": ("export_model",),
     "interop.importing": ("import_model",),
+    "interop.live_model": ("generate_text", "load", "save_model_folder"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -135,6 +135,6 @@ def load_keras(contents: ModelFolder) -> Any:
     check_weights(weights, contents.model, str(file))
     with quiet_import():
         from ..model import build_gpt_model
-    model = build_gpt_model(contents.model)
+    model = build_gpt_model(contents.model, dtype="float32")
     assign_weights(model, weights)
     return model

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -159,9 +159,30 @@ class TextGenerator:
             dropped=max(0, len(ids) - room),
         )
 
-    def generate(self, prompt: str | Prompt, sampling: SamplingConfig) -> Generation:
-        """The whole answer."""
-        return self.generate_batch([prompt], sampling)[0]
+    def generate(
+        self, prompt: str | Prompt, sampling: SamplingConfig | None = None, **settings: Any
+    ) -> Generation:
+        """The whole answer.
+
+        Args:
+            prompt: what the answer follows.
+            sampling: how tokens are chosen (unset: as the model's makers recommend).
+            settings: fields of SamplingConfig that replace those, such as `temperature=0.7`.
+
+        Raises:
+            ConfigError: where a setting is unknown or out of range.
+        """
+        return self.generate_batch([prompt], self.sampling(sampling, **settings))[0]
+
+    def sampling(self, sampling: SamplingConfig | None = None, **settings: Any) -> SamplingConfig:
+        """The sampling of `generate`."""
+        known = {item.name for item in fields(SamplingConfig)}
+        for name in settings:
+            if name not in known:
+                raise ConfigError(f"{name}: unknown setting: choose of {', '.join(sorted(known))}")
+        if sampling is not None:
+            return replace(sampling, **settings)
+        return SamplingConfig(**{**self.generation, **settings})
 
     def generate_batch(
         self, prompts: Sequence[str | Prompt], sampling: SamplingConfig, num_samples: int = 1

@@ -16,6 +16,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Natural logarithms of `softmax`, over the last axis, in float64."""
+    below = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
+
+
 def log_probability(logits: np.ndarray, token_id: int) -> float:
     """Natural logarithm of a token's probability under the model, before any filter."""
     shifted = logits.astype(np.float64) - logits.max()

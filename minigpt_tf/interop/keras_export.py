@@ -31,7 +31,7 @@ def write_keras_archive(folder: ModelFolder, file: Path) -> None:
     with open_weights(source, folder.model) as datasets:
         advice = "--format h5 needs none"
         check_fits_memory(2 * size, "the model and the archive's weights", advice)
-        model = build_gpt_model(folder.model)
+        model = build_gpt_model(folder.model, dtype="float32")
         for name, variable in named_variables(model).items():
             values = np.asarray(datasets[name], dtype=np.float32)
             check_finite(values, name, str(source))

@@ -54,7 +54,8 @@ class Source:
     origin: dict[str, Any] = field(default_factory=dict)
     """Plain data for config.json: where the model comes from, its licence."""
     head: Literal["logits", "softmax"] = "logits"
-    """What the source's model puts out. A softmax has no weights; model.h5 ends in logits."""
+    """What the source's model ends in, and model.h5 too. A softmax has no weights: the engine gives
+    logits for both."""
     assumptions: tuple[str, ...] = ()
     """What the source does not say and is taken so: sentences for the user."""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -98,7 +99,7 @@ def write_model_folder(
     with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
         with staging(out) as scratch:
             reader = _Reader(source, wanted, progress)
-            write_keras_file(scratch / MODEL_NAME, source.config, reader.read)
+            write_keras_file(scratch / MODEL_NAME, source.config, reader.read, source.head)
             reader.check_rest()
             reader.compare(scratch / MODEL_NAME)
             for name, content in source.files.items():

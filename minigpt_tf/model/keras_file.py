@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import keras
@@ -22,16 +23,22 @@ PART = 2**20
 """Values of a weight that are copied at a time."""
 
 
-def write_keras_file(file: Path, config: ModelConfig, read: Callable[[str], np.ndarray]) -> None:
+def write_keras_file(
+    file: Path,
+    config: ModelConfig,
+    read: Callable[[str], np.ndarray],
+    head: Literal["logits", "softmax"] = "logits",
+) -> None:
     """Writes what plain `keras.models.load_model` reads. Raises OSError where the disk is full.
 
     `read` gives a weight, of its shape in `inference.weights.weight_shapes`, by its name there;
-    each is asked for once, in the order of that table, written as float32 and let go.
+    each is asked for once, in the order of that table, written as float32 and let go. `head`: what
+    the model in the file ends in.
     """
     overhead = OVERHEAD + config.num_layers * LAYER_OVERHEAD
     reserve_space(file.parent, 4 * config.parameter_count + overhead)
     with keras.StatelessScope(initialize_variables=False):  # variables that take no memory
-        model = build_gpt_model(config)
+        model = build_gpt_model(config, head=head, dtype="float32")
         description = json.loads(model.to_json())
     try:
         with h5py.File(file, "w") as h5:

@@ -6,6 +6,7 @@ a file. TensorFlow is never imported.
 
 import functools
 import logging
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,6 +224,28 @@ def load_tokenizer(path: str | Path, kind: str | None = None) -> BaseTokenizer:
         return tokenizer
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+
+
+def as_tokenizer(tokenizer: Any) -> BaseTokenizer:
+    """A tokenizer of ours as it is; Keras's `Tokenizer`, or the path of a tokenizer's file, as one.
+
+    Raises:
+        DataError: it is none of these, or was not fitted on any text.
+
+    Example:
+        >>> as_tokenizer(CharTokenizer("abc")).vocab_size
+        3
+    """
+    if isinstance(tokenizer, BaseTokenizer):
+        return tokenizer
+    if isinstance(tokenizer, (str, Path)):
+        return load_tokenizer(tokenizer)
+    if type(tokenizer).__name__ == "Tokenizer" and hasattr(tokenizer, "texts_to_sequences"):
+        return _load_pickle(pickle.dumps(tokenizer))
+    raise DataError(
+        f"{type(tokenizer).__name__} is not a tokenizer: give a minigpt_tf.Tokenizer, Keras's, or "
+        "the path of tokenizer.pkl"
+    )
 
 
 @contextmanager

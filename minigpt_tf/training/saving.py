@@ -95,7 +95,7 @@ def save_model(file: Path, config: ModelConfig, weights: Mapping[str, Any]) -> N
 
 
 def _model_of(config: ModelConfig, weights: Mapping[str, Any]) -> keras.Model:
-    model = build_gpt_model(config)
+    model = build_gpt_model(config, dtype="float32")
     assign_weights(model, weights)
     return model
 

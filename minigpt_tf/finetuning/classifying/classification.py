@@ -9,6 +9,7 @@ import numpy as np
 from ...config import EngineConfig, RecordsConfig
 from ...errors import ConfigError, DataError, ModelFolderError
 from ...inference.engine import Engine
+from ...inference.samplers import log_softmax
 from ...modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
 from ...text.documents import Progress, silent
 from ..records.kinds import LabelledRecord
@@ -16,7 +17,7 @@ from ..records.prompts import Template, render
 from ..records.reading import Dropped, read_records
 from ..records.shortening import Row
 from .confusion import Confusion
-from .head import Head, load_head, log_softmax
+from .head import Head, load_head
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,6 @@ class Head:
         return hidden @ self.kernel + self.bias
 
 
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Scores (..., C) -> natural logarithms of probabilities (..., C), float64."""
-    below = scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)
-    return below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
-
-
 def save_head(folder: Path, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]) -> None:
     """Writes the head's file into a folder."""
     tensors = {"kernel": np.ascontiguousarray(kernel), "bias": np.ascontiguousarray(bias)}

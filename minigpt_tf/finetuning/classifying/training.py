@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ...config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
 from ...errors import ConfigError, DataError
+from ...inference.samplers import log_softmax
 from ...inference.weights import Weights, open_weights
 from ...modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ...training.checkpoint import RunState
@@ -24,7 +25,7 @@ from ..records.shortening import Row
 from ..supervised import SupervisedJob
 from .classification import describe, judge
 from .confusion import Confusion, shown, write_picture
-from .head import Head, log_softmax, save_head
+from .head import Head, save_head
 
 KERNEL, BIAS = "classifier:kernel", "classifier:bias"
 """The head's weights among those that are trained."""

@@ -1,7 +1,9 @@
 """A Keras model file and a tokenizer -> everything that a model folder needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,8 @@ from ...inference.weights import weight_shapes
 from ...text.tokenizers import BaseTokenizer, load_tokenizer
 from ..source import Source
 from ..tensors import Entry, Table, tensor_shapes
-from .files import KerasFile, open_keras_file
+from .architecture import Path as LayerPath
+from .files import open_keras_file
 from .layer_weights import shapes_of
 from .recognition import Recognized, recognize
 
@@ -19,18 +22,17 @@ ARCHITECTURE = "GPT in Keras layers"
 
 @dataclass(frozen=True)
 class RecognizedTensor:
-    """A weight of ours in a Keras model file, as a matrix (`tensors.Tensor`)."""
+    """A weight of ours in a Keras model, as a matrix (`tensors.Tensor`)."""
 
-    file: KerasFile
     recognized: Recognized
+    values_of: Callable[[LayerPath, int], Any]
+    """Gives the values of a layer's weight, by the layer's path and the weight's index."""
     name: str
     shape: tuple[int, ...]
 
     def read(self) -> np.ndarray:
         """The values as float32. Raises ModelFolderError."""
-        weights = self.file.weights
-        values = self.recognized.weight(self.name, lambda path, i: weights[path][i].read())
-        return values.reshape(self.shape)
+        return self.recognized.weight(self.name, self.values_of).reshape(self.shape)
 
 
 def open_keras(
@@ -64,29 +66,44 @@ def open_keras(
             f"{path} holds a model without its tokenizer: add --tokenizer tokenizer.pkl, the file "
             "that pickle.dump(tokenizer, ...) or save wrote in the notebook (in Python tokenizer=)"
         )
-    words = read_tokenizer(tokenizer)
-    return source_of(file, recognized, words)
+    return source_of(
+        recognized,
+        lambda place, index: file.weights[place][index].read(),
+        read_tokenizer(tokenizer),
+        where=str(path),
+        origin={"format": f"Keras {file.format}", "from": str(path)},
+    )
 
 
-def source_of(file: KerasFile, recognized: Recognized, tokenizer: BaseTokenizer) -> Source:
-    """What the model folder of a recognized file is made of."""
+def source_of(
+    recognized: Recognized,
+    values_of: Callable[[LayerPath, int], Any],
+    tokenizer: BaseTokenizer,
+    *,
+    where: str,
+    origin: dict[str, Any],
+) -> Source:
+    """What the model folder of a recognized model is made of.
+
+    Args:
+        recognized: Its configuration, and where its weights lie.
+        values_of: Gives the values of a layer's weight, by the layer's path and the weight's index.
+        tokenizer: The tokenizer that the model was trained with.
+        where: Names the model in errors.
+        origin: Where it comes from, for config.json.
+    """
     config = recognized.config
     entries = tuple(Entry(name, (name,)) for name in weight_shapes(config))
-    origin = {
-        "format": f"Keras {file.format}",
-        "architecture": ARCHITECTURE,
-        "from": str(file.path),
-        "head": recognized.head,
-    }
+    origin = {**origin, "architecture": ARCHITECTURE, "head": recognized.head}
     if recognized.assumptions:
         origin["assumptions"] = recognized.assumptions
     return Source(
-        where=str(file.path),
+        where=where,
         config=config,
         expressed=config,
         table=Table(entries, (), ()),
         tensors={
-            name: RecognizedTensor(file, recognized, name, shape)
+            name: RecognizedTensor(recognized, values_of, name, shape)
             for name, shape in tensor_shapes(list(entries), config).items()
         },
         tokenizer=tokenizer,
