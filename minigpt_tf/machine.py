@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 from pathlib import Path
 
 from .errors import ConfigError
@@ -40,3 +41,16 @@ def check_fits_memory(needed: float, what: str, advice: str = "choose smaller si
             f"{what} need {needed / 2**30:,.1f} GiB, this machine has {size / 2**30:,.1f} GiB: "
             f"{advice}"
         )
+
+
+def processor_name() -> str:
+    """The processor and how many of its cores this process may use, for figures."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        facts = dict(line.split(":", 1) for line in lines if ":" in line)
+        facts = {name.strip(): value.strip() for name, value in facts.items()}
+    except OSError:  # not Linux
+        facts = {}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    features = [f for f in ("amx_bf16", "avx512_bf16", "avx512f") if f in facts.get("flags", "")]
+    return f"{name} ({', '.join([f'{usable_cores()} cores', *features])})"
