@@ -183,7 +183,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 def _advice_for(file: Path) -> str:
     """How a model folder is made of a file that was given in its place."""
-    if file.suffix in KERAS_SUFFIXES:
+    if file.suffix.lower() in KERAS_SUFFIXES:
         words = f"minigpt import {shlex.quote(str(file))} --tokenizer tokenizer.pkl"
         return f": make one of it by {words}"
     return ""

@@ -48,6 +48,7 @@ assert not heavy, heavy
         "from minigpt_tf import ModelConfig, create_dataset, load_tokenizer, TextGenerator",
         f"{MAIN}try: main(['train', '--help'])\nexcept SystemExit: pass",
         f"{MAIN}main(['generate', 'he was', '--model', FOLDER])",
+        f"{MAIN}main(['summary', '--model', FOLDER])",
     ],
 )
 def test_tensorflow_is_not_imported(statement, trained_folder):

@@ -19,7 +19,7 @@ from ..errors import ConfigError, ModelFolderError
 from ..machine import check_fits_memory
 from ..modelfolder import QUANTIZED_NAME, ModelFolder, reserve_space, staging
 from ..options import to_dict
-from ..storage.hdf5 import check_dataset, child, open_hdf5
+from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
 from .cache import Cache
 from .kernels import MATRICES_OF_A_BLOCK
 from .positions import sinusoidal_table
@@ -266,11 +266,12 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeig
     kept = {}
     try:
         with open_hdf5(path, attributes=True) as file:
-            if file.attrs["format"] != FORMAT or file.attrs["model"] != json.dumps(to_dict(config)):
+            made_for = text_attribute(file, "model")
+            if file.attrs["format"] != FORMAT or made_for != json.dumps(to_dict(config)):
                 return None
             # The same size and time of change stand for the same content, which is slow to hash.
             if list(file.attrs["source_state"]) != _state(source) and (
-                file.attrs["source_sha256"] != _sha256(source)
+                text_attribute(file, "source_sha256") != _sha256(source)
             ):
                 return None
             for name, shape in zip(_KEPT, shapes, strict=True):

@@ -81,7 +81,7 @@ def open_path(
     `tokenizer` and `context_length` are for Keras model files, as in `import_model`. Raises
     MiniGPTError of some kind.
     """
-    if path.is_file() and path.suffix in KERAS_SUFFIXES:
+    if path.is_file() and path.suffix.lower() in KERAS_SUFFIXES:
         return open_keras(path, tokenizer, context_length)
     if tokenizer is not None:
         raise ConfigError(f"{path} brings its tokenizer along: --tokenizer is for Keras files")

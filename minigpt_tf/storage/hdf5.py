@@ -181,10 +181,10 @@ def check_dataset(dataset: Any) -> None:
 
 def text_attribute(item: Any, name: str) -> str | None:
     """An attribute that is one text; None if absent or something else."""
-    value = item.attrs.get(name)
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    return value if isinstance(value, str) else None
+    if name not in item.attrs or not _holds_text(item, name):
+        return None
+    value = item.attrs[name]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def texts_attribute(item: Any, name: str) -> list[str] | None:
@@ -204,9 +204,20 @@ def texts_attribute(item: Any, name: str) -> list[str] | None:
 
 def _texts(item: Any, name: str) -> list[str]:
     shape = item.attrs.get_id(name).shape
-    if len(shape) != 1 or shape[0] > LONGEST_LIST:
+    if shape == (0,):  # Keras gives an empty list the type of a number
+        return []
+    if len(shape) != 1 or shape[0] > LONGEST_LIST or not _holds_text(item, name, shape):
         raise ValueError(f"{name} is not a list of names")
     return [
         value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         for value in item.attrs[name]
     ]
+
+
+def _holds_text(item: Any, name: str, shape: tuple[int, ...] = ()) -> bool:
+    """Whether an attribute has the type of a text. Comes before its value is read: HDF5 trusts a
+    damaged type, and ends the process."""
+    import h5py
+
+    attribute = item.attrs.get_id(name)
+    return attribute.shape == shape and isinstance(attribute.get_type(), h5py.h5t.TypeStringID)

@@ -99,8 +99,11 @@ class _Window(io.RawIOBase):
     """The bytes of a member that is stored as it is."""
 
     def __init__(self, file: IO[bytes], info: zipfile.ZipInfo) -> None:
-        file.seek(max(0, info.header_offset))
-        header = file.read(LOCAL_HEADER.size)
+        length = os.fstat(file.fileno()).st_size
+        header = b""
+        if 0 <= info.header_offset <= length:
+            file.seek(info.header_offset)
+            header = file.read(LOCAL_HEADER.size)
         if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
             raise ModelFolderError(f"{file.name}: is damaged: {info.filename} is not where it says")
         _, name, further = LOCAL_HEADER.unpack(header)
@@ -108,7 +111,7 @@ class _Window(io.RawIOBase):
         self._first = info.header_offset + LOCAL_HEADER.size + name + further
         self._size = info.file_size
         self._at = 0
-        if self._first + self._size > os.fstat(file.fileno()).st_size:
+        if self._first + self._size > length:
             raise ModelFolderError(f"{file.name}: is damaged: {info.filename} is cut off")
 
     def readable(self) -> bool:
