@@ -3,12 +3,13 @@
 import os
 import re
 from pathlib import Path
+from typing import TypeGuard
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 """How a URL begins."""
 
 
-def is_url(source: str | os.PathLike) -> bool:
+def is_url(source: str | os.PathLike) -> TypeGuard[str]:
     """Whether a source is a URL, not the path of a file."""
     return isinstance(source, str) and SCHEME.match(source) is not None
 

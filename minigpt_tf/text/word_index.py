@@ -21,6 +21,14 @@ MATRIX_MODES = ("binary", "count", "freq", "tfidf")
 class WordIndex:
     """What `Tokenizer` has of Keras; its settings are described there."""
 
+    num_words: int | None
+    filters: str
+    lower: bool
+    split: str
+    char_level: bool
+    oov_token: str | None
+    document_count: int
+
     def __init__(
         self,
         num_words: int | None = None,
