@@ -21,4 +21,4 @@ def as_source(source: str | os.PathLike) -> Path | str:
 
 def full_name(source: Path | str) -> str:
     """The URL, or the absolute path."""
-    return source if is_url(source) else str(Path(source).resolve())
+    return str(source if is_url(source) else Path(source).resolve())

@@ -52,7 +52,7 @@ def open_gguf(path: str | Path) -> Source:
     values = Metadata(file, header.metadata)
     family = _family(values)
     parts = values.whole("split.count", 1)
-    if parts > 1:
+    if (parts or 1) > 1:
         raise ModelFolderError(
             f"{file}: is one of {parts} parts of a model: join them with llama-gguf-split --merge"
         )
@@ -192,7 +192,7 @@ def _scaled(
             _check_divisors(values, config, tensor)
         return config
     if tensor is None:
-        return dataclasses.replace(config, rope_scaling=factor and {"factor": factor})
+        return dataclasses.replace(config, rope_scaling={"factor": factor} if factor else None)
     if factor:
         raise ModelFolderError(f"{values.file}: stretches rotary angles in two ways at once")
     frequencies = frequencies_of_pairs(config.head_dim, config.rope_theta)
