@@ -2,6 +2,7 @@
 and the two kinds of vocabulary that GGUF files carry."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum

@@ -52,7 +52,7 @@ def open_gguf(path: str | Path) -> Source:
     values = Metadata(file, header.metadata)
     family = _family(values)
     parts = values.whole("split.count", 1)
-    if (parts or 1) > 1:
+    if parts > 1:
         raise ModelFolderError(
             f"{file}: is one of {parts} parts of a model: join them with llama-gguf-split --merge"
         )
@@ -119,7 +119,7 @@ def _config(values: Metadata, family: Family, tensors: Mapping[str, Tensor]) -> 
     if EMBEDDING not in tensors:
         raise ModelFolderError(f"{values.file}: lacks the tensor {EMBEDDING}")
     num_heads = values.required(f"{root}.attention.head_count")
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": tensors[EMBEDDING].shape[0],
         "context_length": values.required(f"{root}.context_length"),
         "embed_dim": values.required(f"{root}.embedding_length"),

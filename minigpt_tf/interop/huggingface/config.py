@@ -45,7 +45,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields that change the computation -> the values with which they do not, beside null."""
 
-_NEUTRAL_OF = {
+_NEUTRAL_OF: dict[str, dict[str, tuple[Any, ...]]] = {
     "gpt2": {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
     "llama": {"hidden_act": ("silu", "swish"), "mlp_bias": (False,)},
 }
