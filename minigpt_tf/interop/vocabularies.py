@@ -318,7 +318,7 @@ def byte_level_tokenizer(
     types = types if len(types) else [PieceType.NORMAL] * len(tokens)
     _check_pieces(tokens, types, [0.0] * len(tokens))
     ids = {token: i for i, token in enumerate(tokens) if types[i] != PieceType.UNUSED}
-    pairs = [tuple(merge.split(" ")) for merge in merges]
+    pairs: list[Any] = [tuple(merge.split(" ")) for merge in merges]
     wrong = next((p for p in pairs if len(p) != 2 or "" in p), None)
     if wrong is not None:
         raise DataError(f"the merge {' '.join(wrong)!r:.60} is no pair of tokens")

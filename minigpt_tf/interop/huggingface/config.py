@@ -13,7 +13,7 @@ from .json_files import whole_number
 OWN_NAME = "minigpt_tf"
 """Our exporter puts the whole ModelConfig here: it may say what the other fields cannot."""
 
-GPT2_ACTIVATIONS = {
+GPT2_ACTIVATIONS: dict[str, Any] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu": "gelu",
