@@ -30,7 +30,7 @@ from ..text.sources import is_url
 from .cluster import Cluster, choose_cluster
 from .console import ConsoleListener, quiet_import
 from .listener import Listener
-from .plan import Plan, make_plan
+from .plan import Plan, make_plan, plan_from_preset
 from .resumption import read_run, read_tokenizer
 
 if TYPE_CHECKING:
