@@ -85,7 +85,7 @@ SLOW_FIXTURE_SECONDS = 2.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "rewrite tests/slow.txt for the test files that run"
+    text = "rewrite tests/slow.txt for the tests that run"
     parser.addoption("--record-slow", action="store_true", help=text)
 
 
@@ -148,7 +148,6 @@ class SlowRecorder:
             self.seconds[lane_name(item)] = self.seconds.get(lane_name(item), 0.0) + spent
 
     def pytest_sessionfinish(self) -> None:
-        files = {name.split("::")[0] for name in self.seconds}
-        slow = {name for name in SLOW if name.split("::")[0] not in files}
+        slow = SLOW - self.seconds.keys()
         slow |= {name for name, spent in self.seconds.items() if spent > SLOW_SECONDS}
         SLOW_FILE.write_text("\n".join(sorted(slow)) + "\n", encoding="utf-8")

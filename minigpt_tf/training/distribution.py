@@ -91,7 +91,8 @@ class Distribution:
     def _sum_over_workers(self, values: tf.Tensor) -> tf.Tensor:
         def add(values):
             replica = tf.distribute.get_replica_context()
-            local = self.strategy.num_replicas_in_sync // len(self.cluster.workers)
+            workers = len(self.cluster.workers) if self.cluster else 1
+            local = self.strategy.num_replicas_in_sync // workers
             first = replica.replica_id_in_sync_group % local == 0  # a worker counts once
             values = tf.where(first, values, tf.zeros_like(values))
             return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
