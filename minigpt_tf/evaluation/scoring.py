@@ -6,7 +6,7 @@ as those of `build_gpt_model` and `load_model`. TensorFlow is imported for the l
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +150,7 @@ def _with_prefix(
     return np.concatenate([prefix, ids.astype(np.int64)])
 
 
-def _spread(windows: ScoringWindows, number: int | None) -> Sequence[ScoringWindow]:
+def _spread(windows: ScoringWindows, number: int | None) -> Collection[ScoringWindow]:
     """So many of the windows (None: all), evenly over the text."""
     if number is None or number >= len(windows):
         return windows

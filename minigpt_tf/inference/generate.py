@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class TextGenerator:
             raise ModelFolderError("the tokenizer knows no token that could be generated")
 
     @classmethod
-    def load(cls, folder: str | Path, config: EngineConfig | None = None) -> "TextGenerator":
+    def load(cls, folder: str | Path, config: EngineConfig | None = None) -> Self:
         """Reads a model folder. Raises ModelFolderError."""
         contents, config = load_folder(folder), config or EngineConfig()
         engine, notice = Engine.load(contents, config.quantize, config.threads)

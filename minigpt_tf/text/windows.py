@@ -5,7 +5,7 @@ pure function of (seed, epoch, step): a run that goes on at any step sees the sa
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from numbers import Integral
 from typing import NamedTuple
 
@@ -235,7 +235,7 @@ class ScoringWindow(NamedTuple):
     scored: int
 
 
-class ScoringWindows:
+class ScoringWindows(Collection[ScoringWindow]):
     """Windows that begin every `stride` tokens and together score every target exactly once.
 
     A target is scored by the first window that has it; with a stride below the window it then has
@@ -254,6 +254,12 @@ class ScoringWindows:
 
     def __len__(self) -> int:
         return self._count
+
+    def __contains__(self, window: object) -> bool:
+        return any(window == own for own in self)
+
+    def __iter__(self) -> Iterator[ScoringWindow]:
+        return map(self.__getitem__, range(self._count))
 
     def __getitem__(self, index: int) -> ScoringWindow:
         if not 0 <= index < self._count:
