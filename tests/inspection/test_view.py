@@ -139,7 +139,7 @@ def test_the_page_shows_every_weight_of_every_block(preset, served, browser):
     assert shown == outside
 
     for layer in range(config.num_layers):
-        page.open_function(f"block_{layer}", f"block_{layer}/attention")
+        page.open_function(f"block_{layer}", f"block_{layer}_attention")
         assert drawn_shapes(browser) == expected_shapes(config, f"block_{layer}/")
         page.back()
 
