@@ -224,6 +224,21 @@ def test_what_the_engine_cannot_run_is_named(case, flat):
     assert "\n" not in str(error.value)
 
 
+def test_heads_that_are_no_heads():
+    twice = described(lecture.build(keras, head="softmax layer", nested=False))
+    setting("Dense", -1, activation="softmax")(twice)
+    with pytest.raises(ModelFolderError, match="is a softmax of an activation: keep only one"):
+        recognize(twice)
+    tied = described(build_gpt_model(tiny_config("gpt2", vocab_size=30, context_length=12)))
+    layers_of(tied, "ReversibleEmbedding")[0]["inbound_nodes"][1]["kwargs"].clear()
+    with pytest.raises(ModelFolderError, match="is called without reverse=True"):
+        recognize(tied)
+    setting("ReversibleEmbedding", tie_weights=False)(tied)
+    layers_of(tied, "ReversibleEmbedding")[0]["inbound_nodes"][1]["kwargs"]["reverse"] = True
+    with pytest.raises(ModelFolderError, match="has tie_weights=False"):
+        recognize(tied)
+
+
 def test_weights_that_do_not_fit_are_named():
     model = lecture.build(keras, nested=False)
     description, shapes = described(model), shapes_of(live_weights(model))

@@ -85,10 +85,12 @@ def recognize(
         ModelFolderError: The engine cannot run the model; names the layer, and says what to do.
 
     Example:
-        >>> embedding = {"class_name": "Embedding", "config": {"name": "e", "input_dim": 5}}
-        >>> recognize({"class_name": "Sequential", "config": {"layers": [embedding]}})
-        Traceback (most recent call last):
-        minigpt_tf.errors.ModelFolderError: this Keras model: its output head ...
+        >>> import json
+        >>> from minigpt_tf import build_gpt_model, model_preset
+        >>> model = build_gpt_model(model_preset("lecture", num_layers=2, embed_dim=32))
+        >>> found = recognize(json.loads(model.to_json()))
+        >>> found.config.num_layers, found.head, found.places["logits/bias"]
+        (2, 'logits', Place(layer=('logits',), index=1))
     """
     try:
         return _recognize(read_architecture(description), shapes, context_length)
@@ -112,6 +114,8 @@ def _recognize(model: Layer, shapes: Shapes | None, context_length: int | None) 
     start = find_start(stack.source, shapes)
     if tied and logits.layer is not start.embedding:
         raise Refused(f"its output head {logits.layer} is another layer than its token embedding")
+    if tied and logits.kwargs.get("reverse") is not True:
+        raise Refused(f"its output head {logits.layer} is called without reverse=True")
     if tied and not is_on(logits.layer, "tie_weights"):
         raise Refused(f"layer {logits.layer} has tie_weights=False: use Dense as output head")
     context = _context_length(graph.input, start, stack, context_length)
@@ -128,6 +132,8 @@ def _without_softmax(output: Call) -> tuple[Head, Call]:
     """(head, the call that gives the logits)."""
     call = stripped(output)
     if activation_of(call) == "softmax":
+        if (inner := dense(stripped(only_input(call)))) and inner.activation != "linear":
+            raise Refused(f"layer {call.layer} is a softmax of an activation: keep only one")
         return "softmax", stripped(only_input(call))
     last = dense(call)
     return ("softmax" if last and last.activation == "softmax" else "logits"), call
