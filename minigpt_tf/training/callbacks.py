@@ -115,6 +115,7 @@ class Evaluator:
             best=best,
             sample=self.job.sample(weights),
             metrics=found,
+            loss_per=self.job.loss_per,
         )
         state.history.append(evaluation)
         state.loss_sum = state.accuracy_sum = 0.0
