@@ -23,11 +23,11 @@ from ..modelfolder import (
     write_json,
     write_tokenizer,
 )
+from ..records.prompts import ALPACA_CHAT_TEMPLATE
 from ..training.checkpoint import RunState
 from ..training.records import write_loss_picture
 from ..training.saving import save_model
 from .plan import FineTuningPlan
-from .records.prompts import ALPACA_CHAT_TEMPLATE
 
 OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, HISTORY_NAME, LOSS_NAME, SAMPLES_NAME}
 OWN_FILES |= {ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}

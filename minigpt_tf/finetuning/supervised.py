@@ -17,6 +17,7 @@ from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
 from ..modelfolder import ADAPTER_NAME
 from ..presets import fine_tuning_preset
+from ..records.dataset import Part
 from ..training.checkpoint import RunState
 from ..training.job import Job
 from ..training.optimizers import build_optimizer
@@ -27,7 +28,6 @@ from .difference import MOST_COMPARED, merge_difference
 from .memory import out_of_memory
 from .models import FineTunedModel, target_weights
 from .plan import FineTuningPlan
-from .records.dataset import Part
 from .saving import save_fine_tuned
 
 QUANTIZED = {"8": "int8", "4": "int4"}

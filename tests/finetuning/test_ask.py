@@ -28,10 +28,10 @@ from minigpt_tf.finetuning.asking.facts import contains_fact
 from minigpt_tf.finetuning.asking.queries import Queries, Query, read_queries
 from minigpt_tf.finetuning.asking.report import as_json, table
 from minigpt_tf.finetuning.columns import display_width, fill, printable
-from minigpt_tf.finetuning.records.prompts import ALPACA
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, Prompt, TextGenerator
 from minigpt_tf.presets import asking_preset
+from minigpt_tf.records.prompts import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT

@@ -14,8 +14,6 @@ from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import FineTunedModel, target_weights
 from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
-from minigpt_tf.finetuning.records.prompts import ALPACA_CHAT_TEMPLATE, Template
-from minigpt_tf.finetuning.records.shortening import Row
 from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.weights import read_weights
@@ -23,6 +21,8 @@ from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder
 from minigpt_tf.presets import fine_tuning_preset
+from minigpt_tf.records.prompts import ALPACA_CHAT_TEMPLATE, Template
+from minigpt_tf.records.shortening import Row
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.training.listener import Listener

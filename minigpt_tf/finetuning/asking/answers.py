@@ -8,10 +8,10 @@ import numpy as np
 from ...config import RecordsConfig, SamplingConfig
 from ...inference.engine import Engine
 from ...inference.generate import Generation, Prompt, TextGenerator
+from ...records.kinds import ask
+from ...records.prompts import Template
+from ...records.shortening import Row, shorten
 from ...text.chat_template import Message
-from ..records.kinds import ask
-from ..records.prompts import Template
-from ..records.shortening import Row, shorten
 
 
 def answer_all(

@@ -12,11 +12,11 @@ from ...inference.generate import BATCH, Generation
 from ...inference.packing import load_weights
 from ...inference.weights import open_weights
 from ...modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
+from ...records.kinds import ask
+from ...records.prompts import Template
+from ...records.shortening import Row
 from ...text.documents import Progress, silent
 from ..adapter import fingerprint
-from ..records.kinds import ask
-from ..records.prompts import Template
-from ..records.shortening import Row
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
 from .queries import Queries

@@ -14,14 +14,14 @@ from ...errors import ConfigError, DataError
 from ...inference.samplers import log_softmax
 from ...inference.weights import Weights, open_weights
 from ...modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
+from ...records.batches import collate_texts
+from ...records.dataset import Part
+from ...records.kinds import LabelledRecord
+from ...records.prompts import render
+from ...records.shortening import Row
 from ...training.checkpoint import RunState
 from ..models import FineTunedModel
 from ..plan import FineTuningPlan
-from ..records.batches import collate_texts
-from ..records.dataset import Part
-from ..records.kinds import LabelledRecord
-from ..records.prompts import render
-from ..records.shortening import Row
 from ..supervised import SupervisedJob
 from .classification import describe, judge
 from .confusion import Confusion, shown, write_picture

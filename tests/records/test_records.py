@@ -9,14 +9,14 @@ import pytest
 
 from minigpt_tf.config import RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError
-from minigpt_tf.finetuning.records import database
-from minigpt_tf.finetuning.records.kinds import (
+from minigpt_tf.records import database
+from minigpt_tf.records.kinds import (
     ConversationRecord,
     InstructionRecord,
     LabelledRecord,
     PreferenceRecord,
 )
-from minigpt_tf.finetuning.records.reading import read_records
+from minigpt_tf.records.reading import read_records
 from tests.conftest import ROOT
 
 QUESTIONS = [
@@ -522,7 +522,7 @@ def test_databases_that_cannot_be_asked_are_refused(answers, tmp_path):
 
 
 def test_tensorflow_is_not_imported():
-    code = "import sys, minigpt_tf.finetuning.records.dataset\n"
+    code = "import sys, minigpt_tf.records.dataset\n"
     code += "assert not {'tensorflow', 'keras', 'openpyxl', 'jinja2'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...config import RecordsConfig
-from ...errors import DataError
-from ...modelfolder import CHAT_TEMPLATE_NAME, ModelFolder
-from ...text.chat_template import ChatTemplate, Message, message
-from ...text.tokenizers import BaseTokenizer, BytePairTokenizer
+from ..config import RecordsConfig
+from ..errors import DataError
+from ..modelfolder import CHAT_TEMPLATE_NAME, ModelFolder
+from ..text.chat_template import ChatTemplate, Message, message
+from ..text.tokenizers import BaseTokenizer, BytePairTokenizer
 from .kinds import (
     ConversationRecord,
     InstructionRecord,

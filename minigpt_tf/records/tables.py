@@ -6,9 +6,9 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...config import RecordsConfig
-from ...errors import DataError
-from ...text.sheets import read_sheets
+from ..config import RecordsConfig
+from ..errors import DataError
+from ..text.sheets import read_sheets
 from .raw import RawRow, RawTable, text_of
 
 DELIMITERS = ",\t;|"

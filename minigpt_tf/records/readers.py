@@ -9,9 +9,9 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...config import RecordsConfig
-from ...errors import DataError
-from ...text.sources import is_url
+from ..config import RecordsConfig
+from ..errors import DataError
+from ..text.sources import is_url
 from .database import DATABASE_ENDINGS, read_query
 from .raw import RawRow, RawTable, text_of
 from .tables import cells_of, read_csv, read_xlsx, table_of

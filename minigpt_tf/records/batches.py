@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import ConfigError, DataError
-from ...text.windows import shuffled
+from ..errors import ConfigError, DataError
+from ..text.windows import shuffled
 from .shortening import Row
 
 POOL = 16

@@ -9,17 +9,17 @@ from tokenizers import models, pre_tokenizers
 
 from minigpt_tf.config import ModelConfig, RecordsConfig
 from minigpt_tf.errors import DataError
-from minigpt_tf.finetuning.records.kinds import (
+from minigpt_tf.modelfolder import ModelFolder
+from minigpt_tf.records.kinds import (
     ConversationRecord,
     InstructionRecord,
     LabelledRecord,
     PreferenceRecord,
     ask,
 )
-from minigpt_tf.finetuning.records.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
-from minigpt_tf.finetuning.records.report import show_mask
-from minigpt_tf.finetuning.records.shortening import Row, shorten
-from minigpt_tf.modelfolder import ModelFolder
+from minigpt_tf.records.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
+from minigpt_tf.records.report import show_mask
+from minigpt_tf.records.shortening import Row, shorten
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import CharTokenizer, ImportedTokenizer
 

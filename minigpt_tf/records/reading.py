@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...config import RecordsConfig
-from ...errors import ConfigError, DataError
-from ...text.chat_template import Message, message
-from ...text.decoding import tidy
-from ...text.sheets import text_of_cell
+from ..config import RecordsConfig
+from ..errors import ConfigError, DataError
+from ..text.chat_template import Message, message
+from ..text.decoding import tidy
+from ..text.sheets import text_of_cell
 from .kinds import (
     KINDS,
     NAMES,

@@ -5,8 +5,8 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
-from ...text.sources import SCHEME
+from ..errors import DataError
+from ..text.sources import SCHEME
 
 DATABASE_ENDINGS = {".db", ".sqlite", ".sqlite3"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...text.tokenizers import BaseTokenizer
+from ..text.tokenizers import BaseTokenizer
 from .duplicates import Duplicate
 from .reading import Dropped
 from .shortening import Row

@@ -9,14 +9,14 @@ import pytest
 
 from minigpt_tf.config import RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError
-from minigpt_tf.finetuning.records.batches import RecordBatches, collate, collate_texts
-from minigpt_tf.finetuning.records.dataset import prepare
-from minigpt_tf.finetuning.records.duplicates import Duplicate, find_duplicates
-from minigpt_tf.finetuning.records.kinds import InstructionRecord, LabelledRecord
-from minigpt_tf.finetuning.records.prompts import Template
-from minigpt_tf.finetuning.records.report import show_mask
-from minigpt_tf.finetuning.records.shortening import Row
-from minigpt_tf.finetuning.records.splitting import balanced, split_records
+from minigpt_tf.records.batches import RecordBatches, collate, collate_texts
+from minigpt_tf.records.dataset import prepare
+from minigpt_tf.records.duplicates import Duplicate, find_duplicates
+from minigpt_tf.records.kinds import InstructionRecord, LabelledRecord
+from minigpt_tf.records.prompts import Template
+from minigpt_tf.records.report import show_mask
+from minigpt_tf.records.shortening import Row
+from minigpt_tf.records.splitting import balanced, split_records
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer
 
@@ -63,7 +63,7 @@ def test_small_sets_keep_something_to_train_on():
 
 
 def test_every_label_has_its_share_of_each_part(assets):
-    from minigpt_tf.finetuning.records.reading import read_records
+    from minigpt_tf.records.reading import read_records
 
     records = read_records(assets / "sms.tsv", RecordsConfig(quoting="always")).records
     chosen = balanced(records, seed=1)

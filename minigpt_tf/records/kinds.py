@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...text.chat_template import Message, message
+from ..text.chat_template import Message, message
 
 
 class _Asked:

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...errors import DataError
+from ..errors import DataError
 
 
 class Row(NamedTuple):

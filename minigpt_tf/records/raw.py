@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...config import RecordsConfig
-from ...text.decoding import decode_text, tidy
+from ..config import RecordsConfig
+from ..text.decoding import decode_text, tidy
 
 
 @dataclass(frozen=True)

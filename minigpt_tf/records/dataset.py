@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...config import RecordsConfig
-from ...errors import DataError
-from ...text.documents import Progress, silent
+from ..config import RecordsConfig
+from ..errors import DataError
+from ..text.documents import Progress, silent
 from .batches import Example, RecordBatches
 from .duplicates import find_duplicates
 from .kinds import KINDS, LabelledRecord, Record
