@@ -38,8 +38,8 @@ from minigpt_tf.config import (
     RecordsConfig,
     SamplingConfig,
 )
+from minigpt_tf.evaluation.questions.answers import answer_all
 from minigpt_tf.evaluation.scoring import negative_log_probabilities, score
-from minigpt_tf.finetuning.asking.answers import answer_all
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import weights_of
 from minigpt_tf.modelfolder import (

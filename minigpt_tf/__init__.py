@@ -41,7 +41,7 @@ _HOMES = {
     "evaluation.recall": ("recall",),
     "evaluation.repetition": ("distinct", "loop_rate"),
     "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),
-    "finetuning.adapter": ("load_adapter", "merge"),
+    "inference.adapter": ("load_adapter", "merge"),
     "finetuning.classifying.classification": ("Classifier",),
     "finetuning.plan": ("make_finetuning_plan",),
     "finetuning.trainer": ("finetune",),

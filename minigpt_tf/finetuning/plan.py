@@ -14,6 +14,7 @@ import numpy as np
 
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..errors import ConfigError, DataError
+from ..inference.adapter import fingerprint
 from ..modelfolder import CLASSIFIER_SECTION, ModelFolder
 from ..options import to_dict
 from ..records.batches import RecordBatches
@@ -22,7 +23,6 @@ from ..records.kinds import KINDS, Record, ask
 from ..records.prompts import Template
 from ..text.chat_template import Message
 from ..training.listener import Listener
-from .adapter import fingerprint
 from .bases import load_base
 from .classifying.head import Head, load_head
 from .memory import Run, check_run_fits, kernel_sides

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from ..config import MODEL_NAME, ModelConfig, SamplingConfig
 from ..errors import ModelFolderError
+from ..evaluation.questions.answers import answer_all
+from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
 from ..modelfolder import ADAPTER_NAME
@@ -22,8 +24,6 @@ from ..training.checkpoint import RunState
 from ..training.job import Job
 from ..training.optimizers import build_optimizer
 from ..training.records import write_records
-from .adapter import Adapter, save_adapter
-from .asking.answers import answer_all
 from .difference import MOST_COMPARED, merge_difference
 from .memory import out_of_memory
 from .models import FineTunedModel, target_weights

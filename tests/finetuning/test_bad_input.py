@@ -16,7 +16,7 @@ import pytest
 from minigpt_tf.__main__ import main
 from minigpt_tf.finetuning import command as command_module
 from minigpt_tf.finetuning import trainer
-from minigpt_tf.finetuning.adapter import load_adapter
+from minigpt_tf.inference.adapter import load_adapter
 from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import train_tokenizer

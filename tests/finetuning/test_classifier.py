@@ -14,13 +14,13 @@ from safetensors.numpy import load_file, save_file
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
-from minigpt_tf.finetuning.adapter import load_adapter, merge
 from minigpt_tf.finetuning.classifying.classification import Classifier
 from minigpt_tf.finetuning.classifying.confusion import Confusion, table, write_picture
 from minigpt_tf.finetuning.classifying.head import FORMAT, load_head, save_head
 from minigpt_tf.finetuning.classifying.training import KERNEL, ClassifierJob
 from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
+from minigpt_tf.inference.adapter import load_adapter, merge
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import read_weights, weight_shapes
 from minigpt_tf.interop.export import export_model

@@ -9,13 +9,13 @@ import tensorflow as tf
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
-from minigpt_tf.finetuning.adapter import load_adapter, merge
 from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import FineTunedModel, target_weights
 from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
 from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.finetuning.trainer import finetune
+from minigpt_tf.inference.adapter import load_adapter, merge
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model

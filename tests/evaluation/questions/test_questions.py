@@ -15,24 +15,24 @@ import pytest
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import EngineConfig, SamplingConfig
 from minigpt_tf.errors import DataError
-from minigpt_tf.finetuning.adapter import fingerprint
-from minigpt_tf.finetuning.asking import comparison as comparison_module
-from minigpt_tf.finetuning.asking.comparison import (
+from minigpt_tf.evaluation.questions import comparison as comparison_module
+from minigpt_tf.evaluation.questions.comparison import (
     AskedModel,
     Comparison,
     ModelAnswers,
     choose_models,
     compare,
 )
-from minigpt_tf.finetuning.asking.facts import contains_fact
-from minigpt_tf.finetuning.asking.queries import Queries, Query, read_queries
-from minigpt_tf.finetuning.asking.report import as_json, table
-from minigpt_tf.finetuning.columns import display_width, fill, printable
+from minigpt_tf.evaluation.questions.facts import contains_fact
+from minigpt_tf.evaluation.questions.queries import Queries, Query, read_queries
+from minigpt_tf.evaluation.questions.report import as_json, table
+from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, Prompt, TextGenerator
 from minigpt_tf.presets import asking_preset
 from minigpt_tf.records.prompts import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
+from minigpt_tf.text.columns import display_width, fill, printable
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT
 from tests.interop.folders import TEXT, family_config, make_folder

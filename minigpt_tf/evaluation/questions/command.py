@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the answers; progress and what else there is to say go to stderr."""
     sampling = asking_preset(**given_options(arguments, SamplingConfig))
     engine = EngineConfig(**given_options(arguments, EngineConfig))
-    from ..columns import printable
+    from ...text.columns import printable
     from .comparison import choose_models, compare
     from .queries import read_queries
     from .report import as_json, check_output, table, write_answers

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...options import to_dict
-from ..columns import display_width, fill, pad, printable
+from ...text.columns import display_width, fill, pad, printable
 from .comparison import Comparison
 
 WIDEST_NAME = 24

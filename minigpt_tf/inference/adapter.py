@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from ..config import MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
-from ..inference.weights import Weights, open_weights, weight_shapes
+from .weights import Weights, open_weights, weight_shapes
 
 FORMAT = "minigpt_tf adapter 1"
 
