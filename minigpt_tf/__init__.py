@@ -42,7 +42,7 @@ _HOMES = {
     "evaluation.repetition": ("distinct", "loop_rate"),
     "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),
     "inference.adapter": ("load_adapter", "merge"),
-    "finetuning.classifying.classification": ("Classifier",),
+    "classification.classifier": ("Classifier",),
     "finetuning.plan": ("make_finetuning_plan",),
     "finetuning.trainer": ("finetune",),
     "interop.export": ("export_model",),

@@ -19,7 +19,7 @@ VERBS = {
     "evaluate": ("minigpt_tf.evaluation.command", "measure models: loss, repetition, copies"),
     "finetune": ("minigpt_tf.finetuning.command", "adapt a model to your own records"),
     "ask": ("minigpt_tf.evaluation.questions.command", "ask several models the same questions"),
-    "classify": ("minigpt_tf.finetuning.classifying.command", "give texts labels, by a classifier"),
+    "classify": ("minigpt_tf.cli.classify", "give texts labels, by a classifier"),
     "import": ("minigpt_tf.interop.import_command", "make a model folder of another tool's model"),
     "export": (
         "minigpt_tf.interop.export_command",

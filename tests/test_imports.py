@@ -24,6 +24,7 @@ ROOMS = [
     "modelfolder",
     "inference",
     "records",
+    "classification",
     "model",
     "training",
     "evaluation",
@@ -31,6 +32,7 @@ ROOMS = [
     "finetuning",
     "inspection",
     "serving",
+    "cli",
     "__main__",
 ]
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..classification.confusion import parts_lines, table
 from ..config import (
     MODELS_DIRECTORY,
     FineTuningConfig,
@@ -20,7 +21,6 @@ from ..options import cli_options, given_options, to_dict
 from ..presets import fine_tuning_preset
 from ..training.console import ConsoleListener, quiet_import
 from .bases import check_apart
-from .classifying.confusion import parts_lines, table
 from .plan import make_finetuning_plan
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..classification.head import Head, load_head
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..errors import ConfigError, DataError
 from ..inference.adapter import fingerprint
@@ -24,7 +25,6 @@ from ..records.prompts import Template
 from ..text.chat_template import Message
 from ..training.listener import Listener
 from .bases import load_base
-from .classifying.head import Head, load_head
 from .memory import Run, check_run_fits, kernel_sides
 
 RECORD_KINDS = {

@@ -16,7 +16,7 @@ from ..training.listener import Listener
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.precision import resolve_dtype
 from .bases import check_apart
-from .classifying.training import ClassifierJob
+from .classifier import ClassifierJob
 from .difference import describe
 from .memory import out_of_memory
 from .plan import FineTuningPlan

@@ -13,9 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ...errors import ModelFolderError
-from ...inference.weights import check_finite
-from ...modelfolder import HEAD_NAME
+from ..errors import ModelFolderError
+from ..inference.weights import check_finite
+from ..modelfolder import HEAD_NAME
 
 FORMAT = "minigpt_tf classifier 1"
 

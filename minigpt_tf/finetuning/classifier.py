@@ -9,23 +9,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ...config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
-from ...errors import ConfigError, DataError
-from ...inference.samplers import log_softmax
-from ...inference.weights import Weights, open_weights
-from ...modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
-from ...records.batches import collate_texts
-from ...records.dataset import Part
-from ...records.kinds import LabelledRecord
-from ...records.prompts import render
-from ...records.shortening import Row
-from ...training.checkpoint import RunState
-from ..models import FineTunedModel
-from ..plan import FineTuningPlan
-from ..supervised import SupervisedJob
-from .classification import describe, judge
-from .confusion import Confusion, shown, write_picture
-from .head import Head, save_head
+from ..classification.classifier import describe, judge
+from ..classification.confusion import Confusion, shown, write_picture
+from ..classification.head import Head, save_head
+from ..config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
+from ..errors import ConfigError, DataError
+from ..inference.samplers import log_softmax
+from ..inference.weights import Weights, open_weights
+from ..modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
+from ..records.batches import collate_texts
+from ..records.dataset import Part
+from ..records.kinds import LabelledRecord
+from ..records.prompts import render
+from ..records.shortening import Row
+from ..training.checkpoint import RunState
+from .models import FineTunedModel
+from .plan import FineTuningPlan
+from .supervised import SupervisedJob
 
 KERNEL, BIAS = "classifier:kernel", "classifier:bias"
 """The head's weights among those that are trained."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...text.columns import display_width, pad
+from ..text.columns import display_width, pad
 
 MOST_NUMBERS = 20
 """Labels up to which the picture has a number in each of its cells."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import EngineConfig, RecordsConfig
-from ...errors import ConfigError
-from ...options import cli_options, given_options, plain_text
-from ...training.console import ConsoleListener
+from ..config import EngineConfig, RecordsConfig
+from ..errors import ConfigError
+from ..options import cli_options, given_options, plain_text
+from ..training.console import ConsoleListener
 
 if TYPE_CHECKING:  # --help should not wait for the engine
-    from .classification import Classifier, Guess, Trial
+    from ..classification.classifier import Classifier, Guess, Trial
 
 DESCRIPTION = (
     "Give texts labels, with a model that minigpt finetune --method classify made; or see how well "
@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--{next(iter(reading))} says how --data is read: drop it")
     records = RecordsConfig(**reading)
     config = EngineConfig(**given_options(arguments, EngineConfig))
-    from ...modelfolder import newest_folder
-    from .classification import Classifier
+    from ..classification.classifier import Classifier
+    from ..modelfolder import newest_folder
 
     folder = arguments.model or newest_folder()
     classifier = Classifier.load(folder, config)
@@ -101,7 +101,7 @@ def _trial_notices(trial: "Trial", classifier: "Classifier") -> list[str]:
 
 
 def _print_trial(trial: "Trial", folder: Path, notices: list[str], as_json: bool) -> None:
-    from .confusion import table
+    from ..classification.confusion import table
 
     figures = trial.as_json()
     if as_json:
@@ -117,7 +117,7 @@ def _print_trial(trial: "Trial", folder: Path, notices: list[str], as_json: bool
 def _print_guesses(
     guesses: "Sequence[Guess]", folder: Path, notices: list[str], as_json: bool
 ) -> None:
-    from .confusion import shown
+    from ..classification.confusion import shown
 
     if as_json:
         results = [
