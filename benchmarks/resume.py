@@ -68,7 +68,7 @@ class Launcher:
     PROGRAM = """
 import json, os, sys
 from minigpt_tf.__main__ import main
-from minigpt_tf.training.console import quiet_import
+from minigpt_tf.startup import quiet_import
 with quiet_import():
     import minigpt_tf.training.trainer
 print("ready", flush=True)

@@ -35,7 +35,7 @@ _HOMES = {
     "model": ("PositionalEncoding", "build_gpt_model", "transformer_block"),
     "training.plan": ("make_plan",),
     "model.start": ("start_from_frequencies",),
-    "training.listener": ("Evaluation", "Listener", "Progress"),
+    "events": ("Evaluation", "Listener", "Progress"),
     "training.trainer": ("train",),
     "evaluation.memorisation": ("find_copied",),
     "evaluation.recall": ("recall",),

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import EngineConfig, RecordsConfig
+from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..options import cli_options, given_options, plain_text
-from ..training.console import ConsoleListener
 
 if TYPE_CHECKING:  # --help should not wait for the engine
     from ..classification.classifier import Classifier, Guess, Trial

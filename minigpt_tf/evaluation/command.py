@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import DataConfig, EngineConfig, EvaluationConfig
+from ..console import ConsoleListener
 from ..errors import ConfigError, DataError
 from ..modelfolder import ModelFolder, load_folder, newest_folder
 from ..options import cli_options, given_options
-from ..training.console import ConsoleListener
 
 if TYPE_CHECKING:  # --help should not wait for the engine
     import numpy as np

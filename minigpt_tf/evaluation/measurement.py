@@ -14,9 +14,9 @@ from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import assign_weights, check_weights, read_weights
 from ..modelfolder import ModelFolder
+from ..startup import quiet_import
 from ..text.documents import Progress
 from ..text.windows import ScoringWindows
-from ..training.console import quiet_import
 from .passages import Passage
 from .samples import SampleReport, report_samples
 from .scoring import Score, score

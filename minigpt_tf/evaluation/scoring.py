@@ -14,9 +14,9 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..inference.engine import Engine
+from ..metrics import perplexity
 from ..text.documents import Progress, silent
 from ..text.windows import ScoringWindow, ScoringWindows
-from ..training.listener import perplexity
 from ..training.memory import windows_at_once
 
 Losses = Callable[[np.ndarray, np.ndarray, int], np.ndarray]

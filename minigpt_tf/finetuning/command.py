@@ -15,11 +15,12 @@ from ..config import (
     RecordsConfig,
     TrainingConfig,
 )
+from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..modelfolder import CONFUSION_NAME, check_output, read_description
 from ..options import cli_options, given_options, to_dict
 from ..presets import fine_tuning_preset
-from ..training.console import ConsoleListener, quiet_import
+from ..startup import quiet_import
 from .bases import check_apart
 from .plan import make_finetuning_plan
 

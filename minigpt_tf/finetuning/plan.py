@@ -15,6 +15,7 @@ import numpy as np
 from ..classification.head import Head, load_head
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..errors import ConfigError, DataError
+from ..events import Listener
 from ..inference.adapter import fingerprint
 from ..modelfolder import CLASSIFIER_SECTION, ModelFolder
 from ..options import to_dict
@@ -23,7 +24,6 @@ from ..records.dataset import Dataset, Part, prepare
 from ..records.kinds import KINDS, Record, ask
 from ..records.prompts import Template
 from ..text.chat_template import Message
-from ..training.listener import Listener
 from .bases import load_base
 from .memory import Run, check_run_fits, kernel_sides
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from ..config import CHECKPOINT_NAME, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
+from ..events import Listener
 from ..modelfolder import claim_output, reserve_space
 from ..training.distribution import Distribution
-from ..training.listener import Listener
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.precision import resolve_dtype
 from .bases import check_apart

@@ -13,7 +13,7 @@ from ..machine import check_fits_memory
 from ..modelfolder import newest_folder
 from ..options import cli_options, given_options
 from ..presets import DEFAULT_PRESET, PRESETS, model_preset
-from ..training.console import quiet_import
+from ..startup import quiet_import
 from .modelfile import model_file
 from .table import Summary, print_summary, summarize
 

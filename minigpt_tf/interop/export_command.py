@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints what was written, and how to use it."""
     config = ExportConfig(**given_options(arguments, ExportConfig))
+    from ..console import ConsoleListener
     from ..modelfolder import newest_folder
-    from ..training.console import ConsoleListener, quiet_import
+    from ..startup import quiet_import
 
     folder = arguments.model or newest_folder()
     if config.format == "keras":

@@ -4,9 +4,10 @@ import argparse
 import shlex
 from pathlib import Path
 
+from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..modelfolder import check_output
-from ..training.console import ConsoleListener, quiet_import
+from ..startup import quiet_import
 from .importing import check_apart, default_output, fetch, open_path, shortened
 from .source import Source, check_source, write_model_folder
 

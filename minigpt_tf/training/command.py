@@ -16,7 +16,9 @@ from ..config import (
     TrainingConfig,
     WorkersConfig,
 )
+from ..console import ConsoleListener
 from ..errors import ConfigError
+from ..events import Listener
 from ..modelfolder import check_output, has_checkpoint
 from ..options import cli_options, given_options, to_dict
 from ..presets import (
@@ -29,10 +31,9 @@ from ..presets import (
     model_preset,
     training_preset,
 )
+from ..startup import quiet_import
 from ..text.sources import is_url
 from .cluster import Cluster, choose_cluster
-from .console import ConsoleListener, quiet_import
-from .listener import Listener
 from .plan import Plan, make_plan
 from .resumption import read_run, read_tokenizer
 

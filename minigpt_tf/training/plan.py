@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError
+from ..events import Listener
 from ..presets import DEFAULT_PRESET
 from ..text.corpus import (
     Corpus,
@@ -22,7 +23,6 @@ from ..text.documents import read_documents
 from ..text.sources import as_source, full_name
 from ..text.tokenizers import BaseTokenizer
 from ..text.windows import TrainingWindows, check_window
-from .listener import Listener
 from .memory import check_step_fits, check_weights_fit
 
 LONGEST_EVALUATION_INTERVAL = 250

@@ -5,8 +5,8 @@ import dataclasses
 import io
 from pathlib import Path
 
+from ..events import Evaluation
 from ..modelfolder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
-from .listener import Evaluation
 
 OTHERS = {"sample", "metrics"}
 COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name not in OTHERS]

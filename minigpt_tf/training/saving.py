@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
+from ..events import Evaluation
 from ..inference.engine import Engine
 from ..inference.weights import Weights, assign_weights, open_weights
 from ..model import build_gpt_model
@@ -21,7 +22,6 @@ from ..modelfolder import (
     write_json,
     write_tokenizer,
 )
-from .listener import Evaluation
 from .plan import Plan
 from .records import write_loss_picture, write_records
 

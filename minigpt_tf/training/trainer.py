@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import SamplingConfig
+from ..events import Listener
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import Weights, check_weights, named_variables, weights_of
@@ -18,7 +19,6 @@ from ..options import to_dict
 from .checkpoint import RunState
 from .distribution import Distribution, connect
 from .job import Job
-from .listener import Listener
 from .loop import TrainingLoop, TrainingResult
 from .memory import out_of_memory
 from .notebook import listener_for

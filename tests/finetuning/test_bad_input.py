@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.events import Listener
 from minigpt_tf.finetuning import command as command_module
 from minigpt_tf.finetuning import trainer
 from minigpt_tf.inference.adapter import load_adapter
 from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import train_tokenizer
-from minigpt_tf.training.listener import Listener
 from tests.conftest import ROOT, tiny_config
 from tests.interop.folders import family_config, make_folder
 

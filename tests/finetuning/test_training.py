@@ -9,6 +9,7 @@ import tensorflow as tf
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
+from minigpt_tf.events import Listener
 from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import FineTunedModel, target_weights
 from minigpt_tf.finetuning.plan import make_finetuning_plan
@@ -25,7 +26,6 @@ from minigpt_tf.records.prompts import ALPACA_CHAT_TEMPLATE, Template
 from minigpt_tf.records.shortening import Row
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
-from minigpt_tf.training.listener import Listener
 from tests.interop.folders import family_config, make_folder
 
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve"

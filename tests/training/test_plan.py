@@ -3,8 +3,8 @@
 import pytest
 
 from minigpt_tf.errors import ConfigError
+from minigpt_tf.events import Listener
 from minigpt_tf.presets import PRESETS, data_preset, model_preset, training_preset
-from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.plan import make_plan
 from tests.conftest import SAMPLE
 

@@ -18,10 +18,10 @@ import tensorflow as tf
 from benchmarks.resume import SETTINGS, Launcher, kill_and_resume, results
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ModelFolderError, TrainingError
+from minigpt_tf.events import Listener
 from minigpt_tf.modelfolder import check_output, claim_output
 from minigpt_tf.training import checkpoint
 from minigpt_tf.training.checkpoint import RunState, StateWriter, list_states, restore_state
-from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.resumption import read_run
 from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import train

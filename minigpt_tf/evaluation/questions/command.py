@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from ...config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
+from ...console import ConsoleListener
 from ...options import cli_options, given_options
 from ...presets import asking_preset
-from ...training.console import ConsoleListener
 
 DESCRIPTION = (
     "Ask several models the same questions, each through its own template, and show the answers "

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from minigpt_tf.training import console
-from minigpt_tf.training.console import ConsoleListener
+from minigpt_tf import console
+from minigpt_tf.console import ConsoleListener
 
 
 class Terminal(io.StringIO):

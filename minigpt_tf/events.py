@@ -1,9 +1,11 @@
-"""What a run tells while it goes on. The library never prints: a Listener does."""
+"""What long work tells while it goes on. The library never prints: a Listener does."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ..inference.weights import Weights
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,6 @@ class Evaluation:
     """What else was found on the validation part, by name."""
 
 
-def perplexity(loss: float) -> float:
-    """exp(loss), for a loss in nats per token; infinite where that is too large for a float."""
-    return math.exp(loss) if loss < 700 else math.inf
-
-
 class Listener:
     """Hears what happens in a run; each method may be overridden."""
 
@@ -55,7 +52,7 @@ class Listener:
     def progress(self, progress: Progress) -> None:
         """After every step."""
 
-    def weights(self, step: int, weights: Weights) -> None:
+    def weights(self, step: int, weights: Mapping[str, "np.ndarray"]) -> None:
         """At every evaluation, for measures of one's own: the model's weights, not to be changed.
 
         The library computes nothing from them; `inference.engine.Engine` takes them as they are.
