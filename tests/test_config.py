@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+from minigpt_tf.cli.options import cli_options, given_options
 from minigpt_tf.config import DataConfig, ModelConfig, SamplingConfig, TrainingConfig
 from minigpt_tf.errors import ConfigError
-from minigpt_tf.options import cli_options, from_dict, given_options, to_dict
+from minigpt_tf.options import from_dict, to_dict
 from minigpt_tf.presets import PRESETS, data_preset, model_preset, training_preset
 
 

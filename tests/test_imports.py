@@ -56,10 +56,10 @@ assert not heavy, heavy
         "import minigpt_tf",
         "import minigpt_tf.config, minigpt_tf.errors, minigpt_tf.modelfolder",
         "import minigpt_tf.text.corpus, minigpt_tf.text.documents, minigpt_tf.text.vocabulary",
-        "import minigpt_tf.inference.command, minigpt_tf.inference.generate",
-        "import minigpt_tf.training.plan, minigpt_tf.training.command",
+        "import minigpt_tf.cli.generate, minigpt_tf.inference.generate",
+        "import minigpt_tf.training.plan, minigpt_tf.cli.train",
         "import minigpt_tf.evaluation.recall, minigpt_tf.evaluation.scoring",
-        "import minigpt_tf.evaluation.command, minigpt_tf.evaluation.report",
+        "import minigpt_tf.cli.evaluate, minigpt_tf.evaluation.report",
         f"{MAIN}main(['--help'])",
         "from minigpt_tf import ModelConfig, create_dataset, load_tokenizer, TextGenerator",
         f"{MAIN}try: main(['train', '--help'])\nexcept SystemExit: pass",
@@ -184,3 +184,20 @@ def test_the_rooms_above_the_model_never_name_tensorflow():
         and place(".".join(path.relative_to(ROOT).with_suffix("").parts)) < ROOMS.index("model")
     ]
     assert not wrong
+
+
+def test_only_the_command_line_knows_argparse():
+    users = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts[1:])
+        for path in (ROOT / "minigpt_tf").rglob("*.py")
+        if any(name.partition(".")[0] == "argparse" for name in imported(path))
+    }
+    assert users and all(place(f"minigpt_tf.{user}") >= ROOMS.index("cli") for user in users)
+
+
+def test_each_verb_is_in_the_file_of_its_name():
+    from minigpt_tf.__main__ import VERBS
+
+    homes = {verb: home for verb, (home, _) in VERBS.items()}
+    assert homes.pop("import") == "minigpt_tf.cli.import_"  # `import` is a keyword
+    assert homes == {verb: f"minigpt_tf.cli.{verb}" for verb in homes}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import EngineConfig, RecordsConfig
 from ..console import ConsoleListener
 from ..errors import ConfigError
-from ..options import cli_options, given_options, plain_text
+from .options import cli_options, given_options, plain_text
 
 if TYPE_CHECKING:  # --help should not wait for the engine
     from ..classification.classifier import Classifier, Guess, Trial

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.cli import finetune as command_module
 from minigpt_tf.events import Listener
-from minigpt_tf.finetuning import command as command_module
 from minigpt_tf.finetuning import trainer
 from minigpt_tf.inference.adapter import load_adapter
 from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder

@@ -7,9 +7,9 @@ import pytest
 import tokenizers
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.cli.generate import chat_sampling
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError
-from minigpt_tf.inference.command import chat_sampling
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.weights import weights_of

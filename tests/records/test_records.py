@@ -256,7 +256,7 @@ def test_other_names_are_mapped(tmp_path):
 def test_the_map_is_an_option_of_the_command_line():
     import argparse
 
-    from minigpt_tf.options import cli_options, given_options
+    from minigpt_tf.cli.options import cli_options, given_options
 
     parser = argparse.ArgumentParser(exit_on_error=False)
     cli_options(parser, RecordsConfig, preset_decides=False)

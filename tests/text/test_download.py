@@ -21,8 +21,8 @@ from minigpt_tf.text.cache import cache_folder
 from minigpt_tf.text.documents import read_documents
 from minigpt_tf.text.sources import as_source, full_name, is_url
 from minigpt_tf.training.plan import make_plan
+from tests.cli.test_train import QUICK, error_of
 from tests.conftest import ROOT, SAMPLE, tiny_config
-from tests.training.test_command import QUICK, error_of
 
 TEXT = "Grüße aus Köln. " * 20
 BODY = TEXT.encode()

@@ -25,8 +25,8 @@ from minigpt_tf.training.checkpoint import RunState, StateWriter, list_states, r
 from minigpt_tf.training.resumption import read_run
 from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import train
+from tests.cli.test_train import error_of
 from tests.conftest import ROOT, SAMPLE, tiny_plan
-from tests.training.test_command import error_of
 
 STEPS = {"steps": 9, "eval_every": 3, "checkpoint_every": 2}
 

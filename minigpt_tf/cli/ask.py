@@ -6,10 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from ...config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
-from ...console import ConsoleListener
-from ...options import cli_options, given_options
-from ...presets import asking_preset
+from ..config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
+from ..console import ConsoleListener
+from ..presets import asking_preset
+from .options import cli_options, given_options
 
 DESCRIPTION = (
     "Ask several models the same questions, each through its own template, and show the answers "
@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the answers; progress and what else there is to say go to stderr."""
     sampling = asking_preset(**given_options(arguments, SamplingConfig))
     engine = EngineConfig(**given_options(arguments, EngineConfig))
-    from ...text.columns import printable
-    from .comparison import choose_models, compare
-    from .queries import read_queries
-    from .report import as_json, check_output, table, write_answers
+    from ..evaluation.questions.comparison import choose_models, compare
+    from ..evaluation.questions.queries import read_queries
+    from ..evaluation.questions.report import as_json, check_output, table, write_answers
+    from ..text.columns import printable
 
     queries = read_queries(arguments.queries, arguments.encoding)
     if arguments.out:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from ..config import ExportConfig
-from ..options import cli_options, given_options
-from .export import Exported, export_model
+from ..interop.export import Exported, export_model
+from .options import cli_options, given_options
 
 DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, Keras."
 

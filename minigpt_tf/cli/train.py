@@ -20,7 +20,7 @@ from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..events import Listener
 from ..modelfolder import check_output, has_checkpoint
-from ..options import cli_options, given_options, to_dict
+from ..options import to_dict
 from ..presets import (
     DEFAULT_PRESET,
     PRESETS,
@@ -33,12 +33,13 @@ from ..presets import (
 )
 from ..startup import quiet_import
 from ..text.sources import is_url
-from .cluster import Cluster, choose_cluster
-from .plan import Plan, make_plan
-from .resumption import read_run, read_tokenizer
+from ..training.cluster import Cluster, choose_cluster
+from ..training.plan import Plan, make_plan
+from ..training.resumption import read_run, read_tokenizer
+from .options import cli_options, given_options
 
 if TYPE_CHECKING:
-    from .trainer import TrainingResult
+    from ..training.trainer import TrainingResult
 
 DESCRIPTION = "Train a GPT on text files and write a model folder."
 
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     if cluster is not None:
         print(f"waiting for the other {len(cluster.workers) - 1} of the workers", flush=True)
     with quiet_import():
-        from .trainer import train
+        from ..training.trainer import train
 
     result = train(
         plan,
@@ -121,7 +122,7 @@ def _work_for_chief(arguments: argparse.Namespace, out: Path, cluster: Cluster) 
         flush=True,
     )
     with quiet_import():
-        from .trainer import train
+        from ..training.trainer import train
 
     return 130 if train(plan, out).interrupted else 0
 

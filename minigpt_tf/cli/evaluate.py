@@ -11,13 +11,13 @@ from ..config import DataConfig, EngineConfig, EvaluationConfig
 from ..console import ConsoleListener
 from ..errors import ConfigError, DataError
 from ..modelfolder import ModelFolder, load_folder, newest_folder
-from ..options import cli_options, given_options
+from .options import cli_options, given_options
 
 if TYPE_CHECKING:  # --help should not wait for the engine
     import numpy as np
 
-    from .measurement import Measurement
-    from .passages import Passage
+    from ..evaluation.measurement import Measurement
+    from ..evaluation.passages import Passage
 
 DESCRIPTION = (
     "Measure models: loss, perplexity and bits per byte on a text; repetition, and copies of the "
@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--quantize is the engine's: drop --backend keras")
     if arguments.data and arguments.split:
         raise ConfigError("--split names a part of the training text: drop it, or drop --data")
-    from .measurement import measure, window_of
-    from .report import check_picture, write_picture
+    from ..evaluation.measurement import measure, window_of
+    from ..evaluation.report import check_picture, write_picture
 
     if arguments.picture:
         check_picture(arguments.picture)
@@ -113,7 +113,7 @@ def _texts(
     notice: Callable[[str], None],
 ) -> "tuple[list[Passage], np.ndarray | None]":
     """What the model is to be scored on, and the ids of its training text, None if not known."""
-    from .passages import file_passage, stored_corpus, stored_passages
+    from ..evaluation.passages import file_passage, stored_corpus, stored_passages
 
     tell = listener.preparation
     if not arguments.data:
@@ -156,7 +156,7 @@ def _note_what_is_lost(
 def _print(
     measurements: "list[Measurement]", notices: list[str], arguments: argparse.Namespace
 ) -> None:
-    from .report import lines, ranked, table
+    from ..evaluation.report import lines, ranked, table
 
     if arguments.json:
         results = [measurement.as_json() for measurement in ranked(measurements)]

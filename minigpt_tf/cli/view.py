@@ -8,9 +8,9 @@ from pathlib import Path
 import netron
 
 from ..errors import ConfigError
+from ..inspection.modelfile import model_file
 from ..interop.keras_files.files import open_keras_file
 from ..modelfolder import newest_folder
-from .modelfile import model_file
 
 DESCRIPTION = "Show a model's graph and weights in the browser, with Netron."
 

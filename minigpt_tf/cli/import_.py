@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..console import ConsoleListener
 from ..errors import ConfigError
+from ..interop.importing import check_apart, default_output, fetch, open_path, shortened
+from ..interop.source import Source, check_source, write_model_folder
 from ..modelfolder import check_output
 from ..startup import quiet_import
-from .importing import check_apart, default_output, fetch, open_path, shortened
-from .source import Source, check_source, write_model_folder
 
 DESCRIPTION = (
     "Make a model folder of a model from Hugging Face, of safetensors, of a .gguf file, of "

@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..config import SamplingConfig
-from ..options import given_options, plain_text
-from .command import add_model_arguments, chat_sampling, load_generator
+from .generate import add_model_arguments, chat_sampling, load_generator
+from .options import given_options, plain_text
 
 if TYPE_CHECKING:
-    from .generate import Conversation
+    from ..inference.generate import Conversation
 
 DESCRIPTION = "Talk with a model in the terminal."
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import CHAT_TOKENS, EngineConfig, SamplingConfig
 from ..errors import DataError
-from ..options import cli_options, given_options, plain_text
 from ..text.chat_template import message
+from .options import cli_options, given_options, plain_text
 
 if TYPE_CHECKING:  # --help should not wait for the engine
-    from .generate import Generation, Prompt, TextGenerator
+    from ..inference.generate import Generation, Prompt, TextGenerator
 
 DESCRIPTION = "Let a model go on from a prompt."
 
@@ -65,8 +65,8 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"
     config = EngineConfig(**given_options(arguments, EngineConfig))
     gc.disable()  # Numba starts with 300,000 objects and no garbage, which is slow to look through
     try:
+        from ..inference.generate import TextGenerator
         from ..modelfolder import newest_folder
-        from .generate import TextGenerator
 
         folder = arguments.model or newest_folder()
         generator = TextGenerator.load(folder, config)

@@ -17,12 +17,13 @@ from ..config import (
 )
 from ..console import ConsoleListener
 from ..errors import ConfigError
+from ..finetuning.bases import check_apart
+from ..finetuning.plan import make_finetuning_plan
 from ..modelfolder import CONFUSION_NAME, check_output, read_description
-from ..options import cli_options, given_options, to_dict
+from ..options import to_dict
 from ..presets import fine_tuning_preset
 from ..startup import quiet_import
-from .bases import check_apart
-from .plan import make_finetuning_plan
+from .options import cli_options, given_options
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
 
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
         print(f"{type(config).__name__:>18}: {settings}", flush=True)
     with quiet_import():
-        from .trainer import finetune
+        from ..finetuning.trainer import finetune
 
     result = finetune(
         plan, out, overwrite=arguments.overwrite, resume=arguments.resume, listener=listener
