@@ -33,7 +33,7 @@ _HOMES = {
     "inference.engine": ("Engine",),
     "inference.generate": ("TextGenerator",),
     "model": ("PositionalEncoding", "build_gpt_model", "transformer_block"),
-    "training.plan": ("make_plan",),
+    "training.plan": ("make_plan", "plan_from_preset"),
     "model.start": ("start_from_frequencies",),
     "events": ("Evaluation", "Listener", "Progress"),
     "training.trainer": ("train",),

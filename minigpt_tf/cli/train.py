@@ -27,14 +27,11 @@ from ..presets import (
     RECIPES,
     Preset,
     Recipe,
-    data_preset,
-    model_preset,
-    training_preset,
 )
 from ..startup import quiet_import
 from ..text.sources import is_url
 from ..training.cluster import Cluster, choose_cluster
-from ..training.plan import Plan, make_plan
+from ..training.plan import Plan, make_plan, plan_from_preset
 from ..training.resumption import read_run, read_tokenizer
 from .options import cli_options, given_options
 
@@ -140,25 +137,15 @@ def _default_out(arguments: argparse.Namespace) -> Path:
 def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
     if not arguments.data:
         raise ConfigError("--data is missing: name a text file or a folder of them")
-    preset = arguments.preset or DEFAULT_PRESET
-    given = given_options(arguments, ModelConfig)
-    training = given_options(arguments, TrainingConfig)
-    data = data_preset(preset, **given_options(arguments, DataConfig))
-    if "vocab_size" in given:
-        if data.tokenizer in ("char", "gpt2"):
-            raise ConfigError(
-                f"--vocab-size does nothing with --tokenizer {data.tokenizer}: drop it"
-            )
-    elif data.tokenizer != data_preset(preset).tokenizer:
-        given["vocab_size"] = ModelConfig.vocab_size  # the preset's belongs to its own tokenizer
-    return make_plan(
+    settings = {}
+    for kind in (ModelConfig, DataConfig, TrainingConfig):
+        settings |= given_options(arguments, kind)
+    return plan_from_preset(
         arguments.data,
-        model_preset(preset, **given),
-        data,
-        training_preset(preset, recipe=arguments.recipe, **training),
-        preset=preset,
-        may_shrink_context="context_length" not in given,
+        arguments.preset or DEFAULT_PRESET,
+        recipe=arguments.recipe,
         listener=listener,
+        **settings,
     )
 
 

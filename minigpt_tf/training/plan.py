@@ -1,16 +1,18 @@
 """What a run will do, settled and checked before TensorFlow is imported."""
 
+import difflib
 import functools
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError
 from ..events import Listener
-from ..presets import DEFAULT_PRESET
+from ..presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
 from ..text.corpus import (
     Corpus,
     build_corpus,
@@ -148,6 +150,61 @@ def make_plan(
             f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
         )
     return plan
+
+
+def plan_from_preset(
+    sources: str | os.PathLike | Iterable[str | os.PathLike],
+    preset: str = DEFAULT_PRESET,
+    *,
+    recipe: str | None = None,
+    listener: Listener | None = None,
+    **settings: Any,
+) -> Plan:
+    """The plan of a preset with some settings replaced.
+
+    Args:
+        sources: a text file, a folder, a URL, or several of them.
+        preset: where the settings start: its model, its tokenizer and its training go together.
+        recipe: how to train, instead of the preset's own.
+        listener: hears how far reading has come.
+        settings: fields of ModelConfig, DataConfig and TrainingConfig, such as `epochs=3`.
+
+    Raises:
+        ConfigError: a setting is unknown or does not fit.
+        DataError: the text cannot be read, or is too short.
+    """
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
+    kinds = (ModelConfig, DataConfig, TrainingConfig)
+    names = {item.name for kind in kinds for item in fields(kind)}
+    for name in settings:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            advice = f": did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{name}: unknown setting{advice}")
+    if settings.get("epochs") is not None and settings.get("steps") is not None:
+        raise ConfigError("epochs and steps exclude each other")
+    given, data, training = (
+        {key: settings[key] for key in settings if key in {item.name for item in fields(kind)}}
+        for kind in kinds
+    )
+    chosen = data_preset(preset, **data)
+    if "vocab_size" in given:
+        if chosen.tokenizer in ("char", "gpt2"):
+            raise ConfigError(
+                f"--vocab-size does nothing with --tokenizer {chosen.tokenizer}: drop it"
+            )
+    elif chosen.tokenizer != data_preset(preset).tokenizer:
+        given["vocab_size"] = ModelConfig.vocab_size  # the preset's belongs to its own tokenizer
+    return make_plan(
+        sources,
+        model_preset(preset, **given),
+        chosen,
+        training_preset(preset, recipe=recipe, **training),
+        preset=preset,
+        may_shrink_context="context_length" not in given,
+        listener=listener,
+    )
 
 
 def _with_stride(data: DataConfig, context_length: int, may_leave_gaps: bool) -> DataConfig:

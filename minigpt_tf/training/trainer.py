@@ -1,6 +1,7 @@
 """The run: a Plan becomes a trained model in a model folder."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import SamplingConfig
+from ..errors import ConfigError
 from ..events import Listener
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import Weights, check_weights, named_variables, weights_of
 from ..model.start import start_from_counts
-from ..modelfolder import claim_output
+from ..modelfolder import check_output, claim_output
 from ..options import to_dict
+from ..presets import DEFAULT_PRESET
 from .checkpoint import RunState
 from .distribution import Distribution, connect
 from .job import Job
@@ -23,7 +26,7 @@ from .loop import TrainingLoop, TrainingResult
 from .memory import out_of_memory
 from .notebook import listener_for
 from .optimizers import build_optimizer
-from .plan import Plan
+from .plan import Plan, plan_from_preset
 from .precision import resolve_dtype
 from .records import write_records
 from .resumption import check_same_run, continue_checkpoint, read_run, start_checkpoint
@@ -33,15 +36,23 @@ from .validation import make_validation
 
 
 def train(
-    plan: Plan,
+    plan: Plan | str | os.PathLike | Sequence[str | os.PathLike],
     out: str | Path,
     *,
+    preset: str = DEFAULT_PRESET,
+    recipe: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
     listener: Listener | None = None,
     verbose: bool | None = None,
+    **settings: Any,
 ) -> TrainingResult:
-    """Trains as planned and writes the model folder `out`.
+    """Trains and writes the model folder `out`.
+
+    Instead of a plan, the text may be given (a file, a folder, a URL, or several), with a `preset`,
+    a `recipe` and any field of ModelConfig, DataConfig and TrainingConfig by keyword:
+
+        mg.train("notes.txt", "models/mine", preset="shakespeare", epochs=3)
 
     `listener` hears how it goes; without one, `verbose` shows progress, samples and the curve of
     the loss (unset: in a notebook). With `resume` goes on from the folder's checkpoint. With the
@@ -52,6 +63,11 @@ def train(
     checkpoint is of another run, or another worker has ended.
     """
     out, listener = Path(out), listener or listener_for(verbose)
+    if not isinstance(plan, Plan):
+        check_output(out, overwrite=overwrite, resume=resume)  # before the text is read
+        plan = plan_from_preset(plan, preset, recipe=recipe, listener=listener, **settings)
+    elif settings or recipe or preset != DEFAULT_PRESET:
+        raise ConfigError("a plan has all settings: give them to make_plan, or a text to train")
     distribution = connect()
     distribution.check_batch(plan.training)
     with distribution.watching():

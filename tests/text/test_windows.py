@@ -1,12 +1,9 @@
 """Windows, their shuffled order, and the split of ids."""
 
-import doctest
-
 import numpy as np
 import pytest
 
 from minigpt_tf.errors import ConfigError, DataError
-from minigpt_tf.text import windows as windows_module
 from minigpt_tf.text.windows import (
     ScoringWindows,
     TrainingWindows,
@@ -111,10 +108,6 @@ def test_keras_trains_on_the_views_as_on_arrays():
     found = history(*views)
     assert found == history(*(np.array(view, dtype=np.int64) for view in views))
     assert found["loss"][1] < found["loss"][0] and len(found["val_loss"]) == 2
-
-
-def test_the_examples_in_the_docstrings():
-    assert doctest.testmod(windows_module).failed == 0
 
 
 @pytest.mark.parametrize("stride", [1, 3, 9, 10, 11, 25])

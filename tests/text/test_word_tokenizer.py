@@ -1,7 +1,6 @@
 """`Tokenizer` against Keras's own, on random texts and settings."""
 
 import copy
-import doctest
 import inspect
 import json
 import pickle
@@ -373,13 +372,3 @@ def test_the_constructor_is_that_of_keras():
 def test_it_is_public_and_lazily_loaded():
     assert minigpt_tf.Tokenizer is Tokenizer is word_tokenizer.WordTokenizer
     assert minigpt_tf.tokenizer_from_json is tokenizer_from_json
-
-
-def test_examples():
-    names = {"Tokenizer": Tokenizer, "tokenizer_from_json": tokenizer_from_json, "np": np}
-    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
-    examples = 0
-    for owner in (Tokenizer, *Tokenizer.__mro__[1:2], tokenizer_from_json):
-        for test in finder.find(owner, owner.__name__, module=False, globs=names):
-            examples += runner.run(test, clear_globs=False).attempted
-    assert runner.failures == 0 and examples >= 40

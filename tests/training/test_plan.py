@@ -2,10 +2,10 @@
 
 import pytest
 
-from minigpt_tf.errors import ConfigError
+from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.events import Listener
 from minigpt_tf.presets import PRESETS, data_preset, model_preset, training_preset
-from minigpt_tf.training.plan import make_plan
+from minigpt_tf.training.plan import make_plan, plan_from_preset
 from tests.conftest import SAMPLE
 
 SIZES = {"embed_dim": 32, "num_layers": 1, "num_heads": 4, "vocab_size": 300}
@@ -66,3 +66,24 @@ def test_a_run_of_an_older_version_may_have_gaps():
     plan = plan_for("lecture", stride=320, may_leave_gaps=True)
     assert plan.data.stride == 320 and plan.windows().count == 3
     assert "99 of 835 training tokens (11.86%)" in dict(plan.report())["in a window"]
+
+
+def test_a_text_is_trained_with_a_presets_settings(tmp_path):
+    """The character preset trains on characters, whatever else is set."""
+    import minigpt_tf as mg
+
+    sizes = {"num_layers": 1, "embed_dim": 16, "num_heads": 2, "context_length": 16}
+    result = mg.train(SAMPLE, tmp_path / "m", preset="shakespeare", **sizes, steps=2, batch_size=2)
+    loaded = mg.load(tmp_path / "m")
+    assert result.steps == 2 and loaded.tokenizer.kind == "char"
+    assert loaded.engine.config.embed_dim == 16 and loaded.engine.config.positions == "learned"
+    plan = plan_from_preset([SAMPLE], "modern", epochs=3, vocab_size=300, context_length=32)
+    assert (plan.training.epochs, plan.training.steps, plan.data.tokenizer) == (3, None, "bpe")
+    with pytest.raises(ConfigError, match="epoch: unknown setting: did you mean epochs"):
+        plan_from_preset(SAMPLE, epoch=3)
+    with pytest.raises(ConfigError, match="epochs and steps exclude each other"):
+        plan_from_preset(SAMPLE, epochs=3, steps=4)
+    with pytest.raises(ConfigError, match="a plan has all settings"):
+        mg.train(plan, tmp_path / "other", epochs=4)
+    with pytest.raises(ModelFolderError, match="exists"):
+        mg.train("no such file", tmp_path / "m")
