@@ -26,7 +26,7 @@ _HOMES = {
     ),
     "presets": ("fine_tuning_preset", "model_preset"),
     "errors": ("ConfigError", "DataError", "MiniGPTError", "ModelFolderError", "TrainingError"),
-    "text.documents": ("read_documents",),
+    "files.documents": ("read_documents",),
     "text.tokenizers": ("Tokenizer", "load_tokenizer", "tokenizer_from_json", "train_tokenizer"),
     "text.windows": ("create_dataset", "window_batches"),
     "modelfolder": ("load_folder", "newest_folder"),

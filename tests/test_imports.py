@@ -24,6 +24,7 @@ ROOMS = [
     "presets",
     "compiled",
     "storage",
+    "files",
     "text",
     "modelfolder",
     "inference",
@@ -55,7 +56,7 @@ assert not heavy, heavy
     [
         "import minigpt_tf",
         "import minigpt_tf.config, minigpt_tf.errors, minigpt_tf.modelfolder",
-        "import minigpt_tf.text.corpus, minigpt_tf.text.documents, minigpt_tf.text.vocabulary",
+        "import minigpt_tf.text.corpus, minigpt_tf.files.documents, minigpt_tf.text.vocabulary",
         "import minigpt_tf.cli.generate, minigpt_tf.inference.generate",
         "import minigpt_tf.training.plan, minigpt_tf.cli.train",
         "import minigpt_tf.evaluation.recall, minigpt_tf.evaluation.scoring",

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..config import EngineConfig, RecordsConfig
 from ..errors import ConfigError, DataError, ModelFolderError
+from ..files.documents import Progress, silent
 from ..inference.engine import Engine
 from ..inference.samplers import log_softmax
 from ..modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
@@ -15,7 +16,6 @@ from ..records.kinds import LabelledRecord
 from ..records.prompts import Template, render
 from ..records.reading import Dropped, read_records
 from ..records.shortening import Row
-from ..text.documents import Progress, silent
 from .confusion import Confusion
 from .head import Head, load_head
 

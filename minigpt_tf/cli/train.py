@@ -19,6 +19,7 @@ from ..config import (
 from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..events import Listener
+from ..files.sources import is_url
 from ..modelfolder import check_output, has_checkpoint
 from ..options import to_dict
 from ..presets import (
@@ -29,7 +30,6 @@ from ..presets import (
     Recipe,
 )
 from ..startup import quiet_import
-from ..text.sources import is_url
 from ..training.cluster import Cluster, choose_cluster
 from ..training.plan import Plan, make_plan, plan_from_preset
 from ..training.resumption import read_run, read_tokenizer

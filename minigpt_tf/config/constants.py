@@ -14,13 +14,13 @@ KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 """Endings of Keras's model files."""
 
 CACHE_NAME = "minigpt_tf"
-"""In the user's cache folder: where downloads and tokenised texts are kept (`text.cache`)."""
+"""In the user's cache folder: where downloads and tokenised texts are kept (`storage.cache`)."""
 
 CACHE_DAYS = 30
 """Entries of the cache that were not used for so long are removed."""
 
 MOST_DOWNLOAD_BYTES = 1 << 30
-"""Size of a text that is downloaded by its URL (`text.download`): at most 1 GiB."""
+"""Size of a text that is downloaded by its URL (`files.download`): at most 1 GiB."""
 
 FORMAT_VERSION = 1
 """Version of the model folder's layout. A folder of a newer version is refused."""

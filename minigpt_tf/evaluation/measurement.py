@@ -10,12 +10,12 @@ import numpy as np
 
 from ..config import MODEL_NAME, EngineConfig, EvaluationConfig
 from ..errors import DataError
+from ..files.documents import Progress
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import assign_weights, check_weights, read_weights
 from ..modelfolder import ModelFolder
 from ..startup import quiet_import
-from ..text.documents import Progress
 from ..text.windows import ScoringWindows
 from .passages import Passage
 from .samples import SampleReport, report_samples

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..files.documents import Progress, silent
 from ..inference.engine import Engine
 from ..metrics import perplexity
-from ..text.documents import Progress, silent
 from ..text.windows import ScoringWindow, ScoringWindows
 from ..training.memory import windows_at_once
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import RecordsConfig
 from ..errors import DataError
-from ..text.documents import Progress, silent
+from ..files.documents import Progress, silent
 from .batches import Example, RecordBatches
 from .duplicates import find_duplicates
 from .kinds import KINDS, LabelledRecord, Record

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RecordsConfig
-from ..text.decoding import decode_text, tidy
+from ..files.decoding import decode_text, tidy
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..config import RecordsConfig
 from ..errors import DataError
-from ..text.sources import is_url
-from .database import DATABASE_ENDINGS, read_query
+from ..files.database import DATABASE_ENDINGS, read_query
+from ..files.sources import is_url
 from .raw import RawRow, RawTable, text_of
 from .tables import cells_of, read_csv, read_xlsx, table_of
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from ..config import RecordsConfig
 from ..errors import ConfigError, DataError
+from ..files.decoding import tidy
+from ..files.sheets import text_of_cell
 from ..text.chat_template import Message, message
-from ..text.decoding import tidy
-from ..text.sheets import text_of_cell
 from .kinds import (
     KINDS,
     NAMES,

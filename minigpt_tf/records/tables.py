@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import RecordsConfig
 from ..errors import DataError
-from ..text.sheets import read_sheets
+from ..files.sheets import read_sheets
 from .raw import RawRow, RawTable, text_of
 
 DELIMITERS = ",\t;|"

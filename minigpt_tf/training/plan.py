@@ -12,6 +12,8 @@ from typing import Any
 from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError
 from ..events import Listener
+from ..files.documents import read_documents
+from ..files.sources import as_source, full_name
 from ..presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
 from ..text.corpus import (
     Corpus,
@@ -21,8 +23,6 @@ from ..text.corpus import (
     fit_context,
     learn_tokenizer,
 )
-from ..text.documents import read_documents
-from ..text.sources import as_source, full_name
 from ..text.tokenizers import BaseTokenizer
 from ..text.windows import TrainingWindows, check_window
 from .memory import check_step_fits, check_weights_fit

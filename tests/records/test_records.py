@@ -9,7 +9,7 @@ import pytest
 
 from minigpt_tf.config import RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError
-from minigpt_tf.records import database
+from minigpt_tf.files import database
 from minigpt_tf.records.kinds import (
     ConversationRecord,
     InstructionRecord,

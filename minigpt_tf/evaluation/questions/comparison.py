@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
 from ...errors import DataError, ModelFolderError
+from ...files.documents import Progress, silent
 from ...inference.adapter import fingerprint
 from ...inference.engine import Engine
 from ...inference.generate import BATCH, Generation
@@ -16,7 +17,6 @@ from ...modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
 from ...records.kinds import ask
 from ...records.prompts import Template
 from ...records.shortening import Row
-from ...text.documents import Progress, silent
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
 from .queries import Queries

@@ -7,11 +7,11 @@ from typing import Any
 
 from ...config import RecordsConfig
 from ...errors import DataError
+from ...files.decoding import tidy
 from ...records.raw import RawRow, RawTable, text_of
 from ...records.readers import read_file, read_json, read_jsonl
 from ...records.reading import MOST_CHARACTERS
 from ...records.tables import read_csv
-from ...text.decoding import tidy
 
 QUESTION_NAMES = ("question", "instruction", "prompt")
 """Names of a row's question; of several the first that is there is taken."""

@@ -15,11 +15,11 @@ import pytest
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import DataError
+from minigpt_tf.files import download as download_module
+from minigpt_tf.files.documents import read_documents
+from minigpt_tf.files.sources import as_source, full_name, is_url
 from minigpt_tf.presets import data_preset, training_preset
-from minigpt_tf.text import download as download_module
-from minigpt_tf.text.cache import cache_folder
-from minigpt_tf.text.documents import read_documents
-from minigpt_tf.text.sources import as_source, full_name, is_url
+from minigpt_tf.storage.cache import cache_folder
 from minigpt_tf.training.plan import make_plan
 from tests.cli.test_train import QUICK, error_of
 from tests.conftest import ROOT, SAMPLE, tiny_config
@@ -363,7 +363,7 @@ def test_train_resume_and_evaluate_by_url(server, tmp_path, monkeypatch, capsys)
 
 NO_NETWORK_CODE = """
 import sys
-from minigpt_tf.text.documents import read_documents
+from minigpt_tf.files.documents import read_documents
 read_documents(sys.argv[1])
 heavy = {"urllib.request", "ssl", "http.client"} & set(sys.modules)
 assert not heavy, heavy

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from minigpt_tf.errors import DataError
-from minigpt_tf.text import documents, readers
-from minigpt_tf.text.decoding import decode_text
-from minigpt_tf.text.documents import read_document, read_documents
+from minigpt_tf.files import documents, readers
+from minigpt_tf.files.decoding import decode_text
+from minigpt_tf.files.documents import read_document, read_documents
 from tests.conftest import ROOT
 
 TEXT = "Grüße aus Köln.\nZweite Zeile: 日本語 and 😀."
@@ -273,7 +273,7 @@ def test_damage_in_the_middle_is_found_at_once(tmp_path):
 SMALL_DISK = """
 import resource, sys
 from minigpt_tf.errors import MiniGPTError
-from minigpt_tf.text.documents import read_documents
+from minigpt_tf.files.documents import read_documents
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
 try:
     read_documents(sys.argv[1])

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..config import MOST_DOWNLOAD_BYTES, check_encoding
 from ..errors import ConfigError, DataError
-from .cache import Facts, keep
+from ..storage.cache import Facts, keep
 from .decoding import SAMPLE
 from .readers import READERS
 from .sources import SCHEME

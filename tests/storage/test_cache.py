@@ -12,7 +12,7 @@ import pytest
 
 from minigpt_tf.config import CACHE_DAYS
 from minigpt_tf.errors import DataError
-from minigpt_tf.text.cache import cache_folder, keep
+from minigpt_tf.storage.cache import cache_folder, keep
 from tests.conftest import ROOT, SAMPLE
 
 
@@ -142,7 +142,7 @@ def test_what_was_long_not_used_is_removed(root):
 
 SLOW = """
 import sys, time
-from minigpt_tf.text.cache import keep
+from minigpt_tf.storage.cache import keep
 def make(folder):
     (folder / "file").write_text("half")
     print("begun", flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..text.sources import SCHEME
+from .sources import SCHEME
 
 DATABASE_ENDINGS = {".db", ".sqlite", ".sqlite3"}
 

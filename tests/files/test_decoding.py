@@ -5,8 +5,8 @@ import io
 import pytest
 
 from minigpt_tf.errors import DataError
-from minigpt_tf.text import decoding
-from minigpt_tf.text.decoding import decode_stream, tidy
+from minigpt_tf.files import decoding
+from minigpt_tf.files.decoding import decode_stream, tidy
 
 TEXT = "Grüße aus Köln.\nZweite Zeile: 日本語 and 😀.\n" * 3
 
