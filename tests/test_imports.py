@@ -26,7 +26,6 @@ ROOMS = [
     "storage",
     "files",
     "text",
-    "modelfolder",
     "inference",
     "records",
     "classification",
@@ -55,7 +54,7 @@ assert not heavy, heavy
     "statement",
     [
         "import minigpt_tf",
-        "import minigpt_tf.config, minigpt_tf.errors, minigpt_tf.modelfolder",
+        "import minigpt_tf.config, minigpt_tf.errors, minigpt_tf.storage.model_folder",
         "import minigpt_tf.text.corpus, minigpt_tf.files.documents, minigpt_tf.text.vocabulary",
         "import minigpt_tf.cli.generate, minigpt_tf.inference.generate",
         "import minigpt_tf.training.plan, minigpt_tf.cli.train",

@@ -10,12 +10,13 @@ from ..config import EngineConfig, RecordsConfig
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..files.documents import Progress, silent
 from ..inference.engine import Engine
+from ..inference.folder import ModelFolder, load_folder
 from ..inference.samplers import log_softmax
-from ..modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
 from ..records.kinds import LabelledRecord
 from ..records.prompts import Template, render
 from ..records.reading import Dropped, read_records
 from ..records.shortening import Row
+from ..storage.model_folder import CLASSIFIER_SECTION
 from .confusion import Confusion
 from .head import Head, load_head
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from ..errors import ModelFolderError
 from ..inference.weights import check_finite
-from ..modelfolder import HEAD_NAME
+from ..storage.model_folder import HEAD_NAME
 
 FORMAT = "minigpt_tf classifier 1"
 

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     records = RecordsConfig(**reading)
     config = EngineConfig(**given_options(arguments, EngineConfig))
     from ..classification.classifier import Classifier
-    from ..modelfolder import newest_folder
+    from ..storage.model_folder import newest_folder
 
     folder = arguments.model or newest_folder()
     classifier = Classifier.load(folder, config)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ..config import DataConfig, EngineConfig, EvaluationConfig
 from ..console import ConsoleListener
 from ..errors import ConfigError, DataError
-from ..modelfolder import ModelFolder, load_folder, newest_folder
+from ..inference.folder import ModelFolder, load_folder
+from ..storage.model_folder import newest_folder
 from .options import cli_options, given_options
 
 if TYPE_CHECKING:  # --help should not wait for the engine

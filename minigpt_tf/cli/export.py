@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints what was written, and how to use it."""
     config = ExportConfig(**given_options(arguments, ExportConfig))
     from ..console import ConsoleListener
-    from ..modelfolder import newest_folder
     from ..startup import quiet_import
+    from ..storage.model_folder import newest_folder
 
     folder = arguments.model or newest_folder()
     if config.format == "keras":

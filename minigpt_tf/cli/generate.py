@@ -66,7 +66,7 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"
     gc.disable()  # Numba starts with 300,000 objects and no garbage, which is slow to look through
     try:
         from ..inference.generate import TextGenerator
-        from ..modelfolder import newest_folder
+        from ..storage.model_folder import newest_folder
 
         folder = arguments.model or newest_folder()
         generator = TextGenerator.load(folder, config)

@@ -8,8 +8,8 @@ from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..interop.importing import check_apart, default_output, fetch, open_path, shortened
 from ..interop.source import Source, check_source, write_model_folder
-from ..modelfolder import check_output
 from ..startup import quiet_import
+from ..storage.model_folder import check_output
 
 DESCRIPTION = (
     "Make a model folder of a model from Hugging Face, of safetensors, of a .gguf file, of "

@@ -9,8 +9,8 @@ from ..inspection.modelfile import model_file
 from ..inspection.summary import summary_of_config
 from ..inspection.table import print_summary, summarize
 from ..interop.keras_files.files import open_keras_file
-from ..modelfolder import newest_folder
 from ..presets import DEFAULT_PRESET, PRESETS, model_preset
+from ..storage.model_folder import newest_folder
 from .options import cli_options, given_options
 
 DESCRIPTION = "Show the layers and parameters of a model, or of a preset without training it."

@@ -20,7 +20,6 @@ from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..events import Listener
 from ..files.sources import is_url
-from ..modelfolder import check_output, has_checkpoint
 from ..options import to_dict
 from ..presets import (
     DEFAULT_PRESET,
@@ -30,6 +29,7 @@ from ..presets import (
     Recipe,
 )
 from ..startup import quiet_import
+from ..storage.model_folder import check_output, has_checkpoint
 from ..training.cluster import Cluster, choose_cluster
 from ..training.plan import Plan, make_plan, plan_from_preset
 from ..training.resumption import read_run, read_tokenizer

@@ -10,7 +10,7 @@ import netron
 from ..errors import ConfigError
 from ..inspection.modelfile import model_file
 from ..interop.keras_files.files import open_keras_file
-from ..modelfolder import newest_folder
+from ..storage.model_folder import newest_folder
 
 DESCRIPTION = "Show a model's graph and weights in the browser, with Netron."
 

@@ -5,7 +5,7 @@ MODEL_NAME = "model.h5"
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint"
 RUN_NAME = "run.json"
-"""Names in a model folder, which `modelfolder` describes; RUN_NAME lies in the checkpoint."""
+"""Names in a model folder (see `storage.model_folder`); RUN_NAME lies in the checkpoint."""
 
 WINDOW_SIZE = 32
 """Tokens in a window of `create_dataset`, unless told otherwise: the lecture's."""

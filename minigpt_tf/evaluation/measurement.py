@@ -12,9 +12,9 @@ from ..config import MODEL_NAME, EngineConfig, EvaluationConfig
 from ..errors import DataError
 from ..files.documents import Progress
 from ..inference.engine import Engine
+from ..inference.folder import ModelFolder
 from ..inference.generate import TextGenerator
 from ..inference.weights import assign_weights, check_weights, read_weights
-from ..modelfolder import ModelFolder
 from ..startup import quiet_import
 from ..text.windows import ScoringWindows
 from .passages import Passage

@@ -10,7 +10,7 @@ from ..config import CONFIG_NAME, DataConfig
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..files.documents import Progress, read_documents, silent
 from ..files.sources import full_name, is_url
-from ..modelfolder import ModelFolder
+from ..inference.folder import ModelFolder
 from ..options import from_dict
 from ..text.corpus import Corpus, build_corpus
 

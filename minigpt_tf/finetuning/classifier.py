@@ -16,12 +16,12 @@ from ..config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError, DataError
 from ..inference.samplers import log_softmax
 from ..inference.weights import Weights, open_weights
-from ..modelfolder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..records.batches import collate_texts
 from ..records.dataset import Part
 from ..records.kinds import LabelledRecord
 from ..records.prompts import render
 from ..records.shortening import Row
+from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
 from .models import FineTunedModel
 from .plan import FineTuningPlan

@@ -17,12 +17,13 @@ from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, T
 from ..errors import ConfigError, DataError
 from ..events import Listener
 from ..inference.adapter import fingerprint
-from ..modelfolder import CLASSIFIER_SECTION, ModelFolder
+from ..inference.folder import ModelFolder
 from ..options import to_dict
 from ..records.batches import RecordBatches
 from ..records.dataset import Dataset, Part, prepare
 from ..records.kinds import KINDS, Record, ask
 from ..records.prompts import Template
+from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import Message
 from .bases import load_base
 from .memory import Run, check_run_fits, kernel_sides

@@ -17,9 +17,9 @@ from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
-from ..modelfolder import ADAPTER_NAME
 from ..presets import fine_tuning_preset
 from ..records.dataset import Part
+from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.job import Job
 from ..training.optimizers import build_optimizer

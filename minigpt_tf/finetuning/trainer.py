@@ -11,7 +11,8 @@ import tensorflow as tf
 from ..config import CHECKPOINT_NAME, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..events import Listener
-from ..modelfolder import claim_output, reserve_space
+from ..storage.model_folder import claim_output
+from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.precision import resolve_dtype

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..config import RecordsConfig
 from ..errors import DataError
-from ..modelfolder import CHAT_TEMPLATE_NAME, ModelFolder
+from ..inference.folder import ModelFolder
+from ..storage.model_folder import CHAT_TEMPLATE_NAME
 from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import BaseTokenizer, BytePairTokenizer
 from .kinds import (

@@ -25,7 +25,7 @@ from ..config import CHECKPOINT_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..events import Evaluation
 from ..inference.weights import Weights, check_finite
-from ..modelfolder import reserve_space, staging
+from ..storage.replacing import reserve_space, staging
 
 STATES_KEPT = 2
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..errors import ModelFolderError, TrainingError
 from ..events import Evaluation, Listener
 from ..inference.weights import Weights
-from ..modelfolder import staging
+from ..storage.replacing import staging
 from .callbacks import Evaluator, Interruption, ProgressTeller, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from ..events import Evaluation
-from ..modelfolder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
+from ..storage.model_folder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
 
 OTHERS = {"sample", "metrics"}
 COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name not in OTHERS]

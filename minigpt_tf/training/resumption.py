@@ -15,9 +15,10 @@ from ..config import (
     TrainingConfig,
 )
 from ..errors import ConfigError, ModelFolderError, TrainingError
-from ..modelfolder import staging, write_json, write_tokenizer
+from ..inference.folder import write_tokenizer
 from ..options import from_dict, to_dict
 from ..presets import PRESETS
+from ..storage.replacing import staging, write_json
 from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 from .plan import Plan
 

@@ -17,7 +17,7 @@ from minigpt_tf.evaluation.report import ranked
 from minigpt_tf.evaluation.scoring import Score, score
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.presets import data_preset, training_preset
 from minigpt_tf.training.plan import make_plan
 from tests.conftest import ROOT, SAMPLE, tiny_config

@@ -13,7 +13,7 @@ import pytest
 from minigpt_tf import export_model
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ConfigError, ModelFolderError
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from tests.conftest import ROOT
 from tests.interop.exported_folders import make_folder
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from tests.conftest import ROOT
 from tests.interop import checkpoints
 from tests.interop.checkpoints import TEMPLATE, change_json, check_parity
@@ -126,7 +126,7 @@ def test_what_is_refused(words, error, tmp_path, trained_folder, capsys):
 
 def test_a_full_disk(sources, tmp_path, capsys, monkeypatch):
     def full(folder, size):
-        """In place of modelfolder.reserve_space."""
+        """In place of storage.replacing.reserve_space."""
         raise OSError(28, "No space left on device")
 
     import minigpt_tf.model.keras_file

@@ -217,7 +217,7 @@ def test_the_engine_scores_without_tensorflow(trained_folder):
     code = """
 import json, sys
 from minigpt_tf.evaluation.scoring import score
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.engine import Engine
 contents = load_folder(sys.argv[1])
 found = score(Engine.load(contents)[0], list(range(100)), context_length=16)

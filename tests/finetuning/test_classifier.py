@@ -21,12 +21,13 @@ from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.adapter import load_adapter, merge
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights, weight_shapes
 from minigpt_tf.interop.export import export_model
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base
-from minigpt_tf.modelfolder import ADAPTER_NAME, CONFUSION_NAME, HEAD_NAME, load_folder
 from minigpt_tf.presets import fine_tuning_preset
+from minigpt_tf.storage.model_folder import ADAPTER_NAME, CONFUSION_NAME, HEAD_NAME
 from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.training.step import TrainingStep
 from tests.conftest import tiny_config

@@ -7,7 +7,7 @@ import pytest
 
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from tests.interop import checkpoints
 from tests.interop.checkpoints import change_json, change_tensors, check_parity
 

@@ -9,7 +9,7 @@ from tokenizers import models, pre_tokenizers
 
 from minigpt_tf.config import ModelConfig, RecordsConfig
 from minigpt_tf.errors import DataError
-from minigpt_tf.modelfolder import ModelFolder
+from minigpt_tf.inference.folder import ModelFolder
 from minigpt_tf.records.kinds import (
     ConversationRecord,
     InstructionRecord,

@@ -10,13 +10,14 @@ from ...errors import DataError, ModelFolderError
 from ...files.documents import Progress, silent
 from ...inference.adapter import fingerprint
 from ...inference.engine import Engine
+from ...inference.folder import ModelFolder, load_folder
 from ...inference.generate import BATCH, Generation
 from ...inference.packing import load_weights
 from ...inference.weights import open_weights
-from ...modelfolder import CLASSIFIER_SECTION, ModelFolder, load_folder
 from ...records.kinds import ask
 from ...records.prompts import Template
 from ...records.shortening import Row
+from ...storage.model_folder import CLASSIFIER_SECTION
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
 from .queries import Queries

@@ -10,8 +10,10 @@ import pytest
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ModelFolderError
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.generate import TextGenerator
-from minigpt_tf.modelfolder import check_output, claim_output, load_folder, newest_folder, staging
+from minigpt_tf.storage.model_folder import check_output, claim_output, newest_folder
+from minigpt_tf.storage.replacing import staging
 
 
 def change_config(folder, **changes):
