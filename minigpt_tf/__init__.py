@@ -24,7 +24,7 @@ _HOMES = {
         "SamplingConfig",
         "TrainingConfig",
     ),
-    "presets": ("fine_tuning_preset", "model_preset"),
+    "config.presets": ("fine_tuning_preset", "model_preset"),
     "errors": ("ConfigError", "DataError", "MiniGPTError", "ModelFolderError", "TrainingError"),
     "files.documents": ("read_documents",),
     "text.tokenizers": ("Tokenizer", "load_tokenizer", "tokenizer_from_json", "train_tokenizer"),

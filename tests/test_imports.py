@@ -10,31 +10,32 @@ import pytest
 from minigpt_tf import __version__
 from tests.conftest import ROOT
 
-# From top to bottom. A sub-room with a line of its own is held to its own place.
+# From top to bottom; not all are built yet. A sub-room with a line of its own is held to its place.
 ROOMS = [
     "errors",
-    "options",
+    "machine",
+    "compiled",
     "keras_registration",
     "startup",
     "events",
     "metrics",
     "console",
     "config",
-    "machine",
-    "presets",
-    "compiled",
     "storage",
     "files",
     "text",
     "inference",
+    "retrieval",
     "records",
     "classification",
     "model",
     "training",
     "evaluation",
-    "interop",
+    "evaluation.questions",
     "finetuning",
+    "interop",
     "inspection",
+    "planning",
     "serving",
     "cli",
     "__main__",

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from ..config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
+from ..config.presets import asking_preset
 from ..console import ConsoleListener
-from ..presets import asking_preset
 from .options import cli_options, given_options
 
 DESCRIPTION = (

@@ -15,12 +15,12 @@ from ..config import (
     RecordsConfig,
     TrainingConfig,
 )
+from ..config.presets import fine_tuning_preset
+from ..config.settings import to_dict
 from ..console import ConsoleListener
 from ..errors import ConfigError
 from ..finetuning.bases import check_apart
 from ..finetuning.plan import make_finetuning_plan
-from ..options import to_dict
-from ..presets import fine_tuning_preset
 from ..startup import quiet_import
 from ..storage.model_folder import CONFUSION_NAME, check_output, read_description
 from .options import cli_options, given_options

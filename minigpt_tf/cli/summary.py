@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from ..config import ModelConfig
+from ..config.presets import DEFAULT_PRESET, PRESETS, model_preset
 from ..errors import ConfigError
 from ..inspection.modelfile import model_file
 from ..inspection.summary import summary_of_config
 from ..inspection.table import print_summary, summarize
 from ..interop.keras_files.files import open_keras_file
-from ..presets import DEFAULT_PRESET, PRESETS, model_preset
 from ..storage.model_folder import newest_folder
 from .options import cli_options, given_options
 

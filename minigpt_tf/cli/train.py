@@ -16,18 +16,18 @@ from ..config import (
     TrainingConfig,
     WorkersConfig,
 )
-from ..console import ConsoleListener
-from ..errors import ConfigError
-from ..events import Listener
-from ..files.sources import is_url
-from ..options import to_dict
-from ..presets import (
+from ..config.presets import (
     DEFAULT_PRESET,
     PRESETS,
     RECIPES,
     Preset,
     Recipe,
 )
+from ..config.settings import to_dict
+from ..console import ConsoleListener
+from ..errors import ConfigError
+from ..events import Listener
+from ..files.sources import is_url
 from ..startup import quiet_import
 from ..storage.model_folder import check_output, has_checkpoint
 from ..training.cluster import Cluster, choose_cluster

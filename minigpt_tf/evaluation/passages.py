@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ..config import CONFIG_NAME, DataConfig
+from ..config.settings import from_dict
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..files.documents import Progress, read_documents, silent
 from ..files.sources import full_name, is_url
 from ..inference.folder import ModelFolder
-from ..options import from_dict
 from ..text.corpus import Corpus, build_corpus
 
 PARTS = ("train", "validation")

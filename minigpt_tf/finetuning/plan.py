@@ -14,11 +14,11 @@ import numpy as np
 
 from ..classification.head import Head, load_head
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
+from ..config.settings import to_dict
 from ..errors import ConfigError, DataError
 from ..events import Listener
 from ..inference.adapter import fingerprint
 from ..inference.folder import ModelFolder
-from ..options import to_dict
 from ..records.batches import RecordBatches
 from ..records.dataset import Dataset, Part, prepare
 from ..records.kinds import KINDS, Record, ask

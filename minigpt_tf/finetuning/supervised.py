@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import MODEL_NAME, ModelConfig, SamplingConfig
+from ..config.presets import fine_tuning_preset
 from ..errors import ModelFolderError
 from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
-from ..presets import fine_tuning_preset
 from ..records.dataset import Part
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState

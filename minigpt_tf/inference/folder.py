@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CONFIG_NAME, FORMAT_VERSION, MODEL_NAME, ModelConfig, SamplingConfig
+from ..config.settings import from_dict, to_dict
 from ..errors import ConfigError, DataError, ModelFolderError
-from ..options import from_dict, to_dict
 from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingConfig
+from ..config.presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
 from ..errors import ConfigError
 from ..events import Listener
 from ..files.documents import read_documents
 from ..files.sources import as_source, full_name
-from ..presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
 from ..text.corpus import (
     Corpus,
     build_corpus,

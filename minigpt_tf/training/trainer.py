@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import SamplingConfig
+from ..config.presets import DEFAULT_PRESET
+from ..config.settings import to_dict
 from ..errors import ConfigError
 from ..events import Listener
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import Weights, check_weights, named_variables, weights_of
 from ..model.start import start_from_counts
-from ..options import to_dict
-from ..presets import DEFAULT_PRESET
 from ..storage.model_folder import check_output, claim_output
 from .checkpoint import RunState
 from .distribution import Distribution, connect

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.config.presets import data_preset, training_preset
 from minigpt_tf.evaluation.measurement import Measurement
 from minigpt_tf.evaluation.passages import Passage
 from minigpt_tf.evaluation.report import ranked
@@ -18,7 +19,6 @@ from minigpt_tf.evaluation.scoring import Score, score
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
-from minigpt_tf.presets import data_preset, training_preset
 from minigpt_tf.training.plan import make_plan
 from tests.conftest import ROOT, SAMPLE, tiny_config
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.config.presets import data_preset, training_preset
 from minigpt_tf.events import Listener
-from minigpt_tf.presets import data_preset, training_preset
 from minigpt_tf.training.plan import make_plan
 from tests.conftest import ROOT, SAMPLE, tiny_config
 

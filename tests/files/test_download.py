@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.config.presets import data_preset, training_preset
 from minigpt_tf.errors import DataError
 from minigpt_tf.files import download as download_module
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.files.sources import as_source, full_name, is_url
-from minigpt_tf.presets import data_preset, training_preset
 from minigpt_tf.storage.cache import cache_folder
 from minigpt_tf.training.plan import make_plan
 from tests.cli.test_train import QUICK, error_of

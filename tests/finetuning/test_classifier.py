@@ -15,6 +15,7 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.classification.classifier import Classifier
 from minigpt_tf.classification.head import FORMAT, load_head, save_head
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
+from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
 from minigpt_tf.finetuning.classifier import KERNEL, ClassifierJob
 from minigpt_tf.finetuning.plan import make_finetuning_plan
@@ -26,7 +27,6 @@ from minigpt_tf.inference.weights import read_weights, weight_shapes
 from minigpt_tf.interop.export import export_model
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base
-from minigpt_tf.presets import fine_tuning_preset
 from minigpt_tf.storage.model_folder import ADAPTER_NAME, CONFUSION_NAME, HEAD_NAME
 from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.training.step import TrainingStep

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
+from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
 from minigpt_tf.events import Listener
 from minigpt_tf.finetuning.difference import merge_difference
@@ -21,7 +22,6 @@ from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
-from minigpt_tf.presets import fine_tuning_preset
 from minigpt_tf.records.prompts import ALPACA_CHAT_TEMPLATE, Template
 from minigpt_tf.records.shortening import Row
 from minigpt_tf.storage.model_folder import ADAPTER_NAME

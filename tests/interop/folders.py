@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 
 from minigpt_tf.config import CONFIG_NAME, MODEL_NAME
+from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference.folder import describe_model, load_folder, write_tokenizer
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model.keras_file import write_keras_file
-from minigpt_tf.presets import model_preset
 from minigpt_tf.storage.model_folder import CHAT_TEMPLATE_NAME
 from minigpt_tf.storage.replacing import write_json
 

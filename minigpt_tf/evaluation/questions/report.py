@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...config.settings import to_dict
 from ...errors import ConfigError
-from ...options import to_dict
 from ...text.columns import display_width, fill, pad, printable
 from .comparison import Comparison
 

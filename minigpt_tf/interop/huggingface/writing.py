@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ...config import MODEL_NAME, ModelConfig
+from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
 from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite, open_weights, weight_shapes
-from ...options import to_dict
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...storage.replacing import write_json
 from ..families import LLAMA, Family, expressed, family_of

@@ -14,6 +14,7 @@ import pytest
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import EngineConfig, SamplingConfig
+from minigpt_tf.config.presets import asking_preset
 from minigpt_tf.errors import DataError
 from minigpt_tf.evaluation.questions import comparison as comparison_module
 from minigpt_tf.evaluation.questions.comparison import (
@@ -29,7 +30,6 @@ from minigpt_tf.evaluation.questions.report import as_json, table
 from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, Prompt, TextGenerator
-from minigpt_tf.presets import asking_preset
 from minigpt_tf.records.prompts import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.columns import display_width, fill, printable
@@ -498,9 +498,9 @@ def test_tensorflow_is_not_imported(models, queries):
 
 def test_a_fine_tuned_model_knows_its_base(models, tmp_path, capsys):
     from minigpt_tf.config import FineTuningConfig, RecordsConfig
+    from minigpt_tf.config.presets import fine_tuning_preset
     from minigpt_tf.finetuning.plan import make_finetuning_plan
     from minigpt_tf.finetuning.trainer import finetune
-    from minigpt_tf.presets import fine_tuning_preset
 
     file = tmp_path / "rows.jsonl"
     rows = [

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import ANSWER_TOKENS, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
-from .errors import ConfigError
+from ..errors import ConfigError
+from . import ANSWER_TOKENS, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
 
 
 @dataclass(frozen=True)

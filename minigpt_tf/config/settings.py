@@ -7,7 +7,7 @@ from dataclasses import field
 from numbers import Integral, Real
 from typing import Any, Literal
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 LARGEST_INTEGER = 2**31 - 1
 """A bound that no sensible setting reaches; beyond it numbers overflow and loops do not end."""

@@ -1,15 +1,13 @@
-"""Configurations: what they refuse, JSON and back, options of the command line."""
+"""Configurations: what they refuse, JSON and back, presets and recipes."""
 
-import argparse
 import json
 
 import pytest
 
-from minigpt_tf.cli.options import cli_options, given_options
-from minigpt_tf.config import DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from minigpt_tf.config import DataConfig, ModelConfig, TrainingConfig
+from minigpt_tf.config.presets import PRESETS, data_preset, model_preset, training_preset
+from minigpt_tf.config.settings import from_dict, to_dict
 from minigpt_tf.errors import ConfigError
-from minigpt_tf.options import from_dict, to_dict
-from minigpt_tf.presets import PRESETS, data_preset, model_preset, training_preset
 
 
 @pytest.mark.parametrize(
@@ -109,25 +107,6 @@ def test_a_stride_follows_the_context():
     assert data_preset("gpt2", stride_fraction=0.5).stride_for(256) == 128
     old = {name: value for name, value in to_dict(DataConfig()).items() if "fraction" not in name}
     assert from_dict(DataConfig, {**old, "stride": 64}, "here").stride_for(32) == 64
-
-
-def test_options_come_from_the_fields():
-    parser = argparse.ArgumentParser()
-    for cls in (ModelConfig, DataConfig, TrainingConfig):
-        cli_options(parser, cls, preset_decides=True)
-    words = "--num-layers 3 --no-norm-first --positions rotary --val-split 0.25 --steps 7"
-    arguments = parser.parse_args(words.split())
-    assert given_options(arguments, ModelConfig) == {
-        "num_layers": 3,
-        "norm_first": False,
-        "positions": "rotary",
-    }
-    assert given_options(arguments, DataConfig) == {"val_split": 0.25}
-    assert given_options(arguments, TrainingConfig) == {"steps": 7}
-    for cls in (ModelConfig, DataConfig, TrainingConfig, SamplingConfig):
-        parser = argparse.ArgumentParser()
-        cli_options(parser, cls, preset_decides=False)
-        assert all(f"--{name.replace('_', '-')}" in parser.format_help() for name in to_dict(cls()))
 
 
 def test_a_recipe_replaces_what_the_preset_says_about_training():
