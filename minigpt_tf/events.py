@@ -38,6 +38,8 @@ class Evaluation:
     sample: str
     metrics: dict[str, float] = field(default_factory=dict)
     """What else was found on the validation part, by name."""
+    loss_per: str = "token"
+    """What the losses are means of."""
 
 
 class Listener:

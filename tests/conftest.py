@@ -71,3 +71,84 @@ def folder_copy(trained_folder, tmp_path) -> Path:
     import shutil
 
     return Path(shutil.copytree(trained_folder, tmp_path / "copy"))
+
+
+# ---------------------------------------------------------------- the quick lane
+
+SLOW_FILE = Path(__file__).with_name("slow.txt")
+"""FILE::FUNCTION of each test that `pytest -m quick` leaves out; a file without its folder."""
+SLOW = frozenset(SLOW_FILE.read_text(encoding="utf-8").split())
+SLOW_SECONDS = 0.4
+"""Of the processor, all parameters of a test function together."""
+SLOW_FIXTURE_SECONDS = 2.0
+"""A module's fixture that takes longer makes all tests slow that use it."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "rewrite tests/slow.txt for the test files that run"
+    parser.addoption("--record-slow", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "quick: not in tests/slow.txt (set by itself)")
+    if config.getoption("--record-slow"):
+        import tensorflow  # noqa: F401  (else it counts for the first test that imports it)
+
+        config.pluginmanager.register(SlowRecorder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if lane_name(item) not in SLOW:
+            item.add_marker("quick")
+
+
+def lane_name(item: pytest.Item) -> str:
+    """FILE::FUNCTION"""
+    return f"{item.path.name}::{item.originalname}"
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it has started and that have ended."""
+    return sum(os.times()[:4])
+
+
+class SlowRecorder:
+    """Rewrites tests/slow.txt: wall time on a busy machine says little, so the processor's counts.
+
+    Fixtures of a session count for no test, those of a module for all that use them.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._shared = 0.0
+        self._slow_fixtures: set[tuple[str, str]] = set()  # (file, name)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef, request: pytest.FixtureRequest):
+        began = processor_seconds()
+        try:
+            return (yield)
+        finally:
+            spent = processor_seconds() - began
+            if fixturedef.scope != "function":
+                self._shared += spent
+            if fixturedef.scope == "module" and spent > SLOW_FIXTURE_SECONDS:
+                self._slow_fixtures.add((request.path.name, fixturedef.argname))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item):
+        began, self._shared = processor_seconds(), 0.0
+        try:
+            return (yield)
+        finally:
+            spent = processor_seconds() - began - self._shared
+            if any((item.path.name, name) in self._slow_fixtures for name in item.fixturenames):
+                spent += SLOW_FIXTURE_SECONDS
+            self.seconds[lane_name(item)] = self.seconds.get(lane_name(item), 0.0) + spent
+
+    def pytest_sessionfinish(self) -> None:
+        files = {name.split("::")[0] for name in self.seconds}
+        slow = {name for name in SLOW if name.split("::")[0] not in files}
+        slow |= {name for name, spent in self.seconds.items() if spent > SLOW_SECONDS}
+        SLOW_FILE.write_text("\n".join(sorted(slow)) + "\n", encoding="utf-8")

@@ -132,11 +132,15 @@ def _check_method(arguments: argparse.Namespace, tuning: FineTuningConfig) -> No
             "which cannot be trained: drop --base-bits, or choose --method qlora"
         )
     writes = ("full", "lora", "qlora", "dpo")
-    options = {"base_bits": ("qlora",), "beta": ("dpo",), "classify_layers": ("classify",)}
+    options: dict[str, tuple[str, ...]] = {
+        "base_bits": ("qlora",),
+        "beta": ("dpo",),
+        "classify_layers": ("classify",),
+    }
     options |= {"sample_tokens": writes, "train_on": ("full", "lora", "qlora")}
     low_rank = ("lora", "qlora", "dpo", CLASSIFY_BY_LORA)
     options |= dict.fromkeys(given_options(arguments, LoraConfig), low_rank)
-    found = {tuning.method}
+    found: set[str] = {tuning.method}
     if tuning.way == "classify lora":
         found.add(CLASSIFY_BY_LORA)
     for name, methods in options.items():

@@ -160,7 +160,7 @@ def _shown(prompt: "Prompt", chat: bool) -> str:
     return prompt.text if prompt.ids else ""
 
 
-def _as_json(generation: "Generation") -> dict[str, object]:
+def _as_json(generation: "Generation") -> dict[str, Any]:
     return {
         "prompt": generation.prompt.text,
         "text": generation.text,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 
 def cli_options(
-    parser: argparse.ArgumentParser,
+    parser: argparse._ActionsContainer,
     cls: type,
     *,
     preset_decides: bool,

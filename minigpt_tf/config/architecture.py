@@ -21,9 +21,9 @@ class ModelConfig:
     embed_dim: int = setting(256, "width of the residual stream")
     num_layers: int = setting(4, "number of transformer blocks")
     num_heads: int = setting(8, "query heads of each attention layer")
-    num_kv_heads: int | None = setting(None, "key/value heads (unset: num_heads)")
-    head_dim: int | None = setting(None, "width of one head (unset: embed_dim / num_heads)")
-    ff_dim: int | None = setting(None, "width of the feed-forward layer (unset: 4 x embed_dim)")
+    num_kv_heads: int = setting(None, "key/value heads (unset: num_heads)")
+    head_dim: int = setting(None, "width of one head (unset: embed_dim / num_heads)")
+    ff_dim: int = setting(None, "width of the feed-forward layer (unset: 4 x embed_dim)")
     dropout: float = setting(0.1, "fraction of activations dropped in training")
     dropout_everywhere: bool = setting(
         True,

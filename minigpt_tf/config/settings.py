@@ -31,15 +31,18 @@ def require_at_least(config: Any, name: str, lowest: float) -> None:
 
 def check_types(config: Any) -> None:
     """Raises ConfigError where a field holds a value of another type or an excessive number."""
-    for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
+    hints = typing.get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        name, hint, value = item.name, hints[item.name], getattr(config, item.name)
+        if _is_unset(value, item):
+            continue
         if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
             choices = ", ".join(typing.get_args(hint))
             raise ConfigError(f"{name}={value!r}: choose one of {choices}")
         if not _has_type(value, hint):
             kind = getattr(hint, "__name__", str(hint))
             raise ConfigError(f"{name}={value!r:.40}: expected {kind}, not {type(value).__name__}")
-        if isinstance(value, Integral) and value > LARGEST_INTEGER:
+        if isinstance(value, Integral) and int(value) > LARGEST_INTEGER:
             raise ConfigError(f"{name}={value!r:.30}: must be at most {LARGEST_INTEGER}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
@@ -55,16 +58,22 @@ def from_dict(cls: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
     hints = typing.get_type_hints(cls)
+    fields = {item.name: item for item in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in hints:
             raise ConfigError(f"{where}: {cls.__name__} has no setting {name!r}")
-        if not _has_type(value, hints[name]):
+        if not _is_unset(value, fields[name]) and not _has_type(value, hints[name]):
             raise ConfigError(f"{where}: {name}={value!r:.40} has the wrong type")
-    optional = {item.name for item in dataclasses.fields(cls) if item.metadata["optional"]}
+    optional = {name for name, item in fields.items() if item.metadata["optional"]}
     missing = [name for name in hints if name not in values and name not in optional]
     if missing:
         raise ConfigError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
     return cls(**values)
+
+
+def _is_unset(value: Any, item: dataclasses.Field) -> bool:
+    """Whether a field was left None, which its dataclass allows and may fill in."""
+    return value is None and item.default is None
 
 
 def _has_type(value: Any, hint: Any) -> bool:

@@ -49,10 +49,10 @@ def find_copied(
     """
     if n < 1:
         raise ConfigError(f"n={n}: must be at least 1")
-    texts = [np.asarray(text, dtype=np.int64) for text in texts]
-    if not sum(map(len, texts)):
+    arrays = [np.asarray(text, dtype=np.int64) for text in texts]
+    if not sum(map(len, arrays)):
         raise DataError("there is no token that could be copied")
-    search = _Search(texts, train_ids, n)
+    search = _Search(arrays, train_ids, n)
     for start in range(0, len(train_ids), PIECE):
         search.look_at(start)
         progress("looking for copies", min(start + PIECE, len(train_ids)), len(train_ids))

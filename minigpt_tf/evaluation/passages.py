@@ -44,7 +44,8 @@ def stored_corpus(
     """
     record = contents.description.get("data")
     where = contents.path / CONFIG_NAME
-    sources = record.get("sources") if isinstance(record, dict) else None
+    record = record if isinstance(record, dict) else {}
+    sources = record.get("sources")
     if not isinstance(sources, list) or not all(isinstance(s, str) for s in sources) or not sources:
         raise DataError(f"{contents.path}: has no record of a training text: give --data FILE")
     fields = {name: record[name] for name in DataConfig.__dataclass_fields__ if name in record}

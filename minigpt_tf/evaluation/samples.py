@@ -83,6 +83,8 @@ def report_samples(
         distinct={n: distinct(texts, n) if longest >= n else None for n in DISTINCT},
         loop_rate=loop_rate(texts) if tokens else None,
         longest_copied=None if copied is None else len(copied.longest),
-        longest_copied_text=copied and generator.tokenizer.decode(copied.longest.tolist()),
-        copied_ngrams=copied and copied.ngram_share,
+        longest_copied_text=None
+        if copied is None
+        else generator.tokenizer.decode(copied.longest.tolist()),
+        copied_ngrams=None if copied is None else copied.ngram_share,
     )

@@ -16,7 +16,7 @@ from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, RUN_NAME, DataCon
 from ..errors import DataError, MiniGPTError
 from .decoding import BLOCK, tidy
 from .readers import PLAIN, READERS
-from .sources import as_source, is_url
+from .sources import as_source
 
 if TYPE_CHECKING:  # most texts need no network
     from .download import Download
@@ -107,7 +107,7 @@ def read_documents(
     result = Documents()
     files: list[tuple[Path | Download, bool]] = []  # and whether the caller has named it
     for path in map(as_source, paths):
-        if is_url(path):
+        if isinstance(path, str):
             from .download import download
 
             files.append((download(path, progress, notice), True))

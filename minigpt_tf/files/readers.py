@@ -197,7 +197,7 @@ def _read_docx(content: bytes, encoding: str) -> str:
     for block in blocks:  # paragraphs and tables in reading order
         rows = getattr(block, "rows", None)
         if rows is None:
-            lines.append(block.text)
+            lines.append(getattr(block, "text", ""))
         else:
             lines += [" ".join(cell.text for cell in row.cells) for row in rows]
     return "\n".join(lines)

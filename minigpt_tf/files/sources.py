@@ -3,12 +3,13 @@
 import os
 import re
 from pathlib import Path
+from typing import TypeGuard
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 """How a URL begins."""
 
 
-def is_url(source: str | os.PathLike) -> bool:
+def is_url(source: str | os.PathLike) -> TypeGuard[str]:
     """Whether a source is a URL, not the path of a file."""
     return isinstance(source, str) and SCHEME.match(source) is not None
 
@@ -20,4 +21,4 @@ def as_source(source: str | os.PathLike) -> Path | str:
 
 def full_name(source: Path | str) -> str:
     """The URL, or the absolute path."""
-    return source if is_url(source) else str(Path(source).resolve())
+    return str(source if is_url(source) else Path(source).resolve())

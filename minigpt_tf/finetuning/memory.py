@@ -78,7 +78,7 @@ def run_bytes(run: Run) -> float:
     size = 2 if run.training.dtype == "mixed_bfloat16" else 4
     full, last = run.tuning.way in ("full", "classify all"), run.tuning.way == "classify"
     kernels = model.num_layers * sum(a * b for a, b in kernel_sides(model).values())
-    base = 4 * model.parameter_count
+    base: float = 4 * model.parameter_count
     if run.tuning.method == "qlora":
         base -= (4 - BYTES_OF_A_WEIGHT[run.tuning.base_bits]) * kernels
     elif run.tuning.low_rank:
@@ -114,9 +114,9 @@ def alternatives(run: Run) -> Iterator[tuple[str, float]]:
             if words:
                 yield " ".join(words), run_bytes(changed)
     smallest = replace(training, accumulate=training.batch_size, remat=True)
-    for words, tuning in _lighter_methods(run.tuning):
+    for method, tuning in _lighter_methods(run.tuning):
         for tried, more in ((training, ""), (smallest, _differences(training, smallest))):
-            yield words + more, run_bytes(replace(run, tuning=tuning, training=tried))
+            yield method + more, run_bytes(replace(run, tuning=tuning, training=tried))
 
 
 def _lighter_methods(tuning: FineTuningConfig) -> Iterator[tuple[str, FineTuningConfig]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,7 +43,7 @@ class FineTunedModel(TrainableModel):
         """
         self.config, self.lora = config, lora
         self.most_targets = training.batch_size * config.context_length
-        settings = {"seed": training.seed, "dtype": dtype, "remat": training.remat}
+        settings: dict[str, Any] = {"seed": training.seed, "dtype": dtype, "remat": training.remat}
         if lora is None:
             self.keras_model, self.body = build_training_model(config, **settings)
         else:

@@ -37,7 +37,6 @@ def save_fine_tuned(
     state: RunState,
     sections: dict[str, Any],
     write_more: Callable[[Path], None],
-    loss_per: str,
 ) -> None:
     """Writes the model folder, checks the model, then puts all in place.
 
@@ -64,7 +63,7 @@ def save_fine_tuned(
             describe_model(plan.model, tokenizer, base.start_ids, **description, **sections),
         )
         write_tokenizer(scratch, tokenizer)
-        write_loss_picture(scratch, state.history, loss_per)
+        write_loss_picture(scratch, state.history)
         write_more(scratch)
         names = {file.name for file in scratch.iterdir()}
     clear_leftovers(out, names)

@@ -166,7 +166,7 @@ class SupervisedJob(Job):
         self.merge_difference = self.compare_merged(weights)
         sections, more = self.sections(state, kept), functools.partial(self.write_more, weights)
         with self.merging(weights) as merged:
-            save_fine_tuned(self.out, self.plan, merged, state, sections, more, self.loss_per)
+            save_fine_tuned(self.out, self.plan, merged, state, sections, more)
 
     def score_test(self) -> dict[str, float]:
         """What the model achieves on the test part."""

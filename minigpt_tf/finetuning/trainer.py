@@ -15,6 +15,7 @@ from ..storage.model_folder import claim_output
 from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
 from ..training.loop import TrainingLoop, TrainingResult
+from ..training.notebook import listener_for
 from ..training.precision import resolve_dtype
 from .bases import check_apart
 from .classifier import ClassifierJob
@@ -41,14 +42,16 @@ def finetune(
     overwrite: bool = False,
     resume: bool = False,
     listener: Listener | None = None,
+    verbose: bool | None = None,
 ) -> TrainingResult:
     """Trains as planned and writes the model folder `out`.
 
-    With `resume` goes on from the folder's checkpoint. Raises ModelFolderError where `out` is taken
-    or cannot be written, and TrainingError where the loss is not finite or the checkpoint is of
-    another run.
+    `listener` hears how it goes; without one, `verbose` shows progress, samples and the curve of
+    the loss (unset: in a notebook). With `resume` goes on from the folder's checkpoint. Raises
+    ModelFolderError where `out` is taken or cannot be written, and TrainingError where the loss is
+    not finite or the checkpoint is of another run.
     """
-    out, listener = Path(out), listener or Listener()
+    out, listener = Path(out), listener or listener_for(verbose)
     check_apart(plan.base.path, out)
     with (
         _explained(plan),

@@ -83,7 +83,7 @@ def fingerprint(path: Path) -> str:
 
 def save_adapter(file: Path, adapter: Adapter) -> None:
     """Writes the adapter's file."""
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for name, (a, b) in adapter.factors.items():
         tensors |= {f"{name}:a": np.ascontiguousarray(a), f"{name}:b": np.ascontiguousarray(b)}
     metadata = {"format": FORMAT, "rank": adapter.rank, "alpha": adapter.alpha}
@@ -124,7 +124,7 @@ def _factors(
         fits = fits and a.shape[0] * b.shape[1] == np.prod(shape, dtype=int)
         if not fits or not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise ModelFolderError(f"{file}: {name or 'a tensor'} does not fit the model")
-        factors[name] = (np.float32(a), np.float32(b))
+        factors[name] = (np.asarray(a, np.float32), np.asarray(b, np.float32))
     if not factors:
         raise ModelFolderError(f"{file}: holds no changes")
     return factors

@@ -12,8 +12,8 @@ class Cache:
 
     def __init__(self, config: ModelConfig, sequences: int) -> None:
         """Raises ConfigError where there is not memory enough."""
-        shape = (sequences, config.num_layers, config.num_kv_heads)
-        shape += (config.context_length, config.head_dim)
+        c = config
+        shape = (sequences, c.num_layers, c.num_kv_heads, c.context_length, c.head_dim)
         what = f"the keys and values of {sequences} sequences of {config.context_length} tokens"
         check_fits_memory(sequences * self.nbytes(config), what)
         try:

@@ -152,16 +152,16 @@ class Engine:
         ids (B,), one for each of the cache's sequences `rows` (unset: all); logits (B, V). They
         are to the bit what one sequence after the other would give.
         """
-        rows = list(range(len(cache.positions))) if rows is None else rows
-        self._check_rows(cache, rows)
-        rows = np.asarray(rows, dtype=np.int64)
-        ids = self._check(ids, int(cache.positions[rows].max(initial=0)) + 1)
-        if len(ids) != len(rows):
-            raise ConfigError(f"{len(ids)} ids for {len(rows)} sequences")
-        positions = cache.positions[rows]
-        logits = self._decode(ids, rows, positions, cache, wanted=len(ids))
-        cache.ids[rows, positions] = ids
-        cache.positions[rows] += 1
+        given = list(range(len(cache.positions))) if rows is None else rows
+        self._check_rows(cache, given)
+        places = np.asarray(given, dtype=np.int64)
+        ids = self._check(ids, int(cache.positions[places].max(initial=0)) + 1)
+        if len(ids) != len(places):
+            raise ConfigError(f"{len(ids)} ids for {len(places)} sequences")
+        positions = cache.positions[places]
+        logits = self._decode(ids, places, positions, cache, wanted=len(ids))
+        cache.ids[places, positions] = ids
+        cache.positions[places] += 1
         return logits
 
     def _run(

@@ -80,8 +80,9 @@ def load_folder(folder: str | Path) -> ModelFolder:
 def _ids(description: dict[str, Any], name: str, model: ModelConfig, where: str) -> list[int]:
     """A list of token ids in config.json."""
     ids = description.get(name)
-    sound = isinstance(ids, list)
-    if not sound or any(type(i) is not int or not 0 <= i < model.vocab_size for i in ids):
+    if not isinstance(ids, list) or any(
+        type(i) is not int or not 0 <= i < model.vocab_size for i in ids
+    ):
         raise ModelFolderError(f"{where}: {name}={ids!r:.40}: expected token ids")
     return ids
 

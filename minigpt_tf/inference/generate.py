@@ -1,7 +1,7 @@
 """Prompt -> text: whole answers, streams of pieces, several samples, and conversations."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -218,7 +218,7 @@ class TextGenerator:
 
     def stream(
         self, prompt: str | Prompt, sampling: SamplingConfig
-    ) -> Iterator[str]:  # and returns the Generation
+    ) -> Generator[str, None, "Generation"]:
         """Yields the answer in pieces as they come; each piece is whole characters."""
         prompt = self._prepared(prompt)
         began = time.perf_counter()
@@ -329,7 +329,7 @@ class Conversation:
             ids = ids[-max(1, context // 2, min(len(new_ids), context)) :]
         return replace(prepared, text=prompt, ids=ids)
 
-    def reply(self, prompt: str | Prompt) -> Iterator[str]:
+    def reply(self, prompt: str | Prompt) -> Generator[str, None, None]:
         """Yields the answer in pieces. What was generated before the caller stops stays said."""
         prepared = self.prepare(prompt) if isinstance(prompt, str) else prompt
         answer = self.generator.answer(prepared.ids, self.sampling)

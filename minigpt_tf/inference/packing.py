@@ -279,7 +279,7 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeig
             for name, shape in zip(_KEPT, shapes, strict=True):
                 dataset, dtype = child(file, name), np.int8 if name == "matrices" else np.float32
                 check_dataset(dataset)
-                if dataset.shape != shape or dataset.dtype != dtype:
+                if dataset is None or dataset.shape != shape or dataset.dtype != dtype:
                     return None
                 kept[name] = dataset[...]
                 if dtype == np.float32 and not np.isfinite(kept[name]).all():

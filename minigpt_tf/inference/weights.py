@@ -72,7 +72,8 @@ def _norm_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ...]]:
     D = config.embed_dim
     if config.norm == "rms":
         return {f"{path}/scale": (D,)}
-    return {f"{path}/gamma": (D,)} | ({f"{path}/beta": (D,)} if config.use_bias else {})
+    shapes: dict[str, tuple[int, ...]] = {f"{path}/gamma": (D,)}
+    return shapes | ({f"{path}/beta": (D,)} if config.use_bias else {})
 
 
 def check_shapes(found: dict[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:

@@ -19,9 +19,11 @@ from .huggingface.safetensors_writer import Progress
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
 """How the names of the files end; a Hugging Face folder is none."""
 
-REPLACED_PATTERNS = ("model*.safetensors", "model.safetensors.index.json", "pytorch_model*.bin*")
-REPLACED_PATTERNS += (CHAT_TEMPLATE_NAME, "chat_template.json", "added_tokens.json")
-REPLACED_PATTERNS += ("special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model")
+REPLACED_PATTERNS = (
+    *("model*.safetensors", "model.safetensors.index.json", "pytorch_model*.bin*"),
+    *(CHAT_TEMPLATE_NAME, "chat_template.json", "added_tokens.json"),
+    *("special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model"),
+)
 """Files of a Hugging Face folder that would be read beside those of the model that replaces it."""
 
 

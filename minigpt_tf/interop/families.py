@@ -1,6 +1,7 @@
 """The two families of models that other tools know: which of our models they can express."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..config import ModelConfig
 from ..errors import ConfigError
@@ -20,7 +21,7 @@ GPT2 = Family("gpt2", tensors.HUGGINGFACE_GPT2, tensors.GGUF_GPT2)
 LLAMA = Family("llama", tensors.HUGGINGFACE_LLAMA, tensors.GGUF_LLAMA)
 FAMILIES = {family.name: family for family in (GPT2, LLAMA)}
 
-_NEEDS = {
+_NEEDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "gpt2": {
         "positions": ("learned",),
         "norm": ("layer",),

@@ -184,5 +184,5 @@ def _checksum(values: Any) -> int:
 
     checksum = 0
     for rows in parts(values.shape):
-        checksum = zlib.crc32(np.ascontiguousarray(values[rows], dtype=np.float32), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(values[rows], dtype=np.float32).data, checksum)
     return checksum

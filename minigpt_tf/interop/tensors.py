@@ -101,8 +101,8 @@ def _gpt2_table(
     last = [Entry(norm + scale, ("final_norm/gamma",)), Entry(norm + bias, ("final_norm/beta",))]
     if head is not None:
         last.append(Entry(head, ("logits/kernel",), transposed=True))
-    ours = ("token_embedding/embeddings", "position_encoding/embeddings")
-    before = tuple(Entry(name, (weight,)) for name, weight in zip(embeddings, ours, strict=True))
+    names = ("token_embedding/embeddings", "position_encoding/embeddings")
+    before = tuple(Entry(name, (weight,)) for name, weight in zip(embeddings, names, strict=True))
     return Table(before, tuple(entries), tuple(last))
 
 

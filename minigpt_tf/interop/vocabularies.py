@@ -2,6 +2,7 @@
 and the two kinds of vocabulary that GGUF files carry."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -155,7 +156,7 @@ def _check_pieces(pieces: Sequence[str], types: Sequence[int], scores: Sequence[
             f"{len(pieces)} pieces have {len(types)} types and {len(scores)} scores: the "
             "vocabulary is damaged"
         )
-    wrong = next((t for t in types if t not in iter(PieceType)), None)
+    wrong = next((t for t in types if t not in set(PieceType)), None)
     if wrong is not None:
         raise DataError(f"a piece is of the unknown type {wrong}: the vocabulary is damaged")
     _check_unique(pieces)
@@ -163,8 +164,7 @@ def _check_pieces(pieces: Sequence[str], types: Sequence[int], scores: Sequence[
 
 def _check_unique(pieces: Sequence[str]) -> None:
     if len(set(pieces)) < len(pieces):
-        seen: set[str] = set()
-        twice = next(p for p in pieces if p in seen or seen.add(p))
+        twice = next(p for p, times in Counter(pieces).items() if times > 1)
         raise DataError(f"the piece {twice!r:.60} stands twice in the vocabulary")
 
 
@@ -240,7 +240,11 @@ def _unigram_model(
 
     pairs = list(zip(scores, types, strict=True))
     lowest = min((score for score, kind in pairs if kind == PieceType.NORMAL), default=0.0)
-    fixed = {PieceType.NORMAL: None, PieceType.USER_DEFINED: 0.0, PieceType.UNUSED: 100 * lowest}
+    fixed: dict[int, float | None] = {
+        PieceType.NORMAL: None,
+        PieceType.USER_DEFINED: 0.0,
+        PieceType.UNUSED: 100 * lowest,
+    }
     scored = []
     for piece, (score, kind) in zip(pieces, pairs, strict=True):
         other = fixed.get(kind, lowest)  # the library takes unknown characters to be 10 below all
@@ -314,7 +318,7 @@ def byte_level_tokenizer(
     types = types if len(types) else [PieceType.NORMAL] * len(tokens)
     _check_pieces(tokens, types, [0.0] * len(tokens))
     ids = {token: i for i, token in enumerate(tokens) if types[i] != PieceType.UNUSED}
-    pairs = [tuple(merge.split(" ")) for merge in merges]
+    pairs: list[Any] = [tuple(merge.split(" ")) for merge in merges]
     wrong = next((p for p in pairs if len(p) != 2 or "" in p), None)
     if wrong is not None:
         raise DataError(f"the merge {' '.join(wrong)!r:.60} is no pair of tokens")

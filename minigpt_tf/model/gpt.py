@@ -275,7 +275,7 @@ def _block(
 
 def _attention(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
     """Causal self-attention: Keras's MultiHeadAttention wherever it can express the switches."""
-    common = {"name": path, "dtype": kit.kernels or dtype}
+    common: dict[str, Any] = {"name": path, "dtype": kit.kernels or dtype}
     common |= {"kernel_initializer": _normal(), "use_bias": config.use_bias}
     common |= {"dropout": config.dropout if config.dropout_everywhere else 0.0}
     grouped = config.num_kv_heads != config.num_heads

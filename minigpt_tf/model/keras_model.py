@@ -175,7 +175,7 @@ def expects_logits(function: Any, argument: str = "loss") -> bool | None:
         False
     """
     if argument == "metrics":
-        config = getattr(function, "get_config", dict)()
+        config: dict[str, Any] = getattr(function, "get_config", dict)()
         if isinstance(function, str) and ("crossentropy" in function or function == "ce"):
             return None if function.startswith("binary") else False
         return config.get("from_logits")
@@ -185,7 +185,10 @@ def expects_logits(function: Any, argument: str = "loss") -> bool | None:
             found = _value(loss, target, _PROBABILITIES)
             if found is None:
                 continue
-            shifted, scaled = (_value(loss, target, p) for p in (_PROBABILITIES + 1, _SMALLER))
+            shifted, scaled = (
+                float(np.nan if value is None else value)
+                for value in (_value(loss, target, p) for p in (_PROBABILITIES + 1, _SMALLER))
+            )
             if np.isclose(found, shifted, rtol=1e-4):
                 return None if np.isclose(found, scaled, rtol=1e-4) else True
             return False if np.isclose(found, scaled, rtol=1e-4) else None

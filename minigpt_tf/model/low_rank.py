@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -72,6 +73,8 @@ class WithKernels:
     """For layers that take their kernels from `kernel_of`: their formula is the same for quantised
     ones."""
 
+    call: Callable[..., Any]
+
     def quantized_call(self, *arguments, **kwargs):
         """What Keras calls in the place of `call` under a quantised dtype policy."""
         return self.call(*arguments, **kwargs)
@@ -84,7 +87,7 @@ class FusedDense(WithKernels, layers.Dense):
     def __init__(self, *arguments, lora: LoraConfig | None = None, **kwargs) -> None:
         super().__init__(*arguments, **kwargs)
         self.lora = lora
-        self.adapter = None
+        self.adapter: LowRank | None = None
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)

@@ -19,6 +19,7 @@ from ..inference.positions import rotary_tables
 from .dropout import FastDropout
 from .layers import RotaryAttention, register
 from .low_rank import (
+    LowRank,
     WithKernels,
     adapter_for,
     kernel_of,
@@ -105,7 +106,8 @@ class FusedAttention(WithKernels, layers.MultiHeadAttention):
 
     def __init__(self, *arguments, lora: LoraConfig | None = None, **kwargs) -> None:
         super().__init__(*arguments, **kwargs)
-        self.lora, self.adapters = lora, {}
+        self.lora = lora
+        self.adapters: dict[str, LowRank] = {}
 
     def build(self, query_shape: tuple, value_shape: tuple, key_shape: tuple | None = None) -> None:
         super().build(query_shape, value_shape, key_shape)
@@ -129,7 +131,8 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
 
     def __init__(self, *, lora: LoraConfig | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.lora, self.adapters = lora, {}
+        self.lora = lora
+        self.adapters: dict[str, LowRank] = {}
 
     def build(self, input_shape: tuple) -> None:
         """As Keras's, with what all layers of a model share."""

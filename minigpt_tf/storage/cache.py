@@ -81,7 +81,7 @@ def _make_entry(folder: Path, make: Callable[[Path], Facts], root: Path) -> Fact
     try:
         facts = make(folder)
         files = {file.name: _describe_file(file) for file in folder.iterdir()}
-        entry = {"facts": facts, "files": files}
+        entry: dict[str, Any] = {"facts": facts, "files": files}
         entry["sha256"] = _digest_of(entry)
         (folder / ENTRY_NAME).write_text(json.dumps(entry), encoding="utf-8")
     except OSError as error:

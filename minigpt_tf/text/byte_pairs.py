@@ -224,7 +224,7 @@ def _merge(text, i, end, byte_ids, pairs, merges, links, heap, out, count):
             size = _propose(left, beyond, ids, pairs, merges, heap, size)
         if previous[left] >= 0:
             size = _propose(np.int64(previous[left]), left, ids, pairs, merges, heap, size)
-    place = 0
+    place = np.int64(0)
     while place < length:
         out[count] = ids[place]
         count += 1

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 
@@ -77,7 +78,7 @@ def _read(vocabulary: Path, merges: Path) -> tuple[dict[str, int], Merges]:
     try:
         tokens = json.loads(vocabulary.read_text(encoding="utf-8"))
         lines = merges.read_text(encoding="utf-8").split("\n")[1:]  # the first is a version
-        pairs = [tuple(line.split(" ")) for line in lines if line]
+        pairs: list[Any] = [tuple(line.split(" ")) for line in lines if line]
     except (OSError, ValueError) as error:
         raise DataError(
             f"{vocabulary.parent}: GPT-2's tokenizer files are damaged: {error}"

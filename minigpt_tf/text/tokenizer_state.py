@@ -63,7 +63,7 @@ def _size(num_words: Any) -> int:
 
 def _characters(filters: Any) -> str:
     """Keras takes any sequence of characters."""
-    characters = list(filters) if isinstance(filters, str | list | tuple) else [None]
+    characters: list[Any] = list(filters) if isinstance(filters, str | list | tuple) else [None]
     if not all(isinstance(c, str) and len(c) == 1 for c in characters):
         raise ConfigError(
             f"filters={filters!r:.40}: must be a string of the characters to remove, or empty"

@@ -235,7 +235,7 @@ class ScoringWindow(NamedTuple):
     scored: int
 
 
-class ScoringWindows(Sequence):
+class ScoringWindows:
     """Windows that begin every `stride` tokens and together score every target exactly once.
 
     A target is scored by the first window that has it; with a stride below the window it then has
@@ -250,13 +250,13 @@ class ScoringWindows(Sequence):
         self.last = length - 1  # the number of the last target
         self.window_size, self.stride, self.given = window_size, stride, given
         beyond = max(0, self.last - window_size)
-        self.count = 1 + -(-beyond // stride) if length > given else 0
+        self._count = 1 + -(-beyond // stride) if length > given else 0
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     def __getitem__(self, index: int) -> ScoringWindow:
-        if not 0 <= index < self.count:
+        if not 0 <= index < self._count:
             raise IndexError(index)
         start = index * self.stride
         end = min(start + self.window_size, self.last)

@@ -21,6 +21,14 @@ MATRIX_MODES = ("binary", "count", "freq", "tfidf")
 class WordIndex:
     """What `Tokenizer` has of Keras; its settings are described there."""
 
+    num_words: int | None
+    filters: str
+    lower: bool
+    split: str
+    char_level: bool
+    oov_token: str | None
+    document_count: int
+
     def __init__(
         self,
         num_words: int | None = None,
@@ -316,8 +324,8 @@ class WordIndex:
     def _ids(self, words: Iterable[str]) -> list[int]:
         """The ids of the words. Without an `oov_token`, a word that has none is dropped."""
         limit, unknown = self.num_words or math.inf, self.oov_id
-        index = self.word_index
-        ids = (i if (i := index.get(word, math.inf)) < limit else unknown for word in words)
+        found = map(self.word_index.get, words)
+        ids = (i if i is not None and i < limit else unknown for i in found)
         return [i for i in ids if i is not None]
 
     def _words(self, ids: Iterable[int]) -> Iterator[str]:

@@ -58,7 +58,7 @@ def encode(text, separates, slots, starts, known, ids, unknown, out):
             if token >= 0:
                 out[count] = token
                 count += 1
-        start = i + 1
+        start = np.int64(i + 1)
         hash = _OFFSET
     return count
 

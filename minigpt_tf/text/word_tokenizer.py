@@ -282,7 +282,7 @@ class Tokenizer(WordIndex, BaseTokenizer):
     def _restore(self, state: Any) -> None:
         settings, tables = check_state(state, lambda name: hasattr(Tokenizer, name))
         try:
-            self.__init__(**settings)
+            Tokenizer.__init__(self, **settings)
         except ConfigError as error:
             raise DataError(f"is damaged: {error}") from None
         for name, table in tables.items():

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ class Evaluator:
         self.last_weights = weights
         judged = loss if val_loss is None else val_loss
         best = judged < state.best_loss
-        has_perplexity = val_loss is not None and self.job.loss_per == "token"
+        per_token = self.job.loss_per == "token"
         if best:
             state.best_loss, state.best_weights = judged, weights
         state.evaluations_since_best = 0 if best else state.evaluations_since_best + 1
@@ -110,17 +111,18 @@ class Evaluator:
             loss=loss,
             accuracy=accuracy,
             val_loss=val_loss,
-            val_perplexity=perplexity(val_loss) if has_perplexity else None,
+            val_perplexity=perplexity(val_loss) if per_token and val_loss is not None else None,
             tokens_per_second=self.progress.tokens_per_second,
             best=best,
             sample=self.job.sample(weights),
             metrics=found,
+            loss_per=self.job.loss_per,
         )
         state.history.append(evaluation)
         state.loss_sum = state.accuracy_sum = 0.0
         state.steps_summed = 0
-        patience = self.job.training.early_stopping
-        state.stopped_early = bool(patience) and state.evaluations_since_best >= patience
+        patience = self.job.training.early_stopping or 0
+        state.stopped_early = patience > 0 and state.evaluations_since_best >= patience
         return evaluation
 
 
@@ -137,7 +139,7 @@ class Interruption:
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.requested = False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():

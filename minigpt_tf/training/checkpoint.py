@@ -163,8 +163,8 @@ def restore_state(
         except ModelFolderError as error:
             errors.append(error)
             continue
-        for error in errors:
-            notice(f"{error}; going on from step {state.step}, the state before it")
+        for passed_over in errors:
+            notice(f"{passed_over}; going on from step {state.step}, the state before it")
         return state
     if errors:
         raise ModelFolderError(f"{errors[0]}; no other state is left: start anew with --overwrite")

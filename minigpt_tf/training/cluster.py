@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from ..config import WorkersConfig
 from ..errors import ConfigError
@@ -73,7 +74,7 @@ def read_cluster() -> Cluster | None:
     return cluster if len(cluster.workers) > 1 else None
 
 
-def _parse(settings: object) -> Cluster:
+def _parse(settings: Any) -> Cluster:
     """{"cluster": {"worker": [...]}, "task": {"type": "worker", "index": 0}} as a Cluster.
 
     TensorFlow also knows a job named chief of one worker, which comes before the others.

@@ -21,9 +21,10 @@ class TrainableModel(ABC):
     """What the steps change."""
 
     @abstractmethod
-    def loss(self, *batch: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def loss(self, *batch: Any, **training: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss and accuracy, scalars, of a batch or of a part of one. The mean over equal parts is
-        that of the whole batch."""
+        that of the whole batch. Each model takes the arrays that its job's `batch` gives, and the
+        keyword `training`."""
 
 
 class Job(ABC):

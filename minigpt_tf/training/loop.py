@@ -166,5 +166,6 @@ class TrainingLoop:
         best = self.state.best_weights
         kept = "best" if choice == "best" and best is not None else "last"
         if self.distribution.is_chief:
-            self.job.save(best if kept == "best" else last_weights, self.state, kept)
+            weights = last_weights if best is None or kept == "last" else best
+            self.job.save(weights, self.state, kept)
         return kept

@@ -9,10 +9,13 @@ from .records import loss_picture
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook (Jupyter, Colab)."""
+    """Whether this process is the kernel of a notebook: Jupyter, Colab, VS Code.
+
+    IPython in a terminal is not: its shell has no kernel.
+    """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel")
+    return getattr(shell, "kernel", None) is not None
 
 
 def listener_for(verbose: bool | None) -> Listener:
@@ -28,28 +31,34 @@ def listener_for(verbose: bool | None) -> Listener:
 
 
 class NotebookListener(ConsoleListener):
-    """Shows progress in one line that changes, a line and a sample for each evaluation, and below
-    them the curve of the loss so far."""
+    """Shows three outputs that change in place: a line of progress, the lines of a ConsoleListener
+    for notices and evaluations with their samples, and the curve of the loss so far."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
         self.terminal = True  # a line can be rewritten
+        self.lines: list[str] = []
         self.history: list[Evaluation] = []
-        self._progress_line = _Display()
-        self._curve = _Display()
-
-    def _rewrite(self, text: str) -> None:
-        self._progress_line.show({"text/plain": text})
-
-    def clear(self) -> None:
-        """Nothing: the line of progress is an output of its own."""
+        self._progress, self._text, self._curve = _Display(), _Display(), _Display()
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """Prints the figures and the sample, and draws the curve anew."""
+        """Adds the figures and the sample, and draws the curve anew."""
         super().evaluation(evaluation)
         self.history.append(evaluation)
         picture = loss_picture(self.history)
         self._curve.show({"image/png": picture, "text/plain": "the loss over the steps"})
+
+    def clear(self) -> None:
+        """Nothing: the line of progress is an output of its own."""
+
+    def _rewrite(self, text: str) -> None:
+        self._progress.show({"text/plain": text})
+
+    def _line(self, text: str) -> None:
+        if not self._progress.shown:  # it keeps its place above the lines
+            self._rewrite("starting ...")
+        self.lines.append(text)
+        self._text.show({"text/plain": "\n".join(self.lines)})
 
 
 class _Display:
@@ -57,6 +66,10 @@ class _Display:
 
     def __init__(self) -> None:
         self._handle: Any = None
+
+    @property
+    def shown(self) -> bool:
+        return self._handle is not None
 
     def show(self, content: dict[str, Any]) -> None:
         """Shows the content, by its MIME types, in the place of what was shown before."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -58,9 +59,16 @@ class _WholeStep:
     hundreds that LoRA has, that is a quarter of the step's operations.
     """
 
-    betas: tuple[float, float]
-    """Of its Adam."""
-    _rate = _powers = None
+    iterations: Any
+    epsilon: float
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Of its Adam."""
+        raise NotImplementedError
+
+    _rate: Any = None
+    _powers: Any = None
 
     def apply(self, grads, trainable_variables=None):
         """Changes the variables by a step."""

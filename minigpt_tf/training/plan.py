@@ -127,8 +127,8 @@ def make_plan(
     notice = functools.cache(hear.notice)  # what is said of the tokenizer holds for the ids: once
     check_weights_fit(model)  # before a tokenizer of that size is trained
     _with_stride(data, model.context_length, may_leave_gaps)  # refused before anything is read
-    sources = [as_source(source) for source in sources]
-    documents = read_documents(sources, data.encoding, hear.preparation, notice)
+    places = [as_source(source) for source in sources]
+    documents = read_documents(places, data.encoding, hear.preparation, notice)
     if tokenizer is None:
         tokenizer = learn_tokenizer(
             documents, data.tokenizer, model.vocab_size, hear.preparation, notice
@@ -143,7 +143,7 @@ def make_plan(
     check_validation(corpus, data.val_split)
     data = _with_stride(data, context, may_leave_gaps)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
-    plan = Plan(preset, sources, model, data, training, corpus)
+    plan = Plan(preset, places, model, data, training, corpus)
     check_step_fits(model, training)
     if (training.warmup_steps or 0) >= plan.total_steps > 1:
         raise ConfigError(

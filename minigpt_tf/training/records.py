@@ -8,7 +8,7 @@ from pathlib import Path
 from ..events import Evaluation
 from ..storage.model_folder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
 
-OTHERS = {"sample", "metrics"}
+OTHERS = {"sample", "metrics", "loss_per"}
 COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name not in OTHERS]
 
 
@@ -27,12 +27,12 @@ def write_records(folder: Path, history: list[Evaluation], prompt: str) -> None:
     (folder / SAMPLES_NAME).write_text("\n".join(samples), encoding="utf-8")
 
 
-def write_loss_picture(folder: Path, history: list[Evaluation], per: str = "token") -> None:
-    """Writes loss.png: training and validation loss over the steps; `per`: what it is a mean of."""
-    (folder / LOSS_NAME).write_bytes(loss_picture(history, per))
+def write_loss_picture(folder: Path, history: list[Evaluation]) -> None:
+    """Writes loss.png: training and validation loss over the steps."""
+    (folder / LOSS_NAME).write_bytes(loss_picture(history))
 
 
-def loss_picture(history: list[Evaluation], per: str = "token") -> bytes:
+def loss_picture(history: list[Evaluation]) -> bytes:
     """The picture of `write_loss_picture`, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -44,6 +44,7 @@ def loss_picture(history: list[Evaluation], per: str = "token") -> bytes:
     axes.plot(steps, [evaluation.loss for evaluation in history], marker=".", label="training")
     if history and history[0].val_loss is not None:
         axes.plot(steps, [e.val_loss for e in history], marker=".", label="validation")
+    per = history[-1].loss_per if history else Evaluation.loss_per
     axes.set(xlabel="step", ylabel=f"loss (nats per {per})", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()

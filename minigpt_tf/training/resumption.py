@@ -158,12 +158,11 @@ def check_same_run(run: SavedRun, plan: Plan) -> None:
             if name not in MAY_CHANGE and before[name] != now[name]:
                 differences.append(f"{name} was {before[name]}, now {now[name]}")
     if run.fingerprint != plan.corpus.fingerprint:
-        before, now = run.sources, plan.source_names
         tokens = len(plan.corpus.train_ids) + len(plan.corpus.val_ids)
         differences.append(
             "the text or its tokens are not the same (before "
-            f"{_count_text(before, run.characters, run.tokens)}, now "
-            f"{_count_text(now, plan.corpus.characters, tokens)})"
+            f"{_count_text(run.sources, run.characters, run.tokens)}, now "
+            f"{_count_text(plan.source_names, plan.corpus.characters, tokens)})"
         )
     if differences:
         raise TrainingError(

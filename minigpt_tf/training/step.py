@@ -90,9 +90,9 @@ class TrainingStep:
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
         parts = replicas * self.accumulate
-        batch = [_in_parts(array, parts) for array in batch]
+        divided = [_in_parts(array, parts) for array in batch]
         first = replica.replica_id_in_sync_group * self.accumulate
-        results, gradients = self._mean_gradients(batch, first, step * parts)
+        results, gradients = self._mean_gradients(divided, first, step * parts)
         if replicas > 1:
             mean = tf.distribute.ReduceOp.MEAN
             results, gradients = replica.all_reduce(mean, (results, gradients))

@@ -116,6 +116,8 @@ def _loop(
 class _Pretraining(Job):
     """A plan as the loop takes it: windows of a text, and the next token everywhere."""
 
+    model: LanguageModel
+
     def __init__(self, plan: Plan, out: Path, dtype: str) -> None:
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
         self.total_steps, self.eval_every = plan.total_steps, plan.eval_every

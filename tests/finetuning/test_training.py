@@ -279,6 +279,17 @@ def test_a_merged_model_is_as_far_as_its_base_was_quantised(files, tmp_path):
     assert found["qlora8"][1] < found["qlora8"][0]
 
 
+def test_a_run_prints_only_if_asked_to(files, tmp_path, capfd):
+    finetune(plan_of(files), tmp_path / "silent")
+    assert capfd.readouterr().out == ""
+    history = finetune(plan_of(files), tmp_path / "shown", verbose=True).history
+    printed = capfd.readouterr().out
+    assert printed.startswith("note: ") and " parameters are trained, " in printed.splitlines()[0]
+    for evaluation in history:
+        assert f"  loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.1%}" in printed
+        assert f"\n    {evaluation.sample!r}\n" in printed
+
+
 def test_distances_of_logits_by_hand():
     class Engine:
         def all_logits(self, ids):
@@ -305,6 +316,7 @@ def test_a_run_learns_and_its_folder_is_a_model(files, method, tmp_path):
     result = finetune(plan, tmp_path / "out")
     losses = [evaluation.loss for evaluation in result.history]
     assert losses[-1] < losses[0] and len(result.history) == 2
+    assert result.history[0].loss_per == ("pair" if method == "dpo" else "token")
     folder = load_folder(tmp_path / "out")
     assert folder.tokenizer.end_ids == plan.template.stop_ids
     assert folder.description["finetuning"]["tuning"]["method"] == method

@@ -216,7 +216,7 @@ def test_windows_that_do_not_fit_are_named():
 HEADS = ["softmax", "logits", "softmax", "logits"]
 
 
-@pytest.mark.parametrize(("preset", "head"), zip(PRESETS, HEADS, strict=True))
+@pytest.mark.parametrize(("preset", "head"), list(zip(PRESETS, HEADS, strict=True)))
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_every_file_gives_back_the_model_and_its_optimizer(preset, dtype, head, tmp_path):
     config = tiny_config(preset, vocab_size=30, context_length=8, dropout=0.0)

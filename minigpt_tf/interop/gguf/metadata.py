@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -25,6 +25,10 @@ class Metadata:
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
+    @overload
+    def text(self, key: str, default: str) -> str: ...
+    @overload
+    def text(self, key: str, default: None = None) -> str | None: ...
     def text(self, key: str, default: str | None = None) -> str | None:
         """A text."""
         return self._get(key, default, str, "a text")
@@ -48,6 +52,10 @@ class Metadata:
         value = self._get(key, default, (int, float), "a number")
         return float(str(np.float32(value)))
 
+    @overload
+    def whole(self, key: str, default: int) -> int: ...
+    @overload
+    def whole(self, key: str, default: None = None) -> int | None: ...
     def whole(self, key: str, default: int | None = None) -> int | None:
         """A whole number; a list of equal ones, one for each layer, is as good."""
         value = self.values.get(key, default)

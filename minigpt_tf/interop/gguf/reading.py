@@ -119,7 +119,7 @@ def _config(values: Metadata, family: Family, tensors: Mapping[str, Tensor]) -> 
     if EMBEDDING not in tensors:
         raise ModelFolderError(f"{values.file}: lacks the tensor {EMBEDDING}")
     num_heads = values.required(f"{root}.attention.head_count")
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": tensors[EMBEDDING].shape[0],
         "context_length": values.required(f"{root}.context_length"),
         "embed_dim": values.required(f"{root}.embedding_length"),
@@ -192,7 +192,7 @@ def _scaled(
             _check_divisors(values, config, tensor)
         return config
     if tensor is None:
-        return dataclasses.replace(config, rope_scaling=factor and {"factor": factor})
+        return dataclasses.replace(config, rope_scaling={"factor": factor} if factor else None)
     if factor:
         raise ModelFolderError(f"{values.file}: stretches rotary angles in two ways at once")
     frequencies = frequencies_of_pairs(config.head_dim, config.rope_theta)

@@ -85,8 +85,8 @@ def _tokens(values: Metadata, config: ModelConfig) -> tuple[list[str], list[int]
     tokens = values.texts(f"{ROOT}.tokens")
     if not tokens:
         raise ModelFolderError(f"{values.file}: its metadata lack {ROOT}.tokens")
-    types = values.numbers(f"{ROOT}.token_type")
-    types = [int(PieceType.NORMAL)] * len(tokens) if types is None else types.tolist()
+    given = values.numbers(f"{ROOT}.token_type")
+    types = [int(PieceType.NORMAL)] * len(tokens) if given is None else given.tolist()
     if MODEL_KEY in values:  # without the end token that export may have added
         size = config.vocab_size
         return tokens[:size], types[:size] if len(types) == len(tokens) else types

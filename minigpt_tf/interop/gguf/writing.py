@@ -270,7 +270,7 @@ def write_architecture(writer: gguf.GGUFWriter, config: ModelConfig, vocab_size:
     writer.add_value_length(config.head_dim)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
-    if len(config.rope_scaling or {}) == 1:
+    if config.rope_scaling and len(config.rope_scaling) == 1:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope_scaling["factor"])
 
@@ -313,13 +313,14 @@ def special_ids(folder: ModelFolder, vocabulary: WrittenVocabulary) -> dict[str,
             f"end_ids={ends}: a GGUF file has places for {len(END_KEYS)} tokens that end a text"
         )
     template = folder.chat_template.special_tokens if folder.chat_template else {}
-    named = {name: vocabulary.id_of.get(text) for name, text in template.items()}
+    ids_of = vocabulary.id_of
+    named = {name: ids_of[text] for name, text in template.items() if text in ids_of}
     if named.get("eos_token") in ends:  # first the one that the template ends with
         ends = [named["eos_token"], *(i for i in ends if i != named["eos_token"])]
     ids = dict(zip(END_KEYS, ends or [vocabulary.end_id], strict=False))
     first = prefix[0] if prefix else named.get("bos_token")
     ids["bos"] = ids["eos"] if first is None else first
     for name, key in (("unk_token", "unknown"), ("pad_token", "padding")):
-        if named.get(name) is not None:
+        if name in named:
             ids[key] = named[name]
     return ids

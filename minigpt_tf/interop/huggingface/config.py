@@ -13,7 +13,7 @@ from .json_files import whole_number
 OWN_NAME = "minigpt_tf"
 """Our exporter puts the whole ModelConfig here: it may say what the other fields cannot."""
 
-GPT2_ACTIVATIONS = {
+GPT2_ACTIVATIONS: dict[str, Any] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu": "gelu",
@@ -45,7 +45,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields that change the computation -> the values with which they do not, beside null."""
 
-_NEUTRAL_OF = {
+_NEUTRAL_OF: dict[str, dict[str, tuple[Any, ...]]] = {
     "gpt2": {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
     "llama": {"hidden_act": ("silu", "swish"), "mlp_bias": (False,)},
 }

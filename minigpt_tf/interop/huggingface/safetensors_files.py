@@ -80,8 +80,7 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
     if not index.is_file():
         raise ModelFolderError(f"{folder}: holds no {SINGLE_NAME} and no {INDEX_NAME}")
     places = read_object(index).get("weight_map")
-    sound = isinstance(places, dict) and bool(places)
-    if not sound or not all(map(_is_plain_name, places.values())):
+    if not isinstance(places, dict) or not places or not all(map(_is_plain_name, places.values())):
         raise ModelFolderError(f"{index}: its weight_map does not give files of this folder")
     tensors: dict[str, StoredTensor] = {}
     for name in sorted(set(places.values())):

@@ -110,8 +110,8 @@ def _write_file(
         for name, shape in shapes.items():
             values = encode_values(read(name), dtype, name)
             assert values.shape == shape
-            sums[name] = zlib.crc32(values)
-            stream.write(values)
+            sums[name] = zlib.crc32(values.data)
+            stream.write(values.data)
             report(stream.tell() - 8 - len(text))
     return sums
 

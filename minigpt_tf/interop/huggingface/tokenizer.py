@@ -124,7 +124,8 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
         lines = merges.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeError) as error:
         raise DataError(f"{merges}: cannot be read: {error}") from None
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    lines = [line for line in lines if line and not line.startswith("#version")]
+    pairs: list[Any] = [tuple(line.split(" ")) for line in lines]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
     if wrong is not None:
         raise DataError(f"{merges}: is damaged: {' '.join(wrong)!r:.40} is no pair of tokens")

@@ -15,8 +15,9 @@ from ...text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, 
 PAD_TOKEN = "<pad>"
 """What id 0 of a word tokenizer is called."""
 
-NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
-NAMED_TOKENS += ("mask_token",)
+NAMED_TOKENS = (
+    *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
+)
 """The special tokens that transformers knows by a name."""
 
 _CASED = r"[\p{Cased}&&[^\p{Case_Ignorable}]]"

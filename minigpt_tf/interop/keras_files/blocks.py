@@ -60,7 +60,8 @@ class Stack:
 
 
 class _Part(Protocol):
-    source: Call
+    @property
+    def source(self) -> Call: ...
 
 
 P = TypeVar("P", bound=_Part)
@@ -98,8 +99,8 @@ def find_blocks(output: Call) -> Stack:
 
 
 def _is_block(call: Call, norm_first: bool) -> bool:
-    last = stripped(call)
-    if not norm_first:
+    last: Call | None = stripped(call)
+    if last is not None and not norm_first:
         after = norm(last)
         last = None if after is None else stripped(after.source)
     return last is not None and _branch(last) is not None

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,9 @@ class KerasFile:
     """The .keras file; None for an .h5 file."""
     description: Any = None
     """The configuration, as it stands in the file."""
-    model: Layer | None = None
+    model: Layer = field(init=False)
     """The same as a tree of layers."""
-    weights: dict[architecture.Path, list[FileWeight]] | None = None
+    weights: dict[architecture.Path, list[FileWeight]] = field(init=False)
     """By layer, in Keras's order."""
 
     @property
@@ -144,7 +144,7 @@ def open_keras_file(path: str | Path) -> KerasFile:
 
 def _description(source: KerasFile, file: Any) -> Any:
     if source.archive is not None:
-        text = source.archive.read(CONFIG_MEMBER, LARGEST_CONFIG)
+        text: str | bytes | None = source.archive.read(CONFIG_MEMBER, LARGEST_CONFIG)
         if text is None:
             raise ModelFolderError(f"{source.path}: has no {CONFIG_MEMBER}, so no Keras model")
     else:

@@ -81,7 +81,7 @@ def _input_layers(model: Layer) -> list[Layer]:
     """The InputLayer of each input; a Sequential need not have one."""
     by_name = {layer.name: layer for layer in model.layers or ()}
     if model.outputs is None:
-        first = model.layers[0]
+        first = (model.layers or [])[0]
         known = first.kind == "InputLayer"
         return [first if known else Layer(("input",), "InputLayer", "keras", {})]
     names = [ref.layer for ref in refs(model.inputs)]
@@ -108,7 +108,7 @@ class _Flattening:
         if len(names) != len(inputs):
             raise Refused(f"{model} has {len(names)} inputs and is given {len(inputs)}")
         done = {(name, 0): [value] for name, value in zip(names, inputs, strict=True)}
-        by_name = {layer.name: layer for layer in model.layers}
+        by_name = {layer.name: layer for layer in model.layers or ()}
         wanted = refs(model.outputs)
         waiting = [(ref.layer, ref.call) for ref in reversed(wanted)]
         arguments: dict[tuple[str, int], tuple[list[Any], dict[str, Any]]] = {}
@@ -132,7 +132,7 @@ class _Flattening:
 
     def _through_sequential(self, model: Layer, inputs: list[Call]) -> list[Call]:
         values = inputs
-        for layer in model.layers:
+        for layer in model.layers or ():
             if layer.kind != "InputLayer":
                 values = self._apply(layer, values, {})
         return values

@@ -63,15 +63,16 @@ def by_layer(model: Layer, weights: Sequence[N]) -> dict[Path, list[N]]:
     """
     leaves = list(model.leaves())
     names = [weight_names(leaf) for leaf in leaves]
-    if None not in names and sum(map(len, names)) == len(weights):
+    known = [name for name in names if name is not None]
+    if len(known) == len(names) and sum(map(len, known)) == len(weights):
         # Keras lists frozen layers' weights after all others, unless the model itself is frozen.
-        order = range(len(leaves))
+        order = list(range(len(leaves)))
         if model.trainable:
             order = sorted(order, key=lambda i: not leaves[i].trainable)
         found, first = {}, 0
         for i in order:
-            found[leaves[i].path] = list(weights[first : first + len(names[i])])
-            first += len(names[i])
+            found[leaves[i].path] = list(weights[first : first + len(known[i])])
+            first += len(known[i])
         return {leaf.path: found[leaf.path] for leaf in leaves}
     found = {leaf.path: [] for leaf in leaves}
     by_name = {leaf.name: leaf.path for leaf in leaves}

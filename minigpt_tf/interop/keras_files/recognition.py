@@ -302,9 +302,11 @@ def _places(
         layers[f"block_{i}/feed_forward_norm"] = block.feed_forward_norm.layer
         layers[f"block_{i}/feed_forward_up"] = feed_forward.up.layer
         layers[f"block_{i}/feed_forward_down"] = feed_forward.down.layer
-        layers[f"block_{i}/feed_forward_gate"] = feed_forward.gate and feed_forward.gate.layer
-    layers["final_norm"] = stack.final_norm and stack.final_norm.layer
-    layers["logits"] = output and output.layer
+        layers[f"block_{i}/feed_forward_gate"] = (
+            feed_forward.gate.layer if feed_forward.gate else None
+        )
+    layers["final_norm"] = stack.final_norm.layer if stack.final_norm else None
+    layers["logits"] = output.layer if output else None
     places: dict[str, Place | np.ndarray | float] = {}
     for name in weight_shapes(config):
         path, _, weight = name.rpartition("/")
