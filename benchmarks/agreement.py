@@ -19,11 +19,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from minigpt_tf.config import ModelConfig
+from minigpt_tf.config import MODEL_NAME, ModelConfig
+from minigpt_tf.config.presets import PRESETS, model_preset
+from minigpt_tf.inference.folder import describe_model, load_folder
 from minigpt_tf.inference.weights import assign_weights, read_weights
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.modelfolder import MODEL_NAME, describe_model, load_folder, write_json
-from minigpt_tf.presets import PRESETS, model_preset
+from minigpt_tf.storage.replacing import write_json
 from minigpt_tf.text.tokenizers import CharTokenizer
 
 PLAIN_KERAS = """

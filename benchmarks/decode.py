@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from minigpt_tf.config import ModelConfig
+from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference.weights import Weights, weight_shapes
 from minigpt_tf.interop.families import family_of
 from minigpt_tf.interop.tensors import Table, entries, to_tensor
-from minigpt_tf.presets import model_preset
 
 SHAPES = {
     "GPT-2 124M": model_preset("gpt2"),

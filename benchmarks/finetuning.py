@@ -38,22 +38,17 @@ from minigpt_tf.config import (
     RecordsConfig,
     SamplingConfig,
 )
+from minigpt_tf.config.presets import model_preset
+from minigpt_tf.evaluation.questions.answers import answer_all
 from minigpt_tf.evaluation.scoring import negative_log_probabilities, score
-from minigpt_tf.finetuning.asking.answers import answer_all
-from minigpt_tf.finetuning.records.kinds import KINDS, InstructionRecord
-from minigpt_tf.finetuning.records.prompts import Template, render
-from minigpt_tf.finetuning.records.reading import read_records
-from minigpt_tf.finetuning.records.shortening import Row
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import ModelFolder, describe_model, load_folder, write_tokenizer
 from minigpt_tf.inference.weights import weights_of
-from minigpt_tf.modelfolder import (
-    ModelFolder,
-    describe_model,
-    load_folder,
-    write_json,
-    write_tokenizer,
-)
-from minigpt_tf.presets import model_preset
+from minigpt_tf.records.kinds import KINDS, InstructionRecord
+from minigpt_tf.records.prompts import Template, render
+from minigpt_tf.records.reading import read_records
+from minigpt_tf.records.shortening import Row
+from minigpt_tf.storage.replacing import write_json
 from minigpt_tf.text.tokenizers import BytePairTokenizer
 
 RECORDS = Path(__file__).parents[1] / "data" / "departments"

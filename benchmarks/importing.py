@@ -21,11 +21,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from minigpt_tf.config import MODEL_NAME
+from minigpt_tf.config.presets import model_preset
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import open_weights, weight_shapes
 from minigpt_tf.interop.families import family_of
 from minigpt_tf.interop.tensors import entries, to_tensor
-from minigpt_tf.modelfolder import load_folder
-from minigpt_tf.presets import model_preset
 from minigpt_tf.text.tokenizers import BytePairTokenizer
 
 

@@ -36,8 +36,8 @@ from minigpt_tf import (
     create_dataset,
     transformer_block,
 )
+from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.machine import processor_name
-from minigpt_tf.presets import PRESETS
 
 TEXT = Path(__file__).parents[1] / "data" / "ramanujan.txt"
 WINDOW, BATCH, LOSS = 100, 32, "sparse_categorical_crossentropy"

@@ -25,8 +25,8 @@ from pathlib import Path
 from training import Turns
 
 from minigpt_tf.config import FineTuningConfig, RecordsConfig
+from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.finetuning.plan import FineTuningPlan, make_finetuning_plan
-from minigpt_tf.presets import fine_tuning_preset
 
 RECORDS = Path(__file__).parents[1] / "data" / "departments" / "hr.jsonl"
 RIVALS = {

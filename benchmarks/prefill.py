@@ -17,11 +17,11 @@ from collections.abc import Callable
 import numpy as np
 
 from minigpt_tf.config import ModelConfig
+from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference import engine as engine_module
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.packing import pack_weights
 from minigpt_tf.inference.weights import weight_shapes
-from minigpt_tf.presets import model_preset
 
 TOKENS = 1000
 SIDE = 3072

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.modelfolder import ModelFolder, load_folder
+from minigpt_tf.inference.folder import ModelFolder, load_folder
 from minigpt_tf.text.chat_template import message
 
 TEXTS = {"the-verdict": "the-verdict.txt", "tinyshakespeare-head": "tinyshakespeare.txt"}

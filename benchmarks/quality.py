@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from minigpt_tf.config import DataConfig
-from minigpt_tf.presets import model_preset, training_preset
+from minigpt_tf.config.presets import model_preset, training_preset
+from minigpt_tf.files.documents import read_documents
 from minigpt_tf.text.corpus import build_corpus, learn_tokenizer
-from minigpt_tf.text.documents import read_documents
 from minigpt_tf.text.windows import TrainingWindows, scoring_batches
 
 ROOT = Path(__file__).parents[1]

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from minigpt_tf.config import DataConfig, EngineConfig, SamplingConfig
+from minigpt_tf.config.settings import from_dict
 from minigpt_tf.evaluation.scoring import negative_log_probabilities
+from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.generate import Prompt, TextGenerator
-from minigpt_tf.modelfolder import load_folder
-from minigpt_tf.options import from_dict
 from minigpt_tf.text.corpus import build_corpus
-from minigpt_tf.text.documents import read_documents
 from minigpt_tf.text.windows import scoring_batches
 
 PASSAGES, PREFIX, CONTINUATION = 50, 8, 40

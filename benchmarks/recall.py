@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 from minigpt_tf.config import DataConfig, SamplingConfig
+from minigpt_tf.config.settings import from_dict
 from minigpt_tf.evaluation.recall import recall
+from minigpt_tf.files.documents import read_documents
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.generate import TextGenerator
-from minigpt_tf.modelfolder import load_folder
-from minigpt_tf.options import from_dict
 from minigpt_tf.text.corpus import build_corpus
-from minigpt_tf.text.documents import read_documents
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS = ["who is Srinivasa Ramanujan", "who is Hardy", "who is Janaki"]

@@ -68,7 +68,7 @@ class Launcher:
     PROGRAM = """
 import json, os, sys
 from minigpt_tf.__main__ import main
-from minigpt_tf.training.console import quiet_import
+from minigpt_tf.startup import quiet_import
 with quiet_import():
     import minigpt_tf.training.trainer
 print("ready", flush=True)
@@ -263,7 +263,7 @@ def results(out: Path) -> dict[str, str]:
 
 def cost_of_checkpoints(pairs: int) -> None:
     """Prints what a state of the lecture's size takes from the steps after it."""
-    from minigpt_tf.presets import model_preset, training_preset
+    from minigpt_tf.config.presets import model_preset, training_preset
     from minigpt_tf.training.checkpoint import RunState, StateWriter
     from minigpt_tf.training.optimizers import build_optimizer
     from minigpt_tf.training.step import LanguageModel, TrainingStep

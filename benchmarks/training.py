@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from minigpt_tf.config import ModelConfig, TrainingConfig
-from minigpt_tf.presets import model_preset, training_preset
+from minigpt_tf.config.presets import model_preset, training_preset
 
 SIZES = {  # the lecture's heads are 32 wide here, as the peers' are
     "lecture": model_preset("lecture", head_dim=32),

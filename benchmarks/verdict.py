@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 
 from minigpt_tf.config import DataConfig, TrainingConfig
+from minigpt_tf.config.presets import model_preset
 from minigpt_tf.evaluation.scoring import loss_over
+from minigpt_tf.events import Evaluation, Listener
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import Weights
-from minigpt_tf.presets import model_preset
 from minigpt_tf.text.windows import window_batches
-from minigpt_tf.training.listener import Evaluation, Listener
 from minigpt_tf.training.plan import Plan, make_plan
 
 TRAINING_GOAL, VALIDATION_GOAL = 0.57, 6.4

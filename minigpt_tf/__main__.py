@@ -13,20 +13,20 @@ from typing import NoReturn
 from .errors import MiniGPTError
 
 VERBS = {
-    "train": ("minigpt_tf.training.command", "train a GPT on text files"),
-    "generate": ("minigpt_tf.inference.command", "let a model go on from a prompt"),
-    "chat": ("minigpt_tf.inference.chat", "talk with a model in the terminal"),
-    "evaluate": ("minigpt_tf.evaluation.command", "measure models: loss, repetition, copies"),
-    "finetune": ("minigpt_tf.finetuning.command", "adapt a model to your own records"),
-    "ask": ("minigpt_tf.finetuning.asking.command", "ask several models the same questions"),
-    "classify": ("minigpt_tf.finetuning.classifying.command", "give texts labels, by a classifier"),
-    "import": ("minigpt_tf.interop.import_command", "make a model folder of another tool's model"),
+    "train": ("minigpt_tf.cli.train", "train a GPT on text files"),
+    "generate": ("minigpt_tf.cli.generate", "let a model go on from a prompt"),
+    "chat": ("minigpt_tf.cli.chat", "talk with a model in the terminal"),
+    "evaluate": ("minigpt_tf.cli.evaluate", "measure models: loss, repetition, copies"),
+    "finetune": ("minigpt_tf.cli.finetune", "adapt a model to your own records"),
+    "ask": ("minigpt_tf.cli.ask", "ask several models the same questions"),
+    "classify": ("minigpt_tf.cli.classify", "give texts labels, by a classifier"),
+    "import": ("minigpt_tf.cli.import_", "make a model folder of another tool's model"),
     "export": (
-        "minigpt_tf.interop.export_command",
+        "minigpt_tf.cli.export",
         "hand a model to transformers, llama.cpp, Keras",
     ),
-    "summary": ("minigpt_tf.inspection.summary", "show a model's layers and parameters"),
-    "view": ("minigpt_tf.inspection.view", "show a model's graph in the browser (Netron)"),
+    "summary": ("minigpt_tf.cli.summary", "show a model's layers and parameters"),
+    "view": ("minigpt_tf.cli.view", "show a model's graph in the browser (Netron)"),
 }
 
 

@@ -26,7 +26,7 @@ def cache_folder(tmp_path_factory) -> Path:
 
 def tiny_config(preset, **overrides):
     """A preset's switches at 2 layers of width 16; `modern` keeps its grouped heads."""
-    from minigpt_tf.presets import model_preset
+    from minigpt_tf.config.presets import model_preset
 
     sizes = {"embed_dim": 16, "num_layers": 2, "num_heads": 2, "head_dim": 8, "ff_dim": 32}
     sizes["num_kv_heads"] = 1 if preset == "modern" else 2
@@ -49,7 +49,7 @@ def gpt2_files(assets, monkeypatch) -> Path:
 
 def tiny_plan(**training):
     """A word model of 2 layers on the sample text; 6 steps unless told otherwise."""
-    from minigpt_tf.presets import data_preset, training_preset
+    from minigpt_tf.config.presets import data_preset, training_preset
     from minigpt_tf.training.plan import make_plan
 
     settings = {"steps": 6, "batch_size": 8, "eval_every": 3, "dtype": "float32", **training}

@@ -21,4 +21,4 @@ def test_each_room_has_quick_tests():
             for path in room.glob("test_*.py")
             for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
         }
-        assert len(names - SLOW) > len(names) / 3, room
+        assert len(names - SLOW) > len(names) / 4, room

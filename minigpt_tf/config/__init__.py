@@ -1,6 +1,6 @@
 """Every setting of the package, with its default and its help text. No other module has defaults.
 
-A setting is a dataclass field (`options.setting`), and an option of the command line;
+A setting is a dataclass field (`settings.setting`), and an option of the command line;
 `__post_init__` refuses what cannot work.
 """
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
-from ..options import LARGEST_INTEGER, check_types, require_at_least, setting
 from .constants import LLAMA3_SCALING, MOST_LAYERS
+from .settings import LARGEST_INTEGER, check_types, require_at_least, setting
 
 
 @dataclass(frozen=True)

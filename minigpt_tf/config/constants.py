@@ -5,7 +5,7 @@ MODEL_NAME = "model.h5"
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint"
 RUN_NAME = "run.json"
-"""Names in a model folder, which `modelfolder` describes; RUN_NAME lies in the checkpoint."""
+"""Names in a model folder (see `storage.model_folder`); RUN_NAME lies in the checkpoint."""
 
 WINDOW_SIZE = 32
 """Tokens in a window of `create_dataset`, unless told otherwise: the lecture's."""
@@ -14,13 +14,13 @@ KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 """Endings of Keras's model files."""
 
 CACHE_NAME = "minigpt_tf"
-"""In the user's cache folder: where downloads and tokenised texts are kept (`text.cache`)."""
+"""In the user's cache folder: where downloads and tokenised texts are kept (`storage.cache`)."""
 
 CACHE_DAYS = 30
 """Entries of the cache that were not used for so long are removed."""
 
 MOST_DOWNLOAD_BYTES = 1 << 30
-"""Size of a text that is downloaded by its URL (`text.download`): at most 1 GiB."""
+"""Size of a text that is downloaded by its URL (`files.download`): at most 1 GiB."""
 
 FORMAT_VERSION = 1
 """Version of the model folder's layout. A folder of a newer version is refused."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
-from ..options import check_types, require_at_least, setting
 from .constants import MOST_EVALUATION_TOKENS
+from .settings import check_types, require_at_least, setting
 
 
 @dataclass(frozen=True)

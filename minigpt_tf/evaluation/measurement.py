@@ -10,13 +10,13 @@ import numpy as np
 
 from ..config import MODEL_NAME, EngineConfig, EvaluationConfig
 from ..errors import DataError
+from ..files.documents import Progress
 from ..inference.engine import Engine
+from ..inference.folder import ModelFolder
 from ..inference.generate import TextGenerator
 from ..inference.weights import assign_weights, check_weights, read_weights
-from ..modelfolder import ModelFolder
-from ..text.documents import Progress
+from ..startup import quiet_import
 from ..text.windows import ScoringWindows
-from ..training.console import quiet_import
 from .passages import Passage
 from .samples import SampleReport, report_samples
 from .scoring import Score, score

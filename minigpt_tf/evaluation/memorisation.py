@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..text.documents import Progress, silent
+from ..files.documents import Progress, silent
 
 PIECE = 1 << 20
 """Tokens of the training text that are looked at together."""

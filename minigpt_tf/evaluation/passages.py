@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ..config import CONFIG_NAME, DataConfig
+from ..config.settings import from_dict
 from ..errors import ConfigError, DataError, ModelFolderError
-from ..modelfolder import ModelFolder
-from ..options import from_dict
+from ..files.documents import Progress, read_documents, silent
+from ..files.sources import full_name, is_url
+from ..inference.folder import ModelFolder
 from ..text.corpus import Corpus, build_corpus
-from ..text.documents import Progress, read_documents, silent
-from ..text.sources import full_name, is_url
 
 PARTS = ("train", "validation")
 """The parts of a stored text, in the order of `Corpus.counts`."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import EvaluationConfig, SamplingConfig
+from ..files.documents import Progress, silent
 from ..inference.generate import Prompt, TextGenerator
-from ..text.documents import Progress, silent
 from .memorisation import find_copied
 from .repetition import distinct, loop_rate
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..files.documents import Progress, silent
 from ..inference.engine import Engine
-from ..text.documents import Progress, silent
+from ..metrics import perplexity
 from ..text.windows import ScoringWindow, ScoringWindows
-from ..training.listener import perplexity
 from ..training.memory import windows_at_once
 
 Losses = Callable[[np.ndarray, np.ndarray, int], np.ndarray]

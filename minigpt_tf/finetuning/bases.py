@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ..config import CONFIG_NAME, KERAS_SUFFIXES, MODEL_NAME
 from ..errors import ModelFolderError
+from ..inference.folder import ModelFolder, load_folder
 from ..inference.weights import check_finite, open_weights
 from ..machine import check_fits_memory
-from ..modelfolder import ModelFolder, load_folder
 from ..storage.hdf5 import datasets, open_hdf5
 
 FOREIGN_ENDINGS = {

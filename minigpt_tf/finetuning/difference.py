@@ -8,7 +8,7 @@ import numpy as np
 
 from ..evaluation.scoring import negative_log_probabilities
 from ..inference.engine import Engine
-from .records.shortening import Row
+from ..records.shortening import Row
 
 MOST_COMPARED = 4
 """So many records are compared."""

@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from ..classification.head import Head, load_head
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
+from ..config.settings import to_dict
 from ..errors import ConfigError, DataError
-from ..modelfolder import CLASSIFIER_SECTION, ModelFolder
-from ..options import to_dict
+from ..events import Listener
+from ..inference.adapter import fingerprint
+from ..inference.folder import ModelFolder
+from ..records.batches import RecordBatches
+from ..records.dataset import Dataset, Part, prepare
+from ..records.kinds import KINDS, Record, ask
+from ..records.prompts import Template
+from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import Message
-from ..training.listener import Listener
-from .adapter import fingerprint
 from .bases import load_base
-from .classifying.head import Head, load_head
 from .memory import Run, check_run_fits, kernel_sides
-from .records.batches import RecordBatches
-from .records.dataset import Dataset, Part, prepare
-from .records.kinds import KINDS, Record, ask
-from .records.prompts import Template
 
 RECORD_KINDS = {
     "full": ("instruction", "conversation"),

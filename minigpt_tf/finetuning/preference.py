@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ..records.dataset import Part
 from ..training.losses import output_head
 from .models import FineTunedModel
 from .plan import FineTuningPlan
-from .records.dataset import Part
 from .supervised import SupervisedJob
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..config import CHECKPOINT_NAME, FORMAT_VERSION, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
-from ..modelfolder import staging, write_json
+from ..storage.replacing import staging, write_json
 from ..training.resumption import MAY_CHANGE
 from .plan import FineTuningPlan
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
-from ..modelfolder import (
+from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
+from ..records.prompts import ALPACA_CHAT_TEMPLATE
+from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
     CLASSIFIER_SECTION,
@@ -16,18 +18,12 @@ from ..modelfolder import (
     LOSS_NAME,
     QUANTIZED_NAME,
     SAMPLES_NAME,
-    SCRATCH_PREFIX,
-    clear_leftovers,
-    describe_model,
-    staging,
-    write_json,
-    write_tokenizer,
 )
+from ..storage.replacing import SCRATCH_PREFIX, staging, write_json
 from ..training.checkpoint import RunState
 from ..training.records import write_loss_picture
 from ..training.saving import save_model
 from .plan import FineTuningPlan
-from .records.prompts import ALPACA_CHAT_TEMPLATE
 
 OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, HISTORY_NAME, LOSS_NAME, SAMPLES_NAME}
 OWN_FILES |= {ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}

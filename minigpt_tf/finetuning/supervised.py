@@ -12,22 +12,22 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import MODEL_NAME, ModelConfig, SamplingConfig
+from ..config.presets import fine_tuning_preset
 from ..errors import ModelFolderError
+from ..evaluation.questions.answers import answer_all
+from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
-from ..modelfolder import ADAPTER_NAME
-from ..presets import fine_tuning_preset
+from ..records.dataset import Part
+from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.job import Job
 from ..training.optimizers import build_optimizer
 from ..training.records import write_records
-from .adapter import Adapter, save_adapter
-from .asking.answers import answer_all
 from .difference import MOST_COMPARED, merge_difference
 from .memory import out_of_memory
 from .models import FineTunedModel, target_weights
 from .plan import FineTuningPlan
-from .records.dataset import Part
 from .saving import save_fine_tuned
 
 QUANTIZED = {"8": "int8", "4": "int4"}

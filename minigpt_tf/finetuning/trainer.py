@@ -10,14 +10,15 @@ import tensorflow as tf
 
 from ..config import CHECKPOINT_NAME, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
-from ..modelfolder import claim_output, reserve_space
+from ..events import Listener
+from ..storage.model_folder import claim_output
+from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
-from ..training.listener import Listener
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.notebook import listener_for
 from ..training.precision import resolve_dtype
 from .bases import check_apart
-from .classifying.training import ClassifierJob
+from .classifier import ClassifierJob
 from .difference import describe
 from .memory import out_of_memory
 from .plan import FineTuningPlan

@@ -10,7 +10,7 @@ import numpy as np
 from ..compiled import uninterrupted
 from ..config import ModelConfig
 from ..errors import ConfigError
-from ..modelfolder import ModelFolder
+from ..inference.folder import ModelFolder
 from .cache import Cache
 from .kernels import BARRIER_SIZE, compiled_step
 from .packing import PackedWeights, load_weights, pack_weights

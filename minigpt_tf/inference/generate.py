@@ -11,7 +11,8 @@ import numpy as np
 
 from ..config import EngineConfig, SamplingConfig
 from ..errors import ConfigError, ModelFolderError
-from ..modelfolder import CLASSIFIER_SECTION, load_folder
+from ..inference.folder import load_folder
+from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import BaseTokenizer
 from .answer import Answer

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from ..config import MODEL_NAME, ModelConfig
+from ..config.settings import to_dict
 from ..errors import ConfigError, ModelFolderError
+from ..inference.folder import ModelFolder
 from ..machine import check_fits_memory
-from ..modelfolder import QUANTIZED_NAME, ModelFolder, reserve_space, staging
-from ..options import to_dict
 from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
+from ..storage.model_folder import QUANTIZED_NAME
+from ..storage.replacing import reserve_space, staging
 from .cache import Cache
 from .kernels import MATRICES_OF_A_BLOCK
 from .positions import sinusoidal_table

@@ -10,18 +10,10 @@ from pathlib import Path
 
 from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
 from ..errors import ConfigError, DataError, ModelFolderError
+from ..inference.folder import ModelFolder, load_folder
 from ..inference.weights import open_weights
-from ..modelfolder import (
-    CHAT_TEMPLATE_NAME,
-    CLASSIFIER_SECTION,
-    HEAD_NAME,
-    ModelFolder,
-    claim_output,
-    load_folder,
-    removed_if_empty,
-    reserve_space,
-    staging,
-)
+from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
+from ..storage.replacing import removed_if_empty, reserve_space, staging
 from .huggingface.safetensors_writer import Progress
 
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import KERAS_SUFFIXES, MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
-from ..modelfolder import check_output
+from ..storage.model_folder import check_output
 from .huggingface.hub import download, looks_like_id
 from .huggingface.reading import holds_pickles, holds_safetensors, open_huggingface
 from .keras_files.reading import open_keras

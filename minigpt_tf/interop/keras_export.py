@@ -8,10 +8,11 @@ import numpy as np
 
 from ..config import MODEL_NAME
 from ..errors import ModelFolderError
+from ..inference.folder import ModelFolder
 from ..inference.weights import check_finite, named_variables, open_weights
 from ..machine import check_fits_memory
 from ..model import build_gpt_model
-from ..modelfolder import ModelFolder, reserve_space
+from ..storage.replacing import reserve_space
 
 LOGITS_TOLERANCE = 1e-5
 """Largest difference of logits between the model and its reloaded file, for logits up to 10."""

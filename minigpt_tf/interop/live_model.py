@@ -12,7 +12,7 @@ from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.samplers import log_softmax
 from ..inference.weights import weight_shapes
-from ..modelfolder import check_output
+from ..storage.model_folder import check_output
 from ..text.tokenizers import BaseTokenizer, as_tokenizer
 from .keras_files.files import open_keras_file
 from .keras_files.layer_weights import live_weights, shapes_of

@@ -11,20 +11,16 @@ import numpy as np
 
 from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
+from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
 from ..inference.weights import Weights, check_finite, open_weights, weight_shapes
-from ..modelfolder import (
+from ..storage.model_folder import (
     CHAT_TEMPLATE_NAME,
     HISTORY_NAME,
     LOSS_NAME,
     SAMPLES_NAME,
     claim_output,
-    clear_leftovers,
-    describe_model,
-    removed_if_empty,
-    staging,
-    write_json,
-    write_tokenizer,
 )
+from ..storage.replacing import removed_if_empty, staging, write_json
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import BaseTokenizer
 from .huggingface.licence import is_licence

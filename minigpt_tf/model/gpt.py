@@ -7,8 +7,8 @@ import keras
 from keras import layers, ops
 
 from ..config import ModelConfig
+from ..config.presets import model_preset
 from ..errors import ConfigError
-from ..presets import model_preset
 from .dropout import FastDropout
 from .keras_model import LOGITS, PROBABILITIES, Model
 from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, one_of, register

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..inference.weights import full_name
-from ..modelfolder import reserve_space
+from ..storage.replacing import reserve_space
 from .gpt import build_gpt_model
 
 OVERHEAD, LAYER_OVERHEAD = 2**20, 2**15

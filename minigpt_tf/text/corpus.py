@@ -11,8 +11,8 @@ import numpy as np
 
 from ..config import DataConfig, ModelConfig
 from ..errors import DataError
-from .cache import Facts, keep
-from .documents import Documents, Progress, silent
+from ..files.documents import Documents, Progress, silent
+from ..storage.cache import Facts, keep
 from .idfiles import ID_NAMES, map_ids, write_ids
 from .pieces import cut_parts, cut_pieces, split_pieces
 from .tokenizers import (

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import WINDOW_SIZE
+from ..config.settings import LARGEST_INTEGER
 from ..errors import ConfigError, DataError
-from ..options import LARGEST_INTEGER
 
 _ONE_SEQUENCE = (
     "a flat list of token ids is needed, such as tokenizer.texts_to_sequences([text])[0], with its "

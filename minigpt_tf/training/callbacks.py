@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import TrainingError
+from ..events import Evaluation, Listener, Progress
 from ..inference.weights import Weights
+from ..metrics import perplexity
 from .checkpoint import RunState
 from .job import Job
-from .listener import Evaluation, Listener, Progress, perplexity
 
 
 def divergence(step: int, loss: float, job: Job, weights: Weights) -> TrainingError:

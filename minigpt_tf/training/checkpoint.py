@@ -23,9 +23,9 @@ import numpy as np
 
 from ..config import CHECKPOINT_NAME
 from ..errors import ModelFolderError, TrainingError
+from ..events import Evaluation
 from ..inference.weights import Weights, check_finite
-from ..modelfolder import reserve_space, staging
-from .listener import Evaluation
+from ..storage.replacing import reserve_space, staging
 
 STATES_KEPT = 2
 

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import TrainingConfig
+from ..config.settings import to_dict
 from ..errors import ConfigError, TrainingError
-from ..options import to_dict
 from .cluster import Cluster, read_cluster
 from .plan import Plan
 

@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import ModelFolderError, TrainingError
+from ..events import Evaluation, Listener
 from ..inference.weights import Weights
-from ..modelfolder import staging
+from ..storage.replacing import staging
 from .callbacks import Evaluator, Interruption, ProgressTeller, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError
 from .job import Job
-from .listener import Evaluation, Listener
 from .step import TrainingStep
 
 

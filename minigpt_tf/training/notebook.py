@@ -3,8 +3,8 @@
 import sys
 from typing import Any
 
-from .console import ConsoleListener
-from .listener import Evaluation, Listener
+from ..console import ConsoleListener
+from ..events import Evaluation, Listener
 from .records import loss_picture
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingConfig
+from ..config.presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
 from ..errors import ConfigError
-from ..presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
+from ..events import Listener
+from ..files.documents import read_documents
+from ..files.sources import as_source, full_name
 from ..text.corpus import (
     Corpus,
     build_corpus,
@@ -20,11 +23,8 @@ from ..text.corpus import (
     fit_context,
     learn_tokenizer,
 )
-from ..text.documents import read_documents
-from ..text.sources import as_source, full_name
 from ..text.tokenizers import BaseTokenizer
 from ..text.windows import TrainingWindows, check_window
-from .listener import Listener
 from .memory import check_step_fits, check_weights_fit
 
 LONGEST_EVALUATION_INTERVAL = 250

@@ -5,8 +5,8 @@ import dataclasses
 import io
 from pathlib import Path
 
-from ..modelfolder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
-from .listener import Evaluation
+from ..events import Evaluation
+from ..storage.model_folder import HISTORY_NAME, LOSS_NAME, SAMPLES_NAME
 
 OTHERS = {"sample", "metrics", "loss_per"}
 COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name not in OTHERS]

@@ -14,10 +14,11 @@ from ..config import (
     ModelConfig,
     TrainingConfig,
 )
+from ..config.presets import PRESETS
+from ..config.settings import from_dict, to_dict
 from ..errors import ConfigError, ModelFolderError, TrainingError
-from ..modelfolder import staging, write_json, write_tokenizer
-from ..options import from_dict, to_dict
-from ..presets import PRESETS
+from ..inference.folder import write_tokenizer
+from ..storage.replacing import staging, write_json
 from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 from .plan import Plan
 

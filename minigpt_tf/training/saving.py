@@ -10,18 +10,13 @@ import numpy as np
 
 from ..config import CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
+from ..events import Evaluation
 from ..inference.engine import Engine
+from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
 from ..inference.weights import Weights, assign_weights, open_weights
 from ..model import build_gpt_model
 from ..model.keras_file import write_keras_file
-from ..modelfolder import (
-    clear_leftovers,
-    describe_model,
-    staging,
-    write_json,
-    write_tokenizer,
-)
-from .listener import Evaluation
+from ..storage.replacing import staging, write_json
 from .plan import Plan
 from .records import write_loss_picture, write_records
 

@@ -10,18 +10,18 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import SamplingConfig
+from ..config.presets import DEFAULT_PRESET
+from ..config.settings import to_dict
 from ..errors import ConfigError
+from ..events import Listener
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import Weights, check_weights, named_variables, weights_of
 from ..model.start import start_from_counts
-from ..modelfolder import check_output, claim_output
-from ..options import to_dict
-from ..presets import DEFAULT_PRESET
+from ..storage.model_folder import check_output, claim_output
 from .checkpoint import RunState
 from .distribution import Distribution, connect
 from .job import Job
-from .listener import Listener
 from .loop import TrainingLoop, TrainingResult
 from .memory import out_of_memory
 from .notebook import listener_for

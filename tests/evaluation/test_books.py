@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from minigpt_tf.config import DataConfig
+from minigpt_tf.config.presets import model_preset
 from minigpt_tf.evaluation.scoring import Score, loss_of_batch, loss_over
+from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.presets import model_preset
 from minigpt_tf.text.corpus import build_corpus
-from minigpt_tf.text.documents import read_documents
 from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.text.windows import TrainingWindows, window_batches
 from tests.conftest import tiny_config

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
+from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.evaluation.scoring import Score, loss_of_batch, loss_over, score
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.prefill import CHUNK
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.presets import PRESETS
 from minigpt_tf.text.windows import scoring_batches
 from tests.conftest import ROOT, tiny_config
 from tests.model.test_gpt import logits_of, shaken
@@ -217,7 +217,7 @@ def test_the_engine_scores_without_tensorflow(trained_folder):
     code = """
 import json, sys
 from minigpt_tf.evaluation.scoring import score
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.engine import Engine
 contents = load_folder(sys.argv[1])
 found = score(Engine.load(contents)[0], list(range(100)), context_length=16)

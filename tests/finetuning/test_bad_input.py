@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
-from minigpt_tf.finetuning import command as command_module
+from minigpt_tf.cli import finetune as command_module
+from minigpt_tf.events import Listener
 from minigpt_tf.finetuning import trainer
-from minigpt_tf.finetuning.adapter import load_adapter
-from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder
+from minigpt_tf.inference.adapter import load_adapter
+from minigpt_tf.inference.folder import load_folder
+from minigpt_tf.storage.model_folder import ADAPTER_NAME
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import train_tokenizer
-from minigpt_tf.training.listener import Listener
 from tests.conftest import ROOT, tiny_config
 from tests.interop.folders import family_config, make_folder
 

@@ -12,22 +12,22 @@ import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.classification.classifier import Classifier
+from minigpt_tf.classification.head import FORMAT, load_head, save_head
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
+from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
-from minigpt_tf.finetuning.adapter import load_adapter, merge
-from minigpt_tf.finetuning.classifying.classification import Classifier
-from minigpt_tf.finetuning.classifying.confusion import Confusion, table, write_picture
-from minigpt_tf.finetuning.classifying.head import FORMAT, load_head, save_head
-from minigpt_tf.finetuning.classifying.training import KERNEL, ClassifierJob
+from minigpt_tf.finetuning.classifier import KERNEL, ClassifierJob
 from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
+from minigpt_tf.inference.adapter import load_adapter, merge
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights, weight_shapes
 from minigpt_tf.interop.export import export_model
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base
-from minigpt_tf.modelfolder import ADAPTER_NAME, CONFUSION_NAME, HEAD_NAME, load_folder
-from minigpt_tf.presets import fine_tuning_preset
+from minigpt_tf.storage.model_folder import ADAPTER_NAME, CONFUSION_NAME, HEAD_NAME
 from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.training.step import TrainingStep
 from tests.conftest import tiny_config
@@ -384,39 +384,6 @@ def test_the_base_may_be_without_labels_in_common(files, tmp_path):
     texts = {r.text: r.label for r in plan.dataset.validation.records}
     labels = [texts[query] for query in plan.queries]
     assert len(set(labels)) == len(labels)  # one of each label before a second of any
-
-
-# Figures
-
-
-def test_figures_by_hand():
-    truth = np.array([0, 0, 0, 0, 1, 1, 1, 2])
-    guess = np.array([0, 0, 1, 0, 1, 0, 0, 1])
-    confusion = Confusion.of(["a", "b", "c"], truth, guess)
-    assert confusion.counts.tolist() == [[3, 1, 0], [2, 1, 0], [0, 1, 0]]
-    assert confusion.accuracy == 0.5
-    np.testing.assert_allclose(confusion.precision, [3 / 5, 1 / 3, 0])
-    np.testing.assert_allclose(confusion.recall, [3 / 4, 1 / 3, 0])
-    np.testing.assert_allclose(confusion.f1, [2 / 3, 1 / 3, 0])
-    figures = json.loads(json.dumps(confusion.as_json(), allow_nan=False))
-    assert figures["confusion"] == {"a": {"a": 3, "b": 1}, "b": {"a": 2, "b": 1}, "c": {"b": 1}}
-    assert figures["classes"]["b"]["texts"] == 3 and figures["macro_f1"] == pytest.approx(1 / 3)
-    lines = list(table(figures))
-    assert lines[1].split() == ["a", "4", "60.0%", "75.0%", "66.7%"]
-    assert lines[-1].split() == ["mean", "33.3%"]
-
-
-def test_any_label_can_be_drawn(tmp_path):
-    labels = ["$x^$ {\\", "\x1b[31m", "日本語", "", "a" * 300]
-    counts = np.arange(25).reshape(5, 5)
-    write_picture(tmp_path / "a.png", Confusion(labels, counts), "title")
-    write_picture(tmp_path / "b.png", Confusion([str(i) for i in range(90)], np.eye(90)), "title")
-    assert all((tmp_path / name).stat().st_size > 5000 for name in ("a.png", "b.png"))
-    lines = list(table(Confusion(labels, counts).as_json()))
-    assert len(lines) == 7 and max(map(len, lines)) < 80 and "\x1b" not in "".join(lines)
-
-
-# Files
 
 
 def test_a_damaged_head_is_refused(trained, tmp_path):

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from minigpt_tf.config import RecordsConfig
-from minigpt_tf.finetuning.asking.facts import contains_fact
-from minigpt_tf.finetuning.asking.queries import read_queries
-from minigpt_tf.finetuning.records.kinds import PreferenceRecord
-from minigpt_tf.finetuning.records.reading import read_records
+from minigpt_tf.evaluation.questions.facts import contains_fact
+from minigpt_tf.evaluation.questions.queries import read_queries
+from minigpt_tf.records.kinds import PreferenceRecord
+from minigpt_tf.records.reading import read_records
 from tests.conftest import ROOT
 
 DEPARTMENTS = ("finance", "healthcare", "hr", "marketing", "sales")

@@ -11,12 +11,12 @@ from keras import quantizers
 
 from minigpt_tf import machine
 from minigpt_tf.config import FineTuningConfig, LoraConfig, ModelConfig
+from minigpt_tf.config.presets import fine_tuning_preset, model_preset
 from minigpt_tf.errors import ConfigError
 from minigpt_tf.finetuning import memory
 from minigpt_tf.inference.weights import full_name, weight_shapes
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.model.low_rank import FusedDense, kernel_of, product
-from minigpt_tf.presets import fine_tuning_preset, model_preset
 from tests.interop.folders import family_config, random_weight
 
 SMOLLM2 = ModelConfig(

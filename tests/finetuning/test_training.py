@@ -8,24 +8,25 @@ import tensorflow as tf
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
+from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
-from minigpt_tf.finetuning.adapter import load_adapter, merge
+from minigpt_tf.events import Listener
 from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import FineTunedModel, target_weights
 from minigpt_tf.finetuning.plan import make_finetuning_plan
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
-from minigpt_tf.finetuning.records.prompts import ALPACA_CHAT_TEMPLATE, Template
-from minigpt_tf.finetuning.records.shortening import Row
 from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.finetuning.trainer import finetune
+from minigpt_tf.inference.adapter import load_adapter, merge
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
-from minigpt_tf.modelfolder import ADAPTER_NAME, load_folder
-from minigpt_tf.presets import fine_tuning_preset
+from minigpt_tf.records.prompts import ALPACA_CHAT_TEMPLATE, Template
+from minigpt_tf.records.shortening import Row
+from minigpt_tf.storage.model_folder import ADAPTER_NAME
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
-from minigpt_tf.training.listener import Listener
 from tests.interop.folders import family_config, make_folder
 
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve"

@@ -7,20 +7,16 @@ import pytest
 import tokenizers
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.cli.generate import chat_sampling
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError
-from minigpt_tf.inference.command import chat_sampling
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import describe_model, load_folder, write_tokenizer
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.weights import weights_of
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.modelfolder import (
-    CHAT_TEMPLATE_NAME,
-    describe_model,
-    load_folder,
-    write_json,
-    write_tokenizer,
-)
+from minigpt_tf.storage.model_folder import CHAT_TEMPLATE_NAME
+from minigpt_tf.storage.replacing import write_json
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import ImportedTokenizer, train_tokenizer
 from minigpt_tf.training.saving import save_model

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.config import ModelConfig
+from minigpt_tf.config.presets import PRESETS, model_preset
 from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.cache import Cache
 from minigpt_tf.inference.engine import Engine
@@ -21,7 +22,6 @@ from minigpt_tf.inference.prefill import CHUNK
 from minigpt_tf.inference.threads import Team
 from minigpt_tf.inference.weights import read_weights, weights_of
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.presets import PRESETS, model_preset
 from tests.conftest import ROOT, tiny_config
 from tests.model.test_gpt import logits_of, shaken
 
@@ -197,7 +197,7 @@ def test_caches_and_rows_that_do_not_fit_are_refused(engine):
 def test_a_forked_process_has_threads_of_its_own():
     code = """
 import os, sys, numpy as np
-from minigpt_tf.presets import model_preset
+from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import weight_shapes
 config = model_preset("lecture", vocab_size=30, context_length=8, embed_dim=16, num_layers=1)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from minigpt_tf.config import EngineConfig, SamplingConfig
+from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ModelFolderError
 from minigpt_tf.inference import packing
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.weights import assign_weights, weights_of
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.modelfolder import load_folder
-from minigpt_tf.presets import PRESETS
 from tests.conftest import tiny_config
 from tests.model.test_gpt import logits_of, shaken
 

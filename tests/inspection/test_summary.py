@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inspection.table import summarize
 from minigpt_tf.interop.keras_files.files import open_keras_file
-from minigpt_tf.modelfolder import load_folder
 from tests.interop import lecture
 
 

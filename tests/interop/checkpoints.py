@@ -90,7 +90,7 @@ def check_parity(model, out, tolerance=1e-4):
 
     import minigpt_tf.model  # noqa: F401  registers the layers
     from minigpt_tf.inference.engine import Engine
-    from minigpt_tf.modelfolder import load_folder
+    from minigpt_tf.inference.folder import load_folder
 
     contents = load_folder(out)
     length = contents.model.context_length

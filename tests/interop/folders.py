@@ -5,16 +5,12 @@ import zlib
 import numpy as np
 
 from minigpt_tf.config import CONFIG_NAME, MODEL_NAME
+from minigpt_tf.config.presets import model_preset
+from minigpt_tf.inference.folder import describe_model, load_folder, write_tokenizer
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model.keras_file import write_keras_file
-from minigpt_tf.modelfolder import (
-    CHAT_TEMPLATE_NAME,
-    describe_model,
-    load_folder,
-    write_json,
-    write_tokenizer,
-)
-from minigpt_tf.presets import model_preset
+from minigpt_tf.storage.model_folder import CHAT_TEMPLATE_NAME
+from minigpt_tf.storage.replacing import write_json
 
 TEXT = "the cat sat on the mat, and the café's owner said: it's 12345 o'clock!\n\nnaïve — 日本語 "
 TEXT += "\U0001f600 "

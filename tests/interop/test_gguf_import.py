@@ -11,6 +11,7 @@ import pytest
 
 from minigpt_tf.errors import MiniGPTError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.positions import frequencies_of_pairs, rotary_divisors
 from minigpt_tf.inference.weights import open_weights
 from minigpt_tf.interop.gguf.header import READABLE, read_header
@@ -18,7 +19,6 @@ from minigpt_tf.interop.gguf.reading import open_gguf
 from minigpt_tf.interop.gguf.rope_divisors import scaling_of
 from minigpt_tf.interop.source import write_model_folder
 from minigpt_tf.interop.tensors import check_tensors, entries, to_weights
-from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.text.byte_level import byte_symbols
 from tests.interop.folders import family_config, random_weight
 

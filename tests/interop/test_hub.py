@@ -9,8 +9,8 @@ from huggingface_hub import constants, errors
 
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.interop.huggingface.hub import download, looks_like_id
-from minigpt_tf.modelfolder import load_folder
 from tests.interop import checkpoints
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -7,7 +7,7 @@ import pytest
 
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from tests.interop import checkpoints
 from tests.interop.checkpoints import change_json, change_tensors, check_parity
 
@@ -246,8 +246,8 @@ def test_every_tensor_is_accounted_for(tmp_path, change, words):
 
 def test_our_own_configuration(tmp_path):
     """A model without biases is expressed with zeros; `minigpt_tf` in config.json says so."""
+    from minigpt_tf.config.settings import to_dict
     from minigpt_tf.interop.families import expressed
-    from minigpt_tf.options import to_dict
     from tests.conftest import tiny_config
 
     folder = tmp_path / "hf"

@@ -11,15 +11,15 @@ import pytest
 
 from minigpt_tf import export_model
 from minigpt_tf.config import ModelConfig
+from minigpt_tf.config.settings import from_dict
 from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.interop.huggingface import safetensors_writer
 from minigpt_tf.interop.huggingface.reading import open_huggingface
 from minigpt_tf.interop.huggingface.safetensors_writer import encode_values
 from minigpt_tf.interop.source import write_model_folder
-from minigpt_tf.modelfolder import load_folder
-from minigpt_tf.options import from_dict
 from tests.conftest import ROOT
 from tests.interop.exported_folders import TEXT, make_folder
 

@@ -7,12 +7,12 @@ import pytest
 
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.interop.huggingface.tokenizer import (
     read_chat_template,
     read_generation,
     read_tokenizer,
 )
-from minigpt_tf.modelfolder import load_folder
 from tests.interop import checkpoints
 from tests.interop.checkpoints import TEMPLATE, byte_tokenizer, change_json
 

@@ -11,9 +11,9 @@ from minigpt_tf import import_model
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT, tiny_config
 from tests.interop import lecture, relatives

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
+from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ModelFolderError
 from minigpt_tf.inference.weights import weight_shapes, weights_of
 from minigpt_tf.interop.keras_files.layer_weights import live_weights, shapes_of
 from minigpt_tf.interop.keras_files.recognition import recognize
 from minigpt_tf.model import build_gpt_model, build_training_model
-from minigpt_tf.presets import PRESETS
 from tests.conftest import tiny_config
 from tests.inference.test_engine import random_config
 from tests.interop import lecture

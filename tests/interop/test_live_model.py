@@ -8,8 +8,8 @@ import pytest
 
 import minigpt_tf as mg
 from minigpt_tf.__main__ import main
+from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError
-from minigpt_tf.presets import PRESETS
 from tests.conftest import tiny_config
 from tests.interop import lecture
 from tests.interop.lecture import D, T, V, positional_encoding, spread

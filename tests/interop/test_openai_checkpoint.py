@@ -9,7 +9,7 @@ import pytest
 
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
-from minigpt_tf.modelfolder import load_folder
+from minigpt_tf.inference.folder import load_folder
 from tests.interop import checkpoints
 from tests.interop.checkpoints import VOCABULARY, change_json
 from tests.interop.test_huggingface_tokenizer import write_byte_pairs

@@ -6,13 +6,13 @@ import pytest
 
 from minigpt_tf import export_model
 from minigpt_tf.errors import DataError
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.interop.huggingface.tokenizer_writing import (
     check_equal,
     describe_tokenizer,
     export_tokenizer,
     load_backend,
 )
-from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.text.tokenizers import (
     CharTokenizer,
     ImportedTokenizer,

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from minigpt_tf.config import ModelConfig
+from minigpt_tf.config.presets import PRESETS, model_preset
 from minigpt_tf.inference.weights import assign_weights, named_variables, weight_shapes, weights_of
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.training_layers import causal_softmax
-from minigpt_tf.presets import PRESETS, model_preset
 from tests.conftest import tiny_config
 
 PARAMETERS = [

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import minigpt_tf as mg
+from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import Model
 from minigpt_tf.model.keras_model import expects_logits
-from minigpt_tf.presets import PRESETS
 from tests.conftest import ROOT, tiny_config
 
 FROM_LOGITS = {"from_logits": True}

@@ -11,6 +11,7 @@ import pytest
 
 from minigpt_tf.config import DataConfig, ModelConfig
 from minigpt_tf.errors import DataError
+from minigpt_tf.files.documents import Documents, read_documents, survey
 from minigpt_tf.text import corpus as corpus_module
 from minigpt_tf.text import tokenizers as tokenizers_module
 from minigpt_tf.text.corpus import (
@@ -20,7 +21,6 @@ from minigpt_tf.text.corpus import (
     fit_context,
     learn_tokenizer,
 )
-from minigpt_tf.text.documents import Documents, read_documents, survey
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT, SAMPLE
 
@@ -232,7 +232,7 @@ PEAK = """
 import re, sys
 from minigpt_tf.config import DataConfig
 from minigpt_tf.text.corpus import build_corpus, learn_tokenizer
-from minigpt_tf.text.documents import read_documents
+from minigpt_tf.files.documents import read_documents
 from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.text.windows import TrainingWindows
 kind = sys.argv[2]

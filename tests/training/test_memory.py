@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from minigpt_tf import machine
+from minigpt_tf.config.presets import model_preset, training_preset
 from minigpt_tf.errors import ConfigError, TrainingError
-from minigpt_tf.presets import model_preset, training_preset
 from minigpt_tf.training import loop, memory, trainer
 from tests.conftest import tiny_plan
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from minigpt_tf.config.presets import PRESETS, data_preset, model_preset, training_preset
 from minigpt_tf.errors import ConfigError, ModelFolderError
-from minigpt_tf.presets import PRESETS, data_preset, model_preset, training_preset
-from minigpt_tf.training.listener import Listener
+from minigpt_tf.events import Listener
 from minigpt_tf.training.plan import make_plan, plan_from_preset
 from tests.conftest import SAMPLE
 

@@ -18,15 +18,15 @@ import tensorflow as tf
 from benchmarks.resume import SETTINGS, Launcher, kill_and_resume, results
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ModelFolderError, TrainingError
-from minigpt_tf.modelfolder import check_output, claim_output
+from minigpt_tf.events import Listener
+from minigpt_tf.storage.model_folder import check_output, claim_output
 from minigpt_tf.training import checkpoint
 from minigpt_tf.training.checkpoint import RunState, StateWriter, list_states, restore_state
-from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.resumption import read_run
 from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import train
+from tests.cli.test_train import error_of
 from tests.conftest import ROOT, SAMPLE, tiny_plan
-from tests.training.test_command import error_of
 
 STEPS = {"steps": 9, "eval_every": 3, "checkpoint_every": 2}
 
@@ -382,7 +382,7 @@ def test_the_second_of_two_runs_is_refused_and_harms_nothing(resume, tmp_path, c
 
 def test_a_lock_goes_with_its_process(tmp_path):
     program = (
-        "import sys, time, pathlib; from minigpt_tf.modelfolder import claim_output\n"
+        "import sys, time, pathlib; from minigpt_tf.storage.model_folder import claim_output\n"
         "with claim_output(pathlib.Path(sys.argv[1]), overwrite=False, resume=False):\n"
         "    print('held', flush=True); time.sleep(60)"
     )

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from minigpt_tf.config import ModelConfig, TrainingConfig
+from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference.weights import assign_weights, weights_of
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.presets import model_preset
 from minigpt_tf.training import losses
 from minigpt_tf.training.losses import linear_cross_entropy
 from minigpt_tf.training.optimizers import build_optimizer

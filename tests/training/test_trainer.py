@@ -15,13 +15,13 @@ import pytest
 
 from minigpt_tf.errors import ModelFolderError, TrainingError
 from minigpt_tf.evaluation.scoring import loss_over
+from minigpt_tf.events import Listener
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.samplers import softmax
 from minigpt_tf.inference.weights import read_weights
-from minigpt_tf.modelfolder import load_folder
 from minigpt_tf.text.windows import scoring_batches
 from minigpt_tf.training import memory
-from minigpt_tf.training.listener import Listener
 from minigpt_tf.training.precision import resolve_dtype
 from minigpt_tf.training.trainer import start_model, train
 from minigpt_tf.training.validation import make_validation

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...config import ModelConfig, SamplingConfig
+from ...config.settings import from_dict
 from ...errors import ConfigError, ModelFolderError
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
-from ...options import from_dict
 from ..families import FAMILIES, Family, expressed, family_of
 from ..source import Source
 from ..tensors import FirstRows, Tensor

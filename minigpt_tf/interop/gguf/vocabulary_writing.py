@@ -7,7 +7,7 @@ from typing import Any
 import gguf
 
 from ...errors import ConfigError
-from ...modelfolder import ModelFolder
+from ...inference.folder import ModelFolder
 from ...text.byte_level import describe
 from ...text.tokenizers import BaseTokenizer, CharTokenizer, WordTokenizer
 from ..vocabularies import CUTTINGS, SPACE, PieceType, pre_tokenizer, symbols_of

@@ -14,11 +14,12 @@ import gguf
 import numpy as np
 
 from ...config import MODEL_NAME, ModelConfig
+from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
+from ...inference.folder import ModelFolder
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
 from ...inference.weights import check_finite, open_weights, weight_shapes
-from ...modelfolder import ModelFolder, reserve_space
-from ...options import to_dict
+from ...storage.replacing import reserve_space
 from ..families import GPT2, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shape, to_tensor
 from .metadata import MODEL_KEY, TEXT_KEY

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ...config import ModelConfig
+from ...config.settings import from_dict
 from ...errors import ConfigError, ModelFolderError
-from ...options import from_dict
 from ..families import FAMILIES, GPT2, Family, expressed, family_of
 from .json_files import whole_number
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ModelFolderError
-from ...modelfolder import reserve_space
+from ...storage.replacing import reserve_space
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"

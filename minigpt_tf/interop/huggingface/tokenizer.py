@@ -6,7 +6,7 @@ from typing import Any
 
 from ...config import SamplingConfig
 from ...errors import ConfigError, DataError, ModelFolderError
-from ...modelfolder import CHAT_TEMPLATE_NAME
+from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...text.chat_template import ChatTemplate
 from ...text.tokenizers import (
     JSON_NAME,

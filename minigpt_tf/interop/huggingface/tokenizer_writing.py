@@ -9,7 +9,7 @@ from typing import Any
 
 from ...config import END_OF_TEXT
 from ...errors import DataError
-from ...modelfolder import ModelFolder
+from ...inference.folder import ModelFolder
 from ...text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, WordTokenizer
 
 PAD_TOKEN = "<pad>"

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from ...config import MODEL_NAME, ModelConfig
+from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
+from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite, open_weights, weight_shapes
-from ...modelfolder import CHAT_TEMPLATE_NAME, ModelFolder, write_json
-from ...options import to_dict
+from ...storage.model_folder import CHAT_TEMPLATE_NAME
+from ...storage.replacing import write_json
 from ..families import LLAMA, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shapes, to_tensor
 from .licence import licence_files

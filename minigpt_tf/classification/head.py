@@ -1,0 +1,73 @@
+"""The head of a classifier: a linear layer on what the model makes of a text's last token.
+
+One safetensors file beside the model: "kernel" (D, C) and "bias" (C,), and the names of the C
+labels in its metadata. Nothing in it can run code.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ..errors import ModelFolderError
+from ..inference.weights import check_finite
+from ..storage.model_folder import HEAD_NAME
+
+FORMAT = "minigpt_tf classifier 1"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What turns hidden states into scores of labels."""
+
+    kernel: np.ndarray
+    """(D, C) float32."""
+    bias: np.ndarray
+    """(C,) float32."""
+    labels: list[str]
+
+    def scores(self, hidden: np.ndarray) -> np.ndarray:
+        """Hidden states (..., D) -> a score for each label (..., C)."""
+        return hidden @ self.kernel + self.bias
+
+
+def save_head(folder: Path, kernel: np.ndarray, bias: np.ndarray, labels: Sequence[str]) -> None:
+    """Writes the head's file into a folder."""
+    tensors = {"kernel": np.ascontiguousarray(kernel), "bias": np.ascontiguousarray(bias)}
+    metadata = {"format": FORMAT, "labels": json.dumps(list(labels))}
+    (folder / HEAD_NAME).write_bytes(save(tensors, metadata))  # save_file's is its owner's alone
+
+
+def load_head(folder: Path, embed_dim: int) -> Head:
+    """The head in a model folder whose model is `embed_dim` wide. Raises ModelFolderError."""
+    file = folder / HEAD_NAME
+    if not file.is_file():
+        raise ModelFolderError(
+            f"{folder}: is no classifier, as {HEAD_NAME} is missing: minigpt finetune --method "
+            "classify makes one"
+        )
+    try:
+        with safe_open(file, framework="numpy") as archive:
+            metadata = archive.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError("it is not of this version of minigpt_tf")
+            labels = json.loads(metadata["labels"])
+            kernel, bias = (archive.get_tensor(name) for name in ("kernel", "bias"))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFolderError(f"{file}: is damaged or no classifier's head: {error}") from None
+    named = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not named or len(set(labels)) != len(labels) or len(labels) < 2:
+        raise ModelFolderError(f"{file}: is damaged: its labels are no list of different names")
+    expected = {"kernel": (embed_dim, len(labels)), "bias": (len(labels),)}
+    for name, tensor in (("kernel", kernel), ("bias", bias)):
+        if tensor.shape != expected[name] or tensor.dtype != np.float32:
+            raise ModelFolderError(
+                f"{file}: {name} is {tensor.dtype} {tensor.shape}, the model beside it and its "
+                f"{len(labels)} labels need float32 {expected[name]}"
+            )
+        check_finite(tensor, name, str(file))
+    return Head(kernel, bias, labels)

@@ -1,0 +1,87 @@
+"""The verb `chat`: a conversation in the terminal."""
+
+import argparse
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from ..config import SamplingConfig
+from .generate import add_model_arguments, chat_sampling, load_generator
+from .options import given_options, plain_text
+
+if TYPE_CHECKING:
+    from ..inference.generate import Conversation
+
+DESCRIPTION = "Talk with a model in the terminal."
+
+HELP = "/reset forgets the conversation, /quit ends it; Ctrl-C stops an answer"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model and the sampling options."""
+    parser.add_argument(
+        "--memory",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="answers see the conversation so far, not the last prompt alone (unset: where the "
+        "model has a chat template)",
+    )
+    parser.add_argument(
+        "--system",
+        type=plain_text,
+        default="",
+        metavar="TEXT",
+        help="what a model with a chat template is told before the conversation",
+    )
+    add_model_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reads prompts and prints answers until /quit or the end of the input."""
+    with contextlib.suppress(ImportError):  # not on every system
+        import readline  # noqa: F401  gives input() line editing and a history
+
+    given = given_options(arguments, SamplingConfig)
+    SamplingConfig(**given)  # what is wrong should be said before a model is loaded
+    folder, generator = load_generator(arguments)
+    has_template = generator.chat_template is not None
+    sampling = chat_sampling(generator, given) if has_template else SamplingConfig(**given)
+    conversation = generator.conversation(sampling, arguments.system)
+    memory = has_template if arguments.memory is None else arguments.memory
+    forgets = "" if memory else "; each prompt is a new one (else: --memory)"
+    print(f"{folder}: {HELP}{forgets}")
+    if generator.notice:
+        print(f"note: {generator.notice}", file=sys.stderr)
+    while True:
+        try:
+            line = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        if line == "/quit":
+            return 0
+        if line == "/reset":
+            conversation.reset()
+            print("the conversation starts anew")
+        elif line.startswith("/"):
+            print(f"{line.split()[0]} is no command: {HELP}")
+        elif line:
+            if not memory:
+                conversation.reset()
+            _answer(conversation, line)
+
+
+def _answer(conversation: "Conversation", line: str) -> None:
+    """Streams the answer; Ctrl-C ends it early."""
+    prompt = conversation.prepare(line)
+    for notice in prompt.notices():
+        print(f"note: {notice}", file=sys.stderr)
+    pieces = conversation.reply(prompt)
+    try:
+        for number, piece in enumerate(pieces):
+            print(piece if number else piece.lstrip(), end="", flush=True)
+    except KeyboardInterrupt:
+        print(" ...", end="")
+    finally:
+        pieces.close()
+    print()

@@ -1,0 +1,83 @@
+"""The verb `export`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..config import ExportConfig
+from ..interop.export import Exported, export_model
+from .options import cli_options, given_options
+
+DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, Keras."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the format and the output."""
+    model_help = "model folder (unset: the newest folder in models/)"
+    parser.add_argument("--model", type=Path, metavar="DIR", help=model_help)
+    out_help = "folder (hf) or file to write (unset: exports/NAME with the format's ending)"
+    parser.add_argument("--out", type=Path, metavar="PATH", help=out_help)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what an earlier export has written"
+    )
+    cli_options(parser, ExportConfig, preset_decides=False)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints what was written, and how to use it."""
+    config = ExportConfig(**given_options(arguments, ExportConfig))
+    from ..console import ConsoleListener
+    from ..startup import quiet_import
+    from ..storage.model_folder import newest_folder
+
+    folder = arguments.model or newest_folder()
+    if config.format == "keras":
+        with quiet_import():
+            import keras  # noqa: F401
+    listener = ConsoleListener()
+    try:
+        exported = export_model(
+            folder,
+            arguments.out,
+            config.format,
+            config.dtype,
+            overwrite=arguments.overwrite,
+            progress=listener.preparation,
+        )
+    finally:
+        listener.clear()
+    print(f"wrote {exported.path}")
+    if exported.path.is_dir():
+        for name, size in exported.files.items():
+            print(f"  {name:<40} {_size(size):>10}")
+    else:
+        print(f"  {_size(sum(exported.files.values()))}, {config.dtype}")
+    if exported.notice:
+        print(f"note: {exported.notice}", file=sys.stderr)
+    print(f"\nnext:\n{next_step(exported, folder)}")
+    return 0
+
+
+def _size(size: int) -> str:
+    """Bytes for people, in powers of ten as file managers and hubs have them."""
+    for unit, limit in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= limit:
+            return f"{size / limit:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def next_step(exported: Exported, folder: Path) -> str:
+    """Python, or a command, that uses what was written."""
+    path = str(exported.path)
+    if exported.config.format == "hf":
+        return (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+            f"tokenizer = AutoTokenizer.from_pretrained({path!r})\n"
+            f"model = AutoModelForCausalLM.from_pretrained({path!r})"
+        )
+    if exported.config.format == "gguf":
+        return (
+            "from llama_cpp import Llama\n"
+            f"print(Llama({path!r})('TEXT', max_tokens=60)['choices'][0]['text'])"
+        )
+    return f"import keras, minigpt_tf.model\nmodel = keras.models.load_model({path!r})"

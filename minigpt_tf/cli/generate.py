@@ -1,0 +1,174 @@
+"""The verb `generate`."""
+
+import argparse
+import gc
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import CHAT_TOKENS, EngineConfig, SamplingConfig
+from ..errors import DataError
+from ..text.chat_template import message
+from .options import cli_options, given_options, plain_text
+
+if TYPE_CHECKING:  # --help should not wait for the engine
+    from ..inference.generate import Generation, Prompt, TextGenerator
+
+DESCRIPTION = "Let a model go on from a prompt."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The prompt, the model and the sampling options."""
+    parser.add_argument(
+        "prompt",
+        nargs="?",
+        type=plain_text,
+        metavar="PROMPT",
+        help='how the text begins; "" starts from nothing, - reads standard input (as does no '
+        "PROMPT at all, where something is piped in)",
+    )
+    parser.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="a file with a prompt on each line, instead of PROMPT; - is standard input",
+    )
+    parser.add_argument(
+        "--chat",
+        action="store_true",
+        help="the prompt is a message to a model with a chat template, not the beginning of a text",
+    )
+    parser.add_argument(
+        "--num-samples", type=int, default=1, metavar="N", help="answers to each prompt (1)"
+    )
+    parser.add_argument(
+        "--no-stream", action="store_true", help="print the text when it is complete"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, and how it is run and sampled."""
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
+    )
+    cli_options(parser, EngineConfig, preset_decides=False)
+    cli_options(parser, SamplingConfig, preset_decides=False)
+
+
+def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"]:
+    """The model folder and its generator, ready for the first token."""
+    config = EngineConfig(**given_options(arguments, EngineConfig))
+    gc.disable()  # Numba starts with 300,000 objects and no garbage, which is slow to look through
+    try:
+        from ..inference.generate import TextGenerator
+        from ..storage.model_folder import newest_folder
+
+        folder = arguments.model or newest_folder()
+        generator = TextGenerator.load(folder, config)
+        generator.engine.warm_up()
+    finally:
+        gc.enable()
+    return folder, generator
+
+
+def chat_sampling(generator: "TextGenerator", given: dict[str, Any]) -> SamplingConfig:
+    """How a chat model answers: as its makers recommend, but for what was given."""
+    recommended = {"max_new_tokens": CHAT_TOKENS, "context_full": "stop", **generator.generation}
+    if {"temperature", "top_k", "top_p", "min_p"} & given.keys():
+        recommended.pop("greedy", None)
+    return SamplingConfig(**{**recommended, **given})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints each prompt and how the model goes on; what else there is to say, on stderr."""
+    given = given_options(arguments, SamplingConfig)
+    sampling = SamplingConfig(**given)
+    texts = _read_prompts(arguments)
+    folder, generator = load_generator(arguments)
+    if arguments.chat:
+        sampling = chat_sampling(generator, given)
+        prompts = [generator.prepare_chat([message("user", text)]) for text in texts]
+    else:
+        prompts = [generator.prepare(text) for text in texts]
+    single = arguments.prompts is None and arguments.num_samples == 1
+    if arguments.json:
+        generations = generator.generate_batch(prompts, sampling, arguments.num_samples)
+        results = [_as_json(generation) for generation in generations]
+        notices = [generator.notice] if generator.notice else []
+        if single:
+            described = {**results[0], "notices": notices + results[0]["notices"]}
+        else:
+            described = {"notices": notices, "results": results}
+        print(json.dumps({"model": str(folder), **described}))
+        return 0
+    _say_notices(generator, prompts)
+    if single and not arguments.no_stream:
+        pieces = generator.stream(prompts[0], sampling)
+        print(_shown(prompts[0], arguments.chat) + next(pieces, ""), end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return 0
+    for generation in generator.generate_each(prompts, sampling, arguments.num_samples):
+        print(_shown(generation.prompt, arguments.chat) + generation.text, flush=True)
+    return 0
+
+
+def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
+    """The prompts that were asked for. Raises DataError where there is none."""
+    if arguments.prompts is not None:
+        if arguments.prompt is not None:
+            raise DataError("PROMPT and --prompts: give one of them")
+        lines = _read(arguments.prompts).splitlines()
+        prompts = [line for line in lines if line.strip()]
+        if not prompts:
+            raise DataError(f"{arguments.prompts}: holds no prompt")
+        return prompts
+    if arguments.prompt == "-":
+        return [_read("-").rstrip("\n")]
+    if arguments.prompt is None:
+        if not sys.stdin.isatty() and (text := _read("-").rstrip("\n")):
+            return [text]
+        raise DataError('there is no PROMPT: give one, such as "who is ...", or --prompts FILE')
+    return [arguments.prompt]
+
+
+def _read(file: str) -> str:
+    """The text in a file; "-" is standard input."""
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    return content.decode("utf-8-sig", "replace")
+
+
+def _say_notices(generator: "TextGenerator", prompts: "Sequence[Prompt]") -> None:
+    notices = [generator.notice] if generator.notice else []
+    for notice in notices + [notice for prompt in prompts for notice in prompt.notices()]:
+        print(f"note: {notice}", file=sys.stderr)
+
+
+def _shown(prompt: "Prompt", chat: bool) -> str:
+    """The prompt as it is printed before the text that goes on with it, or before an answer."""
+    if chat:
+        return f"> {prompt.text}\n"
+    return prompt.text if prompt.ids else ""
+
+
+def _as_json(generation: "Generation") -> dict[str, Any]:
+    return {
+        "prompt": generation.prompt.text,
+        "text": generation.text,
+        "ids": generation.ids,
+        "logprobs": generation.logprobs,
+        "finish_reason": generation.finish_reason,
+        "prompt_tokens": len(generation.prompt.ids),
+        "completion_tokens": len(generation.ids),
+        "tokens_per_second": round(generation.tokens_per_second, 1),
+        "notices": list(generation.prompt.notices()),
+    }

@@ -1,0 +1,196 @@
+"""The verb `train`."""
+
+import argparse
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from ..config import (
+    MODELS_DIRECTORY,
+    MOST_DOWNLOAD_BYTES,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    WorkersConfig,
+)
+from ..config.presets import (
+    DEFAULT_PRESET,
+    PRESETS,
+    RECIPES,
+    Preset,
+    Recipe,
+)
+from ..config.settings import to_dict
+from ..console import ConsoleListener
+from ..errors import ConfigError
+from ..events import Listener
+from ..files.sources import is_url
+from ..startup import quiet_import
+from ..storage.model_folder import check_output, has_checkpoint
+from ..training.cluster import Cluster, choose_cluster
+from ..training.plan import Plan, make_plan, plan_from_preset
+from ..training.resumption import read_run, read_tokenizer
+from .options import cli_options, given_options
+
+if TYPE_CHECKING:
+    from ..training.trainer import TrainingResult
+
+DESCRIPTION = "Train a GPT on text files and write a model folder."
+
+DATA_HELP = (
+    f"text files, folders, or http(s) URLs of files of up to {MOST_DOWNLOAD_BYTES >> 30} GiB; "
+    "these are downloaded once, into the cache folder"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`; those that are not given are the preset's."""
+    parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA_HELP)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="model folder (unset: models/NAME)")
+    parser.add_argument("--preset", choices=PRESETS, help=_help(PRESETS, DEFAULT_PRESET))
+    parser.add_argument("--recipe", choices=RECIPES, help=_help(RECIPES, "the preset's"))
+    parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    for title, cls in (("data", DataConfig), ("training", TrainingConfig), ("model", ModelConfig)):
+        group = parser.add_argument_group(f"{title} (unset: as the preset has it)")
+        cli_options(group, cls, preset_decides=True)
+    group = parser.add_argument_group("several machines")
+    cli_options(group, WorkersConfig, preset_decides=False)
+
+
+def _help(choices: dict[str, Preset] | dict[str, Recipe], default: str) -> str:
+    names = "; ".join(f"{name}: {choice.help}" for name, choice in choices.items())
+    return f"{names} (default: {default})"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains. The text is read and reported on before TensorFlow is imported."""
+    if arguments.resume and arguments.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    if {"epochs", "steps"} <= vars(arguments).keys():
+        raise ConfigError("--epochs and --steps exclude each other")
+    if arguments.resume and arguments.recipe:
+        raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
+    if arguments.resume and not (arguments.out or arguments.data):
+        raise ConfigError("--resume needs --out: the folder of the run to go on with")
+    cluster = choose_cluster(WorkersConfig(**given_options(arguments, WorkersConfig)))
+    out = arguments.out or _default_out(arguments)
+    if cluster is not None and not cluster.is_chief:
+        return _work_for_chief(arguments, out, cluster)
+    check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
+    listener = ConsoleListener()
+    make = _resumed_plan if arguments.resume else _new_plan
+    try:
+        plan = make(arguments, out, listener)
+    finally:
+        listener.clear()
+    for name, value in plan.report():
+        print(f"{name:>18}: {value}")
+    for config in (plan.model, plan.data, plan.training):
+        settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
+        print(f"{type(config).__name__:>18}: {settings}", flush=True)
+
+    if cluster is not None:
+        print(f"waiting for the other {len(cluster.workers) - 1} of the workers", flush=True)
+    with quiet_import():
+        from ..training.trainer import train
+
+    result = train(
+        plan,
+        out,
+        overwrite=arguments.overwrite,
+        resume=arguments.resume,
+        listener=listener,
+    )
+    return _conclude(plan, result)
+
+
+def _work_for_chief(arguments: argparse.Namespace, out: Path, cluster: Cluster) -> int:
+    """Trains as one of the workers that write nothing."""
+    # The folder of the run may be on the chief's machine alone; then the options are the same.
+    make = _resumed_plan if arguments.resume and has_checkpoint(out) else _new_plan
+    plan = make(arguments, out, Listener())
+    print(
+        f"{cluster.name(cluster.index)} works and waits for {cluster.name(0)}, which shows how it "
+        f"goes and writes {out}/",
+        flush=True,
+    )
+    with quiet_import():
+        from ..training.trainer import train
+
+    return 130 if train(plan, out).interrupted else 0
+
+
+def _default_out(arguments: argparse.Namespace) -> Path:
+    if not arguments.data:
+        raise ConfigError("--data is missing: name a text file or a folder of them")
+    first = arguments.data[0]
+    if is_url(first):
+        first = unquote(re.split("[?#]", first)[0])
+    name = Path(first).resolve().stem
+    return Path(MODELS_DIRECTORY) / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model")
+
+
+def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
+    if not arguments.data:
+        raise ConfigError("--data is missing: name a text file or a folder of them")
+    settings = {}
+    for kind in (ModelConfig, DataConfig, TrainingConfig):
+        settings |= given_options(arguments, kind)
+    return plan_from_preset(
+        arguments.data,
+        arguments.preset or DEFAULT_PRESET,
+        recipe=arguments.recipe,
+        listener=listener,
+        **settings,
+    )
+
+
+def _resumed_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
+    """The checkpoint's run with what the command line changes; the trainer refuses most of that."""
+    run = read_run(out)
+    model = given_options(arguments, ModelConfig)
+    known, asked = run.model.vocab_size, model.pop("vocab_size", run.model.vocab_size)
+    if asked < known or (asked > known and run.data.tokenizer != "bpe"):  # bpe may find fewer
+        raise ConfigError(f"--resume keeps the vocabulary of {known}: drop --vocab-size")
+    training = given_options(arguments, TrainingConfig)
+    if "epochs" in training:
+        training["steps"] = None
+    return make_plan(
+        arguments.data or run.sources,
+        replace(run.model, **model),
+        replace(run.data, **given_options(arguments, DataConfig)),
+        replace(run.training, **training),
+        preset=arguments.preset or run.preset,
+        may_leave_gaps=True,
+        tokenizer=read_tokenizer(out, run),
+        listener=listener,
+    )
+
+
+def _conclude(plan: Plan, result: "TrainingResult") -> int:
+    """Says what was written and what to type next; the exit status."""
+    out = result.out
+    files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
+    print(f"wrote {out}/: {files}")
+    validated = [evaluation for evaluation in result.history if evaluation.val_loss is not None]
+    best = min(validated, key=lambda evaluation: evaluation.val_loss, default=None)
+    if best is not None and best is not validated[-1] and result.kept == "last":
+        print(
+            f"note: the validation loss was lowest at step {best.step} ({best.val_loss:.4f}); "
+            "model.h5 holds the last weights, --resume --keep best writes those instead"
+        )
+    if result.interrupted:
+        print(f"stopped at step {result.steps} of {plan.total_steps}; to go on:")
+        print(f"    python train.py --resume --out {shlex.quote(str(out))}")
+        return 130
+    if result.stopped_early:
+        print(f"stopped early at step {result.steps}: the validation loss no longer fell")
+    print("ask it:")
+    print(
+        f"    python generate.py {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}"
+    )
+    return 0

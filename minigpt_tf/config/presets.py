@@ -1,0 +1,199 @@
+"""Named starting points: presets (a model, its data, its training) and recipes (ways to train)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+from . import ANSWER_TOKENS, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named way to train: arguments of TrainingConfig, and how a preset's run is shortened."""
+
+    help: str
+    training: dict[str, Any]
+    batch_factor: int = 1
+    """The preset's batch times this."""
+    steps_share: float = 1.0
+    """The preset's steps, where it counts in steps, times this."""
+
+
+RECIPES = {
+    "adam": Recipe(
+        "the lecture's Adam",
+        {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine"}
+        | {"weight_decay": 0.0, "beta_2": 0.999, "epsilon": 1e-7},
+    ),
+    "adamw": Recipe(
+        "AdamW as nanoGPT has it",
+        {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "cosine"}
+        | {"weight_decay": 0.1, "beta_2": 0.99, "epsilon": 1e-8},
+    ),
+    "fast": Recipe(
+        "Muon, batches twice as large, a quarter of the steps",
+        {"optimizer": "muon", "learning_rate": 5e-3, "schedule": "linear"}
+        | {"weight_decay": 0.1, "beta_2": 0.99},
+        batch_factor=2,
+        steps_share=1 / 4,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point: arguments of the three configurations."""
+
+    help: str
+    model: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "adam"
+
+
+PRESETS: dict[str, Preset] = {
+    "lecture": Preset(
+        help="the course's model: words, post-norm, sinusoidal positions, 13.1 M parameters",
+        # The lecture passes key_dim=embed_dim, so a head is as wide as the model.
+        model={"head_dim": "embed_dim", "dropout_everywhere": False},
+    ),
+    "gpt2": Preset(
+        help="GPT-2 124M",
+        model={
+            "vocab_size": 50257,
+            "context_length": 1024,
+            "embed_dim": 768,
+            "num_layers": 12,
+            "num_heads": 12,
+            "positions": "learned",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "gelu_tanh",
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "gpt2", "stride_fraction": 1.0},
+        training={"batch_size": 2, "learning_rate": 4e-4},
+        recipe="adamw",
+    ),
+    "shakespeare": Preset(
+        help="characters; the size of nanoGPT's example for a CPU, 0.8 M parameters",
+        model={
+            "vocab_size": 65,
+            "context_length": 64,
+            "embed_dim": 128,
+            "num_heads": 4,
+            "dropout": 0.0,
+            "positions": "learned",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "gelu",
+            "use_bias": False,
+            "qkv_bias": False,
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "char"},
+        training={"steps": 2000, "batch_size": 12},
+        recipe="adamw",
+    ),
+    "modern": Preset(
+        help="rotary positions, RMS norm, SwiGLU, grouped heads, byte-level BPE",
+        model={
+            "vocab_size": 4096,
+            "context_length": 256,
+            "num_kv_heads": 4,
+            "ff_dim": 704,
+            "dropout": 0.0,
+            "positions": "rotary",
+            "norm": "rms",
+            "norm_first": True,
+            "norm_epsilon": 1e-5,
+            "activation": "swiglu",
+            "use_bias": False,
+            "qkv_bias": False,
+            "logits_bias": False,
+            "tie_embeddings": True,
+        },
+        data={"tokenizer": "bpe", "stride_fraction": 0.25},
+        training={"batch_size": 8},
+        recipe="adamw",
+    ),
+}
+
+DEFAULT_PRESET = "lecture"
+
+
+FINE_TUNING = {
+    "full": {"learning_rate": 1e-4},
+    "lora": {"learning_rate": 2e-3},
+    "qlora": {"learning_rate": 2e-3},
+    "dpo": {"learning_rate": 1e-4, "epochs": 3},
+    "classify": {"learning_rate": 5e-4, "epochs": 3},
+    "classify lora": {"learning_rate": 1e-3, "epochs": 3},
+    "classify all": {"learning_rate": 5e-5, "epochs": 5},
+}
+"""What each way of fine-tuning (`FineTuningConfig.way`) changes of `fine_tuning_preset`."""
+
+
+def fine_tuning_preset(way: str, **overrides: Any) -> TrainingConfig:
+    """The TrainingConfig of a way of fine-tuning with some fields replaced."""
+    common = {"optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999, "epsilon": 1e-8}
+    common |= {"batch_size": 8, "epochs": 8, "sample_tokens": 60}
+    if overrides.get("optimizer") != "adam":  # which knows no weight decay
+        common["weight_decay"] = 0.01
+    return TrainingConfig(**{**common, **FINE_TUNING[way], **overrides})
+
+
+DICE = {"temperature", "top_k", "top_p", "min_p", "seed"}
+"""Settings of sampling that do nothing where the likeliest token is taken."""
+
+
+def asking_preset(**overrides: Any) -> SamplingConfig:
+    """How models are asked side by side, with some fields replaced: they take the likeliest token,
+    unless one of DICE is given."""
+    common = {"greedy": not DICE & overrides.keys(), "max_new_tokens": ANSWER_TOKENS}
+    return SamplingConfig(**{**common, "context_full": "stop", **overrides})
+
+
+def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
+    """The ModelConfig of preset `name` with some fields replaced."""
+    arguments = {**_preset(name).model, **overrides}
+    if arguments.get("head_dim") == "embed_dim":
+        arguments["head_dim"] = arguments.get("embed_dim", ModelConfig.embed_dim)
+    return ModelConfig(**arguments)
+
+
+def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
+    """The DataConfig of preset `name` with some fields replaced; a stride replaces its fraction."""
+    arguments = dict(_preset(name).data)
+    if overrides.get("stride") is not None:
+        arguments.pop("stride_fraction", None)
+    return DataConfig(**{**arguments, **overrides})
+
+
+def training_preset(
+    name: str = DEFAULT_PRESET, *, recipe: str | None = None, **overrides: Any
+) -> TrainingConfig:
+    """The TrainingConfig of preset `name` with some fields replaced; epochs replace its steps.
+
+    `recipe`: one of RECIPES, instead of the preset's own.
+    """
+    preset = _preset(name)
+    arguments = {**RECIPES[preset.recipe].training, **preset.training}
+    if recipe is not None:
+        chosen = RECIPES[recipe]
+        batch_size = arguments.get("batch_size", TrainingConfig.batch_size)
+        arguments |= chosen.training | {"batch_size": chosen.batch_factor * batch_size}
+        if arguments.get("steps"):
+            arguments["steps"] = round(chosen.steps_share * arguments["steps"])
+    arguments |= overrides
+    if "epochs" in overrides and "steps" not in overrides:
+        arguments.pop("steps", None)
+    return TrainingConfig(**arguments)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown: choose {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,96 @@
+"""Settings as dataclass fields: their help texts, checks and JSON."""
+
+import dataclasses
+import math
+import typing
+from dataclasses import field
+from numbers import Integral, Real
+from typing import Any, Literal
+
+from ..errors import ConfigError
+
+LARGEST_INTEGER = 2**31 - 1
+"""A bound that no sensible setting reaches; beyond it numbers overflow and loops do not end."""
+
+
+def setting(default: Any, help: str, *, optional_in_files: bool = False) -> Any:
+    """A dataclass field with its default and the help text of its command-line option.
+
+    `optional_in_files`: files that were written before there was such a setting are read all the
+    same, and have the default.
+    """
+    return field(default=default, metadata={"help": help, "optional": optional_in_files})
+
+
+def require_at_least(config: Any, name: str, lowest: float) -> None:
+    """Raises ConfigError where a field is below `lowest` or not a number."""
+    value = getattr(config, name)
+    if not value >= lowest:
+        raise ConfigError(f"{name}={value}: must be at least {lowest}")
+
+
+def check_types(config: Any) -> None:
+    """Raises ConfigError where a field holds a value of another type or an excessive number."""
+    hints = typing.get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        name, hint, value = item.name, hints[item.name], getattr(config, item.name)
+        if _is_unset(value, item):
+            continue
+        if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+            choices = ", ".join(typing.get_args(hint))
+            raise ConfigError(f"{name}={value!r}: choose one of {choices}")
+        if not _has_type(value, hint):
+            kind = getattr(hint, "__name__", str(hint))
+            raise ConfigError(f"{name}={value!r:.40}: expected {kind}, not {type(value).__name__}")
+        if isinstance(value, Integral) and int(value) > LARGEST_INTEGER:
+            raise ConfigError(f"{name}={value!r:.30}: must be at most {LARGEST_INTEGER}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name}={value}: must be a finite number")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON data."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type, values: Any, where: str) -> Any:
+    """A configuration of type `cls` from JSON data; `where` names the file in errors."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
+    hints = typing.get_type_hints(cls)
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{where}: {cls.__name__} has no setting {name!r}")
+        if not _is_unset(value, fields[name]) and not _has_type(value, hints[name]):
+            raise ConfigError(f"{where}: {name}={value!r:.40} has the wrong type")
+    optional = {name for name, item in fields.items() if item.metadata["optional"]}
+    missing = [name for name in hints if name not in values and name not in optional]
+    if missing:
+        raise ConfigError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
+    return cls(**values)
+
+
+def _is_unset(value: Any, item: dataclasses.Field) -> bool:
+    """Whether a field was left None, which its dataclass allows and may fill in."""
+    return value is None and item.default is None
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Whether a value fits a field's type; a whole number also fits where a float is expected."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_has_type(item, parts[0]) for item in value)
+    if origin is dict:
+        key, item = parts
+        return isinstance(value, dict) and all(
+            _has_type(k, key) and _has_type(v, item) for k, v in value.items()
+        )
+    if parts:  # a union
+        return any(_has_type(value, part) for part in parts)
+    if hint in (int, float):
+        number = Integral if hint is int else Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -1,0 +1,68 @@
+"""Answers to questions by a model's template: at evaluations, and of several models."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ...config import RecordsConfig, SamplingConfig
+from ...inference.engine import Engine
+from ...inference.generate import Generation, Prompt, TextGenerator
+from ...records.kinds import ask
+from ...records.prompts import Template
+from ...records.shortening import Row, shorten
+from ...text.chat_template import Message
+
+
+def answer_all(
+    engine: Engine,
+    template: Template,
+    start_ids: list[int],
+    questions: Sequence[str | Sequence[Message]],
+    sampling: SamplingConfig,
+) -> list[str]:
+    """The answers to questions, each asked alone, without the white space around them.
+
+    A question is a text, or a conversation that an answer ends."""
+    context = engine.config.context_length
+    asked = [ask(question) if isinstance(question, str) else question for question in questions]
+    prompts = [prompt_row(template, messages, context, sampling) for messages in asked]
+    made = answer_each(engine, template, start_ids, prompts, sampling)
+    return [generation.text.strip() for generation in made]
+
+
+def answer_each(
+    engine: Engine,
+    template: Template,
+    start_ids: list[int],
+    prompts: Iterable[Row],
+    sampling: SamplingConfig,
+) -> Iterator[Generation]:
+    """The answers to prompts as they come; several are generated together.
+
+    An answer ends where the template ends one. `start_ids`: the tokens from which a model starts
+    where a prompt has none.
+    """
+    tokenizer = copy.copy(template.tokenizer)
+    tokenizer.end_ids = template.stop_ids
+    generator = TextGenerator(engine, tokenizer, start_ids)
+    ids = [Prompt(text="", ids=row.ids.tolist(), unknown=[], dropped=0) for row in prompts]
+    return generator.generate_each(ids, sampling)
+
+
+def prompt_row(
+    template: Template,
+    messages: Sequence[Message],
+    context_length: int,
+    sampling: SamplingConfig,
+) -> Row:
+    """A conversation as the ids that a model of this context gets.
+
+    A prompt that leaves no room for the answer loses its middle, but is never cut to less than half
+    of the context. Raises DataError where the chat template refuses the messages.
+    """
+    ids = template.prompt_ids(messages)
+    row = Row(ids, np.zeros(len(ids), dtype=bool))
+    room = max(1, context_length // 2, context_length - sampling.max_new_tokens)
+    prefix = len(template.tokenizer.prefix_ids)
+    return shorten([row], room, RecordsConfig.cut, prefix)[0]

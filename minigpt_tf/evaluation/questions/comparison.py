@@ -1,0 +1,271 @@
+"""The same questions to several models, one model in memory at a time."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ...config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
+from ...errors import DataError, ModelFolderError
+from ...files.documents import Progress, silent
+from ...inference.adapter import fingerprint
+from ...inference.engine import Engine
+from ...inference.folder import ModelFolder, load_folder
+from ...inference.generate import BATCH, Generation
+from ...inference.packing import load_weights
+from ...inference.weights import open_weights
+from ...records.kinds import ask
+from ...records.prompts import Template
+from ...records.shortening import Row
+from ...storage.model_folder import CLASSIFIER_SECTION
+from .answers import answer_each, prompt_row
+from .facts import contains_fact
+from .queries import Queries
+
+MOST_NAMED = 8
+"""So many rows, or words that a model does not know, are named in a notice."""
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """A model that is asked."""
+
+    folder: ModelFolder
+    template: Template
+    label: str
+    """What tells it from the others: its folder's name, or all of the path."""
+    base: int | None
+    """Place, among the models, of the one that it was fine-tuned from; None where that is not asked
+    or not known."""
+
+
+@dataclass(frozen=True)
+class ModelAnswers:
+    """What one model answers."""
+
+    model: AskedModel
+    generations: list[Generation]
+    """In the order of the queries."""
+    seconds: float
+    """Of all answers together, without loading."""
+
+    def text(self, place: int) -> str:
+        """The answer to a query, without the white space around it."""
+        return self.generations[place].text.strip()
+
+    def ended(self, place: int) -> bool:
+        """Whether the answer ended before the room for it did."""
+        return self.generations[place].finish_reason in ("end", "stop")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answers of all models to all queries."""
+
+    queries: Queries
+    sampling: SamplingConfig
+    engine: EngineConfig
+    answers: list[ModelAnswers]
+    notices: list[str] = field(default_factory=list)
+
+    def right(self, model: int, query: int) -> bool | None:
+        """Whether an answer contains the query's fact; None where the query has none."""
+        fact = self.queries.queries[query].fact
+        return None if fact is None else contains_fact(self.answers[model].text(query), fact)
+
+    def same_as(self, model: int, query: int) -> int | None:
+        """The first of the models before whose answer is the same, word by word; None: none."""
+        text = self.answers[model].text(query)
+        return next((i for i in range(model) if self.answers[i].text(query) == text), None)
+
+    def as_base(self, model: int, query: int) -> bool | None:
+        """Whether an answer is that of the model's base, word by word; None without a base."""
+        base = self.answers[model].model.base
+        if base is None:
+            return None
+        return self.answers[model].text(query) == self.answers[base].text(query)
+
+    def facts_right(self, model: int) -> int:
+        """Answers of a model that contain the query's fact."""
+        return sum(self.right(model, query) is True for query in range(len(self.queries.queries)))
+
+
+def choose_models(
+    paths: Sequence[str | Path], *, with_bases: bool, notice: Callable[[str], None]
+) -> list[AskedModel]:
+    """The models in folders, each once; with `with_bases`, first those they were fine-tuned from.
+
+    A base that is not there, or no longer what it was, is told by `notice` and left out. Raises
+    ModelFolderError where a named folder is no sound model that answers with text.
+    """
+    named: dict[Path, ModelFolder] = {}
+    for path in paths:
+        folder = _load(path)
+        named.setdefault(folder.path.resolve(), folder)
+    bases: dict[Path, ModelFolder] = {}
+    base_of: dict[Path, Path] = {}
+    fingerprints: dict[Path, str] = {}
+    for place, folder in named.items() if with_bases else ():
+        base = _base(folder, fingerprints, notice)
+        if base is not None:
+            base_of[place] = base.path.resolve()
+            bases.setdefault(base_of[place], named.get(base_of[place], base))
+    chosen = bases | {place: folder for place, folder in named.items() if place not in bases}
+    places = list(chosen)
+    paths = [folder.path for folder in chosen.values()]
+    return [
+        AskedModel(
+            folder,
+            Template.of(folder),
+            _label(folder.path, paths),
+            places.index(base_of[place]) if place in base_of else None,
+        )
+        for place, folder in chosen.items()
+    ]
+
+
+def _load(path: str | Path) -> ModelFolder:
+    """A model folder with weights of the right names and shapes, and a model that writes text."""
+    folder = load_folder(path)
+    if CLASSIFIER_SECTION in folder.description:
+        raise ModelFolderError(
+            f"{folder.path}: is a classifier, which gives labels and no answers (minigpt classify)"
+        )
+    with open_weights(folder.path / MODEL_NAME, folder.model):
+        return folder
+
+
+def _base(
+    folder: ModelFolder, fingerprints: dict[Path, str], notice: Callable[[str], None]
+) -> ModelFolder | None:
+    """What a model was fine-tuned from; None where it was not, or that cannot be asked.
+
+    `fingerprints`: of the bases so far, as reading a large file takes a while.
+    """
+    section = folder.description.get("finetuning")
+    if section is None:
+        return None
+    told = section if isinstance(section, dict) else {}
+    path, expected = told.get("base"), told.get("base_fingerprint")
+    if not isinstance(path, str) or not isinstance(expected, str):
+        notice(f"{folder.path}: its config.json does not tell its base, which is not asked")
+        return None
+    try:
+        base = _load(path)
+        place = base.path.resolve()
+        if place not in fingerprints:
+            fingerprints[place] = fingerprint(base.path)
+        if fingerprints[place] == expected:
+            return base
+        reason = f"{base.path} has changed since"
+    except (ModelFolderError, OSError) as error:
+        reason = str(error)
+    notice(f"{folder.path}: its base is not asked: {reason}")
+    return None
+
+
+def _label(path: Path, paths: Sequence[Path]) -> str:
+    """The folder's name, or the path where another folder has the same name."""
+    names = [other.resolve().name for other in paths]
+    name = path.resolve().name
+    return name if name and names.count(name) == 1 else str(path)
+
+
+def compare(
+    models: Sequence[AskedModel],
+    queries: Queries,
+    sampling: SamplingConfig,
+    engine: EngineConfig | None = None,
+    *,
+    progress: Progress = silent,
+    notice: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Asks every model every query, through the model's own template.
+
+    The models are loaded one after the other. Raises ModelFolderError, and DataError that names the
+    query which a model's template refuses; both, as far as can be, before any model is loaded.
+    """
+    notices: list[str] = []
+
+    def tell(text: str) -> None:
+        """Keeps a notice, and passes it on."""
+        notices.append(text)
+        if notice is not None:
+            notice(text)
+
+    engine = engine or EngineConfig()
+    prompts = [_prompts(model, queries, sampling, tell) for model in models]
+    answers = [
+        _ask(model, rows, sampling, engine, progress, tell)
+        for model, rows in zip(models, prompts, strict=True)
+    ]
+    return Comparison(queries, sampling, engine, answers, notices)
+
+
+def _prompts(
+    model: AskedModel, queries: Queries, sampling: SamplingConfig, notice: Callable[[str], None]
+) -> list[Row]:
+    """The queries as the model gets them; what it does not get of them is told by `notice`."""
+    template, context = model.template, model.folder.model.context_length
+    rows: list[Row] = []
+    unknown: dict[str, None] = {}
+    for query in queries.queries:
+        try:
+            template.check_plain([query.question, query.input])
+            rows.append(prompt_row(template, ask(query.question, query.input), context, sampling))
+        except DataError as error:
+            place = f"{queries.where}: {queries.place(query)}"
+            raise DataError(f"{place}, to {model.folder.path}: {error}") from None
+        unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
+    cut = [str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.lost]
+    if cut:
+        notice(
+            f"{model.label}: its context of {context:,} tokens is short: the middle was cut out of "
+            f"the prompts of {queries.unit} {_some(cut)}"
+        )
+    if words := [f"{word!r:.40}" for word in unknown if word != "\n"]:
+        notice(f"{model.label}: not in its vocabulary: {_some(words)}")
+    return rows
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _ask(
+    model: AskedModel,
+    prompts: Sequence[Row],
+    sampling: SamplingConfig,
+    config: EngineConfig,
+    progress: Progress,
+    notice: Callable[[str], None],
+) -> ModelAnswers:
+    """Loads a model and asks it; nothing of it stays in memory."""
+    what = f"asking {model.label}"
+    progress(what, 0, len(prompts))
+    weights, said = load_weights(model.folder, config.quantize)
+    sizes = _sizes(model.folder, prompts, sampling)
+    engine = Engine(sizes, weights, str(model.folder.path), config.threads)
+    if said:
+        notice(said)
+    began = time.perf_counter()
+    generations: list[Generation] = []
+    while len(generations) < len(prompts):
+        progress(what, len(generations), len(prompts))
+        part = prompts[len(generations) : len(generations) + BATCH]
+        generations += answer_each(engine, model.template, model.folder.start_ids, part, sampling)
+    progress(what, len(prompts), len(prompts))
+    return ModelAnswers(model, generations, time.perf_counter() - began)
+
+
+def _sizes(folder: ModelFolder, prompts: Sequence[Row], sampling: SamplingConfig) -> ModelConfig:
+    """The model's configuration with no more context than the answers can fill.
+
+    Keys and values are kept for the whole context, so that few long ones fit into memory: 16
+    questions to SmolLM2-135M (8,192 tokens) take 0.8 GB in this way, and took 2.9 GB without it.
+    """
+    longest = max([len(folder.start_ids), *(len(row.ids) for row in prompts)])
+    needed = longest + sampling.max_new_tokens + 1
+    return replace(folder.model, context_length=min(needed, folder.model.context_length))

@@ -1,1 +1,0 @@
-"""Classifiers: a head on a model's last token."""

@@ -1,0 +1,142 @@
+"""Adapter files: the changes of low rank that LoRA learned, and the base that they belong to.
+
+One safetensors file: for each changed kernel, by its name in `inference.weights`, the factors
+"NAME:a" (inputs, rank) and "NAME:b" (rank, outputs); rank, alpha and the base's fingerprint are its
+metadata.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ..config import MODEL_NAME, ModelConfig
+from ..errors import ModelFolderError
+from .weights import Weights, open_weights, weight_shapes
+
+FORMAT = "minigpt_tf adapter 1"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Changes of kernels by name: alpha / rank * A B is added to each."""
+
+    factors: dict[str, tuple[np.ndarray, np.ndarray]]
+    rank: int
+    alpha: float
+    base: str
+    """`fingerprint` of the base's weights."""
+
+    def change(self, name: str) -> np.ndarray:
+        """What is added to a kernel, (inputs, outputs)."""
+        a, b = self.factors[name]
+        return np.float32(self.alpha / self.rank) * (a @ b)
+
+    def merged(self, base: Mapping[str, np.ndarray]) -> Weights:
+        """The base's weights with the changes added, new arrays."""
+        return {
+            name: np.array(values, dtype=np.float32) for name, values in self.over(base).items()
+        }
+
+    def over(self, base: Mapping[str, Any]) -> dict[str, Any]:
+        """The same without copies: a changed kernel is made each time it is read.
+
+        `base`: arrays, or the datasets of an open file."""
+        changed = {name: ChangedKernel(base[name], self, name) for name in self.factors}
+        return {**base, **changed}
+
+
+@dataclass(frozen=True)
+class ChangedKernel:
+    """A kernel of the base with its change, for whom reads it as an array."""
+
+    base: Any
+    adapter: Adapter
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the base's."""
+        return self.base.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """A new array, float32 unless told otherwise."""
+        values = np.array(self.base, dtype=np.float32)
+        values += self.adapter.change(self.name).reshape(values.shape)
+        return values.astype(dtype or np.float32, copy=False)
+
+    def __getitem__(self, part: Any) -> np.ndarray:
+        return self.__array__()[part]
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a base's model.h5."""
+    with open(path / MODEL_NAME, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_adapter(file: Path, adapter: Adapter) -> None:
+    """Writes the adapter's file."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, (a, b) in adapter.factors.items():
+        tensors |= {f"{name}:a": np.ascontiguousarray(a), f"{name}:b": np.ascontiguousarray(b)}
+    metadata = {"format": FORMAT, "rank": adapter.rank, "alpha": adapter.alpha}
+    metadata |= {"base": adapter.base}
+    described = {name: json.dumps(value) for name, value in metadata.items()}
+    file.write_bytes(save(tensors, described))  # save_file's is its owner's alone
+
+
+def load_adapter(file: Path, config: ModelConfig) -> Adapter:
+    """Reads an adapter for models of a configuration. Raises ModelFolderError."""
+    try:
+        with safe_open(file, framework="numpy") as archive:
+            metadata = archive.metadata() or {}
+            values = {name: json.loads(text) for name, text in metadata.items()}
+            tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
+    except FileNotFoundError:
+        raise ModelFolderError(f"{file}: no such adapter") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFolderError(f"{file}: is damaged or no adapter: {error}") from None
+    rank, alpha, base = (values.get(name) for name in ("rank", "alpha", "base"))
+    sound = values.get("format") == FORMAT and type(rank) is int and rank > 0
+    if not sound or not isinstance(alpha, (int, float)) or not isinstance(base, str):
+        raise ModelFolderError(f"{file}: is no adapter of this version of minigpt_tf")
+    return Adapter(_factors(tensors, rank, config, file), rank, float(alpha), base)
+
+
+def _factors(
+    tensors: dict[str, np.ndarray], rank: int, config: ModelConfig, file: Path
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The factors by kernel; raises ModelFolderError that names one which does not fit."""
+    shapes = weight_shapes(config)
+    factors = {}
+    for name in sorted({name.rpartition(":")[0] for name in tensors}):
+        a, b = tensors.get(f"{name}:a"), tensors.get(f"{name}:b")
+        shape = shapes.get(name, ())
+        fits = a is not None and b is not None and name.endswith("/kernel")
+        fits = fits and a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0] == rank
+        fits = fits and a.shape[0] * b.shape[1] == np.prod(shape, dtype=int)
+        if not fits or not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise ModelFolderError(f"{file}: {name or 'a tensor'} does not fit the model")
+        factors[name] = (np.asarray(a, np.float32), np.asarray(b, np.float32))
+    if not factors:
+        raise ModelFolderError(f"{file}: holds no changes")
+    return factors
+
+
+def merge(base: Path, config: ModelConfig, adapter: Adapter) -> Weights:
+    """The weights of the base in a model folder with the adapter's changes added.
+
+    Raises ModelFolderError where the adapter was trained on another base."""
+    if fingerprint(base) != adapter.base:
+        raise ModelFolderError(
+            f"{base}: is not the base that the adapter was trained on: name that one"
+        )
+    with open_weights(base / MODEL_NAME, config) as datasets:
+        return adapter.merged(datasets)

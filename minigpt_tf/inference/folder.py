@@ -1,0 +1,156 @@
+"""A model folder as a whole: the model's sizes, its tokenizer, its template, and its description.
+
+`storage.model_folder` has the names of its files.
+"""
+
+import dataclasses
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import CONFIG_NAME, FORMAT_VERSION, MODEL_NAME, ModelConfig, SamplingConfig
+from ..config.settings import from_dict, to_dict
+from ..errors import ConfigError, DataError, ModelFolderError
+from ..storage.model_folder import (
+    ADAPTER_NAME,
+    CHAT_TEMPLATE_NAME,
+    CONFUSION_NAME,
+    HEAD_NAME,
+    QUANTIZED_NAME,
+    read_description,
+)
+from ..text.chat_template import ChatTemplate
+from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """The contents of a model folder but for the weights, which are in `path / MODEL_NAME`."""
+
+    path: Path
+    model: ModelConfig
+    tokenizer: BaseTokenizer
+    start_ids: list[int]
+    """Tokens from which an empty prompt starts."""
+    description: dict[str, Any]
+    """All of config.json."""
+    generation: dict[str, Any]
+    """Fields of SamplingConfig that the model's makers recommend."""
+    chat_template: ChatTemplate | None
+    """None where the model was not trained for conversations."""
+
+
+def load_folder(folder: str | Path) -> ModelFolder:
+    """Reads and checks a model folder. Raises ModelFolderError that names the file at fault."""
+    path = Path(folder)
+    description = read_description(path)
+    where = str(path / CONFIG_NAME)
+    try:
+        model = from_dict(ModelConfig, description.get("model"), where)
+        tokenizer = _load_tokenizer(path, description)
+    except (ConfigError, DataError) as error:
+        raise ModelFolderError(str(error)) from None
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ModelFolderError(
+            f"{path / tokenizer.file_name}: has {tokenizer.vocab_size} ids, but the model in "
+            f"{where} knows {model.vocab_size}: they do not belong together"
+        )
+    start_ids = _ids(description, "start_ids", model, where)
+    if not start_ids:
+        raise ModelFolderError(f"{where}: start_ids=[]: expected token ids")
+    if len(start_ids) > model.context_length:
+        raise ModelFolderError(
+            f"{where}: {len(start_ids)} start_ids do not fit into the context of "
+            f"{model.context_length}"
+        )
+    if "end_ids" in description:
+        tokenizer.end_ids = frozenset(_ids(description, "end_ids", model, where))
+    if "prefix_ids" in description:
+        tokenizer.prefix_ids = tuple(_ids(description, "prefix_ids", model, where))
+    if len(tokenizer.prefix_ids) >= model.context_length:
+        raise ModelFolderError(f"{where}: prefix_ids leave no room in the context")
+    generation = _generation(description, where)
+    if not (path / MODEL_NAME).is_file():
+        raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")
+    template = _chat_template(path, description)
+    return ModelFolder(path, model, tokenizer, start_ids, description, generation, template)
+
+
+def _ids(description: dict[str, Any], name: str, model: ModelConfig, where: str) -> list[int]:
+    """A list of token ids in config.json."""
+    ids = description.get(name)
+    if not isinstance(ids, list) or any(
+        type(i) is not int or not 0 <= i < model.vocab_size for i in ids
+    ):
+        raise ModelFolderError(f"{where}: {name}={ids!r:.40}: expected token ids")
+    return ids
+
+
+def _generation(description: dict[str, Any], where: str) -> dict[str, Any]:
+    """The recommended fields of SamplingConfig in config.json, checked."""
+    generation = description.get("generation", {})
+    known = {item.name for item in dataclasses.fields(SamplingConfig)}
+    if not isinstance(generation, dict) or not known.issuperset(generation):
+        raise ModelFolderError(
+            f"{where}: generation={generation!r:.60}: expected sampling settings"
+        )
+    try:
+        SamplingConfig(**generation)
+    except ConfigError as error:
+        raise ModelFolderError(f"{where}: generation: {error}") from None
+    return generation
+
+
+def _chat_template(path: Path, description: dict[str, Any]) -> ChatTemplate | None:
+    file, tokens = path / CHAT_TEMPLATE_NAME, description.get("special_tokens", {})
+    if not file.is_file():
+        return None
+    sound = isinstance(tokens, dict) and all(isinstance(text, str) for text in tokens.values())
+    if not sound:
+        raise ModelFolderError(
+            f"{path / CONFIG_NAME}: special_tokens={tokens!r:.60}: expected texts by name"
+        )
+    try:
+        return ChatTemplate(file.read_text(encoding="utf-8"), tokens)
+    except (OSError, UnicodeError) as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+
+
+def _load_tokenizer(path: Path, description: dict[str, Any]) -> BaseTokenizer:
+    kind = description.get("tokenizer")
+    name = TOKENIZER_NAMES.get(kind) if isinstance(kind, str) else None
+    if name is None:
+        known = ", ".join(TOKENIZER_NAMES)
+        raise DataError(f"{path / CONFIG_NAME}: tokenizer={kind!r:.40}: expected one of {known}")
+    if not (path / name).is_file():
+        raise DataError(f"{path}: {name} is missing")
+    return load_tokenizer(path / name, kind)
+
+
+def describe_model(
+    model: ModelConfig, tokenizer: BaseTokenizer, start_ids: list[int], **sections: Any
+) -> dict[str, Any]:
+    """The content of config.json; `sections` are added as they are."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": to_dict(model),
+        "tokenizer": tokenizer.kind,
+        "start_ids": start_ids,
+        "end_ids": sorted(tokenizer.end_ids),
+        "prefix_ids": list(tokenizer.prefix_ids),
+        **sections,
+    }
+
+
+def clear_leftovers(folder: Path, kept: Container[str]) -> None:
+    """Removes files of a model that was overwritten, which the new one has not replaced."""
+    optional = {QUANTIZED_NAME, CHAT_TEMPLATE_NAME, ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
+    for name in {*TOKENIZER_NAMES.values(), *optional}:
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)
+
+
+def write_tokenizer(folder: Path, tokenizer: BaseTokenizer) -> None:
+    """Writes tokenizer.pkl or tokenizer.json."""
+    (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())

@@ -1,0 +1,197 @@
+"""From a file of records to rows of tokens in training, validation and test part, and a report."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import RecordsConfig
+from ..errors import DataError
+from ..files.documents import Progress, silent
+from .batches import Example, RecordBatches
+from .duplicates import find_duplicates
+from .kinds import KINDS, LabelledRecord, Record
+from .prompts import Template, render
+from .reading import Dropped, Records, read_records, reasons
+from .report import RecordsReport, show_mask
+from .splitting import Split, balanced, split_records
+
+MOST_FAILURES = 100
+"""Where so many rows fail from the first on, all will: the first reason is told at once."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the records, and the rows of tokens that each has become."""
+
+    records: list[Record]
+    examples: list[Example]
+
+    def batches(
+        self,
+        template: Template,
+        context_length: int,
+        config: RecordsConfig,
+        batch_size: int,
+        seed: int,
+    ) -> RecordBatches:
+        """The part in batches, to train on or to score."""
+        return RecordBatches(
+            self.examples,
+            batch_size,
+            seed,
+            multiple=config.length_multiple,
+            pad_id=template.pad_id,
+            context_length=context_length,
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records that are ready to be trained on."""
+
+    kind: str
+    train: Part
+    validation: Part
+    test: Part
+    labels: list[str]
+    """The labels in alphabetical order: class i is labels[i]; empty for other kinds."""
+    report: RecordsReport
+
+
+def prepare(
+    source: str | Path,
+    template: Template,
+    context_length: int,
+    config: RecordsConfig,
+    *,
+    seed: int,
+    kinds: Collection[str] = KINDS,
+    progress: Progress = silent,
+) -> Dataset:
+    """Reads, renders and splits the records of a file or database; `kinds` as in `read_records`.
+
+    Raises DataError where nothing can be used, or where labelled records have fewer than two
+    labels.
+    """
+    found = read_records(source, config, kinds)
+    examples, dropped = _render_all(found, template, context_length, config, progress)
+    usable = [record for record in found.records if record.row in examples]
+    if config.balance and found.kind != "labelled":
+        raise DataError(f"{found.where}: holds {found.kind} records: only labels can be balanced")
+    records = balanced(usable, seed) if config.balance else usable
+    labels = _check_labels(found, records) if found.kind == "labelled" else []
+    progress("looking for duplicates", 0, 0)
+    split = split_records(records, config.val_split, config.test_split, seed)
+    if labels:
+        _check_seen(found, split)
+    report = RecordsReport(
+        where=found.where,
+        unit=found.unit,
+        read=len(found.records) + len(found.dropped),
+        dropped=tuple(sorted([*found.dropped, *dropped], key=lambda item: item.row)),
+        left_out=len(usable) - len(records),
+        context_length=context_length,
+        **_on_records(split, config),
+        **_on_rows(found.kind, records, examples, template),
+        example_row=split.train[0].row,
+        example=show_mask(examples[split.train[0].row][0], template.tokenizer),
+    )
+    parts = [
+        Part(part, [examples[record.row] for record in part])
+        for part in (split.train, split.validation, split.test)
+    ]
+    return Dataset(found.kind, *parts, labels, report)
+
+
+def _render_all(
+    found: Records,
+    template: Template,
+    context_length: int,
+    config: RecordsConfig,
+    progress: Progress,
+) -> tuple[dict[int, Example], list[Dropped]]:
+    """The rows of tokens by the records' row numbers, and the records that have none."""
+    examples: dict[int, Example] = {}
+    dropped: list[Dropped] = []
+    for count, record in enumerate(found.records, start=1):
+        try:
+            examples[record.row] = render(record, template, context_length, config)
+        except DataError as error:
+            dropped.append(Dropped(record.row, str(error)))
+            if not examples and (count >= MOST_FAILURES or count == len(found.records)):
+                raise DataError(
+                    f"{found.where}: no row can be used with {template.name}: "
+                    f"{reasons(dropped, found.unit)}"
+                ) from None
+        if count % 100 == 0 or count == len(found.records):
+            progress("encoding the records", count, len(found.records))
+    return examples, dropped
+
+
+def _check_labels(found: Records, records: Sequence[LabelledRecord]) -> list[str]:
+    """The labels in alphabetical order. Raises DataError where there is but one."""
+    labels = sorted({record.label for record in records})
+    if len(labels) < 2:
+        raise DataError(
+            f"{found.where}: every record has the label {labels[0]!r:.40}: a classifier needs at "
+            "least two"
+        )
+    return labels
+
+
+def _check_seen(found: Records, split: Split) -> None:
+    """Raises DataError where a label of a held-out record is not in the training part."""
+    seen = {record.label for record in split.train}  # type: ignore[union-attr]
+    for record in (*split.validation, *split.test):
+        if record.label not in seen:  # type: ignore[union-attr]
+            raise DataError(
+                f"{found.where}: {found.unit} {record.row}: no record to train on has its label "
+                f"{record.label!r:.40}: add more of them, or lower --val-split and --test-split"  # type: ignore[union-attr]
+            )
+
+
+def _on_records(split: Split, config: RecordsConfig) -> dict[str, Any]:
+    """What the report says of the parts, labels and duplicates."""
+    parts = {"training": split.train, "validation": split.validation, "test": split.test}
+    used = [record for part in parts.values() for record in part]
+    labels = Counter(record.label for record in used if isinstance(record, LabelledRecord))
+    held_out = [*split.validation, *split.test]
+    return {
+        "parts": {name: len(part) for name, part in parts.items()},
+        "labels": dict(sorted(labels.items())),
+        "duplicates": tuple(find_duplicates(held_out, split.train, config.near_duplicate)),
+    }
+
+
+def _on_rows(
+    kind: str, records: Sequence[Record], examples: dict[int, Example], template: Template
+) -> dict[str, Any]:
+    """What the report says of the rows of tokens."""
+    rows = [row for record in records for row in examples[record.row]]
+    lengths = np.array([len(row.ids) for row in rows])
+    lost = {record.row: max(row.lost for row in examples[record.row]) for record in records}
+    counts = np.bincount(
+        np.concatenate([row.ids for row in rows]), minlength=template.tokenizer.vocab_size
+    )
+    tokens = int(lengths.sum())
+    last = [int(row.ids[-1]) for row in rows if row.mask[-1]]
+    return {
+        "kind": kind,
+        "template": "none: texts as they stand" if kind == "labelled" else template.name,
+        "rows": len(rows),
+        "lengths": {
+            "min": int(lengths.min()),
+            "median": int(np.median(lengths)),
+            "95 %": int(np.percentile(lengths, 95)),
+            "max": int(lengths.max()),
+        },
+        "cut": tuple((row, tokens) for row, tokens in lost.items() if tokens),
+        "target_share": sum(int(row.mask.sum()) for row in rows) / tokens,
+        "end_tokens": tuple(map(template.token_text, sorted(template.stop_ids))),
+        "end_trained": sum(token in template.stop_ids for token in last),
+        "unknown_share": template.tokenizer.count_unknown(counts) / tokens,
+    }

@@ -1,0 +1,39 @@
+"""Rows of named values, as they stand in their source."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import RecordsConfig
+from ..files.decoding import decode_text, tidy
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row as it stands in its source."""
+
+    number: int
+    """The line, row or entry, counted from 1 as a person does."""
+    values: dict[str, Any]
+    fault: str = ""
+    """Why the row cannot be used, whatever its values are."""
+    text: str | None = None
+    """What stands there in place of named values, where it is a text."""
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """All rows of one source."""
+
+    where: str
+    """The file, or the URL of the database."""
+    unit: str
+    """What the rows' numbers count: line, row or entry."""
+    rows: list[RawRow]
+    plain_cells: bool = False
+    """Whether every cell may be text: numbers stand for their text, "nan" for nothing."""
+
+
+def text_of(path: Path, config: RecordsConfig) -> str:
+    """The text of a file, with line ends as \\n."""
+    return "".join(tidy([decode_text(path.read_bytes(), config.encoding)]))

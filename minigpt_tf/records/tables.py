@@ -1,0 +1,148 @@
+"""Tables of records: CSV, TSV and XLSX, with a header or without."""
+
+import csv
+import io
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config import RecordsConfig
+from ..errors import DataError
+from ..files.sheets import read_sheets
+from .raw import RawRow, RawTable, text_of
+
+DELIMITERS = ",\t;|"
+"""What may stand between the cells of a table; the first wins where several fit equally well."""
+
+SAMPLE = 1 << 16
+"""So many characters tell how a table is written."""
+
+Numbered = Iterable[tuple[int, list[Any]]]
+"""Cells, and the line or row in which they stand."""
+
+
+def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+    """The rows of a CSV or TSV file; what stands between its cells is found out."""
+    text = text_of(path, config)
+    preferred = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    delimiter = _delimiter(text, preferred, config, names)
+    return table_of(path, "line", cells_of(text, delimiter, config.quoting), config, names)
+
+
+def _delimiter(text: str, preferred: str, config: RecordsConfig, names: Container[str]) -> str:
+    """What stands between the cells: the header's names tell, else rows of equal width."""
+    csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 kB
+    sample = text[:SAMPLE].lstrip("\n")
+    best, best_score = preferred, (-1, 0.0, False)
+    for delimiter in DELIMITERS:
+        reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+        rows = [row for row, _ in zip(reader, range(50), strict=False) if row]
+        if not rows or len(rows[0]) < 2:
+            continue
+        known = sum(_known_name(cell, config, names) for cell in rows[0])
+        equal = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        score = (known, equal, delimiter == preferred)
+        if score > best_score:
+            best, best_score = delimiter, score
+    return best
+
+
+def cells_of(text: str, delimiter: str, quoting: str) -> Numbered:
+    """The rows of a table, each with the line in which it begins.
+
+    With `quoting` auto, quotes enclose cells where the whole file agrees with that. Where it does
+    not, tabs separate cells as they stand; between commas, quotes are taken for what they can be.
+    """
+    common = {"delimiter": delimiter, "skipinitialspace": delimiter == ","}
+    lenient: dict[str, Any] = dict(common)
+    plain: dict[str, Any] = {**common, "quoting": csv.QUOTE_NONE}
+    if quoting != "auto":
+        return list(_numbered(text, lenient if quoting == "always" else plain))
+    try:
+        return list(_numbered(text, {**common, "strict": True}))
+    except csv.Error:
+        return list(_numbered(text, plain if delimiter == "\t" else lenient))
+
+
+def _numbered(text: str, form: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), **form)
+    begins = 1
+    for cells in reader:
+        yield begins, cells
+        begins = reader.line_num + 1
+
+
+def table_of(
+    path: Path, unit: str, numbered: Numbered, config: RecordsConfig, names: Container[str]
+) -> RawTable:
+    """Rows named by the table's header, or by what stands in it."""
+    filled = [(n, row) for n, row in numbered if any(cell not in (None, "") for cell in row)]
+    if not filled:
+        raise DataError("is empty")
+    header = _header([row for _, row in filled], config, names)
+    if header is None:
+        header = [str(cell).strip() if cell is not None else "" for cell in filled[0][1]]
+        filled = filled[1:]
+    named = [name for name in header if name]
+    doubled = next((name for name in named if named.count(name) > 1), None)
+    if doubled is not None:
+        raise DataError(f"the column {doubled!r:.40} stands twice in the header: rename one")
+    return RawTable(
+        str(path), unit, [_named(n, header, cells) for n, cells in filled], plain_cells=True
+    )
+
+
+def _named(number: int, header: list[str], cells: list[Any]) -> RawRow:
+    values = {name: cell for name, cell in zip(header, cells, strict=False) if name}
+    if len(cells) < len(header):
+        return RawRow(number, values, f"it has fewer columns than the header's {len(header)}")
+    if any(cell not in (None, "") for cell in cells[len(header) :]):
+        return RawRow(number, values, f"it has more columns than the header's {len(header)}")
+    return RawRow(number, values)
+
+
+def _known_name(cell: Any, config: RecordsConfig, names: Container[str]) -> bool:
+    """Whether a cell of the first row names a column."""
+    name = str(cell).strip()
+    return name.lower() in names or name in (config.map or {}).values()
+
+
+def _header(
+    rows: list[list[Any]], config: RecordsConfig, names: Container[str]
+) -> list[str] | None:
+    """Names for the columns of a table without a header; None where the first row is one.
+
+    Without a header columns are called 1, 2, ... where --map says so. Two columns of which one has
+    the first row's cell again and again are a label and a text, as in the SMS Spam Collection.
+    """
+    first = rows[0]
+    if any(_known_name(cell, config, names) for cell in first):
+        return None
+    numbers = [str(number) for number in range(1, len(first) + 1)]
+    if set(numbers) & set((config.map or {}).values()):
+        return numbers
+    if config.map or len(first) != 2 or len(rows) < 2:
+        return None
+    left, right = ([row[i] for row in rows if len(row) == 2] for i in (0, 1))
+    if first[0] in left[1:] and len(set(left)) <= len(set(right)):
+        return ["label", "text"]
+    if first[1] in right[1:] and len(set(right)) < len(set(left)):
+        return ["text", "label"]
+    return None
+
+
+def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+    """The rows of one sheet: that of --sheet, or the first."""
+
+    def choose(titles: list[str]) -> list[str]:
+        if config.sheet is not None and config.sheet not in titles:
+            raise DataError(f"has no sheet {config.sheet!r}: there are {str(titles)[1:-1]}")
+        if not titles:
+            raise DataError("has no sheet with cells")
+        return titles[:1] if config.sheet is None else [config.sheet]
+
+    with open(path, "rb") as file:
+        rows = [cells for _, cells in read_sheets(file, choose)]
+    width = next((len(cells) for cells in rows if cells), 0)  # of the header
+    padded = [cells + [None] * (width - len(cells)) for cells in rows]
+    return table_of(path, "row", list(enumerate(padded, start=1)), config, names)

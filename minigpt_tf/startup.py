@@ -1,0 +1,27 @@
+"""How TensorFlow is imported without its chatter."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keeps the lines away that TensorFlow's C++ writes to stderr while it is imported.
+
+    What a Python error says still comes out: it is raised, not written.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":  # --debug, or the user wants to see them
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)

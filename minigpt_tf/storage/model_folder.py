@@ -1,0 +1,145 @@
+"""The model folder models/<name>/: what lies in it, and who may write to it.
+
+    model.h5         architecture and weights (Keras), float32, no optimizer
+    config.json      format version, ModelConfig, how it was trained, metrics
+    tokenizer.pkl    word and char vocabularies, plain data; or tokenizer.json, all others
+    chat_template.jinja   how a conversation becomes text, where the model was trained for that
+    classifier.safetensors   a head that gives texts labels, where the model was trained for that;
+                     confusion.png   which labels it takes for which
+    adapter.safetensors      what a fine-tuning with changes of low rank has learned
+    model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
+    history.csv      one row for each evaluation        loss.png    the same as a picture
+    samples.txt      text generated at each evaluation
+    checkpoint/      what --resume needs
+
+`replacing` changes the files of a folder as one; `inference.folder` reads it as a whole.
+"""
+
+import json
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..config import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    FORMAT_VERSION,
+    KERAS_SUFFIXES,
+    MODELS_DIRECTORY,
+    RUN_NAME,
+)
+from ..errors import ModelFolderError
+from .replacing import SCRATCH_PREFIX, locked
+
+QUANTIZED_NAME = "model.int8.h5"
+HISTORY_NAME = "history.csv"
+LOSS_NAME = "loss.png"
+SAMPLES_NAME = "samples.txt"
+CHAT_TEMPLATE_NAME = "chat_template.jinja"
+ADAPTER_NAME = "adapter.safetensors"
+HEAD_NAME = "classifier.safetensors"
+CONFUSION_NAME = "confusion.png"
+CLASSIFIER_SECTION = "classifier"
+"""The section of config.json that a classifier has."""
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """config.json of a model folder as a dict, its format version checked."""
+    if path.is_file():
+        raise ModelFolderError(f"{path}: is a file, not a model folder{_advice_for(path)}")
+    if not path.is_dir():
+        raise ModelFolderError(f"{path}: no such model folder")
+    file = path / CONFIG_NAME
+    if not file.is_file():
+        hint = " (training has not finished: go on with --resume)" * has_checkpoint(path)
+        raise ModelFolderError(
+            f"{path}: {CONFIG_NAME} is missing, so this is no model folder{hint}"
+        )
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelFolderError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{file}: is damaged: {error}") from None
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if type(version) is not int or version < 1:
+        raise ModelFolderError(f"{file}: has no format_version: it is not a model's {CONFIG_NAME}")
+    if version > FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{file}: format version {version} is newer than this program's {FORMAT_VERSION}: "
+            "update minigpt_tf"
+        )
+    return description
+
+
+def _advice_for(file: Path) -> str:
+    """How a model folder is made of a file that was given in its place."""
+    if file.suffix.lower() in KERAS_SUFFIXES:
+        words = f"minigpt import {shlex.quote(str(file))} --tokenizer tokenizer.pkl"
+        return f": make one of it by {words}"
+    return ""
+
+
+def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
+    """The folder in `models` whose config.json is the newest. Raises ModelFolderError."""
+    configs = Path(models).glob(f"*/{CONFIG_NAME}")
+    newest = max(configs, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
+        raise ModelFolderError(
+            f"no model in {Path(models)}/ yet: train one with python train.py --data FILE, or name "
+            "one with --model"
+        )
+    return newest.parent
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether training in this folder can go on."""
+    return (path / CHECKPOINT_NAME / RUN_NAME).is_file()
+
+
+def holds_model(path: Path) -> bool:
+    """Whether the folder is a model folder, finished or not, sound or not."""
+    return (path / CONFIG_NAME).is_file() or has_checkpoint(path)
+
+
+def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
+    """Raises ModelFolderError where a run may not write to the folder. Changes nothing."""
+    if resume:
+        if not has_checkpoint(path):
+            raise ModelFolderError(
+                f"{path}: there is no {CHECKPOINT_NAME}/ to resume from: start without --resume"
+            )
+    elif path.exists() and not path.is_dir():
+        raise ModelFolderError(f"{path} is a file, not a folder: choose another --out")
+    elif path.exists() and any(not f.name.startswith(SCRATCH_PREFIX) for f in path.iterdir()):
+        if not holds_model(path):
+            raise ModelFolderError(f"{path} exists and is no model folder: choose another --out")
+        if not overwrite:
+            goes_on = ", --resume goes on with it" if has_checkpoint(path) else ""
+            raise ModelFolderError(f"{path} exists: --overwrite replaces it{goes_on}")
+
+
+@contextmanager
+def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
+    """Makes the folder for a run, and holds it until the run has ended, so that there is one only.
+
+    Raises ModelFolderError where the folder is taken, is not writable or belongs to a run that is
+    still going on.
+    """
+    check_output(path, overwrite=overwrite, resume=resume)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
+    with locked(path):
+        check_output(path, overwrite=overwrite, resume=resume)  # a run may have ended just now
+        for folder in (path, path / CHECKPOINT_NAME):
+            for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
+                shutil.rmtree(left_over, ignore_errors=True)
+        yield

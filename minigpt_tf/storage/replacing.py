@@ -1,0 +1,120 @@
+"""Files and folders that are replaced as one, and a folder that one process at a time writes to.
+
+Every file is written under another name first and then renamed, so a reader never sees half a file
+and a full disk leaves the old one in place.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..config import CONFIG_NAME, MODEL_NAME
+from ..errors import ModelFolderError
+
+SCRATCH_PREFIX = ".saving-"
+LAST_REPLACED = {MODEL_NAME, CONFIG_NAME}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Locks the folder itself: there is no file to be left behind, or to be removed too early.
+
+    The lock goes with the process, however that ends. Not guarded are systems without `fcntl`, and
+    file systems that lock no folders.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelFolderError(
+                f"{path}: another run is writing to it: wait for its end, or choose another --out"
+            ) from None
+        except OSError:  # some network file systems
+            pass
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def removed_if_empty(out: Path) -> Iterator[None]:
+    """Takes a folder away that did not exist before and in which nothing was written."""
+    existed = out.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A scratch folder inside `folder`, whose files replace those of `folder` after the block.
+
+    A folder in it replaces the whole folder of that name. Where the block raises, nothing in
+    `folder` has changed. Raises ModelFolderError where the disk is full or not writable.
+    """
+    scratch = None
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=folder))
+        yield scratch
+        # The model and its description last: until then the old ones stand, and belong together.
+        files = sorted(scratch.iterdir(), key=lambda file: (file.name in LAST_REPLACED, file.name))
+        for file in files:
+            _flush_to_disk(file)
+            if (folder / file.name).is_dir() and not file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder there")
+        for file in files:
+            if file.is_dir() and (folder / file.name).exists():
+                os.rename(folder / file.name, scratch / f"{file.name}.old")
+            os.replace(file, folder / file.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFolderError(
+            f"{folder}: saving failed ({reason}); the model that was there is unchanged"
+        ) from None
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def reserve_space(folder: Path, size: int) -> None:
+    """Raises OSError where `size` bytes do not fit on the folder's disk.
+
+    Asked before large files are written: on a full disk HDF5 crashes the interpreter, and zip files
+    complain once more when they are collected.
+    """
+    if hasattr(os, "posix_fallocate"):  # sees quotas and limits too
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _flush_to_disk(file: Path) -> None:
+    """Waits until a file, or every file of a folder, has left the system's memory."""
+    if file.is_dir():
+        for part in file.iterdir():
+            _flush_to_disk(part)
+        return
+    with open(file, "rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def write_json(file: Path, description: dict[str, Any]) -> None:
+    """Writes config.json, or another file of plain data."""
+    file.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

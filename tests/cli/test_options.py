@@ -1,0 +1,26 @@
+"""Settings as options of the command line."""
+
+import argparse
+
+from minigpt_tf.cli.options import cli_options, given_options
+from minigpt_tf.config import DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from minigpt_tf.config.settings import to_dict
+
+
+def test_options_come_from_the_fields():
+    parser = argparse.ArgumentParser()
+    for cls in (ModelConfig, DataConfig, TrainingConfig):
+        cli_options(parser, cls, preset_decides=True)
+    words = "--num-layers 3 --no-norm-first --positions rotary --val-split 0.25 --steps 7"
+    arguments = parser.parse_args(words.split())
+    assert given_options(arguments, ModelConfig) == {
+        "num_layers": 3,
+        "norm_first": False,
+        "positions": "rotary",
+    }
+    assert given_options(arguments, DataConfig) == {"val_split": 0.25}
+    assert given_options(arguments, TrainingConfig) == {"steps": 7}
+    for cls in (ModelConfig, DataConfig, TrainingConfig, SamplingConfig):
+        parser = argparse.ArgumentParser()
+        cli_options(parser, cls, preset_decides=False)
+        assert all(f"--{name.replace('_', '-')}" in parser.format_help() for name in to_dict(cls()))

@@ -1,0 +1,136 @@
+"""Configurations: what they refuse, JSON and back, presets and recipes."""
+
+import json
+
+import pytest
+
+from minigpt_tf.config import DataConfig, ModelConfig, TrainingConfig
+from minigpt_tf.config.presets import PRESETS, data_preset, model_preset, training_preset
+from minigpt_tf.config.settings import from_dict, to_dict
+from minigpt_tf.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_heads": 0}, "num_heads=0: must be at least 1"),
+        ({"embed_dim": -4}, "embed_dim=-4"),
+        ({"context_length": 0}, "context_length=0"),
+        ({"vocab_size": 1}, "vocab_size=1"),
+        ({"num_layers": 0}, "num_layers=0"),
+        ({"embed_dim": 30, "num_heads": 4}, "does not divide into num_heads=4"),
+        ({"embed_dim": 15, "head_dim": 4}, "sinusoidal positions need an even width"),
+        ({"positions": "rotary", "head_dim": 5}, "rotary positions need an even head width"),
+        ({"num_heads": 6, "num_kv_heads": 4, "head_dim": 8}, "not a multiple of num_kv_heads=4"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon=0.0"),
+        ({"activation": "tanh"}, "activation='tanh': choose one of relu, gelu"),
+    ],
+)
+def test_impossible_models_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "message"),
+    [
+        (DataConfig, {"val_split": 1.0}, "val_split=1.0"),
+        (DataConfig, {"val_split": -0.1}, "val_split=-0.1"),
+        (DataConfig, {"stride": 0}, "stride=0"),
+        (DataConfig, {"stride_fraction": 0.0}, "stride_fraction=0.0: must be above 0 and at most"),
+        (DataConfig, {"stride_fraction": 1.5}, "stride_fraction=1.5: must be above 0 and at most"),
+        (DataConfig, {"stride": 2, "stride_fraction": 0.5}, "exclude each other: give one"),
+        (DataConfig, {"encoding": "utf-99"}, "no such encoding"),
+        (TrainingConfig, {"batch_size": 0}, "batch_size=0"),
+        (TrainingConfig, {"epochs": 0}, "epochs=0"),
+        (TrainingConfig, {"steps": -1}, "steps=-1"),
+        (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate=nan"),
+        (TrainingConfig, {"learning_rate": -1.0}, "learning_rate=-1.0"),
+        (TrainingConfig, {"seed": 2**31}, "seed=2147483648"),
+        (TrainingConfig, {"weight_decay": 0.1}, "works with --optimizer adamw"),
+    ],
+)
+def test_impossible_runs_are_refused(cls, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        cls(**settings)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_json_and_back(preset):
+    for config in (model_preset(preset), data_preset(preset), training_preset(preset)):
+        values = json.loads(json.dumps(to_dict(config)))
+        assert from_dict(type(config), values, "here") == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "here: ModelConfig has no setting 'colour'"),
+        ({"num_heads": "eight"}, "here: num_heads='eight' has the wrong type"),
+        ({"num_heads": True}, "here: num_heads=True has the wrong type"),
+        ({"norm_first": 1}, "here: norm_first=1 has the wrong type"),
+    ],
+)
+def test_foreign_json_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(ModelConfig, {**to_dict(ModelConfig()), **change}, "here")
+    with pytest.raises(ConfigError, match="here: ModelConfig lacks vocab_size"):
+        from_dict(ModelConfig, {"num_heads": 8}, "here")
+    with pytest.raises(ConfigError, match="here: expected the settings"):
+        from_dict(ModelConfig, [], "here")
+
+
+def test_the_lectures_head_is_as_wide_as_its_model():
+    assert model_preset("lecture").head_dim == 256
+    assert model_preset("lecture", embed_dim=64).head_dim == 64
+    assert model_preset("lecture", embed_dim=64, head_dim=8).head_dim == 8
+    assert model_preset("gpt2", embed_dim=384).head_dim == 32
+
+
+def test_epochs_replace_a_presets_steps():
+    assert training_preset("shakespeare").steps == 2000
+    assert training_preset("shakespeare", epochs=3).steps is None
+    with pytest.raises(ConfigError, match="preset 'nano' is unknown: choose lecture"):
+        model_preset("nano")
+
+
+def test_a_stride_follows_the_context():
+    """As each preset has it; a number that is given stays what it is."""
+    for context in (1, 2, 3, 30, 32, 256, 1000, 1024):
+        for preset in ("lecture", "shakespeare"):
+            assert data_preset(preset).stride_for(context) == 1
+        assert data_preset("gpt2").stride_for(context) == context
+        quarter = data_preset("modern").stride_for(context)
+        assert quarter >= 1 and abs(quarter - context / 4) <= 0.75
+        assert data_preset("gpt2", stride=7).stride_for(context) == 7
+    assert data_preset("gpt2", stride_fraction=0.5).stride_for(256) == 128
+    old = {name: value for name, value in to_dict(DataConfig()).items() if "fraction" not in name}
+    assert from_dict(DataConfig, {**old, "stride": 64}, "here").stride_for(32) == 64
+
+
+def test_a_recipe_replaces_what_the_preset_says_about_training():
+    own, fast = training_preset("shakespeare"), training_preset("shakespeare", recipe="fast")
+    assert (own.optimizer, own.batch_size, own.steps) == ("adamw", 12, 2000)
+    assert (fast.optimizer, fast.batch_size, fast.steps) == ("muon", 24, 500)
+    told = training_preset("shakespeare", recipe="fast", steps=50, learning_rate=0.5)
+    assert (told.optimizer, told.steps, told.learning_rate) == ("muon", 50, 0.5)
+    lecture = training_preset("lecture", recipe="fast")
+    assert (lecture.batch_size, lecture.steps, lecture.epochs) == (64, None, 10)
+    assert training_preset("lecture", recipe="adam") == training_preset("lecture")
+    gpt2 = training_preset("gpt2", recipe="adam")
+    assert (gpt2.optimizer, gpt2.weight_decay, gpt2.learning_rate) == ("adam", 0.0, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 6, "accumulate": 4}, "does not divide into accumulate=4"),
+        ({"eval_share": 0.0}, "eval_share=0.0: must be above 0"),
+        ({"checkpoint_minutes": 0.0}, "checkpoint_minutes=0.0: must be above 0"),
+        ({"weight_decay": 0.1}, "--optimizer adamw or muon"),
+    ],
+)
+def test_training_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**settings)
