@@ -159,6 +159,11 @@ def load(folder: str | Path, config: EngineConfig | None = None) -> LoadedModel:
 
 def _read(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
     """What a Keras model is, and its weights by name. Raises ModelFolderError."""
+    if not hasattr(model, "to_json") or not hasattr(model, "layers"):
+        raise ModelFolderError(
+            f"{type(model).__name__} is not a Keras model: give the model itself, such as "
+            "build_gpt_model returns"
+        )
     variables = live_weights(model)
     recognized = recognize(json.loads(model.to_json()), shapes_of(variables), where=WHERE)
     weights = {

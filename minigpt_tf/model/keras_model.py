@@ -1,5 +1,7 @@
 """The class of every model here: Keras's Functional, with the mistakes of a notebook refused."""
 
+import inspect
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -15,9 +17,10 @@ LOGITS, PROBABILITIES = "logits", "probabilities"
 """Names of the layers that a model ends in: `probabilities` is the softmax of `logits`."""
 
 _OUTSIDE = re.compile(
-    r"= (?P<id>-?\d+) is not in \[0, |label value of (?P<label>-?\d+) which is outside"
+    r"= (?P<id>-?\d+) is not in \[0, |label value of (?P<label>-?\d+) which is outside|"
+    r"assertion failed: \[.?(?P<name>[xy]).?\] \[(?P<found>-?\d+)\]"
 )
-"""TensorFlow's words for an id beyond an embedding, and beyond the logits."""
+"""TensorFlow's words for an id beyond an embedding, and beyond the logits; and our own."""
 
 
 @register
@@ -83,14 +86,25 @@ class Model(keras.Model):
         """As `keras.Model.fit`. Raises DataError for ids beyond the vocabulary and for windows
         longer than the context."""
         self._check_ids(x, "x")
-        self._check_ids(y, "y")
-        return self._named_ids(super().fit, x, y, *args, **kwargs)
+        self._check_targets(y)
+        return self._named_ids(super().fit, self._watched(x), y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """As `keras.Model.evaluate`, with the checks of `fit`."""
         self._check_ids(x, "x")
-        self._check_ids(y, "y")
+        self._check_targets(y)
         return self._named_ids(super().evaluate, x, y, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any):
+        """As `keras.Model.predict`, with the checks of `fit`."""
+        self._check_ids(x, "x")
+        return self._named_ids(super().predict, x, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any):
+        """As `keras.Model.train_on_batch`, with the checks of `fit`."""
+        self._check_ids(x, "x")
+        self._check_targets(y)
+        return self._named_ids(super().train_on_batch, x, y, *args, **kwargs)
 
     @property
     def vocab_size(self) -> int:
@@ -108,10 +122,57 @@ class Model(keras.Model):
 
     def _check_ids(self, ids: Any, name: str) -> None:
         """Raises DataError where an array (N, T) of ids is not one for this model."""
-        if not isinstance(ids, (list, tuple, np.ndarray, tf.Tensor)) or not len(ids):
+        array = _as_array(ids, name)
+        if array is not None:
+            self._check_windows(array, name)
+            self._check_range(array, name)
+
+    def _check_targets(self, y: Any) -> None:
+        """The same for targets: ids (N, T) or (N, T, 1), or a row (N, T, V) for each."""
+        array = _as_array(y, "y")
+        if array is None:
             return
-        ids = np.asarray(ids)
-        if ids.dtype == object or ids.ndim != 2:
+        if array.ndim == 3 and array.shape[-1] == self.vocab_size > 1:
+            return self._check_windows(array[..., 0], "y")
+        if array.ndim == 3 and array.shape[-1] == 1:
+            array = array[..., 0]
+        self._check_windows(array, "y")
+        losses = list(_flat(getattr(self, "loss", None)))
+        if all(isinstance(loss, str) or _is_of_keras(loss) for loss in losses):
+            # a loss of one's own may have targets of its own, such as -100 for "does not count"
+            ignored = [getattr(loss, "ignore_class", None) for loss in losses]
+            self._check_range(array[~np.isin(array, [i for i in ignored if i is not None])], "y")
+
+    def _watched(self, data: Any) -> Any:
+        """A data set whose ids are checked as they come, since XLA and GPUs take any id; all else
+        as it is."""
+        if not isinstance(data, tf.data.Dataset) or not isinstance(data.element_spec, tuple):
+            return data
+        names = ("x", "y") if self._targets_are_ids() else ("x",)
+
+        def check(*batch: Any) -> Any:
+            """The batch, once its ids are known to be the model's."""
+            wrong = []
+            for name, ids in zip(names, batch, strict=False):
+                if tf.is_tensor(ids) and ids.dtype.is_integer:
+                    ids = tf.cast(ids, tf.int64)
+                    outside = tf.boolean_mask(ids, (ids < 0) | (ids >= self.vocab_size))
+                    wrong.append(tf.debugging.Assert(tf.size(outside) == 0, [name, outside[:1]]))
+            with tf.control_dependencies(wrong):
+                return tf.nest.map_structure(tf.identity, batch)
+
+        return data.map(check)
+
+    def _targets_are_ids(self) -> bool:
+        """Whether every target must be an id: a loss of one's own may have others, such as -100."""
+        losses = list(_flat(getattr(self, "loss", None)))
+        ignored = [getattr(loss, "ignore_class", None) for loss in losses]
+        known = all(isinstance(loss, str) or _is_of_keras(loss) for loss in losses)
+        return known and all(number is None for number in ignored)
+
+    def _check_windows(self, ids: np.ndarray, name: str) -> None:
+        """Raises DataError where ids are not windows (N, T) with T up to the context."""
+        if ids.ndim != 2:
             raise DataError(
                 f"{name} has the shape {ids.shape}: expected windows of ids (N, T), as "
                 "create_dataset makes them"
@@ -123,9 +184,14 @@ class Model(keras.Model):
                 f"{context}: make shorter ones, or build the model with "
                 f"context_length={ids.shape[1]}"
             )
+
+    def _check_range(self, ids: np.ndarray, name: str) -> None:
+        """Raises DataError where an id is beyond the vocabulary."""
+        if not ids.size:
+            return
         lowest, highest = ids.min(), ids.max()
-        if lowest < 0 or highest >= self.vocab_size:
-            raise self._outside(name, highest if highest >= self.vocab_size else lowest)
+        if not 0 <= lowest <= highest < self.vocab_size:  # NaN too
+            raise self._outside(name, highest if lowest >= 0 else lowest)
 
     def _outside(self, name: str, token_id: Any) -> DataError:
         return DataError(
@@ -141,11 +207,40 @@ class Model(keras.Model):
             found = _OUTSIDE.search(str(error))
             if found is None:
                 raise
-            name = "x" if found["id"] else "y"
-            raise self._outside(name, found["id"] or found["label"]) from None
+            name = found["name"] or ("x" if found["id"] else "y")
+            token_id = found["found"] or found["id"] or found["label"]
+            raise self._outside(name, token_id) from None
 
 
 keras.saving.get_custom_objects()["Model"] = Model  # an .h5 file holds the bare name of a class
+
+
+def _as_array(ids: Any, name: str) -> np.ndarray | None:
+    """Ids as an array; None for what only Keras can judge, such as a data set. Raises DataError."""
+    if isinstance(ids, tf.RaggedTensor):
+        raise _no_array(name)
+    if not isinstance(ids, (list, tuple, np.ndarray, tf.Tensor)) or not len(ids):
+        return None
+    try:
+        array = np.asarray(ids)
+    except ValueError:  # lists of different lengths
+        raise _no_array(name) from None
+    if array.dtype.kind not in "biuf":
+        raise _no_array(name)
+    return array
+
+
+def _no_array(name: str) -> DataError:
+    return DataError(
+        f"{name} is not an array of numbers with rows of one length: expected windows of ids "
+        "(N, T), as create_dataset makes them"
+    )
+
+
+def _is_of_keras(loss: Any) -> bool:
+    """Whether a loss is one of Keras's own."""
+    home = getattr(loss, "__module__", None) or ""
+    return home.split(".")[0] in ("keras", "tensorflow")
 
 
 def _flat(functions: Any) -> Iterable[Any]:
@@ -162,8 +257,9 @@ def _flat(functions: Any) -> Iterable[Any]:
 def expects_logits(function: Any, argument: str = "loss") -> bool | None:
     """Whether a loss (or metric) is for logits, for probabilities (False), or neither (None).
 
-    It is tried on one token: a cross-entropy of logits stays as it is where all logits grow by the
-    same, one of probabilities (as Keras has it) where all are multiplied by the same.
+    Its `from_logits` says so. One without is tried on one token: a cross-entropy of logits stays as
+    it is where all logits grow by the same; one of probabilities where all are halved, or it grows
+    by log 2 if it does not scale their sum to 1.
 
     Args:
         function: a name, a function or an object, as `compile` takes it.
@@ -174,31 +270,43 @@ def expects_logits(function: Any, argument: str = "loss") -> bool | None:
         >>> expects_logits("sparse_categorical_crossentropy")
         False
     """
-    if argument == "metrics":
-        config: dict[str, Any] = getattr(function, "get_config", dict)()
-        if isinstance(function, str) and ("crossentropy" in function or function == "ce"):
-            return None if function.startswith("binary") else False
-        return config.get("from_logits")
     try:
+        if argument == "metrics":
+            if isinstance(function, str) and ("crossentropy" in function or function == "ce"):
+                return None if function.startswith("binary") else False
+            return _from_logits(keras.metrics.get(function))
         loss = keras.losses.get(function)
-        for target in ([[1]], [[[0.0, 1.0, 0.0]]]):  # an id, or its one-hot vector
-            found = _value(loss, target, _PROBABILITIES)
-            if found is None:
-                continue
-            shifted, scaled = (
-                float(np.nan if value is None else value)
-                for value in (_value(loss, target, p) for p in (_PROBABILITIES + 1, _SMALLER))
-            )
-            if np.isclose(found, shifted, rtol=1e-4):
-                return None if np.isclose(found, scaled, rtol=1e-4) else True
-            return False if np.isclose(found, scaled, rtol=1e-4) else None
+        said = _from_logits(loss)
+        return _tried(loss) if said is None else said
     except Exception:  # a loss of the user's own may refuse what is tried here
         return None
+
+
+def _from_logits(function: Any) -> bool | None:
+    """What a loss or metric says itself: by its configuration, or by its argument's default."""
+    if hasattr(function, "get_config"):
+        said = function.get_config().get("from_logits")
+    else:
+        argument = inspect.signature(function).parameters.get("from_logits")
+        said = argument.default if argument else None
+    return said if isinstance(said, bool) else None
+
+
+def _tried(loss: Any) -> bool | None:
+    for target in ([[1]], [[[0.0, 1.0, 0.0]]]):  # an id, or its one-hot vector
+        found = _value(loss, target, _PROBABILITIES)
+        if found is None:
+            continue
+        shifted, halved = (_value(loss, target, p) for p in (_PROBABILITIES + 1, _HALVED))
+        of_logits = np.isclose(found, shifted, rtol=1e-4)
+        of_probabilities = np.isclose(halved - found, [0, math.log(2)], atol=1e-4).any()
+        if of_logits != of_probabilities:
+            return bool(of_logits)
     return None
 
 
 _PROBABILITIES = np.array([[[0.2, 0.3, 0.5]]], np.float32)  # (B, T, V) = (1, 1, 3)
-_SMALLER = _PROBABILITIES * 0.5
+_HALVED = _PROBABILITIES / 2
 
 
 def _value(loss: Any, target: list, prediction: np.ndarray) -> float | None:

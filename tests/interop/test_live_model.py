@@ -124,3 +124,11 @@ def test_mixed_precision_is_saved_in_float32(tokenizer, tmp_path):
     assert {str(weight.dtype) for weight in loaded.weights} == {"float32"}
     for a, b in zip(loaded.weights, model.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_not_a_keras_model_is_named(tmp_path):
+    tokenizer = mg.Tokenizer.from_words(["<OOV>", "he"])
+    with pytest.raises(ModelFolderError, match="int is not a Keras model"):
+        mg.save_model_folder(5, tokenizer, tmp_path / "a")
+    with pytest.raises(ModelFolderError, match="str is not a Keras model"):
+        mg.generate_text("gpt.h5", tokenizer, "he")

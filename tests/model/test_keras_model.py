@@ -1,5 +1,6 @@
 """What a notebook does with the model: compile, fit, save, load in another process, go on."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -151,7 +152,14 @@ def own_logits_loss(y, p):
         (SPARSE(ignore_class=0, **FROM_LOGITS), True),
         (own_logits_loss, True),
         (lambda y, p: keras.losses.sparse_categorical_crossentropy(y, p), False),
+        (SPARSE(ignore_class=1), False),
+        (SPARSE(ignore_class=1, **FROM_LOGITS), True),
+        (SPARSE(dtype="float16"), False),
+        (functools.partial(keras.losses.categorical_crossentropy, **FROM_LOGITS), True),
+        ("kl_divergence", False),
+        (lambda y, p: -keras.ops.log(keras.ops.take_along_axis(p, y[..., None], -1)), False),
         ("mse", None),
+        ("poisson", None),
         (lambda y, p: keras.ops.sum(p), None),
         (lambda y: y, None),
     ],
@@ -181,6 +189,49 @@ def _reloaded(model, file):
     return keras.models.load_model(file, compile=False)
 
 
+def test_a_metric_may_be_a_class():
+    model = lecture()
+    model.compile("adam", SPARSE(), metrics=[keras.metrics.SparseCategoricalAccuracy])
+    with pytest.raises(ConfigError, match="expects probabilities"):
+        lecture(head="logits").compile("adam", metrics=[keras.metrics.CategoricalCrossentropy])
+
+
+# targets of other forms
+
+
+def test_targets_may_be_rows_of_probabilities():
+    model, (x, y) = lecture(dropout=0), windows()
+    rows = keras.utils.to_categorical(y, 30)
+    found = {}
+    for loss, targets in {
+        "sparse_categorical_crossentropy": y,
+        "categorical_crossentropy": rows,
+        SPARSE(): y[..., None],
+    }.items():
+        model.compile("sgd", loss)
+        found[str(loss)] = model.evaluate(x, targets, verbose=0)
+        model.fit(x[:2], targets[:2], epochs=0, verbose=0)
+    assert list(found.values()) == pytest.approx([next(iter(found.values()))] * 3, rel=1e-5)
+    with pytest.raises(DataError, match=r"y has the shape \(24, 8, 29\)"):
+        model.fit(x, rows[..., 1:], verbose=0)
+
+
+def test_targets_that_do_not_count_are_taken():
+    model, (x, y) = lecture(), windows()
+    y[:, 0] = -1
+    model.compile("sgd", SPARSE(ignore_class=-1))
+    model.fit(x, y, verbose=0)
+    with pytest.raises(DataError, match="y has the id -3"):
+        model.fit(x, np.where(y == 5, -3, y), verbose=0)
+
+    def own_loss(y, p):
+        counts = keras.ops.cast(y >= 0, "float32")
+        return keras.losses.sparse_categorical_crossentropy(keras.ops.abs(y), p) * counts
+
+    model.compile("sgd", own_loss)
+    model.fit(x, y, verbose=0)
+
+
 # bad ids
 
 
@@ -191,12 +242,30 @@ def test_ids_beyond_the_vocabulary_are_named():
             model.fit(*arguments, verbose=0)
     with pytest.raises(DataError, match="x has the id -1"):
         model.evaluate(x - 1, y, verbose=0)
+    with pytest.raises(DataError, match="x has the id 39"):
+        model.predict(x + 10, verbose=0)
+    with pytest.raises(DataError, match="y has the id 39"):
+        model.train_on_batch(x, y + 10)
     import tensorflow as tf
 
     for name, arguments in {"x": (x + 10, y), "y": (x, y + 10)}.items():
         batches = tf.data.Dataset.from_tensor_slices(arguments).batch(4)
         with pytest.raises(DataError, match=f"{name} has the id 3., and the model knows 0 to 29"):
             model.fit(batches, verbose=0)
+    compiled(model, jit_compile=True)  # XLA takes any id
+    with pytest.raises(DataError, match="y has the id 3."):
+        model.fit(batches, verbose=0)
+
+
+def test_what_is_not_an_array_of_ids_is_named():
+    import tensorflow as tf
+
+    model = compiled(lecture())
+    for ids in ([[1, 2, 3], [1, 2]], [["who", "is"]], tf.ragged.constant([[1, 2, 3], [1, 2]])):
+        with pytest.raises(DataError, match="x is not an array of numbers with rows of one length"):
+            model.fit(ids, ids, verbose=0)
+    with pytest.raises(DataError, match="x has the id nan"):
+        model.predict(np.array([[1, np.nan]]), verbose=0)
 
 
 def test_windows_that_do_not_fit_are_named():
