@@ -35,7 +35,7 @@ def edit_weights(folder, edit):
 
 
 def without_a_weight(weights):
-    del weights["block_1/attention/key/kernel"]
+    del weights["block_1/block_1_attention/key/kernel"]
 
 
 def with_a_nan(weights):
