@@ -284,7 +284,7 @@ def test_a_damaged_file_is_told_in_one_sentence(tmp_path):
     model = checkpoints.gpt2(tmp_path / "hf", n_embd=8, n_head=2, n_layer=1, n_positions=8)
     (tmp_path / "hf" / "model.safetensors").unlink()
     checkpoints.saved(model, tmp_path / "hf", max_shard_size="6KB")
-    from minigpt_tf.interop.importing import open_source
+    from minigpt_tf.interop.importing import open_path
     from minigpt_tf.interop.source import check_source
 
     random, refused = np.random.default_rng(0), 0
@@ -302,7 +302,7 @@ def test_a_damaged_file_is_told_in_one_sentence(tmp_path):
                 damaged = damaged[: random.integers(len(damaged))]
             file.write_bytes(damaged)
             try:
-                source = open_source(tmp_path / "hf")
+                source = open_path(tmp_path / "hf", tmp_path / "hf")
                 check_source(source)
                 for tensor in source.tensors.values():
                     tensor.read()

@@ -244,7 +244,7 @@ def test_ids_beyond_the_vocabulary_are_named():
         model.evaluate(x - 1, y, verbose=0)
     with pytest.raises(DataError, match="x has the id 39"):
         model.predict(x + 10, verbose=0)
-    with pytest.raises(DataError, match="y has the id 39"):
+    with pytest.raises(DataError, match=r"y has the id 3\d"):
         model.train_on_batch(x, y + 10)
     import tensorflow as tf
 
@@ -253,7 +253,7 @@ def test_ids_beyond_the_vocabulary_are_named():
         with pytest.raises(DataError, match=f"{name} has the id 3., and the model knows 0 to 29"):
             model.fit(batches, verbose=0)
     compiled(model, jit_compile=True)  # XLA takes any id
-    with pytest.raises(DataError, match="y has the id 3."):
+    with pytest.raises(DataError, match=r"y has the id 3\d"):
         model.fit(batches, verbose=0)
 
 
