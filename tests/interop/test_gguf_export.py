@@ -309,7 +309,7 @@ def test_places_and_weights_that_do_not_serve_change_nothing(tmp_path):
     with h5py.File(folder.path / "model.h5", "r+") as h5:
         names = []
         h5.visit(names.append)
-        kernel = h5[next(n for n in names if n.endswith("block_1/feed_forward_up/kernel"))]
+        kernel = h5[next(n for n in names if n.endswith("block_1_feed_forward_up/kernel"))]
         kernel[0, 0] = 1e6
     with pytest.raises(
         ModelFolderError, match=r"blk.1.ffn_up.weight holds numbers too large for F16"

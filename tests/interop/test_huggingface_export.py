@@ -289,7 +289,7 @@ def test_numbers_that_are_not_finite_are_refused(folders, tmp_path):
     with h5py.File(folder / "model.h5", "r+") as file:
         names = []
         file.visit(names.append)
-        name = next(n for n in names if n.endswith("block_1/feed_forward_up/kernel"))
+        name = next(n for n in names if n.endswith("block_1_feed_forward_up/kernel"))
         file[name][0, 0] = np.nan
     with pytest.raises(ModelFolderError, match=r"feed_forward_up/kernel.* not finite"):
         export_model(folder, tmp_path / "x")
