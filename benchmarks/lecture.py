@@ -6,9 +6,9 @@
     python benchmarks/lecture.py learn [--epochs 10] [--no-start]
     python benchmarks/lecture.py files            save, load, continue: 20 configurations
 
-`speed` takes turns in one process, epoch by epoch, so that a busy machine is busy for all; its
-ratio is the median of the pairs. train.py's epochs are those of a process of its own, before and
-after. Every figure is this machine's: the first line names it.
+`speed` takes turns in one process, step by step, so that a busy machine is busy for both; its ratio
+is the median of the pairs. train.py's rate is that of a process of its own. Every figure is this
+machine's: the first line names it.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
     parts = {"cells": cells, "speed": speed, "learn": learn, "files": files}
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each in `speed`")
+    parser.add_argument("--rounds", type=int, default=25, help="steps of each in `speed`")
     parser.add_argument("--epochs", type=int, default=10, help="of `learn`")
     parser.add_argument("--no-start", action="store_true", help="`learn` without the bias's start")
     arguments = parser.parse_args()
@@ -189,22 +189,10 @@ def their_model() -> keras.Model:
     return keras.Model(inputs, layers.Dense(5000, activation="softmax")(x))
 
 
-class Clock(keras.callbacks.Callback):
-    """Seconds of the training steps of an epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.seconds = 0.0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.began = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds += time.perf_counter() - self.began
-
-
 def speed(arguments: argparse.Namespace) -> None:
-    """fit of both models in turns, and train.py's epochs."""
+    """Steps of both models in turns, and train.py's own figure."""
     _, _, x, y = windows()
+    x, y = x[:BATCH], y[:BATCH]
     makers: dict[str, Callable[[], keras.Model]] = {
         "minigpt_tf": build_gpt_model,
         "plain Keras": their_model,
@@ -213,23 +201,28 @@ def speed(arguments: argparse.Namespace) -> None:
     for name, make in makers.items():
         models[name] = make()
         models[name].compile(optimizer=keras.optimizers.Adam(), loss=LOSS, metrics=["accuracy"])
-        models[name].fit(x[:BATCH], y[:BATCH], batch_size=BATCH, verbose=0)  # compiles
-    tokens = len(x) // BATCH * BATCH * WINDOW
-    full = len(x) // BATCH * BATCH  # a last, shorter batch would be compiled anew
+        models[name].train_on_batch(x, y)  # compiles
     for turn in range(arguments.rounds):
         for name in sorted(models, reverse=turn % 2 == 1):
-            clock = Clock()
-            models[name].fit(x[:full], y[:full], batch_size=BATCH, verbose=0, callbacks=[clock])
-            times[name].append(clock.seconds)
-            print(f"   {name:<12} {clock.seconds:6.1f} s an epoch of {full} windows", flush=True)
+            began = time.perf_counter()
+            models[name].train_on_batch(x, y)
+            times[name].append(time.perf_counter() - began)
     ratios = [ours / theirs for ours, theirs in zip(*times.values(), strict=True)]
     for name, seconds in times.items():
-        median = statistics.median(seconds)
-        print(f"{name + ' fit':<18} {median:6.1f} s an epoch, {tokens / median:8,.0f} tokens/s")
-    print(f"{'ratio':<18} {statistics.median(ratios):6.2f} (goal: at most 1)")
+        _show_speed(f"{name} fit", BATCH * WINDOW / statistics.median(seconds))
+    quartiles = statistics.quantiles(ratios, n=4)
+    print(
+        f"{'ratio of the pairs':<20} median {statistics.median(ratios):.2f}, quartiles "
+        f"{quartiles[0]:.2f} to {quartiles[2]:.2f}, of {len(ratios)} (goal: at most 1)"
+    )
     for dtype in ("float32", "auto"):
-        rate = train_py(dtype)
-        print(f"{'train.py ' + dtype:<18} {tokens / rate:6.1f} s an epoch, {rate:8,.0f} tokens/s")
+        _show_speed(f"train.py {dtype}", train_py(dtype))
+
+
+def _show_speed(name: str, rate: float) -> None:
+    """A rate in tokens a second, and what an epoch of the lecture's 742 windows takes at it."""
+    epoch = 742 * WINDOW / rate
+    print(f"{name:<20} {epoch:6.1f} s an epoch, {rate:8,.0f} tokens/s", flush=True)
 
 
 def train_py(dtype: str) -> float:
