@@ -38,6 +38,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             load = spec.loader.exec_module
 
             def load_and_register(module: ModuleType) -> None:
+                """Executes the module, then registers unless another one is still at it."""
                 self.begun.add(name)
                 try:
                     load(module)

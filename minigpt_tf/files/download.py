@@ -81,6 +81,7 @@ def download(
         return _fetch(url, address, folder, progress)
 
     def load(folder: Path, facts: Facts) -> Download:
+        """The file that lies in an entry of the cache."""
         path = folder / facts["name"]
         if is_new:
             notice(f"{url}: downloaded to {path}")
@@ -179,6 +180,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def http_error_302(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any
     ) -> Any:
+        """Follows a redirect to http or https only."""
         target = urllib.parse.urljoin(req.full_url, headers.get("Location", ""))
         if not target.startswith(("http://", "https://")):
             raise DataError(

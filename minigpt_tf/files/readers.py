@@ -92,6 +92,7 @@ def _read_xlsx(file: BinaryIO, encoding: str) -> Iterator[str]:
     """As `_read_csv`, all sheets in their order, with a blank line between two."""
 
     def lines() -> Iterator[str]:
+        """A row is a line."""
         above = None
         for sheet, cells in read_sheets(file, choose=list):
             line = _line_of(str(text_of_cell(cell)) for cell in cells if cell is not None)

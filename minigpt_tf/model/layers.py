@@ -74,6 +74,7 @@ class PositionalEncoding(keras.layers.Layer):
             )
 
     def build(self, input_shape: tuple) -> None:
+        """Makes the table (C, D). Raises ConfigError where the width D does not fit."""
         width = input_shape[-1]
         if self.d_model not in (None, width):
             raise ConfigError(

@@ -90,6 +90,7 @@ class Distribution:
 
     def _sum_over_workers(self, values: tf.Tensor) -> tf.Tensor:
         def add(values):
+            """The sum over all replicas."""
             replica = tf.distribute.get_replica_context()
             workers = len(self.cluster.workers) if self.cluster else 1
             local = self.strategy.num_replicas_in_sync // workers
