@@ -211,7 +211,7 @@ def _engine_losses(engine: Engine) -> Losses:
         result = np.empty((len(x), scored))
         for ids, targets, row in zip(x, y[:, y.shape[1] - scored :], result, strict=True):
             first = 0
-            for logits in engine.logits_in_pieces(ids, scored):
+            for logits in engine.logits_in_chunks(ids, scored):
                 last = first + len(logits)
                 row[first:last] = negative_log_probabilities(logits, targets[first:last])
                 first = last
