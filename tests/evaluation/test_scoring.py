@@ -203,14 +203,9 @@ def test_a_loaded_keras_file_scores_as_the_live_model(models, tmp_path):
     assert found[0] == pytest.approx(found[1], abs=1e-6)
 
 
-def test_large_losses_are_exact_and_perplexity_overflows_quietly(models):
-    from minigpt_tf.evaluation.scoring import negative_log_probabilities
-
-    logits = np.array([[0.0, 3e4, -3e4], [1.0, 1.0, 1.0]], dtype=np.float32)
-    found = negative_log_probabilities(logits, np.array([2, 0]))
-    assert found.tolist() == [6e4, pytest.approx(math.log(3))]
+def test_perplexity_overflows_quietly():
     with np.errstate(all="raise"):
-        assert Score(float(found[0]), 1, None).perplexity == math.inf
+        assert Score(6e4, 1, None).perplexity == math.inf
 
 
 def test_the_engine_scores_without_tensorflow(trained_folder):
