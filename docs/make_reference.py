@@ -179,9 +179,8 @@ def _find(module: str, name: str) -> tuple[str, Definition]:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     return _find(_imported_from(module, node), alias.name)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
-            if any(isinstance(target, ast.Name) and target.id == name for target in node.targets):
-                return _find(module, node.value.id)
+        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
+            return _find(module, ast.unparse(node.value))
     raise LookupError(f"{module} has no function or class {name}")
 
 

@@ -19,10 +19,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def workspaces(tmp_path_factory):
+def workspaces(tmp_path_factory, pytestconfig):
     """The workspace of a page, by the page's name."""
     folder = tmp_path_factory.mktemp("pages")
-    shelf, made = Shelf(folder / "shelf"), {}
+    shelf, made = (
+        Shelf(folder / "shelf", pytestconfig.getoption("--all-snippets", default=False)),
+        {},
+    )
 
     def workspace(page: str) -> Workspace:
         if page not in made:

@@ -32,7 +32,7 @@ def test_commands_between_backquotes_have_only_options_that_exist():
 def _parses(command: str) -> bool:
     program, *words = shlex.split(command, comments=True)
     verb = words.pop(0).removesuffix(".py") if program == "python" else words.pop(0)
-    if verb == "VERB" or verb.startswith("--"):
+    if verb == "VERB" or verb.startswith("--") or not words:
         return True
     parser = argparse.ArgumentParser(prog=verb)
     module = importlib.import_module(VERBS[verb][0])
