@@ -60,7 +60,7 @@ assert not heavy, heavy
         "import minigpt_tf.cli.generate, minigpt_tf.inference.generate",
         "import minigpt_tf.training.plan, minigpt_tf.cli.train",
         "import minigpt_tf.evaluation.recall, minigpt_tf.evaluation.scoring",
-        "import minigpt_tf.cli.evaluate, minigpt_tf.evaluation.report",
+        "import minigpt_tf.cli.evaluate, minigpt_tf.evaluation.picture",
         f"{MAIN}main(['--help'])",
         "from minigpt_tf import ModelConfig, create_dataset, load_tokenizer, TextGenerator",
         f"{MAIN}try: main(['train', '--help'])\nexcept SystemExit: pass",
