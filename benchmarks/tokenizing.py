@@ -137,7 +137,7 @@ def report_speed(arguments: argparse.Namespace, scratch: Path) -> None:
     (scratch / "tokenizer.json").write_bytes(tokenizer.to_bytes())
     peer, cores = tiktoken_encoding(tokenizer), usable_cores()
     (document,) = documents.documents
-    pieces = list(cut_pieces(document.pieces(), ENCODED_AT_ONCE, tokenizer.cut_before))
+    pieces = list(cut_pieces(document.chunks(), ENCODED_AT_ONCE, tokenizer.cut_before))
     megabytes = arguments.data.stat().st_size / 1e6
 
     def theirs() -> list[list[int]]:

@@ -63,13 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_source(source)
     with quiet_import():
         from ..model import keras_file  # noqa: F401
-    listener = ConsoleListener()
-    write_model_folder(
-        source,
-        out,
-        overwrite=arguments.overwrite,
-        progress=lambda done, total: listener.preparation("writing", done, total),
-    )
+    write_model_folder(source, out, overwrite=arguments.overwrite, listener=ConsoleListener())
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"wrote {out}: {', '.join(sorted(f.name for f in out.iterdir()))} ({size / 1e6:,.0f} MB)")
     chats = source.chat_template is not None

@@ -55,7 +55,7 @@ class TrainingLoop:
     def _resumed_state(self) -> RunState:
         job, out = self.job, self.out
         variables = job.state_variables()
-        state = restore_state(out, variables, job.check_weights, self.listener.notice)
+        state = restore_state(out, variables, job.check_weights, self.listener)
         if state.step > job.total_steps:
             raise TrainingError(
                 f"{out} has done {state.step} steps already, more than the {job.total_steps} "

@@ -107,7 +107,7 @@ def test_a_long_window_goes_through_the_engine_in_pieces():
     ids = text(length + 1)
     expected = -np.mean(log_probabilities(model, ids))
     assert score(engine, ids, context_length=length).loss == pytest.approx(expected, abs=1e-5)
-    pieces = list(engine.logits_in_pieces(ids[:length], CHUNK + 5))
+    pieces = list(engine.logits_in_chunks(ids[:length], CHUNK + 5))
     assert [len(piece) for piece in pieces] == [CHUNK, 5]
     whole = engine.all_logits(ids[:length])
     np.testing.assert_allclose(np.concatenate(pieces), whole[-CHUNK - 5 :], atol=1e-5)
