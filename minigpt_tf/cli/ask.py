@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
 from ..config.presets import asking_preset
-<<<<<<< HEAD
 from ..console import ConsoleListener, one_line, table_lines, terminal_width, wrap
-=======
-from ..console import ConsoleListener
 from ..events import NoticeLog
->>>>>>> main
 from .options import cli_options, given_options
 
 if TYPE_CHECKING:  # --help should not wait for the engine
@@ -71,15 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cli_options(parser.add_argument_group(title), SamplingConfig, preset_decides=True)
 
 
-class _PrintableConsole(ConsoleListener):
-    """Names of folders may contain characters that steer a terminal."""
-
-    def notice(self, text: str) -> None:
-        from ..text.columns import printable
-
-        super().notice(printable(text).replace("\n", " "))
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Prints the answers; progress and what else there is to say go to stderr."""
     sampling = asking_preset(**given_options(arguments, SamplingConfig))
@@ -87,27 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ..evaluation.questions.answer_file import as_json, check_output, write_answers
     from ..evaluation.questions.comparison import choose_models, compare
     from ..evaluation.questions.queries import read_queries
-<<<<<<< HEAD
-=======
-    from ..evaluation.questions.report import as_json, check_output, table, write_answers
->>>>>>> main
 
     queries = read_queries(arguments.queries, arguments.encoding)
     if arguments.out:
         check_output(arguments.out, queries.where)
-<<<<<<< HEAD
     listener = ConsoleListener(sys.stderr)
-    notices: list[str] = []
-
-    def notice(text: str) -> None:
-        """Says something, and keeps it for --json."""
-        notices.append(text)
-        listener.notice(text)
-
-=======
-    listener = _PrintableConsole(sys.stderr)
     log = NoticeLog(listener)  # for --json
->>>>>>> main
     try:
         models = choose_models(arguments.models, with_bases=not arguments.no_base, listener=log)
         comparison = compare(models, queries, sampling, engine, listener=log)

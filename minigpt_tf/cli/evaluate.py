@@ -3,21 +3,15 @@
 import argparse
 import json
 import sys
-<<<<<<< HEAD
-from collections.abc import Callable, Iterator, Sequence
-=======
->>>>>>> main
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import DataConfig, EngineConfig, EvaluationConfig
 from ..console import UNLIMITED, ConsoleListener, table_lines, terminal_width
 from ..errors import ConfigError, DataError
-<<<<<<< HEAD
 from ..evaluation.picture import check_picture, formatted, names, ranked, write_picture
-=======
 from ..events import Listener, NoticeLog
->>>>>>> main
 from ..inference.folder import ModelFolder, load_folder
 from ..storage.model_folder import newest_folder
 from .options import cli_options, given_options

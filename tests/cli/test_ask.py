@@ -26,11 +26,7 @@ from minigpt_tf.evaluation.questions.comparison import (
     compare,
 )
 from minigpt_tf.evaluation.questions.queries import Queries, Query, read_queries
-<<<<<<< HEAD:tests/cli/test_ask.py
-=======
-from minigpt_tf.evaluation.questions.report import as_json, table
 from minigpt_tf.events import Listener
->>>>>>> main:tests/evaluation/questions/test_questions.py
 from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, Prompt, TextGenerator
