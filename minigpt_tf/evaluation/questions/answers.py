@@ -10,7 +10,7 @@ from ...inference.engine import Engine
 from ...inference.generate import Generation, Prompt, TextGenerator
 from ...records.kinds import ask
 from ...records.prompts import Template
-from ...records.shortening import Row, shorten
+from ...records.truncation import Row, shorten
 from ...text.chat_template import Message
 
 
