@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import ANSWER_TOKENS, EngineConfig, RecordsConfig, SamplingConfig
 from ..config.presets import asking_preset
 from ..console import ConsoleListener
+from ..events import NoticeLog
 from .options import cli_options, given_options
 
 DESCRIPTION = (
@@ -50,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cli_options(parser.add_argument_group(title), SamplingConfig, preset_decides=True)
 
 
+class _PrintableConsole(ConsoleListener):
+    """Names of folders may contain characters that steer a terminal."""
+
+    def notice(self, text: str) -> None:
+        from ..text.columns import printable
+
+        super().notice(printable(text).replace("\n", " "))
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Prints the answers; progress and what else there is to say go to stderr."""
     sampling = asking_preset(**given_options(arguments, SamplingConfig))
@@ -57,27 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
     from ..evaluation.questions.comparison import choose_models, compare
     from ..evaluation.questions.queries import read_queries
     from ..evaluation.questions.report import as_json, check_output, table, write_answers
-    from ..text.columns import printable
 
     queries = read_queries(arguments.queries, arguments.encoding)
     if arguments.out:
         check_output(arguments.out, queries.where)
-    listener = ConsoleListener(sys.stderr)
-    notices: list[str] = []
-
-    def notice(text: str) -> None:
-        """Says something, and keeps it for --json."""
-        notices.append(text)
-        listener.notice(printable(text).replace("\n", " "))
-
+    listener = _PrintableConsole(sys.stderr)
+    log = NoticeLog(listener)  # for --json
     try:
-        models = choose_models(arguments.models, with_bases=not arguments.no_base, notice=notice)
-        comparison = compare(
-            models, queries, sampling, engine, progress=listener.preparation, notice=notice
-        )
+        models = choose_models(arguments.models, with_bases=not arguments.no_base, listener=log)
+        comparison = compare(models, queries, sampling, engine, listener=log)
     finally:
         listener.clear()
-    described = {**as_json(comparison), "notices": notices}
+    described = {**as_json(comparison), "notices": log.notices}
     if arguments.json:
         print(json.dumps(described))
     else:

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _try_on(classifier: "Classifier", source: str, config: RecordsConfig) -> "Trial":
     listener = ConsoleListener(sys.stderr)
     try:
-        return classifier.try_on(source, config, listener.preparation)
+        return classifier.try_on(source, config, listener)
     finally:
         listener.clear()
 

@@ -3,13 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import DataConfig, EngineConfig, EvaluationConfig
 from ..console import ConsoleListener
 from ..errors import ConfigError, DataError
+from ..events import Listener, NoticeLog
 from ..inference.folder import ModelFolder, load_folder
 from ..storage.model_folder import newest_folder
 from .options import cli_options, given_options
@@ -78,27 +78,18 @@ def run(arguments: argparse.Namespace) -> int:
     for contents in folders:
         window_of(contents, config)  # refused before anything takes long
     listener = ConsoleListener(sys.stderr)
-    notices: list[str] = []
-
-    def notice(text: str) -> None:
-        """Says something once, and keeps it for --json."""
-        if text not in notices:
-            notices.append(text)
-            listener.notice(text)
-
+    log = NoticeLog(listener)  # for --json
     measurements: list[Measurement] = []
     try:
         for contents in folders:
-            passages, train_ids = _texts(contents, arguments, config, listener, notice)
-            measurements += measure(
-                contents, passages, train_ids, config, engine_config, listener.preparation, notice
-            )
-            _note_what_is_lost(contents, passages, notice)
+            passages, train_ids = _texts(contents, arguments, config, log)
+            measurements += measure(contents, passages, train_ids, config, engine_config, log)
+            _note_what_is_lost(contents, passages, log)
     finally:
         listener.clear()
     if len({m.passage.text for m in measurements}) > 1:
-        notice("the models were scored on different texts: their figures do not compare")
-    _print(measurements, notices, arguments)
+        log.notice("the models were scored on different texts: their figures do not compare")
+    _print(measurements, log.notices, arguments)
     if arguments.picture:  # last: the figures took long, and are not lost if it cannot be written
         write_picture(arguments.picture, measurements)
         if not arguments.json:
@@ -110,24 +101,22 @@ def _texts(
     contents: ModelFolder,
     arguments: argparse.Namespace,
     config: EvaluationConfig,
-    listener: ConsoleListener,
-    notice: Callable[[str], None],
+    listener: Listener,
 ) -> "tuple[list[Passage], np.ndarray | None]":
     """What the model is to be scored on, and the ids of its training text, None if not known."""
     from ..evaluation.passages import file_passage, stored_corpus, stored_passages
 
-    tell = listener.preparation
     if not arguments.data:
-        corpus = stored_corpus(contents, tell, notice)
+        corpus = stored_corpus(contents, listener)
         split = arguments.split or SPLITS[0]
         return stored_passages(contents, corpus, split), corpus.train_ids
-    passages = [file_passage(contents, arguments.data, arguments.encoding, tell, notice)]
+    passages = [file_passage(contents, arguments.data, arguments.encoding, listener)]
     if not config.samples:
         return passages, None
     try:
-        return passages, stored_corpus(contents, tell, notice).train_ids
+        return passages, stored_corpus(contents, listener).train_ids
     except DataError:
-        notice(
+        listener.notice(
             f"{contents.path}: copies are not looked for, since its training text is not known, "
             "not there, or no longer the same"
         )
@@ -135,7 +124,7 @@ def _texts(
 
 
 def _note_what_is_lost(
-    contents: ModelFolder, passages: "list[Passage]", notice: Callable[[str], None]
+    contents: ModelFolder, passages: "list[Passage]", listener: Listener
 ) -> None:
     """Says what of the text the figures do not cover."""
     kind = contents.tokenizer.kind
@@ -146,9 +135,9 @@ def _note_what_is_lost(
             counted += "the spaces between them"
             if contents.tokenizer.char_level:
                 counted = "characters may have no case: bits per byte counts them as it has them"
-            notice(f"{contents.path}: its {counted} ({share:.1%} of them unknown)")
+            listener.notice(f"{contents.path}: its {counted} ({share:.1%} of them unknown)")
         elif kind == "char" and passage.unknown:
-            notice(
+            listener.notice(
                 f"{contents.path}: {passage.unknown:,} characters of {passage.name} are not in its "
                 "vocabulary and were left out"
             )

@@ -11,7 +11,7 @@ import numpy as np
 from ..text.tokenizers import BaseTokenizer
 from .duplicates import Duplicate
 from .reading import Dropped
-from .shortening import Row
+from .truncation import Row
 
 MOST_PLACES = 6
 """So many rows are named where more have the same fault."""

@@ -198,8 +198,8 @@ def test_bad_options(words, reason, trained_folder, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "holds no text"),
-        (b" \n ", "holds no text"),
+        (b"", "contains no text"),
+        (b" \n ", "contains no text"),
         (b"h", "1 tokens are too few"),
         ("ЖЖ".encode(), "0 tokens are too few"),
         (bytes(range(256)), "mine.txt"),

@@ -27,6 +27,7 @@ from minigpt_tf.evaluation.questions.comparison import (
 from minigpt_tf.evaluation.questions.facts import contains_fact
 from minigpt_tf.evaluation.questions.queries import Queries, Query, read_queries
 from minigpt_tf.evaluation.questions.report import as_json, table
+from minigpt_tf.events import Listener
 from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, TextGenerator
@@ -35,7 +36,7 @@ from minigpt_tf.records.prompts import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.columns import display_width, fill, printable
 from minigpt_tf.text.tokenizers import train_tokenizer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Recorder
 from tests.interop.folders import TEXT, family_config, make_folder
 
 CHAT = ChatTemplate(
@@ -45,6 +46,13 @@ CHAT = ChatTemplate(
 )
 QUESTIONS = ["where is the cat?", "what does the owner say", "it's 12345, and then?"]
 SHORT = SamplingConfig(greedy=True, max_new_tokens=12, context_full="stop")
+
+
+class NoNotice(Listener):
+    """Fails at the first notice."""
+
+    def notice(self, text):
+        pytest.fail(text)
 
 
 def change(folder, change_description):
@@ -275,7 +283,7 @@ def test_an_answer_ends_at_the_models_end(models, queries, tmp_path, capsys):
 def test_an_input_is_part_of_the_prompt(models, tmp_path):
     file = tmp_path / "a.json"
     file.write_text(json.dumps([{"instruction": "say it", "input": "the cat"}]))
-    chosen = choose_models([models / "base"], with_bases=False, notice=pytest.fail)
+    chosen = choose_models([models / "base"], with_bases=False, listener=NoNotice())
     found = compare(chosen, read_queries(file), SHORT)
     expected = alone(models / "base", "say it\n\nthe cat").text.strip()
     assert found.answers[0].text(0) == expected
@@ -313,11 +321,12 @@ def test_a_base_that_cannot_be_asked_is_one_notice(models, queries, tmp_path, ca
     if isinstance(told, dict) and told["base"] == "BASE":
         told = {**told, "base": str(models / "base")}
     change(folder, lambda description: description.update(finetuning=told))
-    notices = []
-    chosen = choose_models([folder], with_bases=True, notice=notices.append)
+    recorder = Recorder()
+    chosen = choose_models([folder], with_bases=True, listener=recorder)
     assert [model.folder.path for model in chosen] == [folder] and chosen[0].base is None
+    notices = recorder.notices
     assert len(notices) == 1 and reason in notices[0] and str(folder) in notices[0]
-    choose_models([folder], with_bases=False, notice=pytest.fail)
+    choose_models([folder], with_bases=False, listener=NoNotice())
     found, said = json_of(capsys, "--models", folder, "--queries", queries, "--max-new-tokens", 1)
     assert found["notices"] == notices and said.startswith("note: ") and "\x1b" not in said
 
@@ -334,7 +343,7 @@ def test_one_model_at_a_time_is_in_memory(models, queries, monkeypatch):
             made.append(weakref.ref(self))
 
     monkeypatch.setattr(comparison_module, "Engine", Watched)
-    chosen = choose_models([models / "tuned", models / "plain"], with_bases=True, notice=print)
+    chosen = choose_models([models / "tuned", models / "plain"], with_bases=True)
     compare(chosen, read_queries(queries), asking_preset(max_new_tokens=2))
     assert len(made) == 3 and not any(engine() for engine in made)
 
@@ -342,7 +351,7 @@ def test_one_model_at_a_time_is_in_memory(models, queries, monkeypatch):
 def test_a_long_question_loses_its_middle(models, tmp_path):
     file = tmp_path / "a.json"
     file.write_text(json.dumps(["short", "cat " * 300]))
-    chosen = choose_models([models / "base"], with_bases=True, notice=pytest.fail)
+    chosen = choose_models([models / "base"], with_bases=True, listener=NoNotice())
     found = compare(chosen, read_queries(file), asking_preset(max_new_tokens=20))
     assert [len(made.prompt.ids) for made in found.answers[0].generations][1] == 256 - 20
     assert len(found.notices) == 1 and "prompts of entry 2" in found.notices[0]
@@ -354,7 +363,7 @@ def test_what_a_model_does_not_know_is_told(tmp_path):
     make_folder(tmp_path / "words", config, tokenizer)
     file = tmp_path / "a.csv"
     file.write_text('question,fact\n"where is the cat, pray?",cat\nquo vadis,\n')
-    chosen = choose_models([tmp_path / "words"], with_bases=True, notice=pytest.fail)
+    chosen = choose_models([tmp_path / "words"], with_bases=True, listener=NoNotice())
     found = compare(chosen, read_queries(file), asking_preset(max_new_tokens=3))
     assert found.notices == ["words: not in its vocabulary: 'pray', 'quo', 'vadis'"]
     assert found.queries.facts == 1 and found.right(0, 1) is None
