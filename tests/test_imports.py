@@ -23,6 +23,7 @@ ROOMS = [
     "config",
     "storage",
     "files",
+    "text.compiled",
     "text",
     "inference",
     "retrieval",

@@ -21,7 +21,7 @@ from ..records.batches import collate_texts
 from ..records.dataset import Part
 from ..records.kinds import LabelledRecord
 from ..records.prompts import render
-from ..records.shortening import Row
+from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
 from .models import FineTunedModel

@@ -12,7 +12,7 @@ from ..console import printable
 from ..text.tokenizers import BaseTokenizer
 from .duplicates import Duplicate
 from .reading import Dropped
-from .shortening import Row
+from .truncation import Row
 
 MOST_PLACES = 6
 """So many rows are named where more have the same fault."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..console import ConsoleListener, plain_bar
 from ..events import Evaluation, Listener
-from .records import loss_picture
+from .history import loss_picture
 
 
 def in_notebook() -> bool:

@@ -15,8 +15,8 @@ from minigpt_tf.records.duplicates import Duplicate, find_duplicates
 from minigpt_tf.records.kinds import InstructionRecord, LabelledRecord
 from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.shortening import Row
 from minigpt_tf.records.splitting import balanced, split_records
+from minigpt_tf.records.truncation import Row
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer
 from tests.conftest import Recorder

@@ -19,7 +19,7 @@ from minigpt_tf.records.kinds import (
 )
 from minigpt_tf.records.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
 from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.shortening import Row, shorten
+from minigpt_tf.records.truncation import Row, shorten
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import CharTokenizer, ImportedTokenizer
 
