@@ -5,6 +5,7 @@ The only module that does; `tests/test_private_api.py` names each of them and wh
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 
@@ -55,7 +56,7 @@ def apply_adam(
 
 def _handle(variable: Any) -> tf.Tensor:
     """The resource of a Keras or TensorFlow variable."""
-    return (variable if isinstance(variable, tf.Variable) else variable.value).handle
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def restore(checkpoint: str, name: str, dtype: tf.DType) -> tf.Tensor:

@@ -64,7 +64,7 @@ class _OneStep(WholeStep):
         """Of its Adam."""
         raise NotImplementedError
 
-    _powers: tuple[tf.Tensor, tf.Tensor]
+    _powers: Any = None
 
     def apply(self, grads, trainable_variables=None):
         """Updates the variables by a step."""
@@ -73,7 +73,7 @@ class _OneStep(WholeStep):
         try:
             super().apply(grads, trainable_variables)
         finally:
-            del self._powers  # tensors of the graph in which they were made
+            self._powers = None  # tensors of the graph in which they were made
 
     def update_by_adam(self, variable, gradient, learning_rate, m, v) -> None:
         """One step for one variable, whose averages are `m` and `v`."""
