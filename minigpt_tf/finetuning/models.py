@@ -12,8 +12,9 @@ from ..config import LoraConfig, ModelConfig, TrainingConfig
 from ..inference.weights import Weights, named_variables
 from ..model import build_training_model
 from ..model.adapted import assign_base, build_adapted_model, low_rank_changes
+from ..model.output_head import OutputHead
 from ..training.job import TrainableModel
-from ..training.losses import linear_cross_entropy, output_head
+from ..training.losses import linear_cross_entropy
 from ..training.memory import MOST_LOGITS
 
 PIECES = 4
@@ -68,17 +69,15 @@ class FineTunedModel(TrainableModel):
         y, weights = tf.reshape(y, (-1,)), tf.reshape(weights, (-1,))
         counted = tf.where(weights != 0)[:, 0]
         pieces = math.ceil(self.most_targets * self.config.vocab_size / (PIECES * MOST_LOGITS))
-        kernel, bias = output_head(self.keras_model, tied=self.config.tie_embeddings)
+        head = OutputHead.of(self.keras_model)
         sums = []
         for first in range(pieces):
             chosen = counted[first::pieces]
             sums.append(
                 linear_cross_entropy(
                     tf.gather(hidden, chosen),
-                    kernel,
-                    bias,
+                    head,
                     tf.gather(y, chosen),
-                    transposed=self.config.tie_embeddings,
                     weights=tf.gather(weights, chosen),
                 )
             )

@@ -16,7 +16,7 @@ from ..classification.head import Head, load_head
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..config.settings import to_dict
 from ..errors import ConfigError, DataError
-from ..events import Listener
+from ..events import SILENT, Listener
 from ..inference.adapter import fingerprint
 from ..inference.folder import ModelFolder
 from ..records.batches import RecordBatches
@@ -181,7 +181,7 @@ def make_finetuning_plan(
     listener: Listener | None = None,
 ) -> FineTuningPlan:
     """Reads the base's folder and the records. Raises ModelFolderError, DataError, ConfigError."""
-    hear, lora = listener or Listener(), lora or LoraConfig()
+    lora = lora or LoraConfig()
     folder = load_base(base)
     if training.optimizer == "muon" and tuning.method != "full":
         raise ConfigError("--optimizer muon is for whole matrices: choose adam or adamw")
@@ -198,7 +198,7 @@ def make_finetuning_plan(
         records,
         seed=training.seed,
         kinds=[kind for kind in KINDS if kind in RECORD_KINDS[tuning.method]],
-        progress=hear.preparation,
+        listener=listener or SILENT,
     )
     plan = FineTuningPlan(
         base=folder,

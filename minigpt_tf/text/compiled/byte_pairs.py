@@ -1,12 +1,12 @@
 """Byte-level BPE as machine code: text cut as GPT-2 cuts it, each word's merges found once.
 
 The ids are those of the `tokenizers` library, several times as fast (`python
-benchmarks/tokenising.py`). Everything compiled for this stands in this one module.
+benchmarks/tokenizing.py`). Everything compiled for this stands in this one module.
 """
 
 import numpy as np
 
-from ..compiled import entry, inner
+from ...compiled import entry, inner
 
 OTHER, LETTER, NUMBER, SPACE = range(4)
 """The classes of characters that GPT-2's rule for cutting text knows."""

@@ -1,6 +1,6 @@
 """Tokenising a long text: memory from file to ids on disk, and speed beside tiktoken.
 
-    python benchmarks/tokenising.py --data enwik8.txt [--vocab-size 8000] [--runs 5]
+    python benchmarks/tokenizing.py --data enwik8.txt [--vocab-size 8000] [--runs 5]
 
 First, in a process of its own and with an empty cache, the text is read, a byte-level BPE is
 learned from it and the text is encoded: prints the time of each stage and the most memory that the
@@ -32,7 +32,7 @@ import numpy as np
 from minigpt_tf.config import END_OF_TEXT, DataConfig
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.machine import usable_cores
-from minigpt_tf.text.byte_level import byte_symbols
+from minigpt_tf.text.compiled.byte_level import byte_symbols
 from minigpt_tf.text.corpus import ENCODED_AT_ONCE, build_corpus, learn_tokenizer
 from minigpt_tf.text.pieces import cut_pieces
 from minigpt_tf.text.tokenizers import BytePairTokenizer, load_tokenizer
@@ -137,7 +137,7 @@ def report_speed(arguments: argparse.Namespace, scratch: Path) -> None:
     (scratch / "tokenizer.json").write_bytes(tokenizer.to_bytes())
     peer, cores = tiktoken_encoding(tokenizer), usable_cores()
     (document,) = documents.documents
-    pieces = list(cut_pieces(document.pieces(), ENCODED_AT_ONCE, tokenizer.cut_before))
+    pieces = list(cut_pieces(document.chunks(), ENCODED_AT_ONCE, tokenizer.cut_before))
     megabytes = arguments.data.stat().st_size / 1e6
 
     def theirs() -> list[list[int]]:
