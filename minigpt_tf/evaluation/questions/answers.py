@@ -7,7 +7,8 @@ import numpy as np
 
 from ...config import RecordsConfig, SamplingConfig
 from ...inference.engine import Engine
-from ...inference.generate import Generation, Prompt, TextGenerator
+from ...inference.generate import Generation, TextGenerator
+from ...inference.prompt import Prompt
 from ...records.kinds import ask
 from ...records.prompts import Template
 from ...records.truncation import Row, shorten
