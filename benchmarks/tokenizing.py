@@ -32,7 +32,7 @@ import numpy as np
 from minigpt_tf.config import END_OF_TEXT, DataConfig
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.machine import usable_cores
-from minigpt_tf.text.byte_level import byte_symbols
+from minigpt_tf.text.compiled.byte_level import byte_symbols
 from minigpt_tf.text.corpus import ENCODED_AT_ONCE, build_corpus, learn_tokenizer
 from minigpt_tf.text.pieces import cut_pieces
 from minigpt_tf.text.tokenizers import BytePairTokenizer, load_tokenizer

@@ -15,7 +15,7 @@ from ..metrics import log_softmax
 from ..records.kinds import LabelledRecord
 from ..records.prompts import Template, render
 from ..records.reading import Dropped, read_records
-from ..records.shortening import Row
+from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .confusion import Confusion
 from .head import Head, load_head

@@ -4,10 +4,10 @@ import argparse
 import dataclasses
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..classification.confusion import parts_lines, table
 from ..config import (
     MODELS_DIRECTORY,
     FineTuningConfig,
@@ -17,12 +17,13 @@ from ..config import (
 )
 from ..config.presets import fine_tuning_preset
 from ..config.settings import to_dict
-from ..console import ConsoleListener
+from ..console import UNLIMITED, ConsoleListener, terminal_width
 from ..errors import ConfigError
 from ..finetuning.bases import check_apart
 from ..finetuning.plan import make_finetuning_plan
 from ..startup import quiet_import
 from ..storage.model_folder import CONFUSION_NAME, check_output, read_description
+from .classify import figures_table, parts_lines
 from .options import cli_options, given_options
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
@@ -121,7 +122,7 @@ def _classifier_lines(out: Path) -> Iterator[str]:
     for name, value in parts_lines(metrics["parts"]):
         yield f"{name:>18}: {value}"
     yield f"of the {metrics['part']} part, drawn in {out / CONFUSION_NAME}:"
-    yield from (f"    {line}" for line in table(metrics))
+    yield from figures_table(metrics, terminal_width(sys.stdout, pipe=UNLIMITED))
 
 
 def _check_method(arguments: argparse.Namespace, tuning: FineTuningConfig) -> None:

@@ -80,7 +80,7 @@ def _description(source: Source) -> str:
     heads = f"{config.num_heads} heads"
     if config.num_kv_heads != config.num_heads:
         heads += f" in {config.num_kv_heads} groups"
-    licence = ", ".join(filter(None, [origin.get("license"), *source.files]))
+    license = ", ".join(filter(None, [origin.get("license"), *source.files]))
     lines = {
         "source": f"{source.where} ({origin.get('format', 'unknown format')})",
         "architecture": f"{origin.get('architecture', '')}: {config.num_layers} layers of width "
@@ -88,7 +88,7 @@ def _description(source: Source) -> str:
         "context": f"{config.context_length:,} tokens",
         "tokenizer": f"{kind}, {tokenizer.known_size:,} tokens",
         "chat template": "no" if source.chat_template is None else "yes",
-        "licence": licence or "not stated: ask the source before you pass it on",
+        "license": license or "not stated: ask the source before you pass it on",
     }
     rows = [*lines.items(), *(("assumed", text) for text in source.assumptions)]
     return "\n".join(f"{name + ':':<15}{text}" for name, text in rows)

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..config import EvaluationConfig, SamplingConfig
 from ..events import SILENT, Listener
-from ..inference.generate import Prompt, TextGenerator
+from ..inference.generate import TextGenerator
+from ..inference.prompt import Prompt
 from .memorization import find_copied
 from .repetition import distinct, loop_rate
 

@@ -21,13 +21,13 @@ from ..storage.model_folder import (
 )
 from ..storage.replacing import SCRATCH_PREFIX, staging, write_json
 from ..training.checkpoint import RunState
-from ..training.records import write_loss_picture
+from ..training.history import write_loss_picture
 from ..training.saving import save_model
 from .plan import FineTuningPlan
 
 OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, HISTORY_NAME, LOSS_NAME, SAMPLES_NAME}
 OWN_FILES |= {ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
-"""Files of a base that are not its licence or the like."""
+"""Files of a base that are not its license or the like."""
 
 
 def save_fine_tuned(
@@ -40,7 +40,7 @@ def save_fine_tuned(
 ) -> None:
     """Writes the model folder, checks the model, then puts all in place.
 
-    Tokenizer, chat template, licence and generation defaults are the base's; a base without a
+    Tokenizer, chat template, license and generation defaults are the base's; a base without a
     template gets the one it was trained with. `sections` go into config.json; `write_more` writes
     what else there is into the folder that it is given. Raises ModelFolderError, and then the old
     files are unchanged.

@@ -13,8 +13,8 @@ from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
 from .huggingface.json_files import read_object, whole_number
-from .huggingface.licence import licence_files
 from .huggingface.tokenizer import byte_pair_backend, read_byte_pairs
+from .license import license_files
 from .source import Source
 from .tensors import OPENAI_GPT2
 
@@ -44,15 +44,10 @@ class CheckpointTensor:
 
     def read(self) -> np.ndarray:
         """The values as float32. Raises ModelFolderError."""
-        import tensorflow as tf
+        from ..model.tensorflow_internals import restore
 
         try:
-            (tensor,) = tf.raw_ops.RestoreV2(
-                prefix=str(self.file),
-                tensor_names=[self.name],
-                shape_and_slices=[""],
-                dtypes=[self.dtype],
-            )
+            tensor = restore(str(self.file), self.name, self.dtype)
             values = np.asarray(tensor)  # shares the tensor's memory, as the reader's does not
         except Exception as error:  # TensorFlow raises many kinds on a damaged file
             raise _damaged(self.file, error) from None
@@ -73,7 +68,7 @@ def open_openai(folder: Path) -> Source:
         tokenizer=tokenizer,
         start_ids=sorted(tokenizer.end_ids) or [0],
         origin={"format": "OpenAI checkpoint", "architecture": GPT2.name, "from": str(folder)},
-        files=licence_files(folder),
+        files=license_files(folder),
     )
 
 

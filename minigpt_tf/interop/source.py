@@ -24,7 +24,7 @@ from ..storage.model_folder import (
 from ..storage.replacing import removed_if_empty, staging, write_json
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import BaseTokenizer
-from .huggingface.licence import is_licence
+from .license import is_license
 from .tensors import Entry, Table, Tensor, check_tensors, entries, to_weights
 
 
@@ -49,14 +49,14 @@ class Source:
     generation: dict[str, Any] = field(default_factory=dict)
     """Fields of SamplingConfig that the source recommends."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """Plain data for config.json: where the model comes from, its licence."""
+    """Plain data for config.json: where the model comes from, its license."""
     head: Literal["logits", "softmax"] = "logits"
     """What the source's model ends in, and model.h5 too. A softmax has no weights: the engine gives
     logits for both."""
     assumptions: tuple[str, ...] = ()
     """What the source does not say and is taken so: sentences for the user."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """Further files of the folder by name, such as the text of the licence."""
+    """Further files of the folder by name, such as the text of the license."""
 
 
 def check_source(source: Source) -> list[Entry]:
@@ -116,11 +116,11 @@ def write_model_folder(
 
 
 def _clear_training(out: Path, kept: set[str]) -> None:
-    """Removes what tells of the model that was overwritten: its training and its licence."""
+    """Removes what tells of the model that was overwritten: its training and its license."""
     for name in {HISTORY_NAME, LOSS_NAME, SAMPLES_NAME} - kept:
         (out / name).unlink(missing_ok=True)
     for file in out.iterdir():
-        if is_licence(file.name) and file.name not in kept and file.is_file():
+        if is_license(file.name) and file.name not in kept and file.is_file():
             file.unlink()
     shutil.rmtree(out / CHECKPOINT_NAME, ignore_errors=True)
 

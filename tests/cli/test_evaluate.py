@@ -14,7 +14,7 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.config.presets import data_preset, training_preset
 from minigpt_tf.evaluation.measurement import Measurement
 from minigpt_tf.evaluation.passages import Passage
-from minigpt_tf.evaluation.report import ranked
+from minigpt_tf.evaluation.picture import ranked
 from minigpt_tf.evaluation.scoring import Score, score
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine

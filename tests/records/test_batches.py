@@ -15,8 +15,8 @@ from minigpt_tf.records.duplicates import Duplicate, find_duplicates
 from minigpt_tf.records.kinds import InstructionRecord, LabelledRecord
 from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.shortening import Row
 from minigpt_tf.records.splitting import balanced, split_records
+from minigpt_tf.records.truncation import Row
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer
 from tests.conftest import Recorder
@@ -266,7 +266,7 @@ def test_the_example_shows_its_mask(tmp_path):
     assert report.example == "u:what is 0\na:[[it is 0\n]]"
     row = row_of([5, 6, 7, 8], 2)
     tokenizer = CharTokenizer("012345\x1b[m" + "x" * 0)
-    assert show_mask(row, tokenizer, ("<", ">")) == "5\ufffd<[m>"
+    assert show_mask(row, tokenizer, ("<", ">")) == r"5\x1b<[m>"
 
 
 def test_duplicates_across_the_split_are_named(tmp_path):

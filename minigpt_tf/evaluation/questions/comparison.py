@@ -16,7 +16,7 @@ from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
 from ...records.kinds import ask
 from ...records.prompts import Template
-from ...records.shortening import Row
+from ...records.truncation import Row
 from ...storage.model_folder import CLASSIFIER_SECTION
 from .answers import answer_each, prompt_row
 from .facts import contains_fact

@@ -23,8 +23,8 @@ from ...inference.weights import check_finite, open_weights, weight_shapes
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...storage.replacing import write_json
 from ..families import LLAMA, Family, expressed, family_of
+from ..license import license_files
 from ..tensors import Entry, entries, tensor_shapes, to_tensor
-from .licence import licence_files
 from .safetensors_writer import write_safetensors
 from .tokenizer_writing import ExportedTokenizer, export_tokenizer
 
@@ -83,7 +83,7 @@ def write_huggingface_folder(
     if folder.chat_template is not None:
         template = _template_source(plan)
         (out / CHAT_TEMPLATE_NAME).write_text(template, encoding="utf-8", newline="")
-    for name, content in licence_files(folder.path).items():
+    for name, content in license_files(folder.path).items():
         (out / name).write_bytes(content)
     (out / "README.md").write_text(_card(plan), encoding="utf-8", newline="\n")
 
@@ -266,10 +266,10 @@ def _card(plan: _Plan) -> str:
     folder, config = plan.folder, plan.folder.model
     name = folder.path.resolve().name
     origin = folder.description.get("source")
-    licence = origin.get("license") if isinstance(origin, dict) else None
+    license = origin.get("license") if isinstance(origin, dict) else None
     head = ["library_name: transformers", "pipeline_tag: text-generation"]
-    if isinstance(licence, str):
-        head.append(f"license: {json.dumps(licence)}")
+    if isinstance(license, str):
+        head.append(f"license: {json.dumps(license)}")
     return "\n".join(
         [
             "---",
