@@ -18,7 +18,7 @@ from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
 from minigpt_tf.finetuning.classifier import KERNEL, ClassifierJob
-from minigpt_tf.finetuning.plan import make_finetuning_plan
+from minigpt_tf.finetuning.preparation import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.adapter import load_adapter, merge
 from minigpt_tf.inference.engine import Engine

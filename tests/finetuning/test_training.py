@@ -12,9 +12,9 @@ from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
 from minigpt_tf.events import Listener
 from minigpt_tf.finetuning.difference import merge_difference
-from minigpt_tf.finetuning.models import FineTunedModel, target_weights
-from minigpt_tf.finetuning.plan import make_finetuning_plan
+from minigpt_tf.finetuning.models import SupervisedModel, target_weights
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
+from minigpt_tf.finetuning.preparation import make_finetuning_plan
 from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.adapter import load_adapter, merge
@@ -108,7 +108,7 @@ def test_changes_are_as_peft_has_them(files, tmp_path):
     theirs = peft.get_peft_model(theirs, settings)
     plan = plan_of(files, lora=LoraConfig(rank=4, alpha=12.0, targets=EVERY))
     weights = read_weights(folder.path / "model.h5", folder.model)
-    ours = FineTunedModel(folder.model, weights, plan.training, "float32", plan.lora)
+    ours = SupervisedModel(folder.model, weights, plan.training, "float32", plan.lora)
     random = np.random.default_rng(5)
     for variable in ours.variables:
         variable.assign(random.normal(scale=0.1, size=variable.shape).astype(np.float32))
@@ -148,7 +148,7 @@ def test_only_targets_that_count_are_in_the_loss(files):
     plan = plan_of(files, "full")
     folder = plan.base
     weights = read_weights(folder.path / "model.h5", folder.model)
-    model = FineTunedModel(folder.model, weights, plan.training, "float32")
+    model = SupervisedModel(folder.model, weights, plan.training, "float32")
     x, y, mask = plan.batches(plan.dataset.train).batch(0)
     logits = keras_logits(folder.model, weights, x).astype(np.float64)
     losses = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, y[..., None], -1)[..., 0]
