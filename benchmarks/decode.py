@@ -148,29 +148,29 @@ def weights_in(table: Table, config: ModelConfig) -> Weights:
 
 def engine(config: ModelConfig, dtype: type) -> dict:
     from minigpt_tf.inference.engine import Engine
-    from minigpt_tf.inference.packing import pack_weights
+    from minigpt_tf.inference.weight_layout import lay_out_weights
 
-    packed = pack_weights(random_weights(config), config, "random", dtype)
-    runner = Engine(config, packed)
+    laid_out = lay_out_weights(random_weights(config), config, "random", dtype)
+    runner = Engine(config, laid_out)
 
     def decode(ids: list[int]) -> np.ndarray:
         return runner.prefill(ids) if len(ids) > 1 else runner.decode_step(ids[0])
 
-    return timed(decode, packed.nbytes)
+    return timed(decode, laid_out.nbytes)
 
 
 def numpy_products(config: ModelConfig) -> dict:
     """The matrix-vector products alone, by NumPy's BLAS: all else of a step is left out."""
-    from minigpt_tf.inference.packing import pack_weights
+    from minigpt_tf.inference.weight_layout import lay_out_weights
 
-    packed = pack_weights(random_weights(config), config, "random")
-    matrices = [packed.matrix(index) for index in range(1, len(packed.layout))]
+    laid_out = lay_out_weights(random_weights(config), config, "random")
+    matrices = [laid_out.matrix(index) for index in range(1, len(laid_out.layout))]
     inputs = [np.ones(m.shape[1], dtype=np.float32) for m in matrices]
 
     def decode(ids: list[int]) -> np.ndarray:
         return [m @ x for m, x in zip(matrices, inputs, strict=True)][-1]
 
-    return timed(decode, packed.nbytes)
+    return timed(decode, laid_out.nbytes)
 
 
 def llama_cpp(config: ModelConfig, file: str) -> dict:

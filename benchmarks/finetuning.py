@@ -40,10 +40,11 @@ from minigpt_tf.config import (
 )
 from minigpt_tf.config.presets import model_preset
 from minigpt_tf.evaluation.questions.answers import answer_all
-from minigpt_tf.evaluation.scoring import negative_log_probabilities, score
+from minigpt_tf.evaluation.scoring import score
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import ModelFolder, describe_model, load_folder, write_tokenizer
 from minigpt_tf.inference.weights import weights_of
+from minigpt_tf.metrics import negative_log_likelihood
 from minigpt_tf.records.kinds import KINDS, InstructionRecord
 from minigpt_tf.records.prompts import Template, render
 from minigpt_tf.records.reading import read_records
@@ -181,7 +182,7 @@ def target_losses(engine: Engine, row: Row) -> np.ndarray:
     """Losses in nats of the targets of a row that count."""
     counted = row.mask[1:]
     logits = engine.all_logits(row.ids[:-1])[counted]
-    return negative_log_probabilities(logits, row.ids[1:][counted])
+    return negative_log_likelihood(logits, row.ids[1:][counted])
 
 
 def course(base: Path, out: Path, only: Sequence[str] | None) -> None:

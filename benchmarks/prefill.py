@@ -20,7 +20,7 @@ from minigpt_tf.config import ModelConfig
 from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference import engine as engine_module
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.packing import pack_weights
+from minigpt_tf.inference.weight_layout import lay_out_weights
 from minigpt_tf.inference.weights import weight_shapes
 
 TOKENS = 1000
@@ -39,7 +39,7 @@ def main() -> None:
     }
     square = random.standard_normal((SIDE, SIDE), dtype=np.float32)
     for dtype in ("float32", "int8"):
-        engine = Engine(config, pack_weights(weights, config, "random", np.dtype(dtype)))
+        engine = Engine(config, lay_out_weights(weights, config, "random", np.dtype(dtype)))
         ids = random.integers(0, config.vocab_size, TOKENS)
         shares, rates = [], []
         for number in range(rounds + 1):

@@ -16,11 +16,11 @@ import numpy as np
 
 from minigpt_tf.config import DataConfig, EngineConfig, SamplingConfig
 from minigpt_tf.config.settings import from_dict
-from minigpt_tf.evaluation.scoring import negative_log_probabilities
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.generate import Prompt, TextGenerator
+from minigpt_tf.metrics import negative_log_likelihood
 from minigpt_tf.text.corpus import build_corpus
 from minigpt_tf.text.windows import scoring_batches
 
@@ -58,7 +58,7 @@ def score(engine: Engine, ids: np.ndarray) -> tuple[float, np.ndarray]:
     for x, y in scoring_batches(ids, engine.config.context_length, 1):
         logits = engine.all_logits(x[0])
         first.append(logits.argmax(axis=-1))
-        losses.append(negative_log_probabilities(logits, y[0]))  # which changes the logits
+        losses.append(negative_log_likelihood(logits, y[0]))  # which changes the logits
     return float(np.concatenate(losses).mean()), np.concatenate(first)
 
 

@@ -38,7 +38,7 @@ _HOMES = {
     "model.start": ("start_from_frequencies",),
     "events": ("Evaluation", "Listener", "Progress"),
     "training.trainer": ("train",),
-    "evaluation.memorisation": ("find_copied",),
+    "evaluation.memorization": ("find_copied",),
     "evaluation.recall": ("recall",),
     "evaluation.repetition": ("distinct", "loop_rate"),
     "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),

@@ -11,7 +11,7 @@ from ..errors import ConfigError, DataError, ModelFolderError
 from ..files.documents import Progress, silent
 from ..inference.engine import Engine
 from ..inference.folder import ModelFolder, load_folder
-from ..inference.samplers import log_softmax
+from ..metrics import log_softmax
 from ..records.kinds import LabelledRecord
 from ..records.prompts import Template, render
 from ..records.reading import Dropped, read_records

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import metrics
 from ..text.columns import display_width, pad
 
 MOST_NUMBERS = 20
@@ -39,23 +40,22 @@ class Confusion:
     @property
     def accuracy(self) -> float:
         """The share of right guesses."""
-        return float(np.trace(self.counts) / self.counts.sum())
+        return metrics.accuracy(self.counts)
 
     @functools.cached_property
     def precision(self) -> np.ndarray:
         """(C,): of the texts taken for a label, the share that has it; 0 where there are none."""
-        return _ratio(np.diag(self.counts), self.counts.sum(axis=0))
+        return metrics.precision(self.counts)
 
     @functools.cached_property
     def recall(self) -> np.ndarray:
         """(C,): of the texts of a label, the share taken for it; 0 where there are none."""
-        return _ratio(np.diag(self.counts), self.counts.sum(axis=1))
+        return metrics.recall(self.counts)
 
     @functools.cached_property
     def f1(self) -> np.ndarray:
         """(C,): the harmonic mean of precision and recall; 0 where both are."""
-        both = self.counts.sum(axis=0) + self.counts.sum(axis=1)
-        return _ratio(2 * np.diag(self.counts), both)
+        return metrics.f1(self.counts)
 
     def as_json(self) -> dict[str, Any]:
         """All figures as plain data; of the counts those that are not 0."""
@@ -72,10 +72,6 @@ class Confusion:
                 for label, row in zip(self.labels, self.counts, strict=True)
             },
         }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
 def shown(label: str) -> str:

@@ -32,7 +32,7 @@ from ..startup import quiet_import
 from ..storage.model_folder import check_output, has_checkpoint
 from ..training.cluster import Cluster, choose_cluster
 from ..training.plan import Plan, make_plan, plan_from_preset
-from ..training.resumption import read_run, read_tokenizer
+from ..training.resume import read_run, read_tokenizer
 from .options import cli_options, given_options
 
 if TYPE_CHECKING:

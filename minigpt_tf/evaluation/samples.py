@@ -7,7 +7,7 @@ import numpy as np
 from ..config import EvaluationConfig, SamplingConfig
 from ..files.documents import Progress, silent
 from ..inference.generate import Prompt, TextGenerator
-from .memorisation import find_copied
+from .memorization import find_copied
 from .repetition import distinct, loop_rate
 
 DISTINCT = (1, 2, 3, 4)

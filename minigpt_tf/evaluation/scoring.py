@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ConfigError, DataError
 from ..files.documents import Progress, silent
 from ..inference.engine import Engine
-from ..metrics import perplexity
+from ..metrics import bits_per_byte, negative_log_likelihood, perplexity
 from ..text.windows import ScoringWindow, ScoringWindows
 from ..training.memory import windows_at_once
 
@@ -45,7 +45,7 @@ class Score:
         none."""
         if not self.bytes:
             return None
-        return self.loss * self.tokens / math.log(2) / self.bytes
+        return bits_per_byte(self.loss, self.tokens, self.bytes)
 
 
 def loss_of_batch(model: Any, x: np.ndarray, y: np.ndarray) -> float:
@@ -211,22 +211,13 @@ def _engine_losses(engine: Engine) -> Losses:
         result = np.empty((len(x), scored))
         for ids, targets, row in zip(x, y[:, y.shape[1] - scored :], result, strict=True):
             first = 0
-            for logits in engine.logits_in_pieces(ids, scored):
+            for logits in engine.logits_in_chunks(ids, scored):
                 last = first + len(logits)
-                row[first:last] = negative_log_probabilities(logits, targets[first:last])
+                row[first:last] = negative_log_likelihood(logits, targets[first:last])
                 first = last
         return result
 
     return losses
-
-
-def negative_log_probabilities(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Losses (P,) in nats, float64, of targets (P,) under float32 logits (P, V), which change."""
-    chosen = np.take_along_axis(logits, targets[:, None], axis=1)[:, 0].astype(np.float64)
-    highest = logits.max(axis=1)
-    logits -= highest[:, None]
-    np.exp(logits, out=logits)
-    return np.log(logits.sum(axis=1, dtype=np.float64)) + highest - chosen
 
 
 def _keras_losses(model: Any, compiled: bool) -> Losses:

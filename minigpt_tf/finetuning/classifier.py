@@ -14,8 +14,8 @@ from ..classification.confusion import Confusion, shown, write_picture
 from ..classification.head import Head, save_head
 from ..config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError, DataError
-from ..inference.samplers import log_softmax
 from ..inference.weights import Weights, open_weights
+from ..metrics import log_softmax
 from ..records.batches import collate_texts
 from ..records.dataset import Part
 from ..records.kinds import LabelledRecord

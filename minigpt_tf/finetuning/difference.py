@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.scoring import negative_log_probabilities
 from ..inference.engine import Engine
+from ..metrics import negative_log_likelihood
 from ..records.shortening import Row
 
 MOST_COMPARED = 4
@@ -37,7 +37,7 @@ def merge_difference(
         distance = np.abs(pair[0] - pair[1])
         largest = max(largest, float(distance.max()))
         distances.append(distance.mean(axis=-1))
-        losses.append([negative_log_probabilities(logits, row.ids[1:][counted]) for logits in pair])
+        losses.append([negative_log_likelihood(logits, row.ids[1:][counted]) for logits in pair])
         count += 1
     if not count:
         return {}

@@ -13,8 +13,9 @@ from ..config import LoraConfig, ModelConfig, TrainingConfig
 from ..inference.weights import Weights, named_variables
 from ..model import build_training_model
 from ..model.adapted import assign_base, build_adapted_model, low_rank_changes
+from ..model.output_head import OutputHead
 from ..training.job import TrainableModel
-from ..training.losses import linear_cross_entropy, output_head
+from ..training.losses import linear_cross_entropy
 from .memory import LOGITS_AT_ONCE
 
 
@@ -105,17 +106,15 @@ class SupervisedModel(FineTunedModel):
         y, weights = tf.reshape(y, (-1,)), tf.reshape(weights, (-1,))
         counted = tf.where(weights != 0)[:, 0]
         chunks = math.ceil(self.most_targets * self.config.vocab_size / LOGITS_AT_ONCE)
-        kernel, bias = output_head(self.keras_model, tied=self.config.tie_embeddings)
+        head = OutputHead.of(self.keras_model)
         sums = []
         for first in range(chunks):
             chosen = counted[first::chunks]
             sums.append(
                 linear_cross_entropy(
                     tf.gather(hidden, chosen),
-                    kernel,
-                    bias,
+                    head,
                     tf.gather(y, chosen),
-                    transposed=self.config.tie_embeddings,
                     weights=tf.gather(weights, chosen),
                 )
             )

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ..model.output_head import OutputHead
 from ..records.dataset import Part
-from ..training.losses import output_head
 from .models import FineTunedModel
 from .plan import FineTuningPlan
 from .supervised import SupervisedJob
@@ -47,13 +47,7 @@ class PreferenceModel(FineTunedModel):
         hidden = self.body(tf.reshape(x, (rows, length)), training=training)  # (2 B, T, D)
         places = tf.where(tf.reshape(mask, (rows, length)) != 0)  # (N, 2)
         targets = tf.gather_nd(tf.reshape(y, (rows, length)), places)
-        tied = self.config.tie_embeddings
-        kernel, bias = output_head(self.keras_model, tied=tied)
-        states = tf.gather_nd(hidden, places)
-        logits = tf.matmul(states, tf.cast(kernel, states.dtype), transpose_b=tied)
-        logits = tf.cast(logits, tf.float32)
-        if bias is not None:
-            logits += bias
+        logits = OutputHead.of(self.keras_model).logits(tf.gather_nd(hidden, places))
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # (N,)
         sums = tf.math.unsorted_segment_sum(-losses, places[:, 0], rows)
         return tf.reshape(sums, (-1, 2))

@@ -7,7 +7,7 @@ from typing import Any
 from ..config import CHECKPOINT_NAME, FORMAT_VERSION, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..storage.replacing import staging, write_json
-from ..training.resumption import MAY_CHANGE
+from ..training.resume import MAY_CHANGE
 from .plan import FineTuningPlan
 
 KIND = "finetuning"

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..config import SamplingConfig
+from ..metrics import log_probability
 from ..text.tokenizers import BaseTokenizer
-from .samplers import log_probability, make_sampler
+from .samplers import make_sampler
 
 
 class Answer:

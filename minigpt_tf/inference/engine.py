@@ -13,10 +13,10 @@ from ..errors import ConfigError
 from ..inference.folder import ModelFolder
 from .cache import Cache
 from .kernels import BARRIER_SIZE, compiled_step
-from .packing import PackedWeights, load_weights, pack_weights
 from .positions import rotary_tables
 from .prefill import CHUNK, Prefill
-from .threads import Team, available_cores
+from .thread_pool import ThreadPool, available_cores
+from .weight_layout import EngineWeights, lay_out_weights, load_weights
 from .weights import weights_of
 
 STEP_TOKENS = {"float32": 16, "int8": 40}
@@ -35,7 +35,7 @@ class Engine:
     def __init__(
         self,
         config: ModelConfig,
-        weights: Mapping[str, Any] | PackedWeights,
+        weights: Mapping[str, Any] | EngineWeights,
         where: str = "weights",
         threads: int | None = None,
     ) -> None:
@@ -43,8 +43,8 @@ class Engine:
 
         Raises ModelFolderError where the weights do not fit the configuration or are not finite.
         """
-        if not isinstance(weights, PackedWeights):
-            weights = pack_weights(weights, config, where)
+        if not isinstance(weights, EngineWeights):
+            weights = lay_out_weights(weights, config, where)
         self.config, self.weights = config, weights
         self._angles = _half_tables(config)
         self._step = compiled_step(
@@ -55,7 +55,7 @@ class Engine:
         )
         self._prefill = Prefill(config, weights, self._angles)
         self._lock = threading.Lock()  # one step at a time, whoever calls
-        self._team = Team(threads or available_cores())
+        self._pool = ThreadPool(threads or available_cores())
         self._barrier = np.zeros(BARRIER_SIZE, dtype=np.int64)
         self._scratch: dict[int, tuple[np.ndarray, ...]] = {}
         self.cache = Cache(config, 1)
@@ -124,21 +124,24 @@ class Engine:
         cache.positions[0] = len(ids)
         return hidden
 
-    def logits_in_pieces(
+    def logits_in_chunks(
         self, ids: np.ndarray | list[int], wanted: int | None = None
     ) -> Iterator[np.ndarray]:
-        """`all_logits` without ever holding all: pieces (P, V) of them in order, P at most CHUNK.
+        """`all_logits` without ever holding all: chunks (P, V) of them in order, P at most CHUNK.
 
         With `wanted` only those after the last so many ids. Uses the engine's own sequence, which
-        must be left alone until the last piece has come.
+        must be left alone until the last chunk has come.
         """
         first = 0 if wanted is None else len(ids) - wanted
         if first > 0:
             self.prefill(ids[:first])
         self.cache.positions[0] = max(0, first)
         for start in range(max(0, first), len(ids), CHUNK):
-            piece = ids[start : start + CHUNK]
-            yield self._run(piece, None, 0, wanted=len(piece))
+            chunk = ids[start : start + CHUNK]
+            yield self._run(chunk, None, 0, wanted=len(chunk))
+
+    logits_in_pieces = logits_in_chunks
+    """The name in version 0.1."""
 
     def decode_step(self, token_id: int) -> np.ndarray:
         """Appends one token to the engine's own sequence; logits (V,) of the token after it."""
@@ -190,7 +193,7 @@ class Engine:
         weights, embedded = self.weights, self._embed(ids, positions)
         with self._lock:
             scratch = self._scratch_for(len(ids))
-            self._team.run(
+            self._pool.run(
                 self._step,
                 self._barrier,
                 embedded,
@@ -216,7 +219,7 @@ class Engine:
     def _scratch_for(self, tokens: int) -> tuple[np.ndarray, ...]:
         """The arrays that a step for so many tokens works in, in the order of `decode`."""
         if tokens not in self._scratch:
-            c, threads = self.config, self._team.size
+            c, threads = self.config, self._pool.size
             heads = c.num_heads + 2 * c.num_kv_heads
             gate = c.ff_dim if c.activation == "swiglu" else 0
             shapes = [

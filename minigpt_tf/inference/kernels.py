@@ -138,8 +138,8 @@ def causal_softmax(scores, start):
 
 
 @entry
-def normalise(x, norm, epsilon, centred, out):
-    """Layer normalisation of the rows of x (B, D) (Ba et al., 2016); if not `centred`, the RMS norm
+def normalize(x, norm, epsilon, centred, out):
+    """Layer normalization of the rows of x (B, D) (Ba et al., 2016); if not `centred`, the RMS norm
     (Zhang and Sennrich, 2019). `norm` (2, D): scale and shift."""
     scale, shift = norm[0], norm[1]
     for b in range(x.shape[0]):
@@ -263,12 +263,12 @@ def dense(weights, layout, index, x, first, last, out):
 
 
 @inner
-def add_and_normalise(delta, norm, epsilon, centred, norm_first, x, normal):
+def add_and_normalize(delta, norm, epsilon, centred, norm_first, x, normal):
     """x += delta; its norm goes into `normal` and, with post-norm, into x too. All (B, D)."""
     for b in range(x.shape[0]):
         for i in range(x.shape[1]):
             x[b, i] += delta[b, i]
-    normalise(x, norm, epsilon, centred, normal)
+    normalize(x, norm, epsilon, centred, normal)
     if not norm_first:
         for b in range(x.shape[0]):
             copy(normal[b], x[b])
@@ -322,7 +322,7 @@ def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool
         where its keys and values are written; several positions of one sequence may be in one
         call. Logits are given for the tokens from `wanted` on. Each output is computed by one
         thread and in one order: the result depends neither on how many threads there are nor on
-        how many tokens. The arguments from `weights` on: `packing.PackedWeights`, `engine`.
+        how many tokens. The arguments from `weights` on: `weight_layout.EngineWeights`, `engine`.
         """
         keys, values = cache  # (sequences, L, K, C, H)
         cosines, sines = angles
@@ -334,7 +334,7 @@ def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool
             copy(embedded[b], x[b])
             copy(embedded[b], normal[b])
         if norm_first:
-            normalise(x, norms[0], epsilon, centred, normal)
+            normalize(x, norms[0], epsilon, centred, normal)
         for layer in range(keys.shape[1]):
             matrix, norm = 1 + MATRICES_OF_A_BLOCK * layer, 1 + 2 * layer
             first, last = share(N + 2 * K, thread, threads)
@@ -352,7 +352,7 @@ def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool
             first, last = share(D, thread, threads)
             dense(weights, layout, matrix + 1, mixed, first, last, delta)
             wait_for_all(barrier, threads)
-            add_and_normalise(delta, norms[norm], epsilon, centred, norm_first, x, normal)
+            add_and_normalize(delta, norms[norm], epsilon, centred, norm_first, x, normal)
             first, last = share(F, thread, threads)
             dense(weights, layout, matrix + 3, normal, first, last, up)
             if gated:
@@ -370,7 +370,7 @@ def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool
             first, last = share(D, thread, threads)
             dense(weights, layout, matrix + 4, up, first, last, delta)
             wait_for_all(barrier, threads)
-            add_and_normalise(delta, norms[norm + 1], epsilon, centred, norm_first, x, normal)
+            add_and_normalize(delta, norms[norm + 1], epsilon, centred, norm_first, x, normal)
         head_matrix = layout.shape[0] - 1
         first, last = share(layout[head_matrix, 2], thread, threads)
         dense(weights, layout, head_matrix, normal[wanted:], first, last, logits)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from . import kernels
-from .packing import PackedWeights
+from .weight_layout import EngineWeights
 
 CHUNK = 256
 """Tokens that go through the model together: enough for BLAS, and few scores that are masked."""
@@ -17,7 +17,7 @@ class Prefill:
     """Appends many tokens to one sequence of the cache."""
 
     def __init__(
-        self, config: ModelConfig, weights: PackedWeights, angles: tuple[np.ndarray, np.ndarray]
+        self, config: ModelConfig, weights: EngineWeights, angles: tuple[np.ndarray, np.ndarray]
     ) -> None:
         """`angles`: cosines and sines (C, H / 2) of rotary positions."""
         self.config, self.weights, self.angles = config, weights, angles
@@ -60,7 +60,7 @@ class Prefill:
 
     def _norm(self, x: np.ndarray, norm: np.ndarray) -> np.ndarray:
         out, c = np.empty_like(x), self.config
-        kernels.normalise(x, norm, np.float32(c.norm_epsilon), c.norm == "layer", out)
+        kernels.normalize(x, norm, np.float32(c.norm_epsilon), c.norm == "layer", out)
         return out
 
     def _attention(

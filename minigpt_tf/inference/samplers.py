@@ -6,26 +6,9 @@ import numpy as np
 
 from ..config import SamplingConfig
 from ..errors import ConfigError, ModelFolderError
+from ..metrics import softmax
 
 Sampler = Callable[[np.ndarray, list[int]], int]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, over the last axis; -inf stays probability 0."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Natural logarithms of `softmax`, over the last axis, in float64."""
-    below = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
-
-
-def log_probability(logits: np.ndarray, token_id: int) -> float:
-    """Natural logarithm of a token's probability under the model, before any filter."""
-    shifted = logits.astype(np.float64) - logits.max()
-    return float(shifted[token_id] - np.log(np.exp(shifted).sum()))
 
 
 def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:

@@ -10,8 +10,8 @@ from ..config import MODEL_NAME, EngineConfig, ModelConfig
 from ..errors import ModelFolderError
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
-from ..inference.samplers import log_softmax
 from ..inference.weights import weight_shapes
+from ..metrics import log_softmax
 from ..storage.model_folder import check_output
 from ..text.tokenizers import BaseTokenizer, as_tokenizer
 from .keras_files.files import open_keras_file

@@ -43,7 +43,7 @@ class FusedLayerNormalization(layers.LayerNormalization):
         shift = () if self.beta is None else (tf.convert_to_tensor(self.beta),)
 
         @tf.custom_gradient
-        def normalise(x, gamma, *beta):
+        def normalize(x, gamma, *beta):
             """Layer norm, and the function that turns d(loss)/dy into those of the arguments."""
             x32 = tf.cast(x, tf.float32)
             centred = x32 - tf.reduce_mean(x32, -1, keepdims=True)
@@ -63,7 +63,7 @@ class FusedLayerNormalization(layers.LayerNormalization):
 
             return tf.cast(y, x.dtype), gradient
 
-        return normalise(inputs, tf.convert_to_tensor(self.gamma), *shift)
+        return normalize(inputs, tf.convert_to_tensor(self.gamma), *shift)
 
 
 @register
@@ -74,7 +74,7 @@ class FusedRMSNormalization(layers.RMSNormalization):
         """(..., D) -> (..., D)"""
 
         @tf.custom_gradient
-        def normalise(x, scale):
+        def normalize(x, scale):
             """RMS norm, and the function that turns d(loss)/dy into those of the arguments."""
             x32 = tf.cast(x, tf.float32)
             mean = tf.reduce_mean(tf.square(x32), -1, keepdims=True)
@@ -90,7 +90,7 @@ class FusedRMSNormalization(layers.RMSNormalization):
 
             return tf.cast(normal * scale, x.dtype), gradient
 
-        return normalise(inputs, tf.cast(tf.convert_to_tensor(self.scale), tf.float32))
+        return normalize(inputs, tf.cast(tf.convert_to_tensor(self.scale), tf.float32))
 
 
 def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:

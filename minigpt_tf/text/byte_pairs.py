@@ -1,7 +1,7 @@
 """Byte-level BPE as machine code: text cut as GPT-2 cuts it, each word's merges found once.
 
 The ids are those of the `tokenizers` library, several times as fast (`python
-benchmarks/tokenising.py`). Everything compiled for this stands in this one module.
+benchmarks/tokenizing.py`). Everything compiled for this stands in this one module.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """checkpoint/: everything a run needs to go on where it stopped, to the bit.
 
-    run.json            what the run is (`resumption`): configurations, fingerprint of the tokens
+    run.json            what the run is (`resume`): configurations, fingerprint of the tokens
     tokenizer.*         its tokenizer
     state-00000123.npz  weights, optimizer, progress, best weights after step 123; the last two
 

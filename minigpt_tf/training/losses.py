@@ -1,43 +1,40 @@
 """Mean cross-entropy of a linear head, which never holds all logits of a large batch at once."""
 
-import keras
 import tensorflow as tf
 
+from ..model.output_head import OutputHead
 from .memory import MOST_LOGITS
-
-
-def output_head(model: keras.Model, *, tied: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Kernel of a model's output head, (D, V), or (V, D) where it is the token embedding, and its
-    bias (V,) or None."""
-    layer = model.get_layer("token_embedding" if tied else "logits")
-    if tied:
-        return layer.embeddings.value, None
-    return layer.kernel.value, None if layer.bias is None else layer.bias.value
 
 
 def linear_cross_entropy(
     hidden: tf.Tensor,
-    kernel: tf.Tensor,
-    bias: tf.Tensor | None,
+    head: OutputHead,
     targets: tf.Tensor,
     *,
-    transposed: bool,
     weights: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean loss in nats per token, and the share of targets that were the likeliest token.
+    """The loss of an output head, and how often its most likely token is the target.
 
-    With `weights` (N,), float32, both are weighted sums instead.
+    The gradients are computed along with the loss, so no logits are kept for them.
 
-    `hidden` (N, D) in float32 or bfloat16, the precision of the products; softmax and sums are
-    float32. `kernel` (D, V), or (V, D) where it is `transposed`; `bias` (V,) or None; `targets`
-    (N,). The gradients are computed along with the loss, so no logits are kept for them.
+    Args:
+        hidden: hidden states (N, D), float32 or bfloat16: the precision of the products. Softmax
+            and sums are float32.
+        head: what turns them into logits (N, V).
+        targets: token ids (N,).
+        weights: (N,), float32 (unset: 1 / N each).
+
+    Returns:
+        Two sums, weighted, over the targets: the loss in nats, and 1 for each target that is the
+        most likely token. Without `weights` they are the mean loss per token and the accuracy.
     """
+    kernel, bias, transposed = head
     vocab_size = kernel.shape[0 if transposed else 1]
     rows = max(1, MOST_LOGITS // vocab_size)
     total = tf.shape(hidden)[0]
     if weights is None:
         weights = tf.fill([total], 1 / tf.cast(total, tf.float32))
-    length = hidden.shape[0] or rows  # a batch of unknown size is one piece
+    length = hidden.shape[0] or rows  # a batch of unknown size is one chunk
 
     @tf.custom_gradient
     def cross_entropy(hidden, kernel, *bias):
@@ -45,12 +42,12 @@ def linear_cross_entropy(
         matrix = tf.cast(kernel, hidden.dtype)
         losses, hits, d_hidden, d_kernel, d_bias = [], [], [], [], []
         for first in range(0, length, rows):
-            piece = slice(first, first + rows) if length > rows else slice(None)
-            x, y = hidden[piece], targets[piece]
+            chunk = slice(first, first + rows) if length > rows else slice(None)
+            x, y = hidden[chunk], targets[chunk]
             logits = tf.matmul(x, matrix, transpose_b=transposed)  # (rows, V)
             if bias:
                 logits = tf.nn.bias_add(logits, tf.cast(bias[0], hidden.dtype))
-            loss, hit, p = _softmax(logits, y, weights[piece])
+            loss, hit, p = _softmax(logits, y, weights[chunk])
             losses.append(loss)
             hits.append(hit)
             d_hidden.append(tf.matmul(p, matrix, transpose_b=not transposed))
@@ -77,8 +74,8 @@ def _softmax(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple
     places = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
     target = tf.gather_nd(below, places)  # (N,)
     exponentials = tf.exp(below)
-    normaliser = tf.reduce_sum(exponentials, -1, keepdims=True)
-    loss = tf.reduce_sum(weights * (tf.math.log(normaliser[:, 0]) - target))
+    total = tf.reduce_sum(exponentials, -1, keepdims=True)
+    loss = tf.reduce_sum(weights * (tf.math.log(total[:, 0]) - target))
     hits = tf.reduce_sum(weights * tf.cast(target >= 0, tf.float32))
-    p = tf.cast(exponentials * (weights[:, None] / normaliser), logits.dtype)
+    p = tf.cast(exponentials * (weights[:, None] / total), logits.dtype)
     return loss, hits, tf.tensor_scatter_nd_sub(p, places, tf.cast(weights, logits.dtype))

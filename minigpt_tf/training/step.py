@@ -10,8 +10,9 @@ import tensorflow as tf
 from ..config import ModelConfig, TrainingConfig
 from ..model import build_training_model
 from ..model.dropout import dropout_step
+from ..model.output_head import OutputHead
 from .job import TrainableModel
-from .losses import linear_cross_entropy, output_head
+from .losses import linear_cross_entropy
 from .optimizers import clip_scale
 
 
@@ -29,12 +30,10 @@ class LanguageModel(TrainableModel):
     def loss(self, x: tf.Tensor, y: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean loss in nats per token and share of right guesses, for ids x and y (B, T)."""
         hidden = self.body(x, training=training)  # (B, T, D)
-        tied = self.config.tie_embeddings
         return linear_cross_entropy(
             tf.reshape(hidden, (-1, self.config.embed_dim)),
-            *output_head(self.keras_model, tied=tied),
+            OutputHead.of(self.keras_model),
             tf.reshape(y, (-1,)),
-            transposed=tied,
         )
 
 

@@ -29,7 +29,7 @@ from .optimizers import build_optimizer
 from .plan import Plan, plan_from_preset
 from .precision import resolve_dtype
 from .records import write_records
-from .resumption import check_same_run, continue_checkpoint, read_run, start_checkpoint
+from .resume import check_same_run, continue_checkpoint, read_run, start_checkpoint
 from .saving import save_model_folder
 from .step import LanguageModel
 from .validation import make_validation

@@ -113,11 +113,7 @@ def test_records(files, tmp_path, capsys, data, more, reason):
     [
         ("nothing", (), "no such model folder"),
         ("m.gguf", (), "(minigpt import "),
-        (
-            "hf",
-            (),
-            "a model of another tool, and is not a model folder: make a model folder of it first",
-        ),
+        ("hf", (), "another tool, and is not a model folder: make a model folder of it first"),
         ("rows.jsonl", (), "is a file, not a model folder"),
         ("base/model.h5", (), "is a file of a model folder: name the folder"),
         ("nan", (), "feed_forward_up/kernel holds values that are not finite"),

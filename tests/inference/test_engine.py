@@ -17,9 +17,9 @@ from minigpt_tf.config.presets import PRESETS, model_preset
 from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.cache import Cache
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.packing import pack_weights
 from minigpt_tf.inference.prefill import CHUNK
-from minigpt_tf.inference.threads import Team
+from minigpt_tf.inference.thread_pool import ThreadPool
+from minigpt_tf.inference.weight_layout import lay_out_weights
 from minigpt_tf.inference.weights import read_weights, weights_of
 from minigpt_tf.model import build_gpt_model
 from tests.conftest import ROOT, tiny_config
@@ -108,7 +108,7 @@ def one_by_one(engine, prompts, steps):
 def test_a_batch_of_ragged_prompts_is_to_the_bit_one_by_one(preset, dtype):
     config = tiny_config(preset, vocab_size=40, context_length=24)
     weights = weights_of(shaken(build_gpt_model(config, seed=1)))
-    engine = Engine(config, pack_weights(weights, config, "test", dtype), threads=2)
+    engine = Engine(config, lay_out_weights(weights, config, "test", dtype), threads=2)
     cache = Cache(config, len(PROMPTS))
     logits = [engine.prefill(prompt, cache, row) for row, prompt in enumerate(PROMPTS)]
     alone = list(one_by_one(engine, PROMPTS, 6))
@@ -215,18 +215,18 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert done.returncode == 0
 
 
-def test_an_interrupted_call_leaves_the_team_sound():
+def test_an_interrupted_call_leaves_the_pool_sound():
     """KeyboardInterrupt at every line of `run`, again and again."""
     config = tiny_config("lecture", vocab_size=30, context_length=4)
     engine = Engine(config, weights_of(build_gpt_model(config, seed=1)), threads=3)
     expected = engine.prefill([1, 2])
     lines = range(1, 40)
-    first = Team.run.__code__.co_firstlineno
+    first = ThreadPool.run.__code__.co_firstlineno
     interrupted = 0
     for line in lines:
 
         def trace(frame, event, argument, line=line):
-            if frame.f_code is not Team.run.__code__:
+            if frame.f_code is not ThreadPool.run.__code__:
                 return None
 
             def inside(frame, event, argument):

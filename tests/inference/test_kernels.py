@@ -106,10 +106,10 @@ def test_softmax_of_extremes():
 def test_norms_by_hand():
     x, out = np.float32([[1.0, 3.0]]), np.zeros((1, 2), dtype=np.float32)
     norm = np.float32([[2.0, 1.0], [0.5, 0.0]])
-    kernels.normalise(x, norm, np.float32(0), True, out)
+    kernels.normalize(x, norm, np.float32(0), True, out)
     np.testing.assert_allclose(out, [[-1.5, 1.0]])
     norm[1] = 0
-    kernels.normalise(x, norm, np.float32(4), False, out)
+    kernels.normalize(x, norm, np.float32(4), False, out)
     np.testing.assert_allclose(out, [[2 / 3, 1.0]])
 
 

@@ -22,7 +22,7 @@ from minigpt_tf.events import Listener
 from minigpt_tf.storage.model_folder import check_output, claim_output
 from minigpt_tf.training import checkpoint
 from minigpt_tf.training.checkpoint import RunState, StateWriter, list_states, restore_state
-from minigpt_tf.training.resumption import read_run
+from minigpt_tf.training.resume import read_run
 from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import train
 from tests.cli.test_train import error_of

@@ -11,6 +11,7 @@ from minigpt_tf.config import ModelConfig, TrainingConfig
 from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference.weights import assign_weights, weights_of
 from minigpt_tf.model import build_gpt_model
+from minigpt_tf.model.output_head import OutputHead
 from minigpt_tf.training import losses
 from minigpt_tf.training.losses import linear_cross_entropy
 from minigpt_tf.training.optimizers import build_optimizer
@@ -125,7 +126,7 @@ def test_computing_blocks_again_changes_no_gradient(preset):
         np.testing.assert_allclose(mine, theirs, atol=1e-6)
 
 
-def test_logits_in_pieces_give_the_same_loss_and_gradients(monkeypatch):
+def test_logits_in_chunks_give_the_same_loss_and_gradients(monkeypatch):
     config = small("lecture")
     x, y = batch(config)
     whole, expected = step_gradients(trainable(config), x, y)
@@ -139,7 +140,7 @@ def test_logits_in_pieces_give_the_same_loss_and_gradients(monkeypatch):
 def test_the_loss_of_huge_logits_is_finite():
     hidden, kernel = tf.constant([[1000.0], [-1000.0]]), tf.constant([[1.0, -1.0]])
     loss, accuracy = linear_cross_entropy(
-        hidden, kernel, None, tf.constant([1, 1]), transposed=False
+        hidden, OutputHead(kernel, None, tied=False), tf.constant([1, 1])
     )
     assert (float(loss), float(accuracy)) == (1000.0, 0.5)
 

@@ -18,8 +18,8 @@ from minigpt_tf.evaluation.scoring import loss_over
 from minigpt_tf.events import Listener
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
-from minigpt_tf.inference.samplers import softmax
 from minigpt_tf.inference.weights import read_weights
+from minigpt_tf.metrics import softmax
 from minigpt_tf.text.windows import scoring_batches
 from minigpt_tf.training import memory
 from minigpt_tf.training.precision import resolve_dtype

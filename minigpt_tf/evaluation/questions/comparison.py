@@ -12,7 +12,7 @@ from ...inference.adapter import fingerprint
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
 from ...inference.generate import BATCH, Generation
-from ...inference.packing import load_weights
+from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
 from ...records.kinds import ask
 from ...records.prompts import Template

@@ -10,7 +10,7 @@ import pytest
 from minigpt_tf.config import EngineConfig, SamplingConfig
 from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ModelFolderError
-from minigpt_tf.inference import packing
+from minigpt_tf.inference import weight_layout
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.generate import TextGenerator
@@ -40,12 +40,12 @@ def rounded(weights):
 def test_int8_logits_are_keras_s_with_rounded_weights(preset):
     config = tiny_config(preset, vocab_size=40, context_length=24)
     model = shaken(build_gpt_model(config, seed=1))
-    packed = packing.pack_weights(weights_of(model), config, "test", np.int8)
-    assert packed.matrices.dtype == np.int8 and np.abs(packed.matrices).max() == 127
+    laid_out = weight_layout.lay_out_weights(weights_of(model), config, "test", np.int8)
+    assert laid_out.matrices.dtype == np.int8 and np.abs(laid_out.matrices).max() == 127
     assign_weights(model, rounded(weights_of(model)))
     ids = np.random.default_rng(0).integers(0, 40, 20)
     expected = logits_of(model, ids[None])[0]
-    engine = Engine(config, packed)
+    engine = Engine(config, laid_out)
     np.testing.assert_allclose(engine.all_logits(ids), expected, atol=2e-4)
     np.testing.assert_allclose(engine.prefill(ids[:5]), expected[4], atol=2e-4)
     np.testing.assert_allclose(engine.decode_step(ids[5]), expected[5], atol=2e-4)
@@ -55,8 +55,8 @@ def test_a_row_of_zeros_stays_zero():
     config = tiny_config("gpt2", vocab_size=40, context_length=24)
     weights = weights_of(build_gpt_model(config, seed=1))
     weights["token_embedding/embeddings"][3] = 0
-    packed = packing.pack_weights(weights, config, "test", np.int8)
-    assert not packed.matrix(0)[3].any() and np.isfinite(packed.scales).all()
+    laid_out = weight_layout.lay_out_weights(weights, config, "test", np.int8)
+    assert not laid_out.matrix(0)[3].any() and np.isfinite(laid_out.scales).all()
 
 
 INT8 = EngineConfig(quantize="int8")
@@ -106,14 +106,14 @@ def test_other_weights_are_rounded_anew(folder_copy):
 
 
 def test_weights_that_change_while_they_are_rounded_are_not_kept(folder_copy, monkeypatch):
-    pack = packing.pack_weights
+    pack = weight_layout.lay_out_weights
 
     def replaced_meanwhile(*arguments):
-        packed = pack(*arguments)
+        laid_out = pack(*arguments)
         os.utime(folder_copy / "model.h5")
-        return packed
+        return laid_out
 
-    monkeypatch.setattr(packing, "pack_weights", replaced_meanwhile)
+    monkeypatch.setattr(weight_layout, "lay_out_weights", replaced_meanwhile)
     assert TextGenerator.load(folder_copy, INT8).generate("he was", GREEDY).ids
     assert not (folder_copy / "model.int8.h5").exists()
 
@@ -174,7 +174,7 @@ def test_where_it_cannot_be_kept_generation_goes_on_and_says_so(folder_copy, mon
     def full(folder, size):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(packing, "reserve_space", full)
+    monkeypatch.setattr(weight_layout, "reserve_space", full)
     generator = TextGenerator.load(folder_copy, INT8)
     assert "could not be kept for the next time" in generator.notice
     assert "No space left on device" in generator.notice
@@ -196,7 +196,7 @@ def test_too_little_memory_is_an_error_that_says_how_much(trained_folder, monkey
     def empty(shape, dtype):
         raise MemoryError
 
-    monkeypatch.setattr(packing.np, "empty", empty)
+    monkeypatch.setattr(weight_layout.np, "empty", empty)
     with pytest.raises(
         ModelFolderError, match=r"model\.h5: its weights need 0\.\d\d GiB of memory"
     ):

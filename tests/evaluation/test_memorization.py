@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minigpt_tf.errors import ConfigError, DataError
-from minigpt_tf.evaluation import memorisation
-from minigpt_tf.evaluation.memorisation import find_copied
+from minigpt_tf.evaluation import memorization
+from minigpt_tf.evaluation.memorization import find_copied
 
 
 def brute_force(texts, train, n):
@@ -23,7 +23,7 @@ def brute_force(texts, train, n):
 @pytest.mark.parametrize("seed", range(60))
 def test_random_texts(seed, monkeypatch):
     rng = np.random.default_rng(seed)
-    monkeypatch.setattr(memorisation, "PIECE", int(rng.integers(1, 30)))  # runs lie across pieces
+    monkeypatch.setattr(memorization, "PIECE", int(rng.integers(1, 30)))  # runs lie across pieces
     size, n = int(rng.integers(1, 5)), int(rng.integers(1, 6))
     train = rng.integers(0, size, rng.integers(0, 60)).astype(np.uint8)
     texts = [rng.integers(0, size + 1, rng.integers(1, 15)).tolist() for _ in range(3)]
@@ -36,15 +36,15 @@ def test_random_texts(seed, monkeypatch):
 
 
 def test_a_copy_across_two_pieces_of_a_long_text():
-    train = np.random.default_rng(0).integers(0, 50_000, memorisation.PIECE + 500)
-    copy = train[memorisation.PIECE - 40 : memorisation.PIECE + 30]
+    train = np.random.default_rng(0).integers(0, 50_000, memorization.PIECE + 500)
+    copy = train[memorization.PIECE - 40 : memorization.PIECE + 30]
     found = find_copied([[1, 2, 3, *copy, 4, 5]], train.astype(np.uint16))
     assert found.longest.tolist() == copy.tolist()
     assert found.ngram_share == (70 - 7) / (75 - 7)
 
 
 def test_equal_hashes_are_not_taken_for_copies(monkeypatch):
-    monkeypatch.setattr(memorisation._Hasher, "runs", lambda self, sums, length: 0 * sums[length:])
+    monkeypatch.setattr(memorization._Hasher, "runs", lambda self, sums, length: 0 * sums[length:])
     found = find_copied([[1, 2, 3, 4]], np.array([5, 6, 7, 8]), n=2)
     assert len(found.longest) == 0 and found.ngram_share == 0
 

@@ -41,7 +41,7 @@ COLUMNS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class PackedWeights:
+class EngineWeights:
     """The weights of a model. R is the number of rows of all matrices together, L of layers."""
 
     matrices: np.ndarray
@@ -76,9 +76,9 @@ class PackedWeights:
         return slice(row, row + outputs)
 
 
-def pack_weights(
+def lay_out_weights(
     weights: Mapping[str, Any], config: ModelConfig, where: str, dtype: type = np.float32
-) -> PackedWeights:
+) -> EngineWeights:
     """Packs named weights, arrays or datasets of an .h5 file, one matrix after the other.
 
     `dtype`: np.float32 or np.int8. Raises ModelFolderError that names a weight which is missing,
@@ -89,7 +89,7 @@ def pack_weights(
     layout = _layout(config)
     rows, D = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim
     try:
-        packed = PackedWeights(
+        laid_out = EngineWeights(
             matrices=np.empty(_size(layout), dtype=dtype),
             scales=np.ones(rows, dtype=np.float32),
             biases=np.zeros(rows, dtype=np.float32),
@@ -104,7 +104,7 @@ def pack_weights(
             "of memory, which are not to be had"
         ) from None
     for index, names in enumerate(_kernels(config)):
-        matrix, scales = packed.matrix(index), packed.scales[packed.rows(index)]
+        matrix, scales = laid_out.matrix(index), laid_out.scales[laid_out.rows(index)]
         first = 0
         for name in names:
             for rows_of_kernel in source.rows(name, matrix.shape[1]):
@@ -113,12 +113,14 @@ def pack_weights(
                 first = last
         biases = [source.values(bias) for bias in map(_bias_of, names) if bias in weights]
         if biases:
-            packed.biases[packed.rows(index)] = np.concatenate([b.ravel() for b in biases])
-    for norm, path in zip(packed.norms[int(not config.norm_first) :], _norms(config), strict=True):
+            laid_out.biases[laid_out.rows(index)] = np.concatenate([b.ravel() for b in biases])
+    for norm, path in zip(
+        laid_out.norms[int(not config.norm_first) :], _norms(config), strict=True
+    ):
         norm[0] = source.values(f"{path}/scale" if config.norm == "rms" else f"{path}/gamma")
         if f"{path}/beta" in weights:
             norm[1] = source.values(f"{path}/beta")
-    return packed
+    return laid_out
 
 
 class _Source:
@@ -155,7 +157,7 @@ def _store(rows: np.ndarray, matrix: np.ndarray, scales: np.ndarray) -> None:
 
 
 def _layout(config: ModelConfig) -> np.ndarray:
-    """PackedWeights.layout; a tied head is the token embedding once more."""
+    """EngineWeights.layout; a tied head is the token embedding once more."""
     D, F, H, V = config.embed_dim, config.ff_dim, config.head_dim, config.vocab_size
     heads = config.num_heads + 2 * config.num_kv_heads
     gate = F if config.activation == "swiglu" else 0
@@ -210,7 +212,7 @@ def _positions(config: ModelConfig, source: _Source) -> np.ndarray:
 # ---------------------------------------------------------------- from and to the model folder
 
 
-def load_weights(folder: ModelFolder, quantize: str) -> tuple[PackedWeights, str]:
+def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str]:
     """The weights of a model folder, `quantize` "none" (float32) or "int8", and a notice for the
     user, perhaps empty. int8 weights come from model.int8.h5, which is made where it is missing or
     belongs to other weights. Raises ModelFolderError."""
@@ -223,43 +225,43 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[PackedWeights, str
         raise ModelFolderError(str(error)) from None
     if quantize == "none":
         with open_weights(file, model) as weights:
-            return pack_weights(weights, model, str(file)), ""
+            return lay_out_weights(weights, model, str(file)), ""
     kept = folder.path / QUANTIZED_NAME
-    packed = _read_quantized(kept, file, model)
-    if packed is not None:
-        return packed, ""
+    laid_out = _read_quantized(kept, file, model)
+    if laid_out is not None:
+        return laid_out, ""
     before = _state(file)
     with open_weights(file, model) as weights:
-        packed = pack_weights(weights, model, str(file), np.int8)
+        laid_out = lay_out_weights(weights, model, str(file), np.int8)
     sha256 = _sha256(file)
     if _state(file) != before:  # replaced in the meantime: whose hash would it be?
-        return packed, ""
+        return laid_out, ""
     try:
         with staging(folder.path) as scratch:
-            _write_quantized(scratch / QUANTIZED_NAME, packed, before, sha256, model)
+            _write_quantized(scratch / QUANTIZED_NAME, laid_out, before, sha256, model)
     except ModelFolderError as error:
-        return packed, f"the int8 weights could not be kept for the next time: {error}"
-    return packed, ""
+        return laid_out, f"the int8 weights could not be kept for the next time: {error}"
+    return laid_out, ""
 
 
 _KEPT = ("matrices", "scales", "biases", "norms", "positions")
 
 
 def _write_quantized(
-    path: Path, packed: PackedWeights, state: list[int], sha256: str, config: ModelConfig
+    path: Path, laid_out: EngineWeights, state: list[int], sha256: str, config: ModelConfig
 ) -> None:
     import h5py
 
-    reserve_space(path.parent, sum(getattr(packed, name).nbytes for name in _KEPT))
+    reserve_space(path.parent, sum(getattr(laid_out, name).nbytes for name in _KEPT))
     with h5py.File(path, "w") as file:
         for name in _KEPT:
-            file[name] = getattr(packed, name)
+            file[name] = getattr(laid_out, name)
         file.attrs["format"] = FORMAT
         file.attrs["model"] = json.dumps(to_dict(config))
         file.attrs["source_sha256"], file.attrs["source_state"] = sha256, state
 
 
-def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeights | None:
+def _read_quantized(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None:
     """What model.int8.h5 holds; None where it was not made from `source`, or is damaged."""
     layout = _layout(config)
     rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
@@ -286,7 +288,7 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> PackedWeig
                     return None
     except Exception:  # h5py raises many kinds on a damaged or missing file
         return None
-    return PackedWeights(**kept, layout=layout)
+    return EngineWeights(**kept, layout=layout)
 
 
 def _state(path: Path) -> list[int]:

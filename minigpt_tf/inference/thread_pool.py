@@ -19,7 +19,7 @@ def available_cores() -> int:
     return min(usable_cores(), USEFUL_THREADS)
 
 
-class Team:
+class ThreadPool:
     """`size` threads, the caller's among them. The others sleep between two calls of `run`, which
     must not be called from two places at once."""
 
@@ -29,14 +29,14 @@ class Team:
         self._outbox: SimpleQueue = SimpleQueue()
         self._process = self._round = 0
         self._known: Callable[..., Any] | None = None
-        # The other threads do not hold the team, so they end when it is no longer used.
+        # The other threads do not hold the pool, so they end when it is no longer used.
         weakref.finalize(self, _dismiss, self._inboxes)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Calls the compiled function(thread, size, *arguments) on every thread; waits for all.
 
         The function releases the interpreter, and ends when all threads have come to its end. The
-        first time it runs on the caller's thread alone, as a team of one: then it is compiled.
+        first time it runs on the caller's thread alone, as a pool of one: then it is compiled.
         """
         if self._known is not function:
             with uninterrupted():

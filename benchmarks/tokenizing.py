@@ -1,6 +1,6 @@
 """Tokenising a long text: memory from file to ids on disk, and speed beside tiktoken.
 
-    python benchmarks/tokenising.py --data enwik8.txt [--vocab-size 8000] [--runs 5]
+    python benchmarks/tokenizing.py --data enwik8.txt [--vocab-size 8000] [--runs 5]
 
 First, in a process of its own and with an empty cache, the text is read, a byte-level BPE is
 learned from it and the text is encoded: prints the time of each stage and the most memory that the

@@ -1,0 +1,39 @@
+"""The output head: what turns hidden states into logits, tied to the token embedding or not."""
+
+from typing import NamedTuple, Self
+
+import keras
+import tensorflow as tf
+
+from .keras_model import LOGITS
+
+
+class OutputHead(NamedTuple):
+    """The weights of a model's output head, as `build_gpt_model` makes it."""
+
+    kernel: tf.Tensor
+    """(D, V), or (V, D) where it is the token embedding."""
+    bias: tf.Tensor | None
+    """(V,), or None."""
+    tied: bool
+    """Whether the kernel is the token embedding."""
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Self:
+        """The head of a model; its variables are read each time.
+
+        Args:
+            model: a model that `build_gpt_model` or `build_training_model` made.
+        """
+        layer = model.get_layer(LOGITS)
+        if isinstance(layer, keras.layers.Dense):
+            bias = None if layer.bias is None else layer.bias.value
+            return cls(layer.kernel.value, bias, tied=False)
+        return cls(model.get_layer("token_embedding").embeddings.value, None, tied=True)
+
+    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """Hidden states (N, D) -> logits (N, V), float32; the products have the dtype of
+        `hidden`."""
+        kernel = tf.cast(self.kernel, hidden.dtype)
+        logits = tf.cast(tf.matmul(hidden, kernel, transpose_b=self.tied), tf.float32)
+        return logits if self.bias is None else logits + self.bias
