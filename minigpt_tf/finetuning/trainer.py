@@ -95,12 +95,12 @@ def finetune(
     Example:
         >>> import json
         >>> import minigpt_tf as mg
-        >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 50)
-        >>> sizes = {"embed_dim": 16, "num_heads": 2, "num_layers": 1, "ff_dim": 32}
-        >>> _ = mg.train("notes.txt", "base", preset="modern", vocab_size=280, steps=2, **sizes)
+        >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 500)
+        >>> sizes = {"embed_dim": 16, "num_layers": 1}
+        >>> _ = mg.train("notes.txt", "base", preset="modern", steps=2, **sizes)
         >>> rows = [{"instruction": f"Count {i}", "output": f"It is {i}."} for i in range(10)]
-        >>> _ = open("hr.jsonl", "w").write("\n".join(map(json.dumps, rows)))
-        >>> result = mg.finetune("base", "hr.jsonl", "hr", method="lora", rank=4, epochs=2)
+        >>> _ = open("hr.json", "w").write(json.dumps(rows))
+        >>> result = mg.finetune("base", "hr.json", "hr", method="lora", rank=4, epochs=2)
         >>> result.steps, sorted(path.name for path in result.out.glob("*.safetensors"))
         (4, ['adapter.safetensors'])
     """
