@@ -48,7 +48,7 @@ from minigpt_tf.metrics import negative_log_likelihood
 from minigpt_tf.records.kinds import KINDS, InstructionRecord
 from minigpt_tf.records.prompts import Template, render
 from minigpt_tf.records.reading import read_records
-from minigpt_tf.records.shortening import Row
+from minigpt_tf.records.truncation import Row
 from minigpt_tf.storage.replacing import write_json
 from minigpt_tf.text.tokenizers import BytePairTokenizer
 

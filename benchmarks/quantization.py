@@ -19,7 +19,8 @@ from minigpt_tf.config.settings import from_dict
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
-from minigpt_tf.inference.generate import Prompt, TextGenerator
+from minigpt_tf.inference.generate import TextGenerator
+from minigpt_tf.inference.prompt import Prompt
 from minigpt_tf.metrics import negative_log_likelihood
 from minigpt_tf.text.corpus import build_corpus
 from minigpt_tf.text.windows import scoring_batches

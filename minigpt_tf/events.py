@@ -1,4 +1,4 @@
-"""What long work tells while it goes on. The library never prints: a Listener does."""
+"""What long work reports while it runs. The library never prints: a Listener does."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,16 +43,31 @@ class Evaluation:
 
 
 class Listener:
-    """Hears what happens in a run; each method may be overridden."""
+    """Receives what happens in long work. Here every method does nothing; override what you need.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> class Notes(mg.Listener):
+        ...     def notice(self, text):
+        ...         print("note:", text)
+        >>> Notes().notice("the context is now 40")
+        note: the context is now 40
+    """
 
     def notice(self, text: str) -> None:
         """Something a person should know."""
 
     def preparation(self, what: str, done: int, total: int) -> None:
-        """Before the run, often: what is done with the text, and how much of it (0: not known)."""
+        """Outside of training steps, often: which work, and how far it is.
+
+        Args:
+            what: The work, such as "encoding" or "scoring".
+            done: How much of it is done, in units of the work: bytes, characters, windows.
+            total: How much there is to do; 0: unknown.
+        """
 
     def progress(self, progress: Progress) -> None:
-        """After every step."""
+        """After every training step."""
 
     def weights(self, step: int, weights: Mapping[str, "np.ndarray"]) -> None:
         """At every evaluation, for measures of one's own: the model's weights, not to be changed.
@@ -62,3 +77,49 @@ class Listener:
 
     def evaluation(self, evaluation: Evaluation) -> None:
         """After every evaluation."""
+
+
+SILENT = Listener()
+"""The default: does nothing."""
+
+
+class NoticeLog(Listener):
+    """Keeps the notices, each once, and passes everything on to another Listener.
+
+    Example:
+        >>> from minigpt_tf.events import NoticeLog
+        >>> log = NoticeLog()
+        >>> log.notice("the text is short")
+        >>> log.notice("the text is short")
+        >>> log.notices
+        ['the text is short']
+    """
+
+    def __init__(self, listener: Listener = SILENT) -> None:
+        """
+        Args:
+            listener: Gets every event, and each notice the first time.
+        """
+        self.listener, self.notices = listener, list[str]()
+
+    def notice(self, text: str) -> None:
+        """Keeps a notice that is new, and passes it on."""
+        if text not in self.notices:
+            self.notices.append(text)
+            self.listener.notice(text)
+
+    def preparation(self, what: str, done: int, total: int) -> None:
+        """Passes it on."""
+        self.listener.preparation(what, done, total)
+
+    def progress(self, progress: Progress) -> None:
+        """Passes it on."""
+        self.listener.progress(progress)
+
+    def weights(self, step: int, weights: Mapping[str, "np.ndarray"]) -> None:
+        """Passes them on."""
+        self.listener.weights(step, weights)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Passes it on."""
+        self.listener.evaluation(evaluation)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from minigpt_tf.events import Listener
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what is in its background
@@ -13,6 +15,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what 
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "ramanujan.txt"
+
+
+class Recorder(Listener):
+    """Keeps what it is given: `notices`, and `work` as (what, done, total)."""
+
+    def __init__(self):
+        self.notices, self.work = [], []
+
+    def notice(self, text):
+        self.notices.append(text)
+
+    def preparation(self, what, done, total):
+        self.work.append((what, done, total))
 
 
 @pytest.fixture(scope="session", autouse=True)

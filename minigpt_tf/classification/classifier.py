@@ -8,14 +8,14 @@ import numpy as np
 
 from ..config import EngineConfig, RecordsConfig
 from ..errors import ConfigError, DataError, ModelFolderError
-from ..files.documents import Progress, silent
+from ..events import SILENT, Listener
 from ..inference.engine import Engine
 from ..inference.folder import ModelFolder, load_folder
 from ..metrics import log_softmax
 from ..records.kinds import LabelledRecord
 from ..records.prompts import Template, render
 from ..records.reading import Dropped, read_records
-from ..records.shortening import Row
+from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .confusion import Confusion
 from .head import Head, load_head
@@ -92,7 +92,7 @@ class Classifier:
         return Guess(text, dict(zip(self.head.labels, probabilities, strict=True)), row.lost)
 
     def try_on(
-        self, source: str | Path, config: RecordsConfig, progress: Progress = silent
+        self, source: str | Path, config: RecordsConfig, listener: Listener = SILENT
     ) -> Trial:
         """Classifies the labelled records of a file or database.
 
@@ -118,7 +118,7 @@ class Classifier:
             scores.append(self.scores(row))
             truth.append(places[record.label])
             lost += row.lost > 0
-            progress("classifying", count, len(found.records))
+            listener.preparation("classifying", count, len(found.records))
         if not scores:
             raise DataError(f"{found.where}: no row can be used: {dropped[0].reason}")
         confusion, loss = judge(self.head.labels, np.array(scores), np.array(truth))

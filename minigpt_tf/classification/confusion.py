@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..text.columns import display_width, pad
+from ..console import LONGEST_LABEL, one_line
 
 MOST_NUMBERS = 20
 """Labels up to which the picture has a number in each of its cells."""
 
 MOST_NAMES = 60
 """Labels up to which the picture names them."""
-
-LONGEST_NAME = 24
-"""Characters of a label that are shown."""
 
 
 @dataclass(frozen=True)
@@ -74,32 +71,6 @@ class Confusion:
         }
 
 
-def shown(label: str) -> str:
-    """A label as it is printed: in one line, not too long, nothing that steers a terminal."""
-    label = "".join(c if c.isprintable() else "\ufffd" for c in label)
-    return label if len(label) <= LONGEST_NAME else f"{label[: LONGEST_NAME - 1]}…"
-
-
-def table(figures: dict[str, Any]) -> Iterator[str]:
-    """A line for each label, and one for all, of what `Confusion.as_json` gives."""
-    rows = [("label", "texts", "precision", "recall", "F1")]
-    for label, of in figures["classes"].items():
-        shares = (f"{of[name]:.1%}" for name in ("precision", "recall", "f1"))
-        rows.append((shown(label), f"{of['texts']:,}", *shares))
-    rows.append(("mean", "", "", "", f"{figures['macro_f1']:.1%}"))
-    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        yield "  ".join([pad(name, widths[0]), *right])
-
-
-def parts_lines(parts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name, value) pairs of what config.json keeps of every part of the records."""
-    for name, part in parts.items():
-        found = f"loss {part['loss']:.4f}, {part['accuracy']:.2%} right"
-        yield name, f"{part['texts']:,} texts, {found}"
-
-
 def write_picture(file: Path, confusion: Confusion, title: str) -> None:
     """Draws the counts as a .png: a row for each right label, coloured by its shares."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -115,7 +86,7 @@ def write_picture(file: Path, confusion: Confusion, title: str) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's texts")
     bar.ax.yaxis.set_major_formatter("{x:.0%}")
     if count <= MOST_NAMES:
-        names = [shown(label) for label in confusion.labels]
+        names = [one_line(label, LONGEST_LABEL) for label in confusion.labels]
         common = {"fontsize": "medium" if count <= MOST_NUMBERS else 5, "parse_math": False}
         turned = {"rotation": 90} if max(map(len, names)) * count > 40 else {}
         axes.set_xticks(range(count), names, **common, **turned)

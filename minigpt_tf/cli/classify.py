@@ -3,12 +3,19 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import EngineConfig, RecordsConfig
-from ..console import ConsoleListener
+from ..console import (
+    LONGEST_LABEL,
+    UNLIMITED,
+    ConsoleListener,
+    one_line,
+    table_lines,
+    terminal_width,
+)
 from ..errors import ConfigError
 from .options import cli_options, given_options, plain_text
 
@@ -79,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _try_on(classifier: "Classifier", source: str, config: RecordsConfig) -> "Trial":
     listener = ConsoleListener(sys.stderr)
     try:
-        return classifier.try_on(source, config, listener.preparation)
+        return classifier.try_on(source, config, listener)
     finally:
         listener.clear()
 
@@ -101,8 +108,6 @@ def _trial_notices(trial: "Trial", classifier: "Classifier") -> list[str]:
 
 
 def _print_trial(trial: "Trial", folder: Path, notices: list[str], as_json: bool) -> None:
-    from ..classification.confusion import table
-
     figures = trial.as_json()
     if as_json:
         _print_json({"model": str(folder), **figures, "notices": notices})
@@ -110,15 +115,50 @@ def _print_trial(trial: "Trial", folder: Path, notices: list[str], as_json: bool
     _say(notices)
     print(f"{trial.where}: {figures['texts']:,} texts, loss {trial.loss:.4f}, ", end="")
     print(f"{trial.confusion.accuracy:.2%} right")
-    for line in table(figures):
-        print(f"    {line}")
+    for line in figures_table(figures, terminal_width(sys.stdout, pipe=UNLIMITED)):
+        print(line)
+
+
+def figures_table(figures: dict[str, Any], width: int) -> list[str]:
+    """A line for each label and one for all.
+
+    Args:
+        figures: What `Confusion.as_json` gives.
+        width: Columns that the lines may take.
+
+    Returns:
+        The lines.
+    """
+    rows = [
+        [
+            one_line(label, LONGEST_LABEL),
+            f"{of['texts']:,}",
+            *(f"{of[name]:.1%}" for name in ("precision", "recall", "f1")),
+        ]
+        for label, of in figures["classes"].items()
+    ]
+    rows.append(["mean", "", "", "", f"{figures['macro_f1']:.1%}"])
+    header = ("label", "texts", "precision", "recall", "F1")
+    return table_lines(rows, width=width, header=header, indent=4)
+
+
+def parts_lines(parts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, value) pairs of what config.json keeps of every split of the records.
+
+    Args:
+        parts: Its "parts".
+
+    Yields:
+        The name of a split, and its figures as text.
+    """
+    for name, part in parts.items():
+        found = f"loss {part['loss']:.4f}, {part['accuracy']:.2%} right"
+        yield name, f"{part['texts']:,} texts, {found}"
 
 
 def _print_guesses(
     guesses: "Sequence[Guess]", folder: Path, notices: list[str], as_json: bool
 ) -> None:
-    from ..classification.confusion import shown
-
     if as_json:
         results = [
             {"text": guess.text, "label": guess.label, "probabilities": guess.probabilities}
@@ -129,7 +169,9 @@ def _print_guesses(
     _say(notices)
     for guess in guesses:
         likeliest = sorted(guess.probabilities.items(), key=lambda item: -item[1])[:MOST_SHOWN]
-        found = "  ".join(f"{shown(label)} {share:.1%}" for label, share in likeliest)
+        found = "  ".join(
+            f"{one_line(label, LONGEST_LABEL)} {share:.1%}" for label, share in likeliest
+        )
         print(found if len(guesses) == 1 else f"{found}  {guess.text!r:.80}")
 
 

@@ -3,13 +3,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import DataConfig, EngineConfig, EvaluationConfig
-from ..console import ConsoleListener
+from ..console import UNLIMITED, ConsoleListener, table_lines, terminal_width
 from ..errors import ConfigError, DataError
+from ..evaluation.picture import check_picture, formatted, names, ranked, write_picture
+from ..events import Listener, NoticeLog
 from ..inference.folder import ModelFolder, load_folder
 from ..storage.model_folder import newest_folder
 from .options import cli_options, given_options
@@ -25,6 +27,9 @@ DESCRIPTION = (
     "training text, in what they generate."
 )
 SPLITS = ("validation", "train", "both")
+
+COLUMNS = ("model", "parameters", "tokens", "loss", "perplexity", "bits per byte")
+SAMPLE_COLUMNS = ("distinct-2", "loop rate", "longest copied", "copied 8-grams")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data and arguments.split:
         raise ConfigError("--split names a part of the training text: drop it, or drop --data")
     from ..evaluation.measurement import measure, window_of
-    from ..evaluation.report import check_picture, write_picture
 
     if arguments.picture:
         check_picture(arguments.picture)
@@ -78,27 +82,18 @@ def run(arguments: argparse.Namespace) -> int:
     for contents in folders:
         window_of(contents, config)  # refused before anything takes long
     listener = ConsoleListener(sys.stderr)
-    notices: list[str] = []
-
-    def notice(text: str) -> None:
-        """Says something once, and keeps it for --json."""
-        if text not in notices:
-            notices.append(text)
-            listener.notice(text)
-
+    log = NoticeLog(listener)  # for --json
     measurements: list[Measurement] = []
     try:
         for contents in folders:
-            passages, train_ids = _texts(contents, arguments, config, listener, notice)
-            measurements += measure(
-                contents, passages, train_ids, config, engine_config, listener.preparation, notice
-            )
-            _note_what_is_lost(contents, passages, notice)
+            passages, train_ids = _texts(contents, arguments, config, log)
+            measurements += measure(contents, passages, train_ids, config, engine_config, log)
+            _note_what_is_lost(contents, passages, log)
     finally:
         listener.clear()
     if len({m.passage.text for m in measurements}) > 1:
-        notice("the models were scored on different texts: their figures do not compare")
-    _print(measurements, notices, arguments)
+        log.notice("the models were scored on different texts: their figures do not compare")
+    _print(measurements, log.notices, arguments)
     if arguments.picture:  # last: the figures took long, and are not lost if it cannot be written
         write_picture(arguments.picture, measurements)
         if not arguments.json:
@@ -110,24 +105,22 @@ def _texts(
     contents: ModelFolder,
     arguments: argparse.Namespace,
     config: EvaluationConfig,
-    listener: ConsoleListener,
-    notice: Callable[[str], None],
+    listener: Listener,
 ) -> "tuple[list[Passage], np.ndarray | None]":
     """What the model is to be scored on, and the ids of its training text, None if not known."""
     from ..evaluation.passages import file_passage, stored_corpus, stored_passages
 
-    tell = listener.preparation
     if not arguments.data:
-        corpus = stored_corpus(contents, tell, notice)
+        corpus = stored_corpus(contents, listener)
         split = arguments.split or SPLITS[0]
         return stored_passages(contents, corpus, split), corpus.train_ids
-    passages = [file_passage(contents, arguments.data, arguments.encoding, tell, notice)]
+    passages = [file_passage(contents, arguments.data, arguments.encoding, listener)]
     if not config.samples:
         return passages, None
     try:
-        return passages, stored_corpus(contents, tell, notice).train_ids
+        return passages, stored_corpus(contents, listener).train_ids
     except DataError:
-        notice(
+        listener.notice(
             f"{contents.path}: copies are not looked for, since its training text is not known, "
             "not there, or no longer the same"
         )
@@ -135,7 +128,7 @@ def _texts(
 
 
 def _note_what_is_lost(
-    contents: ModelFolder, passages: "list[Passage]", notice: Callable[[str], None]
+    contents: ModelFolder, passages: "list[Passage]", listener: Listener
 ) -> None:
     """Says what of the text the figures do not cover."""
     kind = contents.tokenizer.kind
@@ -146,9 +139,9 @@ def _note_what_is_lost(
             counted += "the spaces between them"
             if contents.tokenizer.char_level:
                 counted = "characters may have no case: bits per byte counts them as it has them"
-            notice(f"{contents.path}: its {counted} ({share:.1%} of them unknown)")
+            listener.notice(f"{contents.path}: its {counted} ({share:.1%} of them unknown)")
         elif kind == "char" and passage.unknown:
-            notice(
+            listener.notice(
                 f"{contents.path}: {passage.unknown:,} characters of {passage.name} are not in its "
                 "vocabulary and were left out"
             )
@@ -157,15 +150,73 @@ def _note_what_is_lost(
 def _print(
     measurements: "list[Measurement]", notices: list[str], arguments: argparse.Namespace
 ) -> None:
-    from ..evaluation.report import lines, ranked, table
-
     if arguments.json:
         results = [measurement.as_json() for measurement in ranked(measurements)]
         print(json.dumps({"results": results, "notices": notices}, allow_nan=False))
         return
     if len(measurements) == 1:
-        for name, value in lines(measurements[0]):
+        for name, value in _lines(measurements[0]):
             print(f"{name:>15}: {value}")
     else:
-        for line in table(measurements):
+        for line in table(measurements, terminal_width(sys.stdout, pipe=UNLIMITED)):
             print(line)
+
+
+def _lines(measurement: "Measurement") -> Iterator[tuple[str, str]]:
+    """(name, value) pairs of one measurement."""
+    found, samples = measurement.score, measurement.samples
+    yield "model", f"{measurement.model} ({measurement.parameters:,} parameters)"
+    yield (
+        "text",
+        f"{measurement.passage.name}: {found.tokens:,} tokens scored, {found.bytes:,} bytes",
+    )
+    yield "windows", f"{measurement.window} tokens, stride {measurement.stride}"
+    yield "loss", f"{found.loss:.4f} nats per token"
+    yield "perplexity", f"{found.perplexity:,.2f}"
+    yield "bits per byte", formatted(found.bits_per_byte, ".4f")
+    if samples is None:
+        return
+    yield "generated", f"{samples.samples} texts, {samples.tokens:,} tokens"
+    values = ", ".join(f"{n}: {formatted(share, '.3f')}" for n, share in samples.distinct.items())
+    yield "distinct-n", values
+    yield "loop rate", formatted(samples.loop_rate, ".1%")
+    yield "copied 8-grams", formatted(samples.copied_ngrams, ".1%")
+    longest = formatted(samples.longest_copied, "d")
+    if samples.longest_copied:
+        longest += f" tokens: {samples.longest_copied_text!r:.200}"
+    yield "longest copy", longest
+
+
+def _cells(measurement: "Measurement", name: str) -> list[str]:
+    found, samples = measurement.score, measurement.samples
+    cells = [
+        name,
+        f"{measurement.parameters:,}",
+        f"{found.tokens:,}",
+        f"{found.loss:.4f}",
+        f"{found.perplexity:,.2f}" if found.perplexity < 1e9 else f"{found.perplexity:.3g}",
+        formatted(found.bits_per_byte, ".4f"),
+    ]
+    if samples is not None:
+        cells.append(formatted(samples.distinct[2], ".3f"))
+        cells.append(formatted(samples.loop_rate, ".1%"))
+        cells.append(formatted(samples.longest_copied, "d"))
+        cells.append(formatted(samples.copied_ngrams, ".1%"))
+    return cells
+
+
+def table(measurements: "Sequence[Measurement]", width: int) -> list[str]:
+    """The lines of a table with a row for each measurement, the lowest bits per byte first.
+
+    Args:
+        measurements: Of several models, or of one on several texts.
+        width: Columns that the lines may take.
+
+    Returns:
+        The lines.
+    """
+    ordered = ranked(measurements)
+    sampled = any(row.samples is not None for row in ordered)
+    header = [*COLUMNS, *(SAMPLE_COLUMNS if sampled else ())]
+    rows = [_cells(row, name) for row, name in zip(ordered, names(ordered), strict=True)]
+    return table_lines(rows, width=width, header=header)

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             config.format,
             config.dtype,
             overwrite=arguments.overwrite,
-            progress=listener.preparation,
+            listener=listener,
         )
     finally:
         listener.clear()

@@ -4,11 +4,11 @@ import argparse
 import dataclasses
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..classification.confusion import parts_lines, table
 from ..config import (
     MODELS_DIRECTORY,
     FineTuningConfig,
@@ -19,7 +19,7 @@ from ..config import (
 from ..config.finetuning import FINE_TUNING_HELP, FOR_TEXTS_ONLY
 from ..config.presets import fine_tuning_preset
 from ..config.settings import to_dict
-from ..console import ConsoleListener
+from ..console import UNLIMITED, ConsoleListener, terminal_width
 from ..errors import ConfigError
 from ..finetuning.bases import check_apart
 from ..finetuning.methods import all_methods
@@ -27,6 +27,7 @@ from ..finetuning.plan import FineTuningPlan
 from ..finetuning.preparation import plan_finetuning
 from ..startup import quiet_import
 from ..storage.model_folder import CONFUSION_NAME, check_output, read_description
+from .classify import figures_table, parts_lines
 from .options import cli_options, given_options
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
@@ -146,7 +147,7 @@ def _result_lines(plan: FineTuningPlan, out: Path) -> Iterator[str]:
     for name, value in parts_lines(metrics["parts"]):
         yield f"{name:>18}: {value}"
     yield f"of the {metrics['part']} set, drawn in {out / CONFUSION_NAME}:"
-    yield from (f"    {line}" for line in table(metrics))
+    yield from figures_table(metrics, terminal_width(sys.stdout, pipe=UNLIMITED))
     yield f'use it:\n    minigpt classify "TEXT" --model {model}'
 
 

@@ -14,7 +14,8 @@ from ..text.chat_template import message
 from .options import cli_options, given_options, plain_text
 
 if TYPE_CHECKING:  # --help should not wait for the engine
-    from ..inference.generate import Generation, Prompt, TextGenerator
+    from ..inference.generate import Generation, TextGenerator
+    from ..inference.prompt import Prompt
 
 DESCRIPTION = "Let a model go on from a prompt."
 
@@ -98,25 +99,38 @@ def run(arguments: argparse.Namespace) -> int:
     single = arguments.prompts is None and arguments.num_samples == 1
     if arguments.json:
         generations = generator.generate_batch(prompts, sampling, arguments.num_samples)
-        results = [_as_json(generation) for generation in generations]
         notices = [generator.notice] if generator.notice else []
-        if single:
-            described = {**results[0], "notices": notices + results[0]["notices"]}
-        else:
-            described = {"notices": notices, "results": results}
+        described = _described(generations, notices, single)
         print(json.dumps({"model": str(folder), **described}))
         return 0
-    _say_notices(generator, prompts)
+    _print_notices(generator, prompts)
     if single and not arguments.no_stream:
-        pieces = generator.stream(prompts[0], sampling)
-        print(_shown(prompts[0], arguments.chat) + next(pieces, ""), end="", flush=True)
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print()
+        _stream(generator, prompts[0], sampling, arguments.chat)
         return 0
     for generation in generator.generate_each(prompts, sampling, arguments.num_samples):
         print(_shown(generation.prompt, arguments.chat) + generation.text, flush=True)
     return 0
+
+
+def _stream(
+    generator: "TextGenerator", prompt: "Prompt", sampling: SamplingConfig, chat: bool
+) -> None:
+    """Prints a prompt, and the answer as it comes."""
+    chunks = generator.stream(prompt, sampling)
+    print(_shown(prompt, chat) + next(chunks, ""), end="", flush=True)
+    for chunk in chunks:
+        print(chunk, end="", flush=True)
+    print()
+
+
+def _described(
+    generations: "Sequence[Generation]", notices: list[str], single: bool
+) -> dict[str, Any]:
+    """The answers for --json: one object if there is a single one."""
+    results = [_as_json(generation) for generation in generations]
+    if single:
+        return {**results[0], "notices": notices + results[0]["notices"]}
+    return {"notices": notices, "results": results}
 
 
 def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
@@ -147,7 +161,7 @@ def _read(file: str) -> str:
     return content.decode("utf-8-sig", "replace")
 
 
-def _say_notices(generator: "TextGenerator", prompts: "Sequence[Prompt]") -> None:
+def _print_notices(generator: "TextGenerator", prompts: "Sequence[Prompt]") -> None:
     notices = [generator.notice] if generator.notice else []
     for notice in notices + [notice for prompt in prompts for notice in prompt.notices()]:
         print(f"note: {notice}", file=sys.stderr)

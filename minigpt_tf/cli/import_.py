@@ -63,13 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_source(source)
     with quiet_import():
         from ..model import keras_file  # noqa: F401
-    listener = ConsoleListener()
-    write_model_folder(
-        source,
-        out,
-        overwrite=arguments.overwrite,
-        progress=lambda done, total: listener.preparation("writing", done, total),
-    )
+    write_model_folder(source, out, overwrite=arguments.overwrite, listener=ConsoleListener())
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"wrote {out}: {', '.join(sorted(f.name for f in out.iterdir()))} ({size / 1e6:,.0f} MB)")
     chats = source.chat_template is not None
@@ -86,7 +80,7 @@ def _description(source: Source) -> str:
     heads = f"{config.num_heads} heads"
     if config.num_kv_heads != config.num_heads:
         heads += f" in {config.num_kv_heads} groups"
-    licence = ", ".join(filter(None, [origin.get("license"), *source.files]))
+    license = ", ".join(filter(None, [origin.get("license"), *source.files]))
     lines = {
         "source": f"{source.where} ({origin.get('format', 'unknown format')})",
         "architecture": f"{origin.get('architecture', '')}: {config.num_layers} layers of width "
@@ -94,7 +88,7 @@ def _description(source: Source) -> str:
         "context": f"{config.context_length:,} tokens",
         "tokenizer": f"{kind}, {tokenizer.known_size:,} tokens",
         "chat template": "no" if source.chat_template is None else "yes",
-        "licence": licence or "not stated: ask the source before you pass it on",
+        "license": license or "not stated: ask the source before you pass it on",
     }
     rows = [*lines.items(), *(("assumed", text) for text in source.assumptions)]
     return "\n".join(f"{name + ':':<15}{text}" for name, text in rows)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import MODEL_NAME, EngineConfig, EvaluationConfig
 from ..errors import DataError
-from ..files.documents import Progress
+from ..events import SILENT, Listener
 from ..inference.engine import Engine
 from ..inference.folder import ModelFolder
 from ..inference.generate import TextGenerator
@@ -75,8 +75,7 @@ def measure(
     train_ids: np.ndarray | None,
     config: EvaluationConfig,
     engine_config: EngineConfig,
-    progress: Progress,
-    notice: Callable[[str], None],
+    listener: Listener = SILENT,
 ) -> Iterator[Measurement]:
     """Loads a model and measures it on each passage. `train_ids` None: copies are not measured.
 
@@ -89,7 +88,7 @@ def measure(
     if keras_model is None or config.samples:
         engine, said = Engine.load(contents, engine_config.quantize, engine_config.threads)
         if said:
-            notice(said)
+            listener.notice(said)
     lengths = byte_lengths(contents.tokenizer, contents.model.vocab_size)
     for passage in passages:
         began = time.perf_counter()
@@ -102,7 +101,7 @@ def measure(
                 prefix_ids=contents.tokenizer.prefix_ids,
                 byte_lengths=lengths,
                 num_windows=config.batches,
-                progress=progress,
+                listener=listener,
             )
         except DataError as error:
             raise DataError(f"{passage.name}, to {contents.path}: {error}") from None
@@ -112,7 +111,7 @@ def measure(
         report = None
         if config.samples:
             generator = TextGenerator(engine, contents.tokenizer, contents.start_ids)
-            report = report_samples(generator, passage.ids, config, train_ids, progress)
+            report = report_samples(generator, passage.ids, config, train_ids, listener)
         yield Measurement(
             model=str(contents.path),
             passage=passage,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..files.documents import Progress, silent
+from ..events import SILENT, Listener
 
 PIECE = 1 << 20
 """Tokens of the training text that are looked at together."""
@@ -39,7 +39,7 @@ def find_copied(
     texts: Iterable[Sequence[int]],
     train_ids: np.ndarray,
     n: int = 8,
-    progress: Progress = silent,
+    listener: Listener = SILENT,
 ) -> Copied:
     """Compares generated texts (ids) with the training text (N,).
 
@@ -55,7 +55,9 @@ def find_copied(
     search = _Search(arrays, train_ids, n)
     for start in range(0, len(train_ids), PIECE):
         search.look_at(start)
-        progress("looking for copies", min(start + PIECE, len(train_ids)), len(train_ids))
+        listener.preparation(
+            "looking for copies", min(start + PIECE, len(train_ids)), len(train_ids)
+        )
     return Copied(search.longest, search.wanted.share_of(search.found))
 
 

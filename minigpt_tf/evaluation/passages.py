@@ -1,6 +1,5 @@
 """What a model is scored on: the parts of its stored text, or a file; rebuilt and checked."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +8,14 @@ import numpy as np
 from ..config import CONFIG_NAME, DataConfig
 from ..config.settings import from_dict
 from ..errors import ConfigError, DataError, ModelFolderError
-from ..files.documents import Progress, read_documents, silent
+from ..events import SILENT, Listener
+from ..files.documents import read_documents
 from ..files.sources import full_name, is_url
 from ..inference.folder import ModelFolder
 from ..text.corpus import Corpus, build_corpus
 
 PARTS = ("train", "validation")
 """The parts of a stored text, in the order of `Corpus.counts`."""
-
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,7 @@ class Passage:
     of their own, unknown characters none."""
 
 
-def stored_corpus(
-    contents: ModelFolder, progress: Progress = silent, notice: Notice = lambda text: None
-) -> Corpus:
+def stored_corpus(contents: ModelFolder, listener: Listener = SILENT) -> Corpus:
     """The text that a model was trained on, split as it was then, from the record of the run.
 
     Raises DataError where there is no such record, or the text is gone or no longer the same.
@@ -60,8 +56,8 @@ def stored_corpus(
             f"{contents.path}: was trained on {gone[0]}, which{more} not there (seen from "
             f"{Path.cwd()}): go where it is, or give --data FILE"
         )
-    documents = read_documents(sources, data.encoding, progress, notice)
-    corpus = build_corpus(documents, contents.tokenizer, data, progress, notice)
+    documents = read_documents(sources, data.encoding, listener)
+    corpus = build_corpus(documents, contents.tokenizer, data, listener)
     if corpus.fingerprint != record.get("fingerprint"):
         raise DataError(
             f"{contents.path}: its training text {sources[0]} has changed since: restore it, or "
@@ -97,13 +93,12 @@ def file_passage(
     contents: ModelFolder,
     files: list[str],
     encoding: str,
-    progress: Progress = silent,
-    notice: Notice = lambda text: None,
+    listener: Listener = SILENT,
 ) -> Passage:
     """All of the text of some files, folders or URLs. Raises DataError."""
-    documents = read_documents(files, encoding, progress, notice)
+    documents = read_documents(files, encoding, listener)
     data = DataConfig(tokenizer="bpe", encoding=encoding, val_split=0.0)
-    corpus = build_corpus(documents, contents.tokenizer, data, progress, notice)
+    corpus = build_corpus(documents, contents.tokenizer, data, listener)
     unknown = contents.tokenizer.count_unknown(corpus.counts[0])
     if contents.tokenizer.kind == "char":
         unknown = corpus.characters - len(corpus.train_ids)

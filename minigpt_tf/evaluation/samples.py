@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import EvaluationConfig, SamplingConfig
-from ..files.documents import Progress, silent
-from ..inference.generate import Prompt, TextGenerator
+from ..events import SILENT, Listener
+from ..inference.generate import TextGenerator
+from ..inference.prompt import Prompt
 from .memorization import find_copied
 from .repetition import distinct, loop_rate
 
@@ -66,17 +67,17 @@ def report_samples(
     ids: np.ndarray,
     config: EvaluationConfig,
     train_ids: np.ndarray | None,
-    progress: Progress = silent,
+    listener: Listener = SILENT,
 ) -> SampleReport:
     """Generates texts with prompts from ids (N,) and measures them. `train_ids` None: what is
     copied is not measured."""
-    progress("generating", 0, 0)
+    listener.preparation("generating", 0, 0)
     texts = generate_samples(generator, ids, config)
     tokens = sum(map(len, texts))
     longest = max(map(len, texts), default=0)
     copied = None
     if tokens and train_ids is not None:
-        copied = find_copied(texts, train_ids, COPIED, progress)
+        copied = find_copied(texts, train_ids, COPIED, listener)
     return SampleReport(
         samples=len(texts),
         tokens=tokens,

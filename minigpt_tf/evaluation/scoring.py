@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..files.documents import Progress, silent
+from ..events import SILENT, Listener
 from ..inference.engine import Engine
 from ..metrics import bits_per_byte, negative_log_likelihood, perplexity
 from ..text.windows import ScoringWindow, ScoringWindows
@@ -93,7 +93,7 @@ def score(
     prefix_ids: Sequence[int] = (),
     byte_lengths: np.ndarray | None = None,
     num_windows: int | None = None,
-    progress: Progress = silent,
+    listener: Listener = SILENT,
 ) -> Score:
     """Scores the ids (N,) of a text in windows of `context_length` tokens, each id once.
 
@@ -125,7 +125,7 @@ def score(
         if byte_lengths is not None:
             byte_count += int(byte_lengths[rows[:, -scored:]].sum(dtype=np.int64))
         done += len(group)
-        progress("scoring", done, len(chosen))
+        listener.preparation("scoring", done, len(chosen))
     if not tokens:
         raise DataError(
             f"{len(ids) - len(prefix_ids)} tokens are too few: the first is given, and at least "

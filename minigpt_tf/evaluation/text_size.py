@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ..text import byte_level
+from ..text.compiled import byte_level
 from ..text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, WordTokenizer
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")

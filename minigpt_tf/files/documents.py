@@ -1,4 +1,4 @@
-"""Files and folders -> documents, each a text that is read in pieces and never held as a whole.
+"""Files and folders -> documents, each a text that is read in chunks and never held as a whole.
 
 `read_documents` reads everything once: what cannot be read is known before anything is trained.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, RUN_NAME, DataConfig
 from ..errors import DataError, MiniGPTError
+from ..events import SILENT, Listener
 from .decoding import BLOCK, tidy
 from .readers import PLAIN, READERS
 from .sources import as_source
@@ -21,15 +22,8 @@ from .sources import as_source
 if TYPE_CHECKING:  # most texts need no network
     from .download import Download
 
-Pieces = Callable[[], Iterator[str]]
-"""Gives a text from its start, in pieces of about BLOCK characters."""
-
-Progress = Callable[[str, int, int], None]
-"""Hears what is being done, how far it has come and how far it goes (0: not known)."""
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """A Progress for nobody."""
+Chunks = Callable[[], Iterator[str]]
+"""Gives a text from its start, in chunks of about BLOCK characters."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +35,10 @@ class Document:
     characters: int
     digest: bytes
     """SHA-256 of the text in UTF-8."""
-    read: Pieces
+    read: Chunks
 
-    def pieces(self) -> Iterator[str]:
-        """The text in pieces. Raises DataError where it is no longer what it was at first."""
+    def chunks(self) -> Iterator[str]:
+        """The text in chunks. Raises DataError where it is no longer what it was at first."""
         digest = hashlib.sha256()
         for text in self.read():
             digest.update(text.encode())
@@ -55,7 +49,7 @@ class Document:
     @property
     def text(self) -> str:
         """All of the text, for who knows that it is short."""
-        return "".join(self.pieces())
+        return "".join(self.chunks())
 
 
 @dataclass
@@ -71,12 +65,19 @@ class Documents:
         return [document.text for document in self.documents]
 
 
-def survey(
-    path: Path | str, read: Pieces, heard: Callable[[int], None] = lambda size: None
-) -> Document:
-    """Reads a text once and describes it. Raises DataError where it holds no text.
+def scan(path: Path | str, read: Chunks, meter: "_Meter | None" = None) -> Document:
+    """Reads a text once and describes it.
 
-    `heard` is told the bytes of each piece, as UTF-8.
+    Args:
+        path: The name of its file in errors.
+        read: Gives the text from its start.
+        meter: Counts what has been read.
+
+    Returns:
+        The document.
+
+    Raises:
+        DataError: It contains no text.
     """
     characters, blank = 0, True
     digest = hashlib.sha256()
@@ -85,23 +86,38 @@ def survey(
         digest.update(content)
         characters += len(text)
         blank = blank and not text.strip()
-        heard(len(content))
+        if meter is not None:
+            meter.add(len(content))
     if blank:
-        raise DataError(f"{path}: holds no text")
+        raise DataError(f"{path}: contains no text")
     return Document(path, characters, digest.digest(), read)
 
 
 def read_documents(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     encoding: str = DataConfig.encoding,
-    progress: Progress = silent,
-    notice: Callable[[str], None] = lambda text: None,
+    listener: Listener = SILENT,
 ) -> Documents:
     """Reads files, folders with all they hold, in alphabetical order, and http(s) URLs.
 
-    A download is kept in the cache folder; `notice` gets its place. A file named by the caller must
-    be readable; a file met in a folder that is not is listed in `skipped`. Raises
-    DataError, also where nothing at all was readable.
+    Args:
+        paths: Where the texts are. A file that is named must be readable; a file met in a folder
+            that is not is listed in `skipped`. A download is kept in the cache folder.
+        encoding: Of texts without a byte order mark.
+        listener: Gets how much has been read, and the places of downloads.
+
+    Returns:
+        The documents, read once, and which files were passed over.
+
+    Raises:
+        DataError: Something named cannot be read, or nothing at all was readable.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import minigpt_tf as mg
+        >>> _ = Path("a.txt").write_text("he was a genius")
+        >>> mg.read_documents("a.txt").texts
+        ['he was a genius']
     """
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     result = Documents()
@@ -110,18 +126,18 @@ def read_documents(
         if isinstance(path, str):
             from .download import download
 
-            files.append((download(path, progress, notice), True))
+            files.append((download(path, listener), True))
         elif path.is_dir():
             files += [(file, False) for file in _files_in(path, result)]
         elif path.exists():
             files.append((path, True))
         else:
             raise DataError(f"{path}: {_missing(path)}")
-    tell = _Teller(progress, [_place_of(file) for file, _ in files])
+    meter = _Meter(listener, [_place_of(file) for file, _ in files])
     spool = _Spool()
     for file, named in files:
         try:
-            result.documents.append(read_document(file, encoding, spool, tell))
+            result.documents.append(read_document(file, encoding, spool, meter))
         except DataError as error:
             if named:
                 raise
@@ -146,18 +162,17 @@ def _place_of(file: "Path | Download") -> Path:
     return file if isinstance(file, Path) else file.path
 
 
-class _Teller:
-    """Tells how much of some files has been read."""
+class _Meter:
+    """Reports how much of some files has been read."""
 
-    def __init__(self, progress: Progress, files: list[Path]) -> None:
-        self.progress, self.done = progress, 0
+    def __init__(self, listener: Listener, files: list[Path]) -> None:
+        self.listener, self.done = listener, 0
         self.total = sum(file.stat().st_size for file in files if file.is_file())
 
-    def __call__(self, size: int) -> None:
-        self.done = min(
-            self.done + size, self.total
-        )  # as UTF-8, a text may be longer than its file
-        self.progress("reading the text", self.done, self.total)
+    def add(self, size: int) -> None:
+        """So many bytes more; as UTF-8, a text may be longer than its file."""
+        self.done = min(self.done + size, self.total)
+        self.listener.preparation("reading the text", self.done, self.total)
 
 
 def _files_in(folder: Path, result: Documents) -> Iterator[Path]:
@@ -185,11 +200,21 @@ def read_document(
     file: "Path | Download",
     encoding: str = DataConfig.encoding,
     spool: "_Spool | None" = None,
-    heard: Callable[[int], None] = lambda size: None,
+    meter: "_Meter | None" = None,
 ) -> Document:
-    """The document in one file. Raises DataError: unknown kind, unreadable, empty, wrong encoding.
+    """Reads the document in one file.
 
-    `heard`: as in `survey`.
+    Args:
+        file: The file, or what a URL has become.
+        encoding: Of a text without a byte order mark.
+        spool: Keeps texts that took work to get out of their files.
+        meter: Counts what has been read.
+
+    Returns:
+        The document.
+
+    Raises:
+        DataError: Unsupported format, unreadable, empty, wrong encoding.
     """
     path = _place_of(file)
     name: Path | str = path
@@ -204,7 +229,7 @@ def read_document(
     if not path.is_file():
         raise DataError(f"{name}: is not a regular file")
 
-    def pieces() -> Iterator[str]:
+    def chunks() -> Iterator[str]:
         """The text of the file. Raises DataError that names it."""
         try:
             with open(path, "rb") as content:
@@ -217,8 +242,8 @@ def read_document(
             raise DataError(f"{name}: is damaged: {error}") from None
 
     if ending in PLAIN:
-        return survey(name, pieces, heard)
-    return survey(name, (spool or _Spool()).keep(pieces()), heard)
+        return scan(name, chunks, meter)
+    return scan(name, (spool or _Spool()).store(chunks()), meter)
 
 
 class _Spool:
@@ -229,10 +254,10 @@ class _Spool:
     def __init__(self) -> None:
         self.file = tempfile.SpooledTemporaryFile(self.IN_MEMORY)  # noqa: SIM115 - lives as long
 
-    def keep(self, pieces: Iterator[str]) -> Pieces:
+    def store(self, chunks: Iterator[str]) -> Chunks:
         """Stores a text; returns what reads it back."""
         start = end = self.file.seek(0, os.SEEK_END)
-        for text in pieces:
+        for text in chunks:
             try:
                 end += self.file.write(text.encode())
             except OSError as error:

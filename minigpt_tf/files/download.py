@@ -9,14 +9,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import MOST_DOWNLOAD_BYTES, check_encoding
 from ..errors import ConfigError, DataError
-from ..storage.cache import Facts, keep
+from ..events import Listener
+from ..storage.cache import Facts, open_entry
 from .decoding import SAMPLE
 from .readers import READERS
 from .sources import SCHEME
@@ -64,37 +65,36 @@ class Download:
     """The charset of the header, if the text is not UTF-8."""
 
 
-def download(
-    url: str, progress: Callable[[str, int, int], None], notice: Callable[[str], None]
-) -> Download:
+def download(url: str, listener: Listener) -> Download:
     """The file at a URL: from the cache, or downloaded into it.
 
-    `notice` gets the path. Raises DataError: a URL of another kind than http and https, a server
-    that does not send the file, more than MOST_DOWNLOAD_BYTES, an unsupported kind of file.
+    Args:
+        url: http or https.
+        listener: Gets how far it is, and the path.
+
+    Returns:
+        Where the file is.
+
+    Raises:
+        DataError: An unsupported kind of URL or file, a server that does not send the file, more
+            than MOST_DOWNLOAD_BYTES, no folder to keep it in.
     """
     address = _address_of(url)
-    is_new = False
-
-    def make(folder: Path) -> Facts:
-        nonlocal is_new
-        is_new = True
-        return _fetch(url, address, folder, progress)
-
-    def load(folder: Path, facts: Facts) -> Download:
-        """The file that lies in an entry of the cache."""
-        path = folder / facts["name"]
-        if is_new:
-            notice(f"{url}: downloaded to {path}")
+    key = {"what": "download", "url": address, "version": DOWNLOAD_VERSION}
+    with open_entry(key) as entry:
+        if entry.problem:
+            raise DataError(
+                f"{url}: {entry.problem}: set XDG_CACHE_HOME to a folder that can be written to"
+            )
+        if entry.facts is None:
+            facts = entry.finish(_fetch(url, address, entry.folder, listener))
+            path = entry.folder / facts["name"]
+            listener.notice(f"{url}: downloaded to {path}")
         else:
-            notice(f"{url}: read from the cache, {path}: delete it to download again")
+            facts = entry.facts
+            path = entry.folder / facts["name"]
+            listener.notice(f"{url}: read from the cache, {path}: delete it to download again")
         return Download(url, path, facts["encoding"])
-
-    def refuse(text: str) -> None:
-        raise DataError(f"{url}: {text}: set XDG_CACHE_HOME to a folder that can be written to")
-
-    return keep(
-        {"what": "download", "url": address, "version": DOWNLOAD_VERSION}, make, load, refuse
-    )
 
 
 def _address_of(url: str) -> str:
@@ -124,9 +124,7 @@ def _address_of(url: str) -> str:
     return urllib.parse.urlunsplit((kind, place, path or "/", query, ""))
 
 
-def _fetch(
-    url: str, address: str, folder: Path, progress: Callable[[str, int, int], None]
-) -> Facts:
+def _fetch(url: str, address: str, folder: Path, listener: Listener) -> Facts:
     """Writes the file into the folder. Returns its name, and its encoding if that is not UTF-8."""
     with _open(url, address) as response:
         if response.length is not None and response.length > MOST_DOWNLOAD_BYTES:
@@ -135,7 +133,7 @@ def _fetch(
         if coding != "identity":
             raise DataError(f"{url}: arrives compressed ({coding:.20}), unasked: {ELSEWHERE}")
         ending = _ending_of(url, response)
-        blocks = _blocks(url, response, progress)
+        blocks = _blocks(url, response, listener)
         head = b""
         while len(head) < HEAD and (block := next(blocks, b"")):
             head += block
@@ -192,9 +190,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _blocks(
-    url: str, response: http.client.HTTPResponse, progress: Callable[[str, int, int], None]
-) -> Iterator[bytes]:
+def _blocks(url: str, response: http.client.HTTPResponse, listener: Listener) -> Iterator[bytes]:
     """The body, block by block, whatever length the server claims. Raises DataError."""
     expected, done = response.length, 0
     latest = time.monotonic() + SECONDS_IN_ALL
@@ -212,7 +208,7 @@ def _blocks(
             raise DataError(
                 f"{url}: is not complete after {SECONDS_IN_ALL // 60} minutes: {ELSEWHERE}"
             )
-        progress("downloading", done, expected or 0)
+        listener.preparation("downloading", done, expected or 0)
         yield block
     if expected is not None and done < expected:
         raise DataError(

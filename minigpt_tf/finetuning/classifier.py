@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..classification.classifier import describe, judge
-from ..classification.confusion import Confusion, shown, write_picture
+from ..classification.confusion import Confusion, write_picture
 from ..classification.head import Head, save_head
 from ..config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
+from ..console import LONGEST_LABEL, one_line
 from ..errors import ConfigError, DataError
 from ..inference.weights import Weights, open_weights
 from ..metrics import log_softmax
@@ -20,7 +21,7 @@ from ..records.batches import collate_texts
 from ..records.dataset import Part
 from ..records.kinds import LabelledRecord
 from ..records.prompts import render
-from ..records.shortening import Row
+from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
 from .models import FineTunedModel
@@ -236,7 +237,7 @@ class ClassifierJob(SupervisedJob):
         multiple, pad = plan.records.length_multiple, plan.template.pad_id
         texts = collate_texts(self.sample_rows, multiple, pad, plan.model.context_length)
         probabilities = np.exp(log_softmax(np.asarray(self._scores(*map(tf.constant, texts)))))
-        labels = [shown(plan.dataset.labels[i]) for i in probabilities.argmax(-1)]
+        labels = [one_line(plan.dataset.labels[i], LONGEST_LABEL) for i in probabilities.argmax(-1)]
         found = zip(plan.queries, labels, probabilities.max(-1), strict=True)
         return "\n".join(f"{text}\n    {label} {p:.1%}" for text, label, p in found)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..inference.engine import Engine
 from ..metrics import negative_log_likelihood
-from ..records.shortening import Row
+from ..records.truncation import Row
 
 MOST_COMPARED = 4
 """Records that are compared, at most."""

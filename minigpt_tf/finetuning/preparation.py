@@ -11,7 +11,7 @@ from ..config.finetuning import FOR_TEXTS_ONLY
 from ..config.presets import fine_tuning_preset
 from ..config.settings import split_settings
 from ..errors import ConfigError, DataError
-from ..events import Listener
+from ..events import SILENT, Listener
 from ..inference.adapter import fingerprint
 from ..inference.folder import ModelFolder
 from ..records.dataset import prepare
@@ -105,7 +105,7 @@ def make_finetuning_plan(
         DataError: no record can be used.
         ModelFolderError: the base is missing, damaged, or another tool's.
     """
-    listener, lora = listener or Listener(), lora or LoraConfig()
+    lora = lora or LoraConfig()
     folder, method = load_base(base), method_of(tuning)
     method.check_training(training)
     context = min(folder.model.context_length, tuning.max_length or folder.model.context_length)
@@ -121,7 +121,7 @@ def make_finetuning_plan(
         records,
         seed=training.seed,
         kinds=[kind for kind in KINDS if kind in method.record_kinds],
-        progress=listener.preparation,
+        listener=listener or SILENT,
     )
     plan = FineTuningPlan(
         base=folder,

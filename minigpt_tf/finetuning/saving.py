@@ -21,7 +21,7 @@ from ..storage.model_folder import (
 )
 from ..storage.replacing import SCRATCH_PREFIX, staging, write_json
 from ..training.checkpoint import RunState
-from ..training.records import write_loss_picture
+from ..training.history import write_loss_picture
 from ..training.saving import save_model
 from .plan import FineTuningPlan
 

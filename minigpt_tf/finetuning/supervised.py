@@ -21,8 +21,8 @@ from ..inference.weights import Weights, check_finite, open_weights
 from ..records.dataset import Part
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
+from ..training.history import write_history
 from ..training.optimizers import build_optimizer
-from ..training.records import write_records
 from .difference import MOST_COMPARED, merge_difference
 from .job import FineTuningJob
 from .memory import out_of_memory
@@ -188,8 +188,8 @@ class SupervisedJob(FineTuningJob):
             engine = Engine(self._with_context(max(len(row.ids) for row in rows)), merged)
         return merge_difference(lambda ids: np.asarray(self.model.keras_model(ids)), engine, rows)
 
-    def write_records(self, folder: Path, state: RunState) -> None:
-        write_records(folder, state.history, "; ".join(self.plan.queries))
+    def write_history(self, folder: Path, state: RunState) -> None:
+        write_history(folder, state.history, "; ".join(self.plan.queries))
         if self.lora is not None:
             save_adapter(folder / ADAPTER_NAME, self.adapter(self.weights()))
 

@@ -1,84 +1,75 @@
-"""One answer in the making: its tokens, its text, and when it ends."""
-
-from collections.abc import Iterator
-
-import numpy as np
+"""The state of one answer: its tokens, its text, and whether it has ended."""
 
 from ..config import SamplingConfig
-from ..metrics import log_probability
 from ..text.tokenizers import BaseTokenizer
-from .samplers import make_sampler
+from .samplers import Sampler
 
 
 class Answer:
-    """Chooses tokens from logits until the answer ends, and writes their text."""
+    """What there is of an answer; `generation_loop.generate_tokens` adds token after token.
+
+    Args:
+        tokenizer: turns the tokens into text.
+        prompt_ids: what the answer follows.
+        sampling: when it ends.
+        sampler: chooses its tokens.
+    """
 
     def __init__(
         self,
         tokenizer: BaseTokenizer,
-        suppressed: np.ndarray,
         prompt_ids: list[int],
         sampling: SamplingConfig,
-        sample: int = 0,
+        sampler: Sampler,
     ) -> None:
-        """Ids in `suppressed` are never chosen; answers of another `sample` are other answers."""
-        self.sampling = sampling
+        self.sampling, self.sampler = sampling, sampler
         self.ids = list(prompt_ids)
-        """The prompt's tokens and those of the answer so far."""
+        """Tokens of the prompt and of the answer so far."""
         self.new_ids: list[int] = []
+        """Tokens of the answer so far."""
         self.logprobs: list[float | None] = []
-        self.finish_reason = ""
-        """Why the answer has ended; empty while it goes on."""
-        self._end_ids = tokenizer.end_ids
-        self._sample = make_sampler(sampling, suppressed, sample)
-        self._words = TextOfIds(tokenizer, prompt_ids)
-        self._filter = StopFilter(sampling.stop)
-        if sampling.max_new_tokens == 0:
-            self.finish_reason = "length"
+        """Natural logarithm of each new token's probability, None for one that was given."""
+        self.finish_reason = "length" if sampling.max_new_tokens == 0 else ""
+        """Why the answer has ended; empty until then."""
+        self._detokenizer = Detokenizer(tokenizer, prompt_ids)
+        self._stop_filter = StopFilter(sampling.stop)
 
     @property
     def text(self) -> str:
-        """The text of the answer so far, but for what is held back."""
-        return self._filter.written
+        """The text so far, but for what is held back."""
+        return self._stop_filter.text
 
-    def start_with(self, ids: list[int]) -> Iterator[str]:
-        """Begins the answer with given tokens; yields their text."""
-        for token_id in ids:
-            if not self.finish_reason:
-                yield self._add(token_id, None)
-
-    def take(self, logits: np.ndarray) -> str:
-        """Chooses the next token from logits (V,); the text it completes, perhaps none."""
-        token_id = self._sample(logits, self.ids)
-        if token_id in self._end_ids:
-            return self.finish("end")
-        return self._add(token_id, log_probability(logits, token_id))
-
-    def finish(self, reason: str) -> str:
-        """Ends the answer, unless it has ended; the text that was held back."""
-        if self.finish_reason:
-            return ""
-        piece = self._filter.push(self._words.rest())
-        self.finish_reason = "stop" if self._filter.stopped else reason
-        return piece + self._filter.rest()
-
-    def _add(self, token_id: int, logprob: float | None) -> str:
+    def append(self, token_id: int, logprob: float | None) -> str:
+        """Adds a token; the text that it completes, perhaps empty."""
         self.ids.append(token_id)
         self.new_ids.append(token_id)
         self.logprobs.append(logprob)
-        piece = self._filter.push(self._words.push(token_id))
-        if self._filter.stopped:
+        chunk = self._stop_filter.push(self._detokenizer.push(token_id))
+        if self._stop_filter.stopped:
             self.finish_reason = "stop"
         elif len(self.new_ids) == self.sampling.max_new_tokens:
-            piece += self.finish("length")
-        return piece
+            chunk += self.finish("length")
+        return chunk
+
+    def finish(self, reason: str) -> str:
+        """Ends the answer, if it has not ended; the text that was held back."""
+        if self.finish_reason:
+            return ""
+        chunk = self._stop_filter.push(self._detokenizer.rest())
+        self.finish_reason = "stop" if self._stop_filter.stopped else reason
+        return chunk + self._stop_filter.rest()
 
 
-class TextOfIds:
-    """Turns ids into text piece by piece, holding back characters that are not complete yet.
+class Detokenizer:
+    """Turns ids into text as they come, holding back characters that are not complete yet.
 
-    A token alone does not tell its text: words get a space between them, and a byte-level token
-    may hold half a character. So a few tokens before it are decoded along, and cut off again.
+    The text of a token depends on those before it: words get a space between them, and a byte-level
+    token may be half a character. So a few tokens before it are decoded too, and their text is
+    dropped.
+
+    Args:
+        tokenizer: decodes the ids.
+        prompt_ids: what the text follows.
     """
 
     def __init__(self, tokenizer: BaseTokenizer, prompt_ids: list[int]) -> None:
@@ -88,15 +79,15 @@ class TextOfIds:
         self.first = 0  # ids from here on are decoded
 
     def push(self, token_id: int) -> str:
-        """The text that this token completes, perhaps none."""
+        """The text that this token completes, perhaps empty."""
         self.ids.append(token_id)
-        return self._take(complete=False)
+        return self._decode(complete=False)
 
     def rest(self) -> str:
-        """What was held back."""
-        return self._take(complete=True)
+        """The text that was held back."""
+        return self._decode(complete=True)
 
-    def _take(self, complete: bool) -> str:
+    def _decode(self, complete: bool) -> str:
         before = self.tokenizer.decode(self.ids[self.first : self.settled])
         text = self.tokenizer.decode(self.ids[self.first :])
         if text.endswith("\ufffd") and not complete:
@@ -106,35 +97,41 @@ class TextOfIds:
 
 
 class StopFilter:
-    """Lets text through up to the first stop string, of which it gives no part away."""
+    """Lets text through up to the first stop string, no part of which gets out.
+
+    Args:
+        stops: the stop strings, perhaps none.
+    """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self.stops = stops
         self.stopped = False
-        self.written = ""
+        """Whether a stop string has come."""
+        self.text = ""
+        """All text that was let through."""
         self._held = ""
 
-    def push(self, piece: str) -> str:
-        """The text that is certain now to stand before any stop string."""
+    def push(self, chunk: str) -> str:
+        """Adds text; what is now certain to stand before any stop string."""
         if self.stopped:
             return ""
-        self._held += piece
+        self._held += chunk
         found = [self._held.find(stop) for stop in self.stops if stop in self._held]
         if found:
             self.stopped = True
-            return self._give(min(found))
-        return self._give(len(self._held) - max(map(self._begun, self.stops), default=0))
+            return self._release(min(found))
+        return self._release(len(self._held) - max(map(self._overlap, self.stops), default=0))
 
     def rest(self) -> str:
-        """What was held back, at the end of the text."""
-        return "" if self.stopped else self._give(len(self._held))
+        """The text that was held back, at the end."""
+        return "" if self.stopped else self._release(len(self._held))
 
-    def _begun(self, stop: str) -> int:
-        """How many characters at the end of the held text begin a stop string."""
+    def _overlap(self, stop: str) -> int:
+        """Number of characters at the end of the held text that begin a stop string."""
         longest = min(len(stop) - 1, len(self._held))
         return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
 
-    def _give(self, length: int) -> str:
-        piece, self._held = self._held[:length], self._held[length:]
-        self.written += piece
-        return piece
+    def _release(self, length: int) -> str:
+        chunk, self._held = self._held[:length], self._held[length:]
+        self.text += chunk
+        return chunk

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
 from ..errors import ConfigError, DataError, ModelFolderError
+from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder, load_folder
 from ..inference.weights import open_weights
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
 from ..storage.replacing import removed_if_empty, reserve_space, staging
-from .huggingface.safetensors_writer import Progress
 
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
 """How the names of the files end; a Hugging Face folder is none."""
@@ -47,7 +47,7 @@ def export_model(
     dtype: str = ExportConfig.dtype,
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    listener: Listener = SILENT,
 ) -> Exported:
     """Writes the model of a model folder in another tool's format.
 
@@ -61,7 +61,7 @@ def export_model(
     path = default_output(contents.path, config) if out is None else Path(out)
     try:
         if format == "hf":
-            exported = _export_folder(contents, path, config, overwrite, progress)
+            exported = _export_folder(contents, path, config, overwrite, listener)
         else:
             exported = _export_file(contents, path, config, overwrite)
     except (ConfigError, DataError) as error:
@@ -82,7 +82,7 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
 
 
 def _export_folder(
-    folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, progress: Progress | None
+    folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, listener: Listener
 ) -> Exported:
     """--format hf"""
     from .huggingface.writing import write_huggingface_folder
@@ -90,7 +90,7 @@ def _export_folder(
     _check_folder(out, overwrite)
     with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
         with staging(out) as scratch, _advice():
-            write_huggingface_folder(folder, scratch, config.dtype, progress)
+            write_huggingface_folder(folder, scratch, config.dtype, listener)
             files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
         for pattern in REPLACED_PATTERNS:
             for file in out.glob(pattern):

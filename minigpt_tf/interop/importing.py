@@ -1,11 +1,11 @@
 """Any source of a model -> a model folder: the library's side of `minigpt import`."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from ..config import KERAS_SUFFIXES, MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
+from ..events import SILENT, Listener
 from ..storage.model_folder import check_output
 from .huggingface.hub import download, looks_like_id
 from .huggingface.reading import holds_pickles, holds_safetensors, open_huggingface
@@ -28,7 +28,7 @@ def import_model(
     context_length: int | None = None,
     revision: str | None = None,
     tokenizer: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    listener: Listener = SILENT,
 ) -> Path:
     """Makes a model folder of another tool's model, and gives its path.
 
@@ -40,7 +40,7 @@ def import_model(
         context_length: A shorter context; for a Keras file that does not say, its context.
         revision: Branch, tag or commit on Hugging Face.
         tokenizer: tokenizer.pkl or tokenizer.json of a Keras model file, which has none.
-        progress: Called with how many values of how many are written.
+        listener: Gets how many values of how many are written.
 
     Raises:
         MiniGPTError: That cannot be done; then nothing has changed.
@@ -51,7 +51,7 @@ def import_model(
     opened = open_path(fetch(source, revision), source, tokenizer, context_length)
     if context_length is not None:
         opened = shortened(opened, context_length)
-    write_model_folder(opened, out, overwrite=overwrite, progress=progress)
+    write_model_folder(opened, out, overwrite=overwrite, listener=listener)
     return out
 
 

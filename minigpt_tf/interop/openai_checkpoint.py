@@ -13,8 +13,8 @@ from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
 from .huggingface.json_files import read_object, whole_number
-from .huggingface.licence import licence_files
 from .huggingface.tokenizer import byte_pair_backend, read_byte_pairs
+from .license import license_files
 from .source import Source
 from .tensors import OPENAI_GPT2
 
@@ -73,7 +73,7 @@ def open_openai(folder: Path) -> Source:
         tokenizer=tokenizer,
         start_ids=sorted(tokenizer.end_ids) or [0],
         origin={"format": "OpenAI checkpoint", "architecture": GPT2.name, "from": str(folder)},
-        files=licence_files(folder),
+        files=license_files(folder),
     )
 
 

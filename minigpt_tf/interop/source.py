@@ -2,7 +2,7 @@
 
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
+from ..events import SILENT, Listener
 from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
 from ..inference.weights import Weights, check_finite, open_weights, weight_shapes
 from ..storage.model_folder import (
@@ -23,7 +24,7 @@ from ..storage.model_folder import (
 from ..storage.replacing import removed_if_empty, staging, write_json
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import BaseTokenizer
-from .huggingface.licence import is_licence
+from .license import is_license
 from .tensors import Entry, Table, Tensor, check_tensors, entries, to_weights
 
 
@@ -48,14 +49,14 @@ class Source:
     generation: dict[str, Any] = field(default_factory=dict)
     """Fields of SamplingConfig that the source recommends."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """Plain data for config.json: where the model comes from, its licence."""
+    """Plain data for config.json: where the model comes from, its license."""
     head: Literal["logits", "softmax"] = "logits"
     """What the source's model ends in, and model.h5 too. A softmax has no weights: the engine gives
     logits for both."""
     assumptions: tuple[str, ...] = ()
     """What the source does not say and is taken so: sentences for the user."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """Further files of the folder by name, such as the text of the licence."""
+    """Further files of the folder by name, such as the text of the license."""
 
 
 def check_source(source: Source) -> list[Entry]:
@@ -82,19 +83,19 @@ def write_model_folder(
     out: Path,
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    listener: Listener = SILENT,
 ) -> None:
     """Writes the folder. Raises ModelFolderError; then nothing in `out` has changed.
 
     `check_source` comes first, and every weight is read back from model.h5 before the file is put
-    in place. `progress` is called with how many values of how many are written.
+    in place. `listener` gets how many values of how many are written.
     """
     wanted = check_source(source)
     from ..model.keras_file import write_keras_file  # TensorFlow: only when all else is checked
 
     with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
         with staging(out) as scratch:
-            reader = _Reader(source, wanted, progress)
+            reader = _Reader(source, wanted, listener)
             write_keras_file(scratch / MODEL_NAME, source.config, reader.read, source.head)
             reader.check_rest()
             reader.compare(scratch / MODEL_NAME)
@@ -115,11 +116,11 @@ def write_model_folder(
 
 
 def _clear_training(out: Path, kept: set[str]) -> None:
-    """Removes what tells of the model that was overwritten: its training and its licence."""
+    """Removes what tells of the model that was overwritten: its training and its license."""
     for name in {HISTORY_NAME, LOSS_NAME, SAMPLES_NAME} - kept:
         (out / name).unlink(missing_ok=True)
     for file in out.iterdir():
-        if is_licence(file.name) and file.name not in kept and file.is_file():
+        if is_license(file.name) and file.name not in kept and file.is_file():
             file.unlink()
     shutil.rmtree(out / CHECKPOINT_NAME, ignore_errors=True)
 
@@ -127,13 +128,8 @@ def _clear_training(out: Path, kept: set[str]) -> None:
 class _Reader:
     """Gives the weights of a source by name, and remembers a checksum of each."""
 
-    def __init__(
-        self,
-        source: Source,
-        wanted: list[Entry],
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        self.source, self.progress, self.done = source, progress, 0
+    def __init__(self, source: Source, wanted: list[Entry], listener: Listener) -> None:
+        self.source, self.listener, self.done = source, listener, 0
         self.entry_of = {name: entry for entry in wanted for name in entry.weights}
         self.shapes = weight_shapes(source.config)
         self._expressed = weight_shapes(source.expressed)
@@ -148,8 +144,7 @@ class _Reader:
         values = self._waiting.pop(name)
         self._sums[name] = _checksum(values)
         self.done += values.size
-        if self.progress is not None:
-            self.progress(self.done, self.source.config.parameter_count)
+        self.listener.preparation("writing", self.done, self.source.config.parameter_count)
         return values
 
     def _weights_of(self, entry: Entry) -> Weights:

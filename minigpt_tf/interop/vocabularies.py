@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..text.byte_level import byte_symbols
+from ..text.compiled.byte_level import byte_symbols
 
 if TYPE_CHECKING:
     import tokenizers

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..text.windows import shuffled
-from .shortening import Row
+from ..text.permutation import shuffled
+from .truncation import Row
 
 POOL = 16
 """So many batches' rows are sorted by length together: little padding, and much chance is left."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import RecordsConfig
 from ..errors import DataError
-from ..files.documents import Progress, silent
+from ..events import SILENT, Listener
 from .batches import Example, RecordBatches
 from .duplicates import find_duplicates
 from .kinds import KINDS, LabelledRecord, Record
@@ -70,7 +70,7 @@ def prepare(
     *,
     seed: int,
     kinds: Collection[str] = KINDS,
-    progress: Progress = silent,
+    listener: Listener = SILENT,
 ) -> Dataset:
     """Reads, renders and splits the records of a file or database; `kinds` as in `read_records`.
 
@@ -78,13 +78,13 @@ def prepare(
     labels.
     """
     found = read_records(source, config, kinds)
-    examples, dropped = _render_all(found, template, context_length, config, progress)
+    examples, dropped = _render_all(found, template, context_length, config, listener)
     usable = [record for record in found.records if record.row in examples]
     if config.balance and found.kind != "labelled":
         raise DataError(f"{found.where}: holds {found.kind} records: only labels can be balanced")
     records = balanced(usable, seed) if config.balance else usable
     labels = _check_labels(found, records) if found.kind == "labelled" else []
-    progress("looking for duplicates", 0, 0)
+    listener.preparation("looking for duplicates", 0, 0)
     split = split_records(records, config.val_split, config.test_split, seed)
     if labels:
         _check_seen(found, split)
@@ -112,7 +112,7 @@ def _render_all(
     template: Template,
     context_length: int,
     config: RecordsConfig,
-    progress: Progress,
+    listener: Listener,
 ) -> tuple[dict[int, Example], list[Dropped]]:
     """The rows of tokens by the records' row numbers, and the records that have none."""
     examples: dict[int, Example] = {}
@@ -128,7 +128,7 @@ def _render_all(
                     f"{reasons(dropped, found.unit)}"
                 ) from None
         if count % 100 == 0 or count == len(found.records):
-            progress("encoding the records", count, len(found.records))
+            listener.preparation("encoding the records", count, len(found.records))
     return examples, dropped
 
 

@@ -27,7 +27,7 @@ from .kinds import (
     ask,
     content_of,
 )
-from .shortening import Part, Row, join, shorten
+from .truncation import Part, Row, join, shorten
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes "

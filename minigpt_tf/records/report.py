@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..console import printable
 from ..text.tokenizers import BaseTokenizer
 from .duplicates import Duplicate
 from .reading import Dropped
-from .shortening import Row
+from .truncation import Row
 
 MOST_PLACES = 6
 """So many rows are named where more have the same fault."""
@@ -137,7 +138,7 @@ def _places(rows: Sequence[int], unit: str) -> str:
 def show_mask(row: Row, tokenizer: BaseTokenizer, marks: tuple[str, str] = ("[[", "]]")) -> str:
     """The text of a row with what is trained between `marks`.
 
-    What cannot be shown in a terminal is replaced by U+FFFD; long stretches lose their middle.
+    Control characters are written out, as `printable` does; long stretches lose their middle.
     """
     edges = np.flatnonzero(np.diff(row.mask.astype(np.int8))) + 1
     ends = [*edges.tolist(), len(row.ids)]
@@ -145,14 +146,9 @@ def show_mask(row: Row, tokenizer: BaseTokenizer, marks: tuple[str, str] = ("[["
     start = 0
     for end in ends:
         text = tokenizer.decode(row.ids[:end])
-        stretch = _printable(text[len(begun) :])
+        stretch = printable(text[len(begun) :])
         if len(stretch) > MOST_STRETCH:
             stretch = f"{stretch[: MOST_STRETCH // 2]} ... {stretch[-MOST_STRETCH // 2 :]}"
         shown += f"{marks[0]}{stretch}{marks[1]}" if row.mask[start] else stretch
         begun, start = text, end
     return shown
-
-
-def _printable(text: str) -> str:
-    """A text without the characters that steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

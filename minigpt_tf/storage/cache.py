@@ -13,9 +13,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..config import CACHE_DAYS, CACHE_NAME
 from ..errors import DataError
@@ -24,9 +25,8 @@ ENTRY_NAME = "entry.json"
 _MAKING = ".making-"
 _DAY = 24 * 60 * 60
 
-Made = TypeVar("Made")
 Facts = dict[str, Any]
-"""What an entry holds besides its files: plain data."""
+"""What an entry has besides its files: plain data."""
 
 
 def cache_folder() -> Path:
@@ -35,17 +35,67 @@ def cache_folder() -> Path:
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / CACHE_NAME
 
 
-def keep(
-    key: Facts,
-    make: Callable[[Path], Facts],
-    load: Callable[[Path, Facts], Made],
-    notice: Callable[[str], None],
-) -> Made:
-    """What `load` gives for the entry of a key, which `make` makes where there is none.
+@dataclass
+class CacheEntry:
+    """An entry that is there, or one to be made: see `open_entry`."""
 
-    `make` writes files into the folder it is given and returns facts; `load` gets both. Where the
-    cache folder cannot be used, the entry is made in a temporary folder, removed when `load` has
-    returned, and `notice` is told. Raises DataError where the disk is full.
+    root: Path
+    """The folder of all entries, or of temporary files."""
+    name: str
+    folder: Path
+    """Where the entry's files are, or are to be written."""
+    facts: Facts | None = None
+    """None: the entry is to be made."""
+    problem: str = ""
+    """Why the entry cannot be kept; empty where it can."""
+
+    def finish(self, facts: Facts) -> Facts:
+        """Puts a new entry, whose files are written, in its place.
+
+        Args:
+            facts: What the entry has besides its files.
+
+        Returns:
+            The facts. `folder` is now the entry's, perhaps of a process that was faster.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        files = {file.name: _describe_file(file) for file in self.folder.iterdir()}
+        entry: dict[str, Any] = {"facts": facts, "files": files}
+        entry["sha256"] = _digest_of(entry)
+        (self.folder / ENTRY_NAME).write_text(json.dumps(entry), encoding="utf-8")
+        if not self.problem:
+            self.folder = _install(self.folder, self.root / self.name)
+        self.facts = facts
+        return facts
+
+
+@contextlib.contextmanager
+def open_entry(key: Facts) -> Iterator[CacheEntry]:
+    """The entry of a key.
+
+    Where its `facts` are None it is yet to be made: write its files into `folder`, and call
+    `finish`. Where the cache folder cannot be used, `problem` says why, and the entry lasts only as
+    long as the context.
+
+    Args:
+        key: What the entry is made from: plain data.
+
+    Raises:
+        DataError: The disk is full.
+
+    Example:
+        >>> from minigpt_tf.storage.cache import open_entry
+        >>> for _ in range(2):
+        ...     with open_entry({"what": "squares", "up to": 4}) as entry:
+        ...         if entry.facts is None:
+        ...             text = " ".join(str(n * n) for n in range(5))
+        ...             _ = (entry.folder / "squares.txt").write_text(text)
+        ...             _ = entry.finish({"count": 5})
+        ...         print((entry.folder / "squares.txt").read_text(), entry.facts)
+        0 1 4 9 16 {'count': 5}
+        0 1 4 9 16 {'count': 5}
     """
     root = cache_folder()
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -53,43 +103,29 @@ def keep(
     if facts is not None:
         with contextlib.suppress(OSError):
             os.utime(root / name)  # it was used
-        return load(root / name, facts)
+        yield CacheEntry(root, name, root / name, facts)
+        return
+    problem = ""
     try:
         root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=_MAKING, dir=root))
     except OSError as error:
-        notice(f"{root}: cannot be written to ({error.strerror}), so nothing is kept there")
-        return _without_cache(make, load)
+        problem = f"{root}: cannot be written to ({error.strerror}), so nothing is kept there"
+        scratch = Path(tempfile.mkdtemp(prefix="minigpt-"))
+    entry = CacheEntry(scratch.parent, name, scratch, problem=problem)
     try:
-        _remove_old(root)
-        facts = _make_entry(scratch, make, root)
-        made = _install(scratch, root / name)
-        return load(made, facts)
+        if not problem:
+            _remove_old(root)
+        yield entry
+    except OSError as error:
+        if entry.facts is not None:
+            raise
+        raise DataError(
+            f"{entry.root}: cannot be written to ({error.strerror}): make room on that disk, or "
+            "set XDG_CACHE_HOME to a folder on another one"
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _without_cache(make: Callable[[Path], Facts], load: Callable[[Path, Facts], Made]) -> Made:
-    with contextlib.ExitStack() as stack:
-        folder = tempfile.TemporaryDirectory(prefix="minigpt-", ignore_cleanup_errors=True)
-        scratch = Path(stack.enter_context(folder))
-        return load(scratch, _make_entry(scratch, make, scratch.parent))
-
-
-def _make_entry(folder: Path, make: Callable[[Path], Facts], root: Path) -> Facts:
-    """Makes the files of an entry, and ENTRY_NAME, which describes them. Returns the facts."""
-    try:
-        facts = make(folder)
-        files = {file.name: _describe_file(file) for file in folder.iterdir()}
-        entry: dict[str, Any] = {"facts": facts, "files": files}
-        entry["sha256"] = _digest_of(entry)
-        (folder / ENTRY_NAME).write_text(json.dumps(entry), encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot be written to ({error.strerror}): make room on that disk, or set "
-            "XDG_CACHE_HOME to a folder on another one"
-        ) from None
-    return facts
 
 
 def _install(scratch: Path, target: Path) -> Path:
@@ -110,7 +146,7 @@ def _install(scratch: Path, target: Path) -> Path:
 
 
 def _read_entry(folder: Path) -> Facts | None:
-    """The facts of an entry; None where there is none, or not all of it."""
+    """The facts of an entry; None if absent or damaged."""
     try:
         entry = json.loads((folder / ENTRY_NAME).read_text(encoding="utf-8"))
         stored = entry.pop("sha256")

@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 
 from ..config import DataConfig, ModelConfig
 from ..errors import DataError
-from ..files.documents import Documents, Progress, silent
-from ..storage.cache import Facts, keep
+from ..events import SILENT, Listener
+from ..files.documents import Documents
+from ..storage.cache import Facts, open_entry
 from .idfiles import ID_NAMES, map_ids, write_ids
 from .pieces import cut_parts, cut_pieces, split_pieces
 from .tokenizers import (
@@ -62,81 +63,88 @@ class Corpus:
 
 
 def learn_tokenizer(
-    documents: Documents,
-    kind: str,
-    vocab_size: int,
-    progress: Progress = silent,
-    notice: Callable[[str], None] = lambda text: None,
+    documents: Documents, kind: str, vocab_size: int, listener: Listener = SILENT
 ) -> BaseTokenizer:
-    """A tokenizer of the kind for the documents, as `train_tokenizer` gives it; kept in the cache.
+    """A tokenizer of the kind for the documents, as `train_tokenizer` gives it; from the cache
+    where it was learned before.
 
-    The vocabulary is that of the whole texts, though they are read in pieces. Raises DataError.
+    Args:
+        documents: The texts. They are read in chunks; the vocabulary is that of all of them.
+        kind: word, char, bpe or gpt2.
+        vocab_size: Bound on the number of tokens.
+        listener: Gets how far it is.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        DataError: A text has changed since it was read, or no tokenizer can be made of it.
     """
     if kind == "gpt2":  # nothing is learned
         return train_tokenizer(kind, [], vocab_size)
-    total = sum(document.characters for document in documents.documents)
+    with open_entry(_key(documents, kind, what="tokenizer", vocab_size=vocab_size)) as entry:
+        if entry.problem:
+            listener.notice(entry.problem)
+        if entry.facts is None:
+            tokenizer = train_tokenizer(kind, _chunks_to_learn(documents, listener), vocab_size)
+            (entry.folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
+            listener.preparation(LEARNING, 1, 1)
+            entry.finish({})
+        return load_tokenizer(entry.folder / TOKENIZER_NAMES[kind], kind)
 
-    def pieces() -> Iterator[str]:
-        """The texts, cut where no token can lie across."""
-        done = 0
-        for document in documents.documents:
-            for piece in cut_pieces(document.pieces(), LEARNED_AT_ONCE, CUT_BEFORE):
-                done += len(piece)
-                progress("collecting words", done, total)
-                yield piece
-        progress(LEARNING, 0, 0)
 
-    def make(folder: Path) -> Facts:
-        tokenizer = train_tokenizer(kind, pieces(), vocab_size)
-        (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
-        progress(LEARNING, 1, 1)
-        return {}
-
-    def load(folder: Path, facts: Facts) -> BaseTokenizer:
-        return load_tokenizer(folder / TOKENIZER_NAMES[kind], kind)
-
-    key = _key(documents, kind, what="tokenizer", vocab_size=vocab_size)
-    return keep(key, make, load, notice)
+def _chunks_to_learn(documents: Documents, listener: Listener) -> Iterator[str]:
+    """The texts, cut where no token can lie across."""
+    done, total = 0, sum(document.characters for document in documents.documents)
+    for document in documents.documents:
+        for chunk in cut_pieces(document.chunks(), LEARNED_AT_ONCE, CUT_BEFORE):
+            done += len(chunk)
+            listener.preparation("collecting words", done, total)
+            yield chunk
+    listener.preparation(LEARNING, 0, 0)
 
 
 def build_corpus(
     documents: Documents,
     tokenizer: BaseTokenizer,
     data: DataConfig,
-    progress: Progress = silent,
-    notice: Callable[[str], None] = lambda text: None,
+    listener: Listener = SILENT,
 ) -> Corpus:
-    """Joins the documents, splits off the validation part and encodes both, on all cores.
+    """Joins the documents, splits off the validation set and encodes both, on all cores.
 
-    The ids are kept in the cache: the same text, tokenizer and split are not encoded again. Raises
-    DataError.
+    The ids are kept in the cache: the same text, tokenizer and split are not encoded again.
+
+    Args:
+        documents: The texts.
+        tokenizer: Encodes them.
+        data: Its `val_split` is the fraction that is split off.
+        listener: Gets how far it is.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        DataError: A text has changed since it was read, or the disk is full.
     """
     separator = tokenizer.document_separator
+    vocabulary = hashlib.sha256(tokenizer.to_bytes()).hexdigest()
+    settings = {"vocabulary": vocabulary, "val_split": data.val_split, "separator": separator}
     texts = [document.characters for document in documents.documents]
     characters = sum(texts) + len(separator) * (len(texts) - 1)
-    whole_words = tokenizer.kind == "word"
-
-    def make(folder: Path) -> Facts:
-        """Writes ids and counts."""
-        parts = split_pieces(
-            _joined(documents, separator), characters, data.val_split, whole_words=whole_words
-        )
-        pieces = cut_parts(parts, ENCODED_AT_ONCE, tokenizer.cut_before)
-        opening: list[str] = []
-        facts, counts = write_ids(
-            folder, _listening(pieces, opening, characters, progress), tokenizer, characters
-        )
-        np.save(folder / COUNTS_NAME, counts)
-        return {**facts, "opening": "".join(opening)[:OPENING_LENGTH]}
-
-    def load(folder: Path, facts: Facts) -> Corpus:
-        """The corpus over the files of an entry."""
-        train_ids, val_ids = (map_ids(folder / name, facts) for name in ID_NAMES)
+    with open_entry(_key(documents, tokenizer.kind, what="ids", **settings)) as entry:
+        if entry.problem:
+            listener.notice(entry.problem)
+        facts = entry.facts
+        if facts is None:
+            facts = entry.finish(
+                _encode(entry.folder, documents, tokenizer, data.val_split, characters, listener)
+            )
+        train_ids, val_ids = (map_ids(entry.folder / name, facts) for name in ID_NAMES)
         return Corpus(
             tokenizer=tokenizer,
             train_ids=train_ids,
             val_ids=val_ids,
-            counts=np.load(folder / COUNTS_NAME),
+            counts=np.load(entry.folder / COUNTS_NAME),
             characters=characters,
             opening=facts["opening"],
             fingerprint=facts["fingerprint"],
@@ -144,31 +152,50 @@ def build_corpus(
             skipped=documents.skipped,
         )
 
-    vocabulary = hashlib.sha256(tokenizer.to_bytes()).hexdigest()
-    settings = {"vocabulary": vocabulary, "val_split": data.val_split, "separator": separator}
-    return keep(_key(documents, tokenizer.kind, what="ids", **settings), make, load, notice)
+
+def _encode(
+    folder: Path,
+    documents: Documents,
+    tokenizer: BaseTokenizer,
+    val_split: float,
+    characters: int,
+    listener: Listener,
+) -> Facts:
+    """Writes the ids of both sets and their counts into the folder."""
+    parts = split_pieces(
+        _joined(documents, tokenizer.document_separator),
+        characters,
+        val_split,
+        whole_words=tokenizer.kind == "word",
+    )
+    chunks = cut_parts(parts, ENCODED_AT_ONCE, tokenizer.cut_before)
+    opening: list[str] = []
+    reported = _reporting(chunks, opening, characters, listener)
+    facts, counts = write_ids(folder, reported, tokenizer, characters)
+    np.save(folder / COUNTS_NAME, counts)
+    return {**facts, "opening": "".join(opening)[:OPENING_LENGTH]}
 
 
 def _joined(documents: Documents, separator: str) -> Iterator[str]:
-    """All texts with the separator between two, in pieces."""
+    """All texts with the separator between two, in chunks."""
     for number, document in enumerate(documents.documents):
         if number:
             yield separator
-        yield from document.pieces()
+        yield from document.chunks()
 
 
-def _listening(
-    pieces: Iterator[tuple[int, str]], opening: list[str], characters: int, progress: Progress
+def _reporting(
+    chunks: Iterator[tuple[int, str]], opening: list[str], characters: int, listener: Listener
 ) -> Iterator[tuple[int, str]]:
-    """Passes the pieces on, keeps how the training text begins, and tells how far it has come."""
+    """Passes the chunks on, keeps how the training text begins, and reports how far it is."""
     done, missing = 0, OPENING_LENGTH
-    for part, piece in pieces:
+    for part, chunk in chunks:
         if part == 0 and missing > 0:
-            opening.append(piece[:missing])
+            opening.append(chunk[:missing])
             missing -= len(opening[-1])
-        yield part, piece
-        done += len(piece)
-        progress("encoding", done, characters)
+        yield part, chunk
+        done += len(chunk)
+        listener.preparation("encoding", done, characters)
 
 
 def _key(documents: Documents, kind: str, **settings: Any) -> Facts:

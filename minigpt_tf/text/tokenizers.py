@@ -16,7 +16,7 @@ import numpy as np
 
 from ..config import END_OF_TEXT
 from ..errors import ConfigError, DataError
-from . import byte_level, gpt2_files
+from . import gpt2_files
 from .base_tokenizer import (
     CUT_BEFORE,
     JSON_NAME,
@@ -25,6 +25,7 @@ from .base_tokenizer import (
     TOKENIZER_NAMES,
     BaseTokenizer,
 )
+from .compiled import byte_level
 from .vocabulary import PickledTokenizer, dump_plain_pickle, load_plain_pickle
 from .word_tokenizer import Tokenizer, WordTokenizer, tokenizer_from_json
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..config import WINDOW_SIZE
 from ..config.settings import LARGEST_INTEGER
 from ..errors import ConfigError, DataError
+from .permutation import shuffled
 
 _ONE_SEQUENCE = (
     "a flat list of token ids is needed, such as tokenizer.texts_to_sequences([text])[0], with its "
@@ -174,35 +175,6 @@ class TrainingWindows:
         window = starts[:, None] + np.arange(self.context_length + 1)  # (B, T + 1)
         ids = self.ids[window].astype(np.int32)
         return ids[:, :-1], ids[:, 1:]
-
-
-def shuffled(places: np.ndarray, count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """Where each of `places` (in 0..count-1) goes in a random permutation of count items.
-
-    The permutation depends on (seed, epoch) and is never stored: a four-round Feistel network on
-    the next even number of bits is a permutation, and walking its cycles until the result is below
-    `count` keeps it one (Black and Rogaway, 2002, "Ciphers with arbitrary finite domains").
-    """
-    half_bits = max(1, math.ceil((count - 1).bit_length() / 2))
-    mask = np.uint64((1 << half_bits) - 1)
-    keys = np.random.SeedSequence([seed, epoch]).generate_state(4, np.uint64)
-    shift = np.uint64(half_bits)
-    values = places.astype(np.uint64)
-    outside = np.ones(len(values), dtype=bool)
-    while outside.any():
-        left, right = values[outside] >> shift, values[outside] & mask
-        for key in keys:
-            left, right = right, left ^ (_mix(right ^ key) & mask)
-        values[outside] = (left << shift) | right
-        outside = values >= count
-    return values.astype(np.int64)
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: spreads each input bit over all output bits."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def scoring_batches(

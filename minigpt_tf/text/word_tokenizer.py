@@ -175,7 +175,7 @@ class Tokenizer(WordIndex, BaseTokenizer):
         by_table = characters >= LONG_TEXT and not self.char_level and self.analyzer is None
         if not by_table or len(self.split) != 1 or not "".join(separators).isascii():
             return self.encode
-        from .word_table import WordTable  # Numba: only where a long text is to be encoded
+        from .compiled.word_table import WordTable  # Numba: only where a long text is to be encoded
 
         unknown, limit, lower = self.oov_id, self.num_words or math.inf, self.lower
         known = {word: i for word, i in self.word_index.items() if i < limit and i != unknown}

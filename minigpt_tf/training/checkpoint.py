@@ -23,7 +23,7 @@ import numpy as np
 
 from ..config import CHECKPOINT_NAME
 from ..errors import ModelFolderError, TrainingError
-from ..events import Evaluation
+from ..events import Evaluation, Listener
 from ..inference.weights import Weights, check_finite
 from ..storage.replacing import reserve_space, staging
 
@@ -148,13 +148,14 @@ def restore_state(
     out: Path,
     variables: dict[str, Any],
     check_best: Callable[[Weights, str], None],
-    notice: Callable[[str], None],
+    listener: Listener,
 ) -> RunState:
     """Puts the newest sound state into the variables; returns the rest of it.
 
     A run that was killed before its first state starts anew. `check_best` is given the best weights
-    and the name of their file, and raises ModelFolderError; `notice` is told of states that are
-    passed over. Raises ModelFolderError where all are damaged or were made by another model.
+    and the name of their file, and raises ModelFolderError; `listener` gets a notice of each state
+    that is passed over. Raises ModelFolderError where all are damaged or were made by another
+    model.
     """
     errors: list[ModelFolderError] = []
     for file in list_states(out / CHECKPOINT_NAME):
@@ -164,11 +165,11 @@ def restore_state(
             errors.append(error)
             continue
         for passed_over in errors:
-            notice(f"{passed_over}; going on from step {state.step}, the state before it")
+            listener.notice(f"{passed_over}; going on from step {state.step}, the state before it")
         return state
     if errors:
         raise ModelFolderError(f"{errors[0]}; no other state is left: start anew with --overwrite")
-    notice("the run had saved no state yet: going on from step 0")
+    listener.notice("the run had saved no state yet: going on from step 0")
     return RunState()
 
 

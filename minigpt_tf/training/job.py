@@ -77,7 +77,7 @@ class Job(ABC):
         """What a model with these weights says, for people to read."""
 
     @abstractmethod
-    def write_records(self, folder: Path, state: RunState) -> None:
+    def write_history(self, folder: Path, state: RunState) -> None:
         """Writes the history and the samples into the folder."""
 
     @abstractmethod

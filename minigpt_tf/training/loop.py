@@ -55,7 +55,7 @@ class TrainingLoop:
     def _resumed_state(self) -> RunState:
         job, out = self.job, self.out
         variables = job.state_variables()
-        state = restore_state(out, variables, job.check_weights, self.listener.notice)
+        state = restore_state(out, variables, job.check_weights, self.listener)
         if state.step > job.total_steps:
             raise TrainingError(
                 f"{out} has done {state.step} steps already, more than the {job.total_steps} "
@@ -134,14 +134,14 @@ class TrainingLoop:
         if not self.distribution.is_chief:
             return
         evaluation = self.evaluator.evaluate(self.state)
-        self.write_records()
+        self.write_history()
         self.listener.weights(self.state.step, self.evaluator.last_weights)
         self.listener.evaluation(evaluation)
 
-    def write_records(self) -> None:
+    def write_history(self) -> None:
         """Writes the history so far into the folder."""
         with staging(self.out) as scratch:
-            self.job.write_records(scratch, self.state)
+            self.job.write_history(scratch, self.state)
 
     def _save_state(self) -> None:
         if self.distribution.is_chief:

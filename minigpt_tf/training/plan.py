@@ -1,6 +1,5 @@
 """What a run will do, settled and checked before TensorFlow is imported."""
 
-import functools
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingCo
 from ..config.presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
 from ..config.settings import split_settings
 from ..errors import ConfigError
-from ..events import Listener
+from ..events import SILENT, Listener, NoticeLog
 from ..files.documents import read_documents
 from ..files.sources import as_source, full_name
 from ..text.corpus import (
@@ -120,23 +119,20 @@ def make_plan(
 
     `model.vocab_size` bounds the tokenizer; what the tokenizer needs becomes the model's. `preset`
     is only the name under which the settings were chosen. `may_leave_gaps`: for resuming a run of
-    an older version, whose windows may be further apart than they are long. `listener` hears how
-    far reading has come. Raises DataError and ConfigError.
+    an older version, whose windows may be further apart than they are long. `listener` gets how
+    far reading is. Raises DataError and ConfigError.
     """
-    hear = listener or Listener()
-    notice = functools.cache(hear.notice)  # what is said of the tokenizer holds for the ids: once
+    listener = NoticeLog(listener or SILENT)  # what is said of the tokenizer holds for the ids too
     check_weights_fit(model)  # before a tokenizer of that size is trained
     _with_stride(data, model.context_length, may_leave_gaps)  # refused before anything is read
     places = [as_source(source) for source in sources]
-    documents = read_documents(places, data.encoding, hear.preparation, notice)
+    documents = read_documents(places, data.encoding, listener)
     if tokenizer is None:
-        tokenizer = learn_tokenizer(
-            documents, data.tokenizer, model.vocab_size, hear.preparation, notice
-        )
-    corpus = build_corpus(documents, tokenizer, data, hear.preparation, notice)
+        tokenizer = learn_tokenizer(documents, data.tokenizer, model.vocab_size, listener)
+    corpus = build_corpus(documents, tokenizer, data, listener)
     context = fit_context(corpus, model.context_length, may_shrink=may_shrink_context)
     if context < model.context_length:
-        hear.notice(
+        listener.notice(
             f"the text is shorter than the context of {model.context_length} tokens: the context "
             f"is now {context}"
         )

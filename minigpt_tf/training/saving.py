@@ -17,8 +17,8 @@ from ..inference.weights import Weights, assign_weights, open_weights
 from ..model import build_gpt_model
 from ..model.keras_file import write_keras_file
 from ..storage.replacing import staging, write_json
+from .history import write_history, write_loss_picture
 from .plan import Plan
-from .records import write_loss_picture, write_records
 
 RELOAD_TOLERANCE = 1e-5
 """Largest difference of logits between the model and its reloaded file, for logits up to 10 in
@@ -46,7 +46,7 @@ def save_model_folder(
         description = describe_model(plan.model, tokenizer, plan.start_ids, **sections)
         write_json(scratch / CONFIG_NAME, description)
         write_tokenizer(scratch, tokenizer)
-        write_records(scratch, history, plan.sample_prompt)
+        write_history(scratch, history, plan.sample_prompt)
         write_loss_picture(scratch, history)
     clear_leftovers(out, kept={tokenizer.file_name})
 

@@ -21,6 +21,7 @@ from ..model.start import start_from_counts
 from ..storage.model_folder import check_output, claim_output
 from .checkpoint import RunState
 from .distribution import Distribution, connect
+from .history import write_history
 from .job import Job
 from .loop import TrainingLoop, TrainingResult
 from .memory import out_of_memory
@@ -28,7 +29,6 @@ from .notebook import listener_for
 from .optimizers import build_optimizer
 from .plan import Plan, plan_from_preset
 from .precision import resolve_dtype
-from .records import write_records
 from .resume import check_same_run, continue_checkpoint, read_run, start_checkpoint
 from .saving import save_model_folder
 from .step import LanguageModel
@@ -109,7 +109,7 @@ def _loop(
     loop = TrainingLoop(job, out, listener, distribution, resume=resume)
     if resume:
         continue_checkpoint(out, plan, dtype)
-        loop.write_records()  # those on disk may have come further than the state
+        loop.write_history()  # those on disk may have come further than the state
     return loop
 
 
@@ -156,8 +156,8 @@ class _Pretraining(Job):
         prompt = generator.prepare(self.plan.sample_prompt)
         return tokenizer.decode(prompt.ids) + generator.generate(prompt, sampling).text
 
-    def write_records(self, folder: Path, state: RunState) -> None:
-        write_records(folder, state.history, self.plan.sample_prompt)
+    def write_history(self, folder: Path, state: RunState) -> None:
+        write_history(folder, state.history, self.plan.sample_prompt)
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
         sections = _sections(self.plan, state, self.dtype, kept)

@@ -14,7 +14,7 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.config.presets import data_preset, training_preset
 from minigpt_tf.evaluation.measurement import Measurement
 from minigpt_tf.evaluation.passages import Passage
-from minigpt_tf.evaluation.report import ranked
+from minigpt_tf.evaluation.picture import ranked
 from minigpt_tf.evaluation.scoring import Score, score
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
@@ -198,8 +198,8 @@ def test_bad_options(words, reason, trained_folder, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "holds no text"),
-        (b" \n ", "holds no text"),
+        (b"", "contains no text"),
+        (b" \n ", "contains no text"),
         (b"h", "1 tokens are too few"),
         ("ЖЖ".encode(), "0 tokens are too few"),
         (bytes(range(256)), "mine.txt"),

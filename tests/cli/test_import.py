@@ -39,7 +39,7 @@ def test_what_it_says(sources, tmp_path, monkeypatch, capsys):
         f"{count:,} parameters",
         "32 tokens",
     ]
-    wanted += ["BPE, 259 tokens", "chat template: yes", "licence: LICENSE", "model.h5"]
+    wanted += ["BPE, 259 tokens", "chat template: yes", "license: LICENSE", "model.h5"]
     for words in [*wanted, "next: minigpt chat --model models/tiny-llama"]:
         assert words in said
     check_parity(models["tiny-llama"], tmp_path / "models" / "tiny-llama")

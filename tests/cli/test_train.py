@@ -9,9 +9,8 @@ import pytest
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.config.presets import data_preset, training_preset
-from minigpt_tf.events import Listener
 from minigpt_tf.training.plan import make_plan
-from tests.conftest import ROOT, SAMPLE, tiny_config
+from tests.conftest import ROOT, SAMPLE, Recorder, tiny_config
 
 SIZES = (
     "--context-length 16 --vocab-size 500 --embed-dim 16 --num-layers 1 --num-heads 2 --head-dim 8"
@@ -113,7 +112,7 @@ def bad(tmp_path, name, content):
 
 BAD_DATA = {
     "missing": (lambda t: str(t / "nowhere.txt"), "nowhere.txt: no such file or folder"),
-    "empty": (lambda t: bad(t, "a.txt", b""), "a.txt: holds no text"),
+    "empty": (lambda t: bad(t, "a.txt", b""), "a.txt: contains no text"),
     "binary": (lambda t: bad(t, "a.txt", bytes(range(256)) * 9), "looks like binary data"),
     "encoding": (
         lambda t: bad(t, "a.txt", "naïve café, déjà vu".encode("cp1252") * 9),
@@ -262,10 +261,9 @@ def test_overwriting_with_another_tokenizer_leaves_no_old_one(trained_folder, tm
 def test_a_cache_folder_that_cannot_be_used_is_told_once(tmp_path, monkeypatch):
     (tmp_path / "minigpt_tf").write_text("a file in its place")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    heard = Listener()
-    notices = []
-    monkeypatch.setattr(heard, "notice", notices.append)
+    recorder = Recorder()
     settings = data_preset(), training_preset(steps=1)
-    plan = make_plan([SAMPLE], tiny_config("lecture"), *settings, listener=heard)
+    plan = make_plan([SAMPLE], tiny_config("lecture"), *settings, listener=recorder)
     assert len(plan.corpus.train_ids) > 800
-    assert len(notices) == 1 and "cannot be written to (File exists)" in notices[0]
+    assert len(recorder.notices) == 1
+    assert "cannot be written to (File exists)" in recorder.notices[0]

@@ -131,7 +131,7 @@ def test_xlsx_gives_all_its_sheets_row_by_row(tmp_path):
     found = read_documents(tmp_path)
     assert found.texts == [read_document(book).text] and not found.skipped
     empty = a_book(tmp_path / "b.xlsx", Empty=[[None]], Blank=[[" "]])
-    with pytest.raises(DataError, match=r"b\.xlsx: holds no text"):
+    with pytest.raises(DataError, match=r"b\.xlsx: contains no text"):
         read_document(empty)
 
 
@@ -182,7 +182,7 @@ def test_a_folder_is_read_in_order_and_says_what_it_skipped(tmp_path):
     assert found.texts == ["first", "second", "third"]
     skipped = {path.name: reason for path, reason in found.skipped}
     assert skipped.keys() == {"empty.txt", "picture.png", "bad.txt"}
-    assert skipped["empty.txt"] == "holds no text"
+    assert skipped["empty.txt"] == "contains no text"
     assert "files ending in .png are not read" in skipped["picture.png"]
 
 
@@ -218,9 +218,9 @@ def test_what_is_missing_or_empty_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.txt: no such file or folder"):
         read_documents(tmp_path / "nowhere.txt")
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match=r"empty.txt: holds no text"):
+    with pytest.raises(DataError, match=r"empty.txt: contains no text"):
         read_documents(tmp_path / "empty.txt")
-    with pytest.raises(DataError, match=r"no text found .*empty.txt: holds no text"):
+    with pytest.raises(DataError, match=r"no text found .*empty.txt: contains no text"):
         read_documents(tmp_path)
 
 
@@ -237,7 +237,7 @@ def test_long_texts_come_in_pieces_that_make_them_up(tmp_path):
     (tmp_path / "a.txt").write_bytes("\r\n".join(lines).encode())
     (tmp_path / "b.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
     for document in read_documents(tmp_path).documents:
-        pieces = list(document.pieces())
+        pieces = list(document.chunks())
         assert len(pieces) > 3 and max(map(len, pieces)) < 1_500_000
         assert "".join(pieces) == document.text == "\n".join(lines)
         assert document.characters == len(document.text)

@@ -22,7 +22,7 @@ from minigpt_tf.files.sources import as_source, full_name, is_url
 from minigpt_tf.storage.cache import cache_folder
 from minigpt_tf.training.plan import make_plan
 from tests.cli.test_train import QUICK, error_of
-from tests.conftest import ROOT, SAMPLE, tiny_config
+from tests.conftest import ROOT, SAMPLE, Recorder, tiny_config
 
 TEXT = "Grüße aus Köln. " * 20
 BODY = TEXT.encode()
@@ -92,23 +92,21 @@ def refusal(url):
 
 def test_a_text_is_downloaded_once_and_its_place_reported(server, tmp_path):
     url = server.add("/books/a.txt")
-    notices, heard = [], []
+    recorder = Recorder()
     for _ in range(2):
-        found = read_documents(
-            [url, SAMPLE], notice=notices.append, progress=lambda *call: heard.append(call)
-        )
+        found = read_documents([url, SAMPLE], listener=recorder)
         assert found.texts == [TEXT, SAMPLE.read_text()]
         assert found.documents[0].path == url and found.skipped == []
     assert server.asked == ["/books/a.txt"]
     assert server.headers["Accept-Encoding"] == "identity"
     (kept,) = (tmp_path / "cache" / "minigpt_tf").glob("*/text.txt")
     assert kept.read_text() == TEXT
-    assert notices == [
+    assert recorder.notices == [
         f"{url}: downloaded to {kept}",
         f"{url}: read from the cache, {kept}: delete it to download again",
     ]
     size = len(TEXT.encode())
-    assert ("downloading", size, size) in heard
+    assert ("downloading", size, size) in recorder.work
     server.add("/books/a.txt", b"another text")
     kept.unlink()
     assert read_documents(url).texts == ["another text"]

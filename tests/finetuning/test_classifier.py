@@ -346,7 +346,7 @@ def test_a_loss_that_is_no_number_ends_the_run(files, tmp_path):
 
 def test_a_classifier_is_a_base(trained, tmp_path, capsys):
     plan = plan_of(trained, base="out-last", steps=1)
-    assert ("head", "goes on from the base's, for 2 labels") in list(plan.report())
+    assert ("head", "continues from the base's, for 2 labels") in list(plan.report())
     job = ClassifierJob(plan, tmp_path, "float32")
     before = load_head(trained / "out-last", plan.model.embed_dim)
     assert np.array_equal(job.weights()[KERNEL], before.kernel)
@@ -478,7 +478,7 @@ def test_the_commands(files, tmp_path, capsys):
     assert main([*words, *run, "--out", out]) == 0
     said = capsys.readouterr().out
     assert "an example:\n" in said and "[[" not in said and "perplexity" not in said
-    assert "before training, on the validation part: loss" in said
+    assert "before training, on the validation set: loss" in said
     assert "val_accuracy" in said and "test: 5 texts, loss" in said
     assert (
         "label" in said and "precision" in said and f'minigpt classify "TEXT" --model {out}' in said

@@ -24,7 +24,7 @@ from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.records.prompts import ALPACA_CHAT_TEMPLATE, Template
-from minigpt_tf.records.shortening import Row
+from minigpt_tf.records.truncation import Row
 from minigpt_tf.storage.model_folder import ADAPTER_NAME
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer

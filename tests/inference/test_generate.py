@@ -8,7 +8,7 @@ import pytest
 
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError, ModelFolderError
-from minigpt_tf.inference.answer import StopFilter, TextOfIds
+from minigpt_tf.inference.answer import Detokenizer, StopFilter
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import BATCH, TextGenerator
 from minigpt_tf.model import build_gpt_model
@@ -119,10 +119,10 @@ def test_a_stream_s_pieces_are_the_whole_text(kind, words):
 @pytest.mark.parametrize("text", ["naïve 😀😀 日本語 x", "é", "plain words, and more of them"])
 def test_a_stream_holds_back_half_characters(text):
     tokenizer = train_tokenizer("bpe", ["abc"], 300)  # every byte is a token of its own
-    stream = TextOfIds(tokenizer, [5, 6])
+    stream = Detokenizer(tokenizer, [5, 6])
     pieces = [stream.push(token_id) for token_id in tokenizer.encode(text).tolist()]
     assert "".join(pieces) == text and not any("\ufffd" in piece for piece in pieces)
-    cut = TextOfIds(tokenizer, [])
+    cut = Detokenizer(tokenizer, [])
     pieces = [cut.push(token_id) for token_id in tokenizer.encode("a😀").tolist()[:-1]]
     assert "".join(pieces) == "a" and cut.rest() == "\ufffd"
 
@@ -205,7 +205,7 @@ def through(stops, cuts):
     out = [stop_filter.push(STORY[a:b]) for a, b in itertools.pairwise(edges)]
     if not stop_filter.stopped:
         out.append(stop_filter.rest())
-    assert "".join(out) == stop_filter.written
+    assert "".join(out) == stop_filter.text
     return stop_filter, out
 
 
@@ -218,7 +218,7 @@ def test_no_part_of_a_stop_string_gets_out(stops, seed):
     cuts = sorted(random.integers(0, len(STORY), random.integers(0, 30)).tolist())
     places = [STORY.find(stop) for stop in stops if stop in STORY]
     stop_filter, out = through(stops, cuts)
-    assert stop_filter.written == STORY[: min(places, default=len(STORY))]
+    assert stop_filter.text == STORY[: min(places, default=len(STORY))]
     assert stop_filter.stopped == bool(places)
     if not places:
         held = max((len(stop) - 1 for stop in stops), default=0)

@@ -16,8 +16,8 @@ from minigpt_tf.interop.gguf.reading import open_gguf
 from minigpt_tf.interop.gguf.writing import export_gguf
 from minigpt_tf.interop.source import write_model_folder
 from minigpt_tf.interop.vocabularies import byte_level_tokenizer, sentencepiece_tokenizer
-from minigpt_tf.text.byte_level import byte_symbols
 from minigpt_tf.text.chat_template import ChatTemplate
+from minigpt_tf.text.compiled.byte_level import byte_symbols
 from minigpt_tf.text.tokenizers import (
     BytePairTokenizer,
     CharTokenizer,

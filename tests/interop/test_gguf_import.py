@@ -19,7 +19,7 @@ from minigpt_tf.interop.gguf.reading import open_gguf
 from minigpt_tf.interop.gguf.rope_divisors import scaling_of
 from minigpt_tf.interop.source import write_model_folder
 from minigpt_tf.interop.tensors import check_tensors, entries, to_weights
-from minigpt_tf.text.byte_level import byte_symbols
+from minigpt_tf.text.compiled.byte_level import byte_symbols
 from tests.interop.folders import family_config, random_weight
 
 TEMPLATE = "{% for m in messages %}{{ bos_token }}{{ m['content'] }}{{ eos_token }}{% endfor %}"

@@ -248,7 +248,7 @@ def test_sampling_and_ends_are_recommended(tmp_path, transformers):
     assert found.do_sample is False and found.max_new_tokens == 9
 
 
-def test_the_licence_goes_along(folders, tmp_path):
+def test_the_license_goes_along(folders, tmp_path):
     folder = shutil.copytree(folders("shakespeare")[0], tmp_path / "m")
     (folder / "LICENSE").write_text("Do as you like.\n")
     (folder / "NOTICE.txt").write_bytes(b"made by \xff\n")

@@ -169,11 +169,11 @@ def test_all_of_it_travels_into_the_folder(tmp_path):
         ("tags:\n- mit", ""),
     ],
 )
-def test_the_name_of_the_licence(tmp_path, front, name):
-    from minigpt_tf.interop.huggingface.licence import licence_name
+def test_the_name_of_the_license(tmp_path, front, name):
+    from minigpt_tf.interop.license import license_name
 
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\nlicense: gpl\n")
-    assert licence_name(tmp_path) == name
+    assert license_name(tmp_path) == name
 
 
 def test_a_tokenizer_with_more_ids_than_the_model(tmp_path):

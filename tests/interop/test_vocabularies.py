@@ -12,7 +12,7 @@ from minigpt_tf.interop.vocabularies import (
     sentencepiece_from_pieces,
     sentencepiece_tokenizer,
 )
-from minigpt_tf.text.byte_level import byte_symbols, describe
+from minigpt_tf.text.compiled.byte_level import byte_symbols, describe
 from minigpt_tf.text.tokenizers import BytePairTokenizer
 from tests.conftest import SAMPLE
 from tests.interop.folders import TEXT, LlamaCpp

@@ -15,10 +15,11 @@ from minigpt_tf.records.duplicates import Duplicate, find_duplicates
 from minigpt_tf.records.kinds import InstructionRecord, LabelledRecord
 from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.shortening import Row
 from minigpt_tf.records.splitting import balanced, split_records
+from minigpt_tf.records.truncation import Row
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer
+from tests.conftest import Recorder
 
 
 def row_of(ids, trained):
@@ -265,7 +266,7 @@ def test_the_example_shows_its_mask(tmp_path):
     assert report.example == "u:what is 0\na:[[it is 0\n]]"
     row = row_of([5, 6, 7, 8], 2)
     tokenizer = CharTokenizer("012345\x1b[m" + "x" * 0)
-    assert show_mask(row, tokenizer, ("<", ">")) == "5\ufffd<[m>"
+    assert show_mask(row, tokenizer, ("<", ">")) == r"5\x1b<[m>"
 
 
 def test_duplicates_across_the_split_are_named(tmp_path):
@@ -322,26 +323,22 @@ def test_a_label_that_is_held_out_alone_is_named(tmp_path):
 
 def test_a_template_that_fails_for_all_is_told_at_once(tmp_path):
     rows = [{"instruction": "q", "output": "a"}] * 300
-    calls = []
+    recorder = Recorder()
     template = letters_template()
     source = "{% for i in range(10**9) %}{% endfor %}"
     template = Template(template.tokenizer, ChatTemplate(source), 0, "m/chat_template.jinja")
     path = tmp_path / "a.json"
     path.write_text(json.dumps(rows))
 
-    def hear(what, done, total):
-        """Counts how far it gets."""
-        calls.append(done)
-
     with pytest.raises(
         DataError, match=r"no row can be used with m/chat_template\.jinja: the chat"
     ):
-        prepare(path, template, 40, RecordsConfig(), seed=1, progress=hear)
-    assert calls == []
+        prepare(path, template, 40, RecordsConfig(), seed=1, listener=recorder)
+    assert recorder.work == []
 
 
-def test_progress_is_told(tmp_path):
-    calls = []
+def test_progress_is_reported(tmp_path):
+    recorder = Recorder()
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"instruction": "q", "output": f"a{i}"} for i in range(150)]))
     prepare(
@@ -350,9 +347,9 @@ def test_progress_is_told(tmp_path):
         40,
         RecordsConfig(),
         seed=1,
-        progress=lambda *call: calls.append(call),
+        listener=recorder,
     )
-    assert [call[1:] for call in calls[:2]] == [(100, 150), (150, 150)]
+    assert [call[1:] for call in recorder.work[:2]] == [(100, 150), (150, 150)]
 
 
 @pytest.mark.parametrize(

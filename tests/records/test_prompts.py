@@ -19,7 +19,7 @@ from minigpt_tf.records.kinds import (
 )
 from minigpt_tf.records.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
 from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.shortening import Row, shorten
+from minigpt_tf.records.truncation import Row, shorten
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import CharTokenizer, ImportedTokenizer
 
@@ -263,8 +263,8 @@ def test_conversations_go_on_in_alpacas_words():
     record = ConversationRecord(1, (message("system", "be brief"), *TALK))
     (row,) = render(record, template, 1000, RecordsConfig())
     assert show_mask(row, template.tokenizer) == (
-        "be brief\n\n### Instruction:\nwhat is it\n\n### Response:\n[[it is blue\ufffd]]"
-        "\n\n### Instruction:\nand now\n\n### Response:\n[[red\ufffd]]"
+        "be brief\n\n### Instruction:\nwhat is it\n\n### Response:\n[[it is blue\\x00]]"
+        "\n\n### Instruction:\nand now\n\n### Response:\n[[red\\x00]]"
     )
     asked = template.prompt_ids([message("system", "be brief"), *TALK[:3]])
     assert asked.tolist() == row.ids[: len(asked)].tolist()

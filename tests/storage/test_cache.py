@@ -12,7 +12,7 @@ import pytest
 
 from minigpt_tf.config import CACHE_DAYS
 from minigpt_tf.errors import DataError
-from minigpt_tf.storage.cache import cache_folder, keep
+from minigpt_tf.storage.cache import cache_folder, open_entry
 from tests.conftest import ROOT, SAMPLE
 
 
@@ -23,21 +23,18 @@ def root(tmp_path, monkeypatch):
     return cache_folder()
 
 
-def kept(content, key="key", made=None, notice=pytest.fail):
+def kept(content, key="key", made=None, problem=""):
     """The content of the entry; it is `content` only where there was none."""
-
-    def make(folder):
-        (folder / "file").write_text(content)
-        if made is not None:
-            made.append(content)
-        return {"length": len(content)}
-
-    def load(folder, facts):
-        text = (folder / "file").read_text()
-        assert facts == {"length": len(text)}
+    with open_entry({"key": key}) as entry:
+        assert entry.problem == problem
+        if entry.facts is None:
+            (entry.folder / "file").write_text(content)
+            if made is not None:
+                made.append(content)
+            assert entry.finish({"length": len(content)}) == entry.facts
+        text = (entry.folder / "file").read_text()
+        assert entry.facts == {"length": len(text)}
         return text
-
-    return keep({"key": key}, make, load, notice)
 
 
 def entry_of(root):
@@ -93,10 +90,9 @@ def test_where_nothing_can_be_kept_it_is_made_and_said(root, monkeypatch, tmp_pa
     (tmp_path / "temporary").mkdir()
     root.parent.mkdir()
     root.write_text("a file in the place of the folder")
-    notices = []
-    assert kept("one", notice=notices.append) == "one"
-    assert notices == [f"{root}: cannot be written to (File exists), so nothing is kept there"]
-    assert kept("two", notice=notices.append) == "two"
+    problem = f"{root}: cannot be written to (File exists), so nothing is kept there"
+    assert kept("one", problem=problem) == "one"
+    assert kept("two", problem=problem) == "two"
     assert root.is_file() and not list((tmp_path / "temporary").iterdir())
 
 
@@ -104,18 +100,15 @@ def test_where_nothing_can_be_kept_it_is_made_and_said(root, monkeypatch, tmp_pa
 def test_a_cache_that_may_not_be_read_is_not_used(root):
     kept("one")
     root.chmod(0)
-    notices = []
-    assert kept("two", notice=notices.append) == "two" and "Permission denied" in notices[0]
+    problem = f"{root}: cannot be written to (Permission denied), so nothing is kept there"
+    assert kept("two", problem=problem) == "two"
     root.chmod(0o700)
 
 
 def test_an_error_leaves_nothing(root):
-    def fail(folder):
-        (folder / "file").write_text("half")
+    with pytest.raises(DataError, match="the text is damaged"), open_entry({}) as entry:
+        (entry.folder / "file").write_text("half")
         raise DataError("the text is damaged")
-
-    with pytest.raises(DataError, match="the text is damaged"):
-        keep({}, fail, pytest.fail, pytest.fail)
     assert not list(root.iterdir())
 
 
@@ -142,14 +135,14 @@ def test_what_was_long_not_used_is_removed(root):
 
 SLOW = """
 import sys, time
-from minigpt_tf.storage.cache import keep
-def make(folder):
-    (folder / "file").write_text("half")
+from minigpt_tf.storage.cache import open_entry
+with open_entry({"key": "key"}) as entry:
+    (entry.folder / "file").write_text("half")
     print("begun", flush=True)
     sys.stdin.readline()
-    (folder / "file").write_text(sys.argv[1])
-    return {"length": len(sys.argv[1])}
-print(keep({"key": "key"}, make, lambda folder, facts: (folder / "file").read_text(), print))
+    (entry.folder / "file").write_text(sys.argv[1])
+    entry.finish({"length": len(sys.argv[1])})
+    print((entry.folder / "file").read_text())
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from minigpt_tf.config import DataConfig, ModelConfig
 from minigpt_tf.errors import DataError
-from minigpt_tf.files.documents import Documents, read_documents, survey
+from minigpt_tf.files.documents import Documents, read_documents, scan
 from minigpt_tf.text import corpus as corpus_module
 from minigpt_tf.text import tokenizers as tokenizers_module
 from minigpt_tf.text.corpus import (
@@ -22,7 +22,7 @@ from minigpt_tf.text.corpus import (
     learn_tokenizer,
 )
 from minigpt_tf.text.tokenizers import train_tokenizer
-from tests.conftest import ROOT, SAMPLE
+from tests.conftest import ROOT, SAMPLE, Recorder
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 def documents_of(*texts):
-    return Documents([survey("a.txt", lambda text=text: iter([text])) for text in texts])
+    return Documents([scan("a.txt", lambda text=text: iter([text])) for text in texts])
 
 
 def corpus_of(text, kind="word", **settings):
@@ -146,7 +146,7 @@ def texts_of(seed, count=3):
         return lambda: (text[i : i + size] for i in range(0, len(text), size))
 
     texts = [text for text in texts if text.strip()] or ["one"]
-    return texts, Documents([survey("a.txt", in_pieces(text)) for text in texts])
+    return texts, Documents([scan("a.txt", in_pieces(text)) for text in texts])
 
 
 @pytest.fixture(params=[1, 3, 20])
@@ -213,16 +213,16 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
             learn_tokenizer(documents, kind, 300)
 
 
-def test_progress_is_told_to_the_end(tmp_path):
-    heard = []
+def test_progress_is_reported_to_the_end(tmp_path):
+    recorder = Recorder()
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "a.txt").write_text("some words to be heard of " * 50)
     (folder / "b.json").write_text('["and more"]')
-    documents = read_documents(folder, progress=lambda *call: heard.append(call))
-    tokenizer = learn_tokenizer(documents, "char", 300, lambda *call: heard.append(call))
-    build_corpus(documents, tokenizer, DataConfig(), lambda *call: heard.append(call))
-    last = {what: (done, total) for what, done, total in heard}
+    documents = read_documents(folder, listener=recorder)
+    tokenizer = learn_tokenizer(documents, "char", 300, recorder)
+    build_corpus(documents, tokenizer, DataConfig(), recorder)
+    last = {what: (done, total) for what, done, total in recorder.work}
     assert last["collecting words"] == (1308, 1308) and last["encoding"] == (1310, 1310)
     assert last["reading the text"][1] == 1312 and last["learning the vocabulary"] == (1, 1)
     assert all(0 <= done <= max(total, 0) for done, total in last.values())
@@ -237,7 +237,7 @@ from minigpt_tf.text.tokenizers import train_tokenizer
 from minigpt_tf.text.windows import TrainingWindows
 kind = sys.argv[2]
 documents = read_documents(sys.argv[1])
-bpe = train_tokenizer("bpe", [next(documents.documents[0].pieces())[:100_000]], 400)
+bpe = train_tokenizer("bpe", [next(documents.documents[0].chunks())[:100_000]], 400)
 tokenizer = bpe if kind == "bpe" else learn_tokenizer(documents, kind, 400)
 corpus = build_corpus(documents, tokenizer, DataConfig(tokenizer=kind))
 windows = TrainingWindows(corpus.train_ids, 64, batch_size=8, stride=1, seed=0)

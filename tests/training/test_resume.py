@@ -26,7 +26,7 @@ from minigpt_tf.training.resume import read_run
 from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import train
 from tests.cli.test_train import error_of
-from tests.conftest import ROOT, SAMPLE, tiny_plan
+from tests.conftest import ROOT, SAMPLE, Recorder, tiny_plan
 
 STEPS = {"steps": 9, "eval_every": 3, "checkpoint_every": 2}
 
@@ -173,7 +173,7 @@ class Saved:
     """A run of one variable, whose states are written by `save` and read by `restore`."""
 
     def __init__(self, out):
-        self.out, self.notices = out, []
+        self.out, self.recorder = out, Recorder()
         (out / "checkpoint").mkdir(parents=True)
         self.writer = StateWriter(out)
         self.variable = keras.Variable(np.zeros(1000, "float32"))
@@ -190,7 +190,7 @@ class Saved:
             raise AssertionError(f"{where} holds no best weights, but {weights}")
 
         variables = {"model/w": self.variable}
-        state = restore_state(self.out, variables, refuse, self.notices.append)
+        state = restore_state(self.out, variables, refuse, self.recorder)
         return state.step, set(self.variable.numpy())
 
     def damage(self, step, harm):
@@ -225,14 +225,14 @@ DAMAGES = {
 
 def test_the_last_two_states_are_kept(saved):
     assert states(saved.out) == ["state-00000008.npz", "state-00000005.npz"]
-    assert saved.restore() == (8, {8.0}) and saved.notices == []
+    assert saved.restore() == (8, {8.0}) and saved.recorder.notices == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_state_gives_way_to_the_one_before(damage, saved):
     saved.damage(8, DAMAGES[damage])
     assert saved.restore() == (5, {5.0})
-    (notice,) = saved.notices
+    (notice,) = saved.recorder.notices
     assert notice.startswith(f"{saved.out}/checkpoint/state-00000008.npz: ")
     assert notice.endswith("; going on from step 5, the state before it")
     saved.save(6)  # the damaged one is none of the two that are kept
@@ -252,7 +252,7 @@ def test_without_a_sound_state_there_is_an_error_and_nothing_is_thrown_away(save
 def test_a_state_of_another_model_is_refused(saved):
     saved.variable = keras.Variable(np.zeros(999, "float32"))
     with pytest.raises(ModelFolderError, match="are not those of this model"):
-        restore_state(saved.out, {"model/w": saved.variable}, print, print)
+        restore_state(saved.out, {"model/w": saved.variable}, print, Recorder())
 
 
 def test_a_state_that_is_not_finite_is_not_written(saved):

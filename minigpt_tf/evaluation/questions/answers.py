@@ -7,10 +7,11 @@ import numpy as np
 
 from ...config import RecordsConfig, SamplingConfig
 from ...inference.engine import Engine
-from ...inference.generate import Generation, Prompt, TextGenerator
+from ...inference.generate import Generation, TextGenerator
+from ...inference.prompt import Prompt
 from ...records.kinds import ask
 from ...records.prompts import Template
-from ...records.shortening import Row, shorten
+from ...records.truncation import Row, shorten
 from ...text.chat_template import Message
 
 

@@ -1,13 +1,13 @@
 """The same questions to several models, one model in memory at a time."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
 from ...errors import DataError, ModelFolderError
-from ...files.documents import Progress, silent
+from ...events import SILENT, Listener, NoticeLog
 from ...inference.adapter import fingerprint
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
@@ -16,7 +16,7 @@ from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
 from ...records.kinds import ask
 from ...records.prompts import Template
-from ...records.shortening import Row
+from ...records.truncation import Row
 from ...storage.model_folder import CLASSIFIER_SECTION
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
@@ -91,12 +91,12 @@ class Comparison:
 
 
 def choose_models(
-    paths: Sequence[str | Path], *, with_bases: bool, notice: Callable[[str], None]
+    paths: Sequence[str | Path], *, with_bases: bool, listener: Listener = SILENT
 ) -> list[AskedModel]:
     """The models in folders, each once; with `with_bases`, first those they were fine-tuned from.
 
-    A base that is not there, or no longer what it was, is told by `notice` and left out. Raises
-    ModelFolderError where a named folder is no sound model that answers with text.
+    A base that is not there, or no longer what it was, is left out with a notice to `listener`.
+    Raises ModelFolderError where a named folder is not a sound model that answers with text.
     """
     named: dict[Path, ModelFolder] = {}
     for path in paths:
@@ -106,7 +106,7 @@ def choose_models(
     base_of: dict[Path, Path] = {}
     fingerprints: dict[Path, str] = {}
     for place, folder in named.items() if with_bases else ():
-        base = _base(folder, fingerprints, notice)
+        base = _base(folder, fingerprints, listener)
         if base is not None:
             base_of[place] = base.path.resolve()
             bases.setdefault(base_of[place], named.get(base_of[place], base))
@@ -136,7 +136,7 @@ def _load(path: str | Path) -> ModelFolder:
 
 
 def _base(
-    folder: ModelFolder, fingerprints: dict[Path, str], notice: Callable[[str], None]
+    folder: ModelFolder, fingerprints: dict[Path, str], listener: Listener
 ) -> ModelFolder | None:
     """What a model was fine-tuned from; None where it was not, or that cannot be asked.
 
@@ -148,7 +148,9 @@ def _base(
     told = section if isinstance(section, dict) else {}
     path, expected = told.get("base"), told.get("base_fingerprint")
     if not isinstance(path, str) or not isinstance(expected, str):
-        notice(f"{folder.path}: its config.json does not tell its base, which is not asked")
+        listener.notice(
+            f"{folder.path}: its config.json does not tell its base, which is not asked"
+        )
         return None
     try:
         base = _load(path)
@@ -160,7 +162,7 @@ def _base(
         reason = f"{base.path} has changed since"
     except (ModelFolderError, OSError) as error:
         reason = str(error)
-    notice(f"{folder.path}: its base is not asked: {reason}")
+    listener.notice(f"{folder.path}: its base is not asked: {reason}")
     return None
 
 
@@ -177,35 +179,27 @@ def compare(
     sampling: SamplingConfig,
     engine: EngineConfig | None = None,
     *,
-    progress: Progress = silent,
-    notice: Callable[[str], None] | None = None,
+    listener: Listener = SILENT,
 ) -> Comparison:
     """Asks every model every query, through the model's own template.
 
     The models are loaded one after the other. Raises ModelFolderError, and DataError that names the
     query which a model's template refuses; both, as far as can be, before any model is loaded.
     """
-    notices: list[str] = []
-
-    def tell(text: str) -> None:
-        """Keeps a notice, and passes it on."""
-        notices.append(text)
-        if notice is not None:
-            notice(text)
-
+    log = NoticeLog(listener)
     engine = engine or EngineConfig()
-    prompts = [_prompts(model, queries, sampling, tell) for model in models]
+    prompts = [_prompts(model, queries, sampling, log) for model in models]
     answers = [
-        _ask(model, rows, sampling, engine, progress, tell)
+        _ask(model, rows, sampling, engine, log)
         for model, rows in zip(models, prompts, strict=True)
     ]
-    return Comparison(queries, sampling, engine, answers, notices)
+    return Comparison(queries, sampling, engine, answers, log.notices)
 
 
 def _prompts(
-    model: AskedModel, queries: Queries, sampling: SamplingConfig, notice: Callable[[str], None]
+    model: AskedModel, queries: Queries, sampling: SamplingConfig, listener: Listener
 ) -> list[Row]:
-    """The queries as the model gets them; what it does not get of them is told by `notice`."""
+    """The queries as the model gets them; what it does not get of them is a notice."""
     template, context = model.template, model.folder.model.context_length
     rows: list[Row] = []
     unknown: dict[str, None] = {}
@@ -219,12 +213,12 @@ def _prompts(
         unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
     cut = [str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.lost]
     if cut:
-        notice(
+        listener.notice(
             f"{model.label}: its context of {context:,} tokens is short: the middle was cut out of "
             f"the prompts of {queries.unit} {_some(cut)}"
         )
     if words := [f"{word!r:.40}" for word in unknown if word != "\n"]:
-        notice(f"{model.label}: not in its vocabulary: {_some(words)}")
+        listener.notice(f"{model.label}: not in its vocabulary: {_some(words)}")
     return rows
 
 
@@ -239,24 +233,23 @@ def _ask(
     prompts: Sequence[Row],
     sampling: SamplingConfig,
     config: EngineConfig,
-    progress: Progress,
-    notice: Callable[[str], None],
+    listener: Listener,
 ) -> ModelAnswers:
     """Loads a model and asks it; nothing of it stays in memory."""
     what = f"asking {model.label}"
-    progress(what, 0, len(prompts))
+    listener.preparation(what, 0, len(prompts))
     weights, said = load_weights(model.folder, config.quantize)
     sizes = _sizes(model.folder, prompts, sampling)
     engine = Engine(sizes, weights, str(model.folder.path), config.threads)
     if said:
-        notice(said)
+        listener.notice(said)
     began = time.perf_counter()
     generations: list[Generation] = []
     while len(generations) < len(prompts):
-        progress(what, len(generations), len(prompts))
+        listener.preparation(what, len(generations), len(prompts))
         part = prompts[len(generations) : len(generations) + BATCH]
         generations += answer_each(engine, model.template, model.folder.start_ids, part, sampling)
-    progress(what, len(prompts), len(prompts))
+    listener.preparation(what, len(prompts), len(prompts))
     return ModelAnswers(model, generations, time.perf_counter() - began)
 
 

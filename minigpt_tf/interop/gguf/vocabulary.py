@@ -5,8 +5,8 @@ from typing import Any
 
 from ...config import ModelConfig
 from ...errors import DataError, ModelFolderError
-from ...text.byte_level import byte_symbols
 from ...text.chat_template import ChatTemplate
+from ...text.compiled.byte_level import byte_symbols
 from ...text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, ImportedTokenizer
 from ..vocabularies import (
     SPECIAL,

@@ -8,7 +8,7 @@ import gguf
 
 from ...errors import ConfigError
 from ...inference.folder import ModelFolder
-from ...text.byte_level import describe
+from ...text.compiled.byte_level import describe
 from ...text.tokenizers import BaseTokenizer, CharTokenizer, WordTokenizer
 from ..vocabularies import CUTTINGS, SPACE, PieceType, pre_tokenizer, symbols_of
 

@@ -276,7 +276,7 @@ def write_architecture(writer: gguf.GGUFWriter, config: ModelConfig, vocab_size:
 
 
 def _write_origin(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
-    """Name and licence."""
+    """Name and license."""
     origin = folder.description.get("source")
     origin = origin if isinstance(origin, dict) else {}
     known = {name: str(value) for name, value in origin.items() if isinstance(value, str)}

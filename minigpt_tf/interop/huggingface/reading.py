@@ -10,10 +10,10 @@ import numpy as np
 from ...config import ModelConfig
 from ...errors import ModelFolderError
 from ..families import GPT2, Family
+from ..license import license_files, license_name
 from ..source import Source
 from .config import read_config
 from .json_files import read_object
-from .licence import licence_files, licence_name
 from .safetensors_files import INDEX_NAME, SINGLE_NAME, StoredTensor, open_folder
 from .tokenizer import read_chat_template, read_generation, read_tokenizer
 
@@ -59,7 +59,7 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
     family, config, shaped = read_config(values, file)
     tensors = _tensors(open_folder(folder), family, shaped, folder)
     tokenizer, start_ids = read_tokenizer(folder, values, config.vocab_size)
-    licence = licence_name(folder)
+    license = license_name(folder)
     return Source(
         where=where,
         config=config,
@@ -71,8 +71,8 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
         chat_template=read_chat_template(folder),
         generation=read_generation(folder),
         origin={"format": "Hugging Face", "architecture": family.name, "from": where}
-        | ({"license": licence} if licence else {}),
-        files=licence_files(folder),
+        | ({"license": license} if license else {}),
+        files=license_files(folder),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ModelFolderError
+from ...events import SILENT, Listener
 from ...storage.replacing import reserve_space
 
 SINGLE_NAME = "model.safetensors"
@@ -33,8 +34,6 @@ PIECE = 2**20
 """Values that are rounded at a time."""
 
 Shapes = Mapping[str, tuple[int, ...]]
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and how many bytes of how many are done."""
 
 
 def write_safetensors(
@@ -42,7 +41,7 @@ def write_safetensors(
     shapes: Shapes,
     dtype: str,
     read: Callable[[str], np.ndarray],
-    progress: Progress | None = None,
+    listener: Listener = SILENT,
 ) -> None:
     """Writes model.safetensors, or several files and their index where it would be large.
 
@@ -66,8 +65,7 @@ def write_safetensors(
 
         def report(written: int, before: int = done) -> None:
             """Adds the bytes of the earlier files."""
-            if progress is not None:
-                progress("writing", before + written, total)
+            listener.preparation("writing", before + written, total)
 
         sums = _write_file(folder / name, shard, dtype, read, report)
         _check_file(folder / name, shard, dtype, sums)

@@ -17,14 +17,15 @@ import numpy as np
 from ...config import MODEL_NAME, ModelConfig
 from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
+from ...events import SILENT, Listener
 from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite, open_weights, weight_shapes
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...storage.replacing import write_json
 from ..families import LLAMA, Family, expressed, family_of
+from ..license import license_files
 from ..tensors import Entry, entries, tensor_shapes, to_tensor
-from .licence import licence_files
-from .safetensors_writer import Progress, write_safetensors
+from .safetensors_writer import write_safetensors
 from .tokenizer_writing import ExportedTokenizer, export_tokenizer
 
 OWN_NAME = "minigpt_tf"
@@ -62,7 +63,7 @@ class _Plan:
 
 
 def write_huggingface_folder(
-    folder: ModelFolder, out: Path, dtype: str, progress: Progress | None = None
+    folder: ModelFolder, out: Path, dtype: str, listener: Listener = SILENT
 ) -> None:
     """Writes the files into `out`, an empty folder, and reads the weights back.
 
@@ -73,7 +74,7 @@ def write_huggingface_folder(
     _check_heads(folder.model, family)
     wanted = entries(family.huggingface, expressed(folder.model))
     plan = _Plan(folder, family, wanted, export_tokenizer(folder), dtype)
-    _write_weights(plan, out, progress)
+    _write_weights(plan, out, listener)
     write_json(out / "config.json", _config(plan))
     write_json(out / "generation_config.json", _generation_config(plan))
     description = json.dumps(plan.tokenizer.description, ensure_ascii=False, indent=2)
@@ -82,7 +83,7 @@ def write_huggingface_folder(
     if folder.chat_template is not None:
         template = _template_source(plan)
         (out / CHAT_TEMPLATE_NAME).write_text(template, encoding="utf-8", newline="")
-    for name, content in licence_files(folder.path).items():
+    for name, content in license_files(folder.path).items():
         (out / name).write_bytes(content)
     (out / "README.md").write_text(_card(plan), encoding="utf-8", newline="\n")
 
@@ -96,7 +97,7 @@ def _check_heads(config: ModelConfig, family: Family) -> None:
         )
 
 
-def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
+def _write_weights(plan: _Plan, out: Path, listener: Listener) -> None:
     config = plan.folder.model
     full = expressed(config)
     own_shapes, full_shapes = weight_shapes(config), weight_shapes(full)
@@ -125,7 +126,7 @@ def _write_weights(plan: _Plan, out: Path, progress: Progress | None) -> None:
                 return np.zeros(shapes[name], dtype=np.float32)
             return to_tensor(entry_of[name], weight, full)
 
-        write_safetensors(out, shapes, plan.dtype, tensor, progress)
+        write_safetensors(out, shapes, plan.dtype, tensor, listener)
 
 
 def _config(plan: _Plan) -> dict[str, Any]:
@@ -265,10 +266,10 @@ def _card(plan: _Plan) -> str:
     folder, config = plan.folder, plan.folder.model
     name = folder.path.resolve().name
     origin = folder.description.get("source")
-    licence = origin.get("license") if isinstance(origin, dict) else None
+    license = origin.get("license") if isinstance(origin, dict) else None
     head = ["library_name: transformers", "pipeline_tag: text-generation"]
-    if isinstance(licence, str):
-        head.append(f"license: {json.dumps(licence)}")
+    if isinstance(license, str):
+        head.append(f"license: {json.dumps(license)}")
     return "\n".join(
         [
             "---",

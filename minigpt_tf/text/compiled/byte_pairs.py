@@ -6,7 +6,7 @@ benchmarks/tokenizing.py`). Everything compiled for this stands in this one modu
 
 import numpy as np
 
-from ..compiled import entry, inner
+from ...compiled import entry, inner
 
 OTHER, LETTER, NUMBER, SPACE = range(4)
 """The classes of characters that GPT-2's rule for cutting text knows."""

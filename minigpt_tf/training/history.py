@@ -12,7 +12,7 @@ OTHERS = {"sample", "metrics", "loss_per"}
 COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name not in OTHERS]
 
 
-def write_records(folder: Path, history: list[Evaluation], prompt: str) -> None:
+def write_history(folder: Path, history: list[Evaluation], prompt: str) -> None:
     """Writes history.csv, with a column for each further metric, and samples.txt."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import END_OF_TEXT
+from ...config import END_OF_TEXT
 
 ASSIGNED = 0x40000
 """Beyond this code point Unicode has no letters, numbers or spaces."""
@@ -99,7 +99,7 @@ class _Tables:
 
     def __init__(self, vocabulary: dict[str, int], merges: list, stop: dict | None) -> None:
         """`merges`: pairs, or texts with a space between the two; `stop`: the special token."""
-        from ..compiled import uninterrupted  # Numba: only where a long text is to be encoded
+        from ...compiled import uninterrupted  # Numba: only where a long text is to be encoded
         from . import byte_pairs
 
         self._code = byte_pairs

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 import tokenizers
 
-from minigpt_tf.text import byte_level, byte_pairs
-from minigpt_tf.text.byte_level import byte_symbols, character_classes, cuts_as_gpt2, fast_encoder
+from minigpt_tf.text.compiled import byte_level, byte_pairs
+from minigpt_tf.text.compiled.byte_level import (
+    byte_symbols,
+    character_classes,
+    cuts_as_gpt2,
+    fast_encoder,
+)
 from minigpt_tf.text.tokenizers import BytePairTokenizer
 from tests.conftest import SAMPLE
 

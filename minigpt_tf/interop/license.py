@@ -1,34 +1,54 @@
-"""The licence of a model: its texts, and the name that the README of a repository gives it."""
+"""The license of a model: its texts, and the name that the README of a repository gives it."""
 
 import re
 from pathlib import Path
 
 README_NAME = "README.md"
 LARGEST = 2**20
-"""Files of so many bytes or more are no licence, nor is a README read further."""
+"""Bytes: a larger file is not a license, and a README is read no further."""
 
 _NAMES = re.compile(r"(licen[cs]e|notice|copying|use_policy)([._ -].*)?", re.IGNORECASE)
 _FIELD = re.compile(r"(license|license_name):\s*(.*)")
 
 
-def is_licence(name: str) -> bool:
-    """Whether a file of this name belongs to a licence: LICENSE.txt, NOTICE, ..."""
+def is_license(name: str) -> bool:
+    """Tells files of a license by their names.
+
+    Args:
+        name: A file's name.
+
+    Returns:
+        Whether it belongs to a license: LICENSE.txt, NOTICE, ...
+    """
     return _NAMES.fullmatch(name) is not None
 
 
-def licence_files(folder: Path) -> dict[str, bytes]:
-    """LICENSE, NOTICE and their like, by name."""
+def license_files(folder: Path) -> dict[str, bytes]:
+    """The texts of a license.
+
+    Args:
+        folder: Where the model is.
+
+    Returns:
+        LICENSE, NOTICE and their like: name -> content.
+    """
     return {
         file.name: file.read_bytes()
         for file in sorted(folder.iterdir())
-        if is_licence(file.name) and file.is_file() and file.stat().st_size < LARGEST
+        if is_license(file.name) and file.is_file() and file.stat().st_size < LARGEST
     }
 
 
-def licence_name(folder: Path) -> str:
-    """What the front matter of README.md says; empty where it says nothing.
+def license_name(folder: Path) -> str:
+    """The name of a license, from the front matter of README.md.
 
     It is YAML, of which a field is read that has one value, or a list with one.
+
+    Args:
+        folder: Where the model is.
+
+    Returns:
+        The name; empty if absent.
     """
     try:
         with open(folder / README_NAME, encoding="utf-8", errors="replace") as file:

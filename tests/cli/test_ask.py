@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.cli.ask import table
 from minigpt_tf.config import EngineConfig, SamplingConfig
 from minigpt_tf.config.presets import asking_preset
-from minigpt_tf.errors import DataError
 from minigpt_tf.evaluation.questions import comparison as comparison_module
+from minigpt_tf.evaluation.questions.answer_file import as_json
 from minigpt_tf.evaluation.questions.comparison import (
     AskedModel,
     Comparison,
@@ -24,17 +25,16 @@ from minigpt_tf.evaluation.questions.comparison import (
     choose_models,
     compare,
 )
-from minigpt_tf.evaluation.questions.facts import contains_fact
 from minigpt_tf.evaluation.questions.queries import Queries, Query, read_queries
-from minigpt_tf.evaluation.questions.report import as_json, table
+from minigpt_tf.events import Listener
 from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.generate import Generation, Prompt, TextGenerator
+from minigpt_tf.inference.generate import Generation, TextGenerator
+from minigpt_tf.inference.prompt import Prompt
 from minigpt_tf.records.prompts import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
-from minigpt_tf.text.columns import display_width, fill, printable
 from minigpt_tf.text.tokenizers import train_tokenizer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Recorder
 from tests.interop.folders import TEXT, family_config, make_folder
 
 CHAT = ChatTemplate(
@@ -44,6 +44,13 @@ CHAT = ChatTemplate(
 )
 QUESTIONS = ["where is the cat?", "what does the owner say", "it's 12345, and then?"]
 SHORT = SamplingConfig(greedy=True, max_new_tokens=12, context_full="stop")
+
+
+class NoNotice(Listener):
+    """Fails at the first notice."""
+
+    def notice(self, text):
+        pytest.fail(text)
 
 
 def change(folder, change_description):
@@ -117,77 +124,7 @@ def json_of(capsys, *words):
     return json.loads(output.out, parse_constant=pytest.fail), output.err
 
 
-# Facts
-
-
-@pytest.mark.parametrize(
-    ("answer", "fact", "expected"),
-    [
-        ("You have 12 days.", "12 days", True),
-        ("It is 12.", "12", True),
-        ("12% of it", "12", True),
-        ("(12)", "12", True),
-        ("12, or so", "12", True),
-        ("at 120 crowns", "12", False),
-        ("112 crowns", "12", False),
-        ("3.5 hours", "3", False),
-        ("0.3 hours", "3", False),
-        ("1,500 crowns", "500 crowns", False),
-        ("7,000 crowns", "7", False),
-        ("call before 18:40", "8:40", False),
-        ("call before 8:40!", "8:40", True),
-        ("at 8:40", "40", False),
-        ("12-14 days", "12", False),
-        ("form HR-2140", "HR-214", False),
-        ("form hr-214, signed", "HR-214", True),
-        ("fixed in novembers", "November", False),
-        ("In NOVEMBER\nwe talk", "november", True),
-        ("7.5% of the pay", "7.5 %", True),
-        ("7.5 % of the pay", "7.5%", True),
-        ("7.5\u00a0% of the pay", "7.5 %", True),
-        ("17.5 % of the pay", "7.5 %", False),
-        ("two  days\na week", "two days a week", True),
-        ("green is #1B5E4A.", "#1b5e4a", True),
-        ("see (a.b)", "a.b", True),
-        ("see aXb", "a.b", False),
-        ("nine days", "9 days", False),
-        ("", "9 days", False),
-    ],
-)
-def test_facts(answer, fact, expected):
-    assert contains_fact(answer, fact) is expected
-
-
-def test_a_blank_fact_is_none():
-    with pytest.raises(DataError, match="blank"):
-        contains_fact("anything", " \n")
-
-
-# Queries
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.txt", "one\r\n\r\n two \n"),
-        ("a.json", json.dumps(["one", "two"])),
-        ("a.json", json.dumps({"version": 2, "queries": [{"question": "one"}, "two"]})),
-        ("a.jsonl", '{"question": "one"}\n{"instruction": "two", "input": "", "output": "x"}\n'),
-        ("a.ndjson", '"one"\n{"Prompt": "two", "chosen": "x", "rejected": "y"}\n'),
-        ("a.csv", "id,question\n1,one\n2,two\n"),
-    ],
-)
-def test_queries_of_every_form(name, content, tmp_path):
-    (tmp_path / name).write_text(content)
-    found = read_queries(tmp_path / name)
-    assert [query.question for query in found.queries] == ["one", "two"]
-    assert all(query.fact is None and query.input == "" for query in found.queries)
-
-
-def test_queries_keep_input_fact_and_place(tmp_path):
-    file = tmp_path / "a.jsonl"
-    file.write_text('\n{"instruction": "who", "input": "she", "fact": "8 weeks", "more": 3}\n')
-    assert read_queries(file).queries == [Query(2, "who", "she", "8 weeks")]
+# Queries and models
 
 
 @pytest.mark.parametrize(
@@ -218,9 +155,6 @@ def test_bad_queries_are_one_line(name, content, reason, models, tmp_path, capsy
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     said = error_of(capsys, "--models", models / "base", "--queries", file)
     assert str(file) in said and reason in said
-
-
-# Models and answers
 
 
 def alone(folder, question, end_ids=None):
@@ -274,7 +208,7 @@ def test_an_answer_ends_at_the_models_end(models, queries, tmp_path, capsys):
 def test_an_input_is_part_of_the_prompt(models, tmp_path):
     file = tmp_path / "a.json"
     file.write_text(json.dumps([{"instruction": "say it", "input": "the cat"}]))
-    chosen = choose_models([models / "base"], with_bases=False, notice=pytest.fail)
+    chosen = choose_models([models / "base"], with_bases=False, listener=NoNotice())
     found = compare(chosen, read_queries(file), SHORT)
     expected = alone(models / "base", "say it\n\nthe cat").text.strip()
     assert found.answers[0].text(0) == expected
@@ -312,11 +246,12 @@ def test_a_base_that_cannot_be_asked_is_one_notice(models, queries, tmp_path, ca
     if isinstance(told, dict) and told["base"] == "BASE":
         told = {**told, "base": str(models / "base")}
     change(folder, lambda description: description.update(finetuning=told))
-    notices = []
-    chosen = choose_models([folder], with_bases=True, notice=notices.append)
+    recorder = Recorder()
+    chosen = choose_models([folder], with_bases=True, listener=recorder)
     assert [model.folder.path for model in chosen] == [folder] and chosen[0].base is None
+    notices = recorder.notices
     assert len(notices) == 1 and reason in notices[0] and str(folder) in notices[0]
-    choose_models([folder], with_bases=False, notice=pytest.fail)
+    choose_models([folder], with_bases=False, listener=NoNotice())
     found, said = json_of(capsys, "--models", folder, "--queries", queries, "--max-new-tokens", 1)
     assert found["notices"] == notices and said.startswith("note: ") and "\x1b" not in said
 
@@ -333,7 +268,7 @@ def test_one_model_at_a_time_is_in_memory(models, queries, monkeypatch):
             made.append(weakref.ref(self))
 
     monkeypatch.setattr(comparison_module, "Engine", Watched)
-    chosen = choose_models([models / "tuned", models / "plain"], with_bases=True, notice=print)
+    chosen = choose_models([models / "tuned", models / "plain"], with_bases=True)
     compare(chosen, read_queries(queries), asking_preset(max_new_tokens=2))
     assert len(made) == 3 and not any(engine() for engine in made)
 
@@ -341,7 +276,7 @@ def test_one_model_at_a_time_is_in_memory(models, queries, monkeypatch):
 def test_a_long_question_loses_its_middle(models, tmp_path):
     file = tmp_path / "a.json"
     file.write_text(json.dumps(["short", "cat " * 300]))
-    chosen = choose_models([models / "base"], with_bases=True, notice=pytest.fail)
+    chosen = choose_models([models / "base"], with_bases=True, listener=NoNotice())
     found = compare(chosen, read_queries(file), asking_preset(max_new_tokens=20))
     assert [len(made.prompt.ids) for made in found.answers[0].generations][1] == 256 - 20
     assert len(found.notices) == 1 and "prompts of entry 2" in found.notices[0]
@@ -353,7 +288,7 @@ def test_what_a_model_does_not_know_is_told(tmp_path):
     make_folder(tmp_path / "words", config, tokenizer)
     file = tmp_path / "a.csv"
     file.write_text('question,fact\n"where is the cat, pray?",cat\nquo vadis,\n')
-    chosen = choose_models([tmp_path / "words"], with_bases=True, notice=pytest.fail)
+    chosen = choose_models([tmp_path / "words"], with_bases=True, listener=NoNotice())
     found = compare(chosen, read_queries(file), asking_preset(max_new_tokens=3))
     assert found.notices == ["words: not in its vocabulary: 'pray', 'quo', 'vadis'"]
     assert found.queries.facts == 1 and found.right(0, 1) is None
@@ -456,13 +391,6 @@ def test_no_answer_breaks_the_table(width, label):
     text = "\n".join(lines)
     assert r"\x1b[31mred" in text and r"line\u202ereversed" in text and "(no answer)" in text
     assert "".join(text.split()).count("x" * 12) > 2
-
-
-def test_widths_and_lines():
-    assert display_width("ab 日本") == 7 and display_width("e\u0301") == 1
-    assert fill("one two  three\n\n four", 8) == ["one two", "three", "four"]
-    assert fill("ab日本語", 5) == ["ab日", "本語"] and fill("a bbbbbb", 4) == ["a", "bbbb", "bb"]
-    assert fill("", 5) == [] and printable("a\u00a0b\x00\n") == "a b\\x00\n"
 
 
 def test_the_command(models, queries, tmp_path, capsys):

@@ -1,13 +1,15 @@
-"""Measurements for people: lines, a table, a picture."""
+"""Measurements in order, named, and as a picture."""
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .measurement import Measurement
+
+if TYPE_CHECKING:  # which is slow to import
+    from .measurement import Measurement
 
 PICTURES = (".png", ".svg", ".pdf")
 NOT_MEASURED = "-"
@@ -17,11 +19,11 @@ MOST_UNKNOWN = 0.01
 unknown word is easily guessed."""
 
 
-def ranked(measurements: Sequence[Measurement]) -> list[Measurement]:
+def ranked(measurements: "Sequence[Measurement]") -> "list[Measurement]":
     """By bits per byte, the lowest first; behind them those that do not know many of the words,
     whose figure is too low; those without any last, by loss."""
 
-    def key(measurement: Measurement) -> tuple[bool, bool, float]:
+    def key(measurement: "Measurement") -> tuple[bool, bool, float]:
         bits = measurement.score.bits_per_byte
         value = measurement.score.loss if bits is None else bits
         return bits is None, _unknown_share(measurement) > MOST_UNKNOWN, value
@@ -29,75 +31,25 @@ def ranked(measurements: Sequence[Measurement]) -> list[Measurement]:
     return sorted(measurements, key=key)
 
 
-def _unknown_share(measurement: Measurement) -> float:
+def _unknown_share(measurement: "Measurement") -> float:
     passage = measurement.passage
     return passage.unknown / max(1, len(passage.ids))
 
 
-def _number(value: float | None, form: str) -> str:
+def formatted(value: float | None, form: str) -> str:
+    """A figure as text.
+
+    Args:
+        value: The figure, None if it was not measured.
+        form: Its format, such as ".3f".
+
+    Returns:
+        The text, "-" for None.
+    """
     return NOT_MEASURED if value is None else format(value, form)
 
 
-def lines(measurement: Measurement) -> Iterator[tuple[str, str]]:
-    """(name, value) pairs of one measurement."""
-    found, samples = measurement.score, measurement.samples
-    yield "model", f"{measurement.model} ({measurement.parameters:,} parameters)"
-    yield (
-        "text",
-        f"{measurement.passage.name}: {found.tokens:,} tokens scored, {found.bytes:,} bytes",
-    )
-    yield "windows", f"{measurement.window} tokens, stride {measurement.stride}"
-    yield "loss", f"{found.loss:.4f} nats per token"
-    yield "perplexity", f"{found.perplexity:,.2f}"
-    yield "bits per byte", _number(found.bits_per_byte, ".4f")
-    if samples is None:
-        return
-    yield "generated", f"{samples.samples} texts, {samples.tokens:,} tokens"
-    values = ", ".join(f"{n}: {_number(share, '.3f')}" for n, share in samples.distinct.items())
-    yield "distinct-n", values
-    yield "loop rate", _number(samples.loop_rate, ".1%")
-    yield "copied 8-grams", _number(samples.copied_ngrams, ".1%")
-    longest = _number(samples.longest_copied, "d")
-    if samples.longest_copied:
-        longest += f" tokens: {samples.longest_copied_text!r:.200}"
-    yield "longest copy", longest
-
-
-COLUMNS = ("model", "parameters", "tokens", "loss", "perplexity", "bits per byte")
-SAMPLE_COLUMNS = ("distinct-2", "loop rate", "longest copied", "copied 8-grams")
-
-
-def _cells(measurement: Measurement, name: str) -> list[str]:
-    found, samples = measurement.score, measurement.samples
-    cells = [
-        name,
-        f"{measurement.parameters:,}",
-        f"{found.tokens:,}",
-        f"{found.loss:.4f}",
-        f"{found.perplexity:,.2f}" if found.perplexity < 1e9 else f"{found.perplexity:.3g}",
-        _number(found.bits_per_byte, ".4f"),
-    ]
-    if samples is not None:
-        cells.append(_number(samples.distinct[2], ".3f"))
-        cells.append(_number(samples.loop_rate, ".1%"))
-        cells.append(_number(samples.longest_copied, "d"))
-        cells.append(_number(samples.copied_ngrams, ".1%"))
-    return cells
-
-
-def table(measurements: Sequence[Measurement]) -> Iterator[str]:
-    """The lines of a table with a row for each measurement, the lowest bits per byte first."""
-    rows = ranked(measurements)
-    sampled = any(row.samples is not None for row in rows)
-    header = [*COLUMNS, *(SAMPLE_COLUMNS if sampled else ())]
-    body = [header, *(_cells(row, name) for row, name in zip(rows, names(rows), strict=True))]
-    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
-    for cells in body:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        yield "  ".join([first.strip().ljust(widths[0]), *others])
-
-
-def names(measurements: Sequence[Measurement]) -> list[str]:
+def names(measurements: "Sequence[Measurement]") -> list[str]:
     """What tells the measurements apart: the folder's name, or all of its path where two have the
     same; and the part of the text, where there are several."""
     folders = {Path(m.model) for m in measurements}
@@ -120,7 +72,7 @@ def check_picture(file: Path) -> None:
         raise ConfigError(f"{file} is a folder: name a file")
 
 
-def write_picture(file: Path, measurements: Sequence[Measurement]) -> None:
+def write_picture(file: Path, measurements: "Sequence[Measurement]") -> None:
     """Draws bits per byte, and what the generated texts show, as bars; the best model on top.
 
     Raises ConfigError where the file cannot be written; what was there is then unchanged.
@@ -152,19 +104,19 @@ def write_picture(file: Path, measurements: Sequence[Measurement]) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _draw_bits(axes: Any, rows: Sequence[Measurement]) -> None:
+def _draw_bits(axes: Any, rows: "Sequence[Measurement]") -> None:
     """Bits per byte as bars."""
     bits = [row.score.bits_per_byte or 0.0 for row in rows]
     bars = axes.barh(range(len(rows)), bits, height=0.6, color="tab:blue")
     labels = [
-        f"{_number(row.score.bits_per_byte, '.3f')}  (loss {row.score.loss:.2f})" for row in rows
+        f"{formatted(row.score.bits_per_byte, '.3f')}  (loss {row.score.loss:.2f})" for row in rows
     ]
     axes.bar_label(bars, labels, padding=4)
     axes.set(xlabel="bits per byte (less is better)", xlim=(0, 1.45 * max([*bits, 1e-9])))
     axes.grid(axis="x", alpha=0.3)
 
 
-def _draw_shares(axes: Any, rows: Sequence[Measurement]) -> None:
+def _draw_shares(axes: Any, rows: "Sequence[Measurement]") -> None:
     """Shares of the generated texts as groups of bars."""
     shares = {
         "distinct-2": [row.samples and row.samples.distinct[2] for row in rows],
@@ -175,7 +127,7 @@ def _draw_shares(axes: Any, rows: Sequence[Measurement]) -> None:
     for number, (name, values) in enumerate(shares.items()):
         places = [place + (number - 1) * height for place in range(len(rows))]
         bars = axes.barh(places, [v or 0.0 for v in values], height=0.9 * height, label=name)
-        axes.bar_label(bars, [_number(v, ".0%") for v in values], padding=3, fontsize="small")
+        axes.bar_label(bars, [formatted(v, ".0%") for v in values], padding=3, fontsize="small")
     axes.set(xlabel="share, in generated texts", xlim=(0, 1.12), xticks=[0, 0.25, 0.5, 0.75, 1])
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)

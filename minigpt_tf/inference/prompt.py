@@ -1,0 +1,93 @@
+"""A text or a conversation -> the token ids that a model gets."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ..text.chat_template import ChatTemplate, Message
+from ..text.tokenizers import BaseTokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as the model gets it: what `TextGenerator.prepare` returns.
+
+    Example:
+        >>> from minigpt_tf import Prompt
+        >>> long = Prompt("who is Hardy", ids=[5, 6], unknown=[], dropped=1)
+        >>> list(long.notices())
+        ['the prompt is longer than the context of 2 tokens: its first 1 tokens were dropped']
+    """
+
+    text: str
+    """The text as given."""
+    ids: list[int]
+    """Token ids, at most the context length; empty if the model starts a text by itself."""
+    unknown: list[str]
+    """Words or characters outside the vocabulary."""
+    dropped: int
+    """Tokens dropped from the front, because the context is shorter."""
+    left_out: int = 0
+    """Older messages of a conversation left out, because the context is shorter."""
+
+    def notices(self) -> Iterator[str]:
+        """What a person should know about the prompt, a sentence each."""
+        if self.text.strip() and not self.ids:
+            yield "the model knows nothing of the prompt, and starts by itself"
+        if self.unknown:
+            names = ", ".join(repr(word) for word in self.unknown)
+            yield f"not in the model's vocabulary: {names}"
+        if self.dropped:
+            yield (
+                f"the prompt is longer than the context of {len(self.ids)} tokens: its first "
+                f"{self.dropped} tokens were dropped"
+            )
+        if self.left_out:
+            yield f"the conversation is long: its first {self.left_out} messages were left out"
+
+
+def encode_prompt(
+    tokenizer: BaseTokenizer, context_length: int, text: str, shown: str | None = None
+) -> Prompt:
+    """A text as ids, after those that every text of the model begins with.
+
+    Args:
+        tokenizer: the model's.
+        context_length: tokens that fit; of a longer text the end is kept.
+        text: what the model gets.
+        shown: the prompt's text for people, if another one.
+    """
+    prefix = list(tokenizer.prefix_ids)
+    ids = tokenizer.encode(text).tolist()
+    if prefix and ids[: len(prefix)] == prefix:  # a template has them in its text
+        ids = ids[len(prefix) :]
+    room = context_length - len(prefix)
+    return Prompt(
+        text=text if shown is None else shown,
+        ids=prefix + ids[-room:] if ids else [],
+        unknown=tokenizer.unknown(text),
+        dropped=max(0, len(ids) - room),
+    )
+
+
+def encode_chat(
+    tokenizer: BaseTokenizer,
+    context_length: int,
+    template: ChatTemplate,
+    messages: Sequence[Message],
+) -> Prompt:
+    """A conversation, whose last message is the user's, up to where the answer begins.
+
+    The oldest messages are left out, but for the system's and the last one, until half of the
+    context is free for the answer.
+
+    Raises:
+        DataError: the template rejects the conversation.
+    """
+    system = [message for message in messages[:1] if message["role"] == "system"]
+    rest, left_out = list(messages[len(system) :]), 0
+    while True:
+        text = template.render(system + rest, add_generation_prompt=True)
+        prompt = encode_prompt(tokenizer, context_length, text, shown=messages[-1]["content"])
+        if len(rest) < 3 or len(prompt.ids) + prompt.dropped <= context_length // 2:
+            return replace(prompt, left_out=left_out)
+        rest, left_out = rest[2:], left_out + 2

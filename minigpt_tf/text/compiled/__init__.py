@@ -1,0 +1,1 @@
+"""Compiled tokenizers for long texts: byte-level BPE and words, with the ids of the plain ones."""
