@@ -7,8 +7,8 @@ from typing import Any
 
 from ...config import RecordsConfig
 from ...errors import DataError
-from ...files.decoding import tidy
-from ...records.raw import RawRow, RawTable, text_of
+from ...files.decoding import read_text, tidy
+from ...records.raw import RawRow, RawTable
 from ...records.readers import read_file, read_json, read_jsonl
 from ...records.reading import MOST_CHARACTERS
 from ...records.tables import read_csv
@@ -103,7 +103,7 @@ def _text(name: str, value: Any, *, blank: bool = False) -> str:
 
 def _read_lines(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
     """A row for each line of plain text that is not blank."""
-    lines = enumerate(text_of(path, config).split("\n"), start=1)
+    lines = enumerate(read_text(path, config.encoding).split("\n"), start=1)
     rows = [RawRow(number, {}, text=line) for number, line in lines if line.strip()]
     return RawTable(str(path), "line", rows)
 
