@@ -32,7 +32,7 @@ def test_a_classifier_from_records_to_labels(files, tmp_path, capsys):
     assert main([*words, *run, "--out", out]) == 0
     said = capsys.readouterr().out
     assert "an example:\n" in said and "[[" not in said and "perplexity" not in said
-    assert "before training, on the validation part: loss" in said
+    assert "before training, on the validation set: loss" in said
     assert "val_accuracy" in said and "test: 5 texts, loss" in said
     assert (
         "label" in said and "precision" in said and f'minigpt classify "TEXT" --model {out}' in said

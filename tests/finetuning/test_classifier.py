@@ -14,7 +14,7 @@ from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
 from minigpt_tf.finetuning.classifier import KERNEL, ClassifierJob
-from minigpt_tf.finetuning.plan import make_finetuning_plan
+from minigpt_tf.finetuning.preparation import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.adapter import load_adapter, merge
 from minigpt_tf.inference.engine import Engine
@@ -342,7 +342,7 @@ def test_a_loss_that_is_no_number_ends_the_run(files, tmp_path):
 
 def test_a_classifier_is_a_base(trained, tmp_path, capsys):
     plan = plan_of(trained, base="out-last", steps=1)
-    assert ("head", "goes on from the base's, for 2 labels") in list(plan.report())
+    assert ("head", "continues from the base's, for 2 labels") in list(plan.report())
     job = ClassifierJob(plan, tmp_path, "float32")
     before = load_head(trained / "out-last", plan.model.embed_dim)
     assert np.array_equal(job.weights()[KERNEL], before.kernel)
