@@ -190,7 +190,5 @@ def _conclude(plan: Plan, result: "TrainingResult") -> int:
     if result.stopped_early:
         print(f"stopped early at step {result.steps}: the validation loss no longer fell")
     print("ask it:")
-    print(
-        f"    minigpt generate {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}"
-    )
+    print(f"    minigpt generate {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}")
     return 0
