@@ -75,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     guesses = [classifier.classify(text) for text in arguments.texts]
     notices += [
         f"{guess.text!r:.40} is longer than the {classifier.context_length} tokens that the "
-        f"classifier reads: {guess.lost} were left out"
+        f"classifier reads: {guess.dropped} were left out"
         for guess in guesses
-        if guess.lost
+        if guess.dropped
     ]
     _print_guesses(guesses, folder, notices, arguments.json)
     return 0
@@ -99,10 +99,10 @@ def _trial_notices(trial: "Trial", classifier: "Classifier") -> list[str]:
             f"{len(trial.dropped):,} rows were left out, the first is {trial.unit} {first.row}: "
             f"{first.reason}"
         )
-    if trial.lost:
+    if trial.truncated:
         notices.append(
-            f"{trial.lost:,} texts are longer than the {classifier.context_length} tokens that the "
-            "classifier reads, and were cut"
+            f"{trial.truncated:,} texts are longer than the {classifier.context_length} tokens "
+            "that the classifier reads, and were truncated"
         )
     return notices
 
