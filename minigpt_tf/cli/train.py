@@ -185,12 +185,10 @@ def _conclude(plan: Plan, result: "TrainingResult") -> int:
         )
     if result.interrupted:
         print(f"stopped at step {result.steps} of {plan.total_steps}; to resume:")
-        print(f"    python train.py --resume --out {shlex.quote(str(out))}")
+        print(f"    minigpt train --resume --out {shlex.quote(str(out))}")
         return 130
     if result.stopped_early:
         print(f"stopped early at step {result.steps}: the validation loss no longer fell")
     print("ask it:")
-    print(
-        f"    python generate.py {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}"
-    )
+    print(f"    minigpt generate {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}")
     return 0
