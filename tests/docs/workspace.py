@@ -14,7 +14,8 @@ from tests.docs.pages import ROOT, Snippet, all_snippets
 COMMANDS = {"python": "", "minigpt": " -m minigpt_tf"}
 """What stands for a program -> what the interpreter of the tests gets first."""
 LINKED = ("data", "train.py", "generate.py", "benchmarks", "notebooks", "docs", "tests")
-SECONDS = 1200
+SECONDS = 3600
+"""For one snippet, on a busy machine."""
 TRAIN = "python train.py --data data/ramanujan.txt"
 GGUF = "smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf"
 
