@@ -18,9 +18,9 @@ from ..errors import ConfigError, DataError
 from ..inference.weights import Weights, open_weights
 from ..metrics import log_softmax
 from ..records.batches import collate_texts
-from ..records.dataset import Part
-from ..records.kinds import LabelledRecord
-from ..records.prompts import render
+from ..records.dataset import RecordSet
+from ..records.rendering import render
+from ..records.schema import LabelledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
@@ -129,7 +129,7 @@ class ClassifierJob(SupervisedJob):
         head = first_head(plan)
         return ClassifierModel(plan.model, base, plan.training, self.dtype, self.lora, layers, head)
 
-    def _places(self, part: Part) -> np.ndarray:
+    def _places(self, part: RecordSet) -> np.ndarray:
         """The labels of a part's texts (N,), as their places among all labels."""
         places = {label: place for place, label in enumerate(self.plan.dataset.labels)}
         return np.array([places[record.label] for record in part.records], dtype=np.int32)
@@ -137,7 +137,7 @@ class ClassifierJob(SupervisedJob):
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         return *self.batches.texts(step), self.targets[self.batches.places(step)]
 
-    def scores(self, part: Part) -> np.ndarray:
+    def scores(self, part: RecordSet) -> np.ndarray:
         """Scores (N, C) of a part's texts."""
         scores = np.zeros((len(part.examples), len(self.plan.dataset.labels)), dtype=np.float32)
         batches = self.plan.batches(part)
@@ -145,11 +145,11 @@ class ClassifierJob(SupervisedJob):
             scores[places] = self._scores(*map(tf.constant, texts))
         return scores
 
-    def judge(self, part: Part) -> tuple[Confusion, float]:
+    def judge(self, part: RecordSet) -> tuple[Confusion, float]:
         """Which labels the model takes for which, and its mean loss in nats."""
         return judge(self.plan.dataset.labels, self.scores(part), self._places(part))
 
-    def score(self, part: Part) -> dict[str, float] | None:
+    def score(self, part: RecordSet) -> dict[str, float] | None:
         """Mean loss and accuracy over the texts; None where there are none."""
         if not part.examples:
             return None

@@ -20,9 +20,9 @@ from ..events import SILENT, Listener
 from ..inference.adapter import fingerprint
 from ..inference.folder import ModelFolder
 from ..records.batches import RecordBatches
-from ..records.dataset import Dataset, Part, prepare
-from ..records.kinds import KINDS, Record, ask
+from ..records.dataset import Dataset, RecordSet, prepare
 from ..records.prompts import Template
+from ..records.schema import KINDS, Record, ask
 from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import Message
 from .bases import load_base
@@ -64,7 +64,7 @@ class FineTuningPlan:
         """The changes of low rank that are trained; None where the weights themselves are."""
         return self.lora if self.tuning.low_rank else None
 
-    def batches(self, part: Part) -> RecordBatches:
+    def batches(self, part: RecordSet) -> RecordBatches:
         """A part of the records in batches, in the order that the seed gives them."""
         return part.batches(
             self.template,

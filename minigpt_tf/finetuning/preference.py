@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..model.output_head import OutputHead
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from .models import FineTunedModel
 from .plan import FineTuningPlan
 from .supervised import SupervisedJob
@@ -80,7 +80,7 @@ class PreferenceJob(SupervisedJob):
         self.parts = (plan.dataset.train, plan.dataset.validation, plan.dataset.test)
         self.references = [self._reference(part) for part in self.parts]  # before the first step
 
-    def _reference(self, part: Part) -> np.ndarray:
+    def _reference(self, part: RecordSet) -> np.ndarray:
         """The base's log-probabilities (examples, 2) of a part's answers."""
         found = np.zeros((len(part.examples), 2), dtype=np.float32)
         if part.examples:
@@ -95,7 +95,7 @@ class PreferenceJob(SupervisedJob):
         reference = self.references[0][self.batches.places(step)]
         return *pairs(self.batches.batch(step)), reference
 
-    def score(self, part: Part) -> dict[str, float] | None:
+    def score(self, part: RecordSet) -> dict[str, float] | None:
         """Means over the pairs: the loss, and trl's metrics."""
         if not part.examples:
             return None

@@ -18,7 +18,7 @@ from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.history import write_history
@@ -91,7 +91,7 @@ class SupervisedJob(Job):
     def validate(self) -> dict[str, float] | None:
         return self.score(self.plan.dataset.validation)
 
-    def score(self, part: Part) -> dict[str, float] | None:
+    def score(self, part: RecordSet) -> dict[str, float] | None:
         """Mean loss and accuracy over all targets that count; None where there are none."""
         if not part.examples:
             return None

@@ -14,8 +14,8 @@ from ...inference.folder import ModelFolder, load_folder
 from ...inference.generate import BATCH, Generation
 from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
-from ...records.kinds import ask
 from ...records.prompts import Template
+from ...records.schema import ask
 from ...records.truncation import Row
 from ...storage.model_folder import CLASSIFIER_SECTION
 from .answers import answer_each, prompt_row
@@ -211,7 +211,7 @@ def _prompts(
             place = f"{queries.where}: {queries.place(query)}"
             raise DataError(f"{place}, to {model.folder.path}: {error}") from None
         unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
-    cut = [str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.lost]
+    cut = [str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.dropped]
     if cut:
         listener.notice(
             f"{model.label}: its context of {context:,} tokens is short: the middle was cut out of "
