@@ -105,7 +105,8 @@ def table_lines(
     """Rows of cells as the lines of a table.
 
     Text cells are folded where the table is wider than `width`, and nothing is cut. A table with a
-    header whose numbers leave no room for that becomes a block of lines for each row.
+    header whose numbers leave no room for that is turned: a column for each row; and where that is
+    too wide as well, each row becomes a block of lines.
 
     Args:
         rows: The cells, all rows of the same length. They are made printable.
@@ -129,7 +130,11 @@ def table_lines(
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     if header and _least_width(rows, header, left) + indent > width:
-        return [" " * indent + line for line in _blocks(rows, header, width - indent)]
+        header, *rows = map(list, zip(header, *rows, strict=True))  # a column for each row
+        if _least_width(rows, header, 1) + indent > width:
+            blocks = _blocks(list(zip(header, *rows, strict=True)), width - indent)
+            return [" " * indent + line for line in blocks]
+        left = 1
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -160,10 +165,11 @@ def _least_width(rows: Sequence[Sequence[str]], header: Sequence[str], left: int
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _blocks(rows: Sequence[Sequence[str]], header: Sequence[str], width: int) -> list[str]:
-    """Each row as lines "name: value" below its first cell."""
-    lines = []
-    for first, *cells in rows:
+def _blocks(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Each row but the header as lines "name: value" below its first cell."""
+    lines: list[str] = []
+    header, *others = rows
+    for first, *cells in others:
         pairs = [(f"{name}:", cell) for name, cell in zip(header[1:], cells, strict=True)]
         lines += [*wrap(first, width), *table_lines(pairs, width=width, left=2, indent=GAP)]
     return lines

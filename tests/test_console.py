@@ -143,6 +143,13 @@ def test_a_table_by_hand():
         "a-model-with-a-v           7  12.25",
         "ery-long-name",
     ]
+    counts = [["one", "1", "2", "3"], ["two", "4", "5", "6"]]
+    assert table_lines(counts, width=26, header=["model", "parameters", "loss", "bits"]) == [
+        "model       one  two",
+        "parameters    1    4",
+        "loss          2    5",
+        "bits          3    6",
+    ]
     assert table_lines(ROWS, width=25, header=HEADER) == [
         "模型",
         "  parameters:  1,234,567",

@@ -16,7 +16,8 @@ PROSE = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    *(p.as_posix() for p in Path("docs").rglob("*.md")),
+    *(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md")),
+    *(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/[!r]*/**/*.md")),  # not reference/
 ]
 
 WORDS = {

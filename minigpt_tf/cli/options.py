@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import typing
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Literal
 
 
@@ -13,11 +13,12 @@ def cli_options(
     *,
     preset_decides: bool,
     only: Container[str] | None = None,
+    helps: Mapping[str, str] | None = None,
 ) -> None:
     """Adds an option for each field of `cls`; one that is not given is absent from the result.
 
     With `preset_decides` the help does not promise the dataclass's default; `only`: the names of
-    the fields that there are options for (unset: all).
+    the fields that there are options for (unset: all); `helps`: other help texts by name.
     """
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
@@ -25,10 +26,11 @@ def cli_options(
             continue
         kind = _without_none(hints[item.name])
         options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS}
-        options["help"] = item.metadata["help"]
+        options["help"] = (helps or {}).get(item.name, item.metadata["help"]).replace("%", "%%")
         shown = item.default not in (None, ()) and not preset_decides
         if shown:
-            options["help"] += f" (default: {item.default})".replace("%", "%%")
+            default = ", ".join(item.default) if isinstance(item.default, tuple) else item.default
+            options["help"] += f" (default: {default})".replace("%", "%%")
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(kind) is Literal:

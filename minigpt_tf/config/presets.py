@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import ANSWER_TOKENS, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from .finetuning import FINE_TUNING, METHODS, MethodDefaults
 
 
 @dataclass(frozen=True)
@@ -124,25 +125,38 @@ PRESETS: dict[str, Preset] = {
 DEFAULT_PRESET = "lecture"
 
 
-FINE_TUNING = {
-    "full": {"learning_rate": 1e-4},
-    "lora": {"learning_rate": 2e-3},
-    "qlora": {"learning_rate": 2e-3},
-    "dpo": {"learning_rate": 1e-4, "epochs": 3},
-    "classify": {"learning_rate": 5e-4, "epochs": 3},
-    "classify lora": {"learning_rate": 1e-3, "epochs": 3},
-    "classify all": {"learning_rate": 5e-5, "epochs": 5},
-}
-"""What each way of fine-tuning (`FineTuningConfig.way`) changes of `fine_tuning_preset`."""
+def fine_tuning_preset(
+    method: str, classify_layers: str | None = None, **overrides: Any
+) -> TrainingConfig:
+    """How a method of fine-tuning trains, with some fields replaced.
 
+    Args:
+        method: one of `config.finetuning.METHODS`. ("classify lora" and "classify all", as in
+            version 0.1, still name the layers too.)
+        classify_layers: with "classify", what is trained beside the head (unset: last).
+        overrides: fields of TrainingConfig, such as `epochs=2`.
 
-def fine_tuning_preset(way: str, **overrides: Any) -> TrainingConfig:
-    """The TrainingConfig of a way of fine-tuning with some fields replaced."""
-    common = {"optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999, "epsilon": 1e-8}
-    common |= {"batch_size": 8, "epochs": 8, "sample_tokens": 60}
-    if overrides.get("optimizer") != "adam":  # which knows no weight decay
-        common["weight_decay"] = 0.01
-    return TrainingConfig(**{**common, **FINE_TUNING[way], **overrides})
+    Returns:
+        The TrainingConfig.
+
+    Raises:
+        ConfigError: there is no such method, or a field is out of range.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.fine_tuning_preset("dpo", batch_size=4).learning_rate
+        0.0001
+    """
+    name, _, layers = method.partition(" ")
+    known: dict[str, MethodDefaults] = dict(METHODS.items())
+    if name not in known:
+        raise ConfigError(f"method {method!r} is unknown: choose {', '.join(known)}")
+    chosen = known[name]
+    arguments = {**FINE_TUNING, **chosen.training}
+    arguments |= chosen.by_layers.get(classify_layers or layers, {})
+    if overrides.get("optimizer") == "adam":  # which has no weight decay
+        del arguments["weight_decay"]
+    return TrainingConfig(**{**arguments, **overrides})
 
 
 DICE = {"temperature", "top_k", "top_p", "min_p", "seed"}

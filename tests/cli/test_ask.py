@@ -427,7 +427,7 @@ def test_tensorflow_is_not_imported(models, queries):
 def test_a_fine_tuned_model_knows_its_base(models, tmp_path, capsys):
     from minigpt_tf.config import FineTuningConfig, RecordsConfig
     from minigpt_tf.config.presets import fine_tuning_preset
-    from minigpt_tf.finetuning.plan import make_finetuning_plan
+    from minigpt_tf.finetuning.preparation import make_finetuning_plan
     from minigpt_tf.finetuning.trainer import finetune
 
     file = tmp_path / "rows.jsonl"
