@@ -9,7 +9,7 @@ from typing import Any
 
 from .keras_registration import register_when_keras_is_imported
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "config": (

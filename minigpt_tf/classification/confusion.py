@@ -21,7 +21,13 @@ MOST_NAMES = 60
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often texts of one label were taken for another."""
+    """How often texts of one label were taken for another.
+
+    Example:
+        >>> confusion = Confusion.of(["a", "b"], np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
+        >>> confusion.counts.tolist(), confusion.accuracy
+        ([[2, 1], [0, 1]], 0.75)
+    """
 
     labels: list[str]
     counts: np.ndarray
@@ -29,24 +35,33 @@ class Confusion:
 
     @classmethod
     def of(cls, labels: Sequence[str], truth: np.ndarray, guesses: np.ndarray) -> "Confusion":
-        """From the places in `labels` of the right ones (N,) and the guessed ones (N,)."""
+        """Counts guesses.
+
+        Args:
+            labels: the names of the C labels.
+            truth: the places in `labels` of the right ones, (N,).
+            guesses: the places of the guessed ones, (N,).
+
+        Returns:
+            The counts.
+        """
         counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
         np.add.at(counts, (truth, guesses), 1)
         return cls(list(labels), counts)
 
     @property
     def accuracy(self) -> float:
-        """The share of right guesses."""
+        """The fraction of right guesses."""
         return metrics.accuracy(self.counts)
 
     @functools.cached_property
     def precision(self) -> np.ndarray:
-        """(C,): of the texts taken for a label, the share that has it; 0 where there are none."""
+        """(C,): of the texts taken for a label, the fraction that has it; 0 without any."""
         return metrics.precision(self.counts)
 
     @functools.cached_property
     def recall(self) -> np.ndarray:
-        """(C,): of the texts of a label, the share taken for it; 0 where there are none."""
+        """(C,): of the texts of a label, the fraction taken for it; 0 without any."""
         return metrics.recall(self.counts)
 
     @functools.cached_property
@@ -55,7 +70,11 @@ class Confusion:
         return metrics.f1(self.counts)
 
     def as_json(self) -> dict[str, Any]:
-        """All figures as plain data; of the counts those that are not 0."""
+        """All figures; of the counts those that are not 0.
+
+        Returns:
+            Plain JSON data: "accuracy", "macro_f1", "classes" and "confusion".
+        """
         texts = self.counts.sum(axis=1).tolist()
         columns = [column.tolist() for column in (self.precision, self.recall, self.f1)]
         classes = zip(self.labels, texts, *columns, strict=True)
@@ -72,7 +91,13 @@ class Confusion:
 
 
 def write_picture(file: Path, confusion: Confusion, title: str) -> None:
-    """Draws the counts as a .png: a row for each right label, coloured by its shares."""
+    """Draws the counts: a row for each right label, colored by the fractions of its texts.
+
+    Args:
+        file: the .png to write.
+        confusion: the counts.
+        title: what stands above the picture.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -81,20 +106,20 @@ def write_picture(file: Path, confusion: Confusion, title: str) -> None:
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    shares = confusion.counts / np.maximum(1, confusion.counts.sum(axis=1, keepdims=True))
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's texts")
+    fractions = confusion.counts / np.maximum(1, confusion.counts.sum(axis=1, keepdims=True))
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the label's texts")
     bar.ax.yaxis.set_major_formatter("{x:.0%}")
     if count <= MOST_NAMES:
         names = [one_line(label, LONGEST_LABEL) for label in confusion.labels]
-        common = {"fontsize": "medium" if count <= MOST_NUMBERS else 5, "parse_math": False}
-        turned = {"rotation": 90} if max(map(len, names)) * count > 40 else {}
-        axes.set_xticks(range(count), names, **common, **turned)
-        axes.set_yticks(range(count), names, **common)
+        size = "medium" if count <= MOST_NUMBERS else 5
+        rotation = 90 if max(map(len, names)) * count > 40 else 0
+        axes.set_xticks(range(count), names, fontsize=size, parse_math=False, rotation=rotation)
+        axes.set_yticks(range(count), names, fontsize=size, parse_math=False)
     if count <= MOST_NUMBERS:
         for (i, j), number in np.ndenumerate(confusion.counts):
-            colour = "white" if shares[i, j] > 0.5 else "black"
-            axes.text(j, i, f"{number:,}", ha="center", va="center", color=colour)
+            color = "white" if fractions[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{number:,}", ha="center", va="center", color=color)
     axes.set(xlabel="guessed label", ylabel="right label", title=title)
     with warnings.catch_warnings():  # of letters that the font lacks
         warnings.simplefilter("ignore")

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"wrote {out}: {', '.join(sorted(f.name for f in out.iterdir()))} ({size / 1e6:,.0f} MB)")
     chats = source.chat_template is not None
-    words = "minigpt chat" if chats else 'python generate.py "Once upon a time"'
+    words = "minigpt chat" if chats else 'minigpt generate "Once upon a time"'
     print(f"next: {words} --model {shlex.quote(str(out))}")
     return 0
 

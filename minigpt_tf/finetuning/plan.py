@@ -141,9 +141,9 @@ class FineTuningPlan:
         """Some of the validation set, of different labels if there are labels."""
         dataset = self.dataset
         records = dataset.validation.records or dataset.train.records
-        labelled = [record for record in records if isinstance(record, LabelledRecord)]
+        labeled = [record for record in records if isinstance(record, LabelledRecord)]
         if dataset.labels:
-            groups = ([r for r in labelled if r.label == label] for label in dataset.labels)
+            groups = ([r for r in labeled if r.label == label] for label in dataset.labels)
             turns = itertools.zip_longest(*groups)
             records = [record for turn in turns for record in turn if record is not None]
         return records[:MOST_SAMPLES]

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,32 +26,6 @@ from .memory import out_of_memory
 from .plan import FineTuningPlan
 from .preparation import plan_finetuning
 from .resume import check_same_run, start_run, update_run
-
-
-@overload
-def finetune(
-    base: FineTuningPlan,
-    source: str | os.PathLike,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    listener: Listener | None = None,
-    verbose: bool | None = None,
-) -> TrainingResult: ...
-
-
-@overload
-def finetune(
-    base: str | os.PathLike,
-    source: str | os.PathLike,
-    out: str | os.PathLike,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    listener: Listener | None = None,
-    verbose: bool | None = None,
-    **settings: Any,
-) -> TrainingResult: ...
 
 
 def finetune(

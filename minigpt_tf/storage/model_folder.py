@@ -90,7 +90,7 @@ def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
     newest = max(configs, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
         raise ModelFolderError(
-            f"no model in {Path(models)}/ yet: train one with python train.py --data FILE, or name "
+            f"no model in {Path(models)}/ yet: train one with minigpt train --data FILE, or name "
             "one with --model"
         )
     return newest.parent

@@ -71,7 +71,7 @@ def test_what_the_commands_refuse(trained, tmp_path, capsys):
         ([*words, "--method", "classify", "--train-on", "everything"], "--train-on is for"),
         ([*words, "--classify-layers", "all"], "--classify-layers is for --method classify"),
         ([*words, "--method", "lora"], "instruction"),
-        (["classify", "a", "--model", str(trained / "llama")], "is no classifier"),
+        (["classify", "a", "--model", str(trained / "llama")], "is not a classifier"),
         (["classify", *model], "give a TEXT"),
         (["classify", "a", "--data", "b", *model], "give a TEXT"),
         (["classify", "a", "--encoding", "utf-8", *model], "says how --data is read"),

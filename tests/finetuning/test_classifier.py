@@ -368,7 +368,7 @@ def test_a_classifier_is_a_base(trained, tmp_path, capsys):
     assert not left & {HEAD_NAME, CONFUSION_NAME, ADAPTER_NAME} and "classifier" not in (
         load_folder(out).description
     )
-    with pytest.raises(ModelFolderError, match="is no classifier"):
+    with pytest.raises(ModelFolderError, match="is not a classifier"):
         Classifier.load(out)
 
 
@@ -459,7 +459,7 @@ def test_long_texts_are_cut_the_same_way_in_use(files, tmp_path, cut):
         whole = plan.template.text_ids(record.text)
         kept = whole[:8] + whole[-8:] if cut == "middle" else whole[-16:]
         assert row.ids.tolist() == kept and row.dropped == len(whole) - 16
-        assert classifier.classify(record.text).lost == row.dropped
+        assert classifier.classify(record.text).dropped == row.dropped
 
 
 def test_an_export_says_what_it_leaves_behind(trained, tmp_path):
