@@ -190,13 +190,8 @@ class Classifier:
                 continue
             scores.append(self.scores(row))
             truth.append(places[record.label])
-<<<<<<< HEAD
-            lost += row.dropped > 0
-            listener.preparation("classifying", count, len(found.records))
-=======
             truncated += row.dropped > 0
             listener.preparation("classifying", count, len(records))
->>>>>>> main
         if not scores:
             raise DataError(f"{found.where}: no row can be used: {dropped[0].reason}")
         confusion, loss = judge(self.head.labels, np.array(scores), np.array(truth))

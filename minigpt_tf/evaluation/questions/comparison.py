@@ -230,15 +230,10 @@ def _prompts(
             place = f"{queries.where}: {queries.place(query)}"
             raise DataError(f"{place}, to {model.folder.path}: {error}") from None
         unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
-<<<<<<< HEAD
-    cut = [str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.dropped]
-    if cut:
-=======
     truncated = [
         str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.dropped
     ]
     if truncated:
->>>>>>> main
         listener.notice(
             f"{model.label}: its context of {context:,} tokens is short: the middle was cut out of "
             f"the prompts of {queries.unit} {_some(truncated)}"
