@@ -31,7 +31,7 @@ from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, TextGenerator
 from minigpt_tf.inference.prompt import Prompt
-from minigpt_tf.records.prompts import ALPACA
+from minigpt_tf.records.alpaca import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT, Recorder

@@ -14,8 +14,8 @@ from ...inference.folder import ModelFolder, load_folder
 from ...inference.generate import BATCH, Generation
 from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
-from ...records.kinds import ask
 from ...records.prompts import Template
+from ...records.schema import ask
 from ...records.truncation import Row
 from ...storage.model_folder import CLASSIFIER_SECTION
 from .answers import answer_each, prompt_row
@@ -231,7 +231,7 @@ def _prompts(
             raise DataError(f"{place}, to {model.folder.path}: {error}") from None
         unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
     truncated = [
-        str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.lost
+        str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.dropped
     ]
     if truncated:
         listener.notice(
