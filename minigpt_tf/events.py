@@ -96,7 +96,11 @@ class Listener:
     """
 
     def notice(self, text: str) -> None:
-        """Something a person should know."""
+        """Something a person should know.
+
+        Args:
+            text: One or two sentences.
+        """
 
     def preparation(self, what: str, done: int, total: int) -> None:
         """Outside of training steps, often: which work, and how far it is.
@@ -108,16 +112,28 @@ class Listener:
         """
 
     def progress(self, progress: Progress) -> None:
-        """After every training step."""
+        """After every training step.
+
+        Args:
+            progress: The step and the means since the last evaluation.
+        """
 
     def weights(self, step: int, weights: Mapping[str, "np.ndarray"]) -> None:
         """At every evaluation, for measures of one's own: the model's weights, not to be changed.
 
         The library computes nothing from them; `inference.engine.Engine` takes them as they are.
+
+        Args:
+            step: Steps so far.
+            weights: By the names of `inference.weights`.
         """
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """After every evaluation."""
+        """After every evaluation.
+
+        Args:
+            evaluation: The row of history.csv, and the sample.
+        """
 
 
 SILENT = Listener()

@@ -51,7 +51,14 @@ class DataConfig:
         check_encoding(self.encoding)
 
     def stride_for(self, context_length: int) -> int:
-        """Tokens between the starts of two windows of that length."""
+        """How far apart windows start.
+
+        Args:
+            context_length: Tokens in a window.
+
+        Returns:
+            Tokens between the starts of two windows.
+        """
         if self.stride is not None:
             return self.stride
         return max(1, round((self.stride_fraction or 0) * context_length))
