@@ -243,7 +243,7 @@ def print_framed(
 
     Args:
         title: The line above.
-        header: Name and share of the width of each column; a name with "#" is of numbers.
+        header: Name and relative width of each column; a name with "#" is of numbers.
         rows: The cells.
         notes: The lines below.
         widest: Columns of the table on a terminal, at most. In a file it is as wide as its cells.
@@ -251,9 +251,9 @@ def print_framed(
     from rich.table import Table
     from rich.text import Text
 
-    def assembled(parts: Styled) -> "Text":
-        """The parts as one text."""
-        return Text.assemble(*((printable(text), style) for text, style in parts))
+    def assembled(cell: Styled) -> "Text":
+        """A cell as one text."""
+        return Text.assemble(*((printable(text), style) for text, style in cell))
 
     terminal = is_terminal(sys.stdout)
     console = _console(sys.stdout, None if terminal else UNLIMITED)

@@ -67,7 +67,9 @@ IDENTIFIERS = {
 }
 """The same for names of functions, classes, parameters, attributes, variables and files."""
 
-ALLOWED: dict[tuple[str, str], str] = {}
+ALLOWED: dict[tuple[str, str], str] = {
+    ("minigpt_tf/evaluation/memorization.py", "ngram_share"): "an old public name",
+}
 """(File, its words in lower case) -> why they stay: a file format, an old public name."""
 
 

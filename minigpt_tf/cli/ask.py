@@ -31,7 +31,7 @@ NARROWEST = 60
 """Columns that are used at least, however narrow the terminal is."""
 
 VERDICTS = {True: "right", False: "wrong", None: ""}
-CUT = " [...]"
+ELLIPSIS = " [...]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON object there, too")
     cli_options(parser, EngineConfig, preset_decides=False)
-    title = f"answers (unset: the likeliest token each time, at most {ANSWER_TOKENS})"
+    title = f"answers (unset: the most likely token each time, at most {ANSWER_TOKENS})"
     cli_options(parser.add_argument_group(title), SamplingConfig, preset_decides=True)
 
 
@@ -116,7 +116,9 @@ def table(comparison: "Comparison", width: int) -> Iterator[str]:
     made = comparison.answers
     if not all(answers.ended(i) for answers in made for i in range(len(answers.generations))):
         tokens = comparison.sampling.max_new_tokens
-        note = f"{CUT.strip()}: not ended after {tokens:,} tokens, or where the context was full"
+        note = (
+            f"{ELLIPSIS.strip()}: not ended after {tokens:,} tokens, or where the context was full"
+        )
         yield from wrap(note, width)
 
 
@@ -138,7 +140,7 @@ def _block(comparison: "Comparison", place: int, width: int) -> Iterator[str]:
 def _paragraph(head: str, text: str, indent: int, width: int) -> list[str]:
     """A text of the file behind what it is, without its middle if it is very long."""
     if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2]}{CUT} {text[-LONGEST // 2 :]}"
+        text = f"{text[: LONGEST // 2]}{ELLIPSIS} {text[-LONGEST // 2 :]}"
     return table_lines([[head, text]], width=width, left=2, indent=indent, gap=1)
 
 
@@ -163,7 +165,7 @@ def _answer(comparison: "Comparison", model: int, place: int) -> str:
     answers = comparison.answers[model]
     lines = [line.rstrip() for line in answers.text(place).splitlines() if line.strip()]
     text = "\n".join(lines) or "(no answer)"
-    return text if answers.ended(place) else text + CUT
+    return text if answers.ended(place) else text + ELLIPSIS
 
 
 def _summary(comparison: "Comparison", width: int) -> list[str]:

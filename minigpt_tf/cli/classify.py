@@ -24,13 +24,13 @@ if TYPE_CHECKING:  # --help should not wait for the engine
 
 DESCRIPTION = (
     "Give texts labels, with a model that minigpt finetune --method classify made; or see how well "
-    "it does on labelled texts."
+    "it does on labeled texts."
 )
 READING = ("map", "query", "sheet", "encoding", "quoting")
 """The settings of RecordsConfig that say how a file is read."""
 
 MOST_SHOWN = 5
-"""Labels of one text that are printed, the likeliest first."""
+"""Labels of one text that are printed, the most likely first."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="labelled texts (.json .jsonl .csv .tsv .xlsx .txt, or sqlite:///FILE with --query) "
+        help="labeled texts (.json .jsonl .csv .tsv .xlsx .txt, or sqlite:///FILE with --query) "
         "instead of TEXT: prints accuracy, precision, recall and F1",
     )
     parser.add_argument(
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints labels and probabilities, or the figures; what else there is to say, on stderr."""
     if bool(arguments.texts) == (arguments.data is not None):
-        raise ConfigError("give a TEXT, or several, or else a file of labelled texts with --data")
+        raise ConfigError("give a TEXT, or several, or else a file of labeled texts with --data")
     reading = given_options(arguments, RecordsConfig)
     if reading and arguments.data is None:
         raise ConfigError(f"--{next(iter(reading))} says how --data is read: drop it")
@@ -142,18 +142,18 @@ def figures_table(figures: dict[str, Any], width: int) -> list[str]:
     return table_lines(rows, width=width, header=header, indent=4)
 
 
-def parts_lines(parts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def split_lines(splits: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(name, value) pairs of what config.json keeps of every split of the records.
 
     Args:
-        parts: Its "parts".
+        splits: Its "parts".
 
     Yields:
         The name of a split, and its figures as text.
     """
-    for name, part in parts.items():
-        found = f"loss {part['loss']:.4f}, {part['accuracy']:.2%} right"
-        yield name, f"{part['texts']:,} texts, {found}"
+    for name, split in splits.items():
+        found = f"loss {split['loss']:.4f}, {split['accuracy']:.2%} right"
+        yield name, f"{split['texts']:,} texts, {found}"
 
 
 def _print_guesses(
@@ -168,10 +168,8 @@ def _print_guesses(
         return
     _say(notices)
     for guess in guesses:
-        likeliest = sorted(guess.probabilities.items(), key=lambda item: -item[1])[:MOST_SHOWN]
-        found = "  ".join(
-            f"{one_line(label, LONGEST_LABEL)} {share:.1%}" for label, share in likeliest
-        )
+        best = sorted(guess.probabilities.items(), key=lambda item: -item[1])[:MOST_SHOWN]
+        found = "  ".join(f"{one_line(label, LONGEST_LABEL)} {p:.1%}" for label, p in best)
         print(found if len(guesses) == 1 else f"{found}  {guess.text!r:.80}")
 
 

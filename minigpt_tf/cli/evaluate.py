@@ -14,6 +14,7 @@ from ..evaluation.picture import check_picture, formatted, names, ranked, write_
 from ..events import Listener, NoticeLog
 from ..inference.folder import ModelFolder, load_folder
 from ..storage.model_folder import newest_folder
+from ..text.tokenizers import WordTokenizer
 from .options import cli_options, given_options
 
 if TYPE_CHECKING:  # --help should not wait for the engine
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         for contents in folders:
             passages, train_ids = _texts(contents, arguments, config, log)
             measurements += measure(contents, passages, train_ids, config, engine_config, log)
-            _note_what_is_lost(contents, passages, log)
+            _note_what_is_dropped(contents, passages, log)
     finally:
         listener.clear()
     if len({m.passage.text for m in measurements}) > 1:
@@ -127,19 +128,20 @@ def _texts(
         return passages, None
 
 
-def _note_what_is_lost(
+def _note_what_is_dropped(
     contents: ModelFolder, passages: "list[Passage]", listener: Listener
 ) -> None:
     """Says what of the text the figures do not cover."""
-    kind = contents.tokenizer.kind
+    tokenizer = contents.tokenizer
+    kind = tokenizer.kind
     for passage in passages:
         if kind == "word":
-            share = passage.unknown / max(1, len(passage.ids))
+            unknown = passage.unknown / max(1, len(passage.ids))
             counted = "words have no case and no punctuation: bits per byte counts the words and "
             counted += "the spaces between them"
-            if contents.tokenizer.char_level:
+            if isinstance(tokenizer, WordTokenizer) and tokenizer.char_level:
                 counted = "characters may have no case: bits per byte counts them as it has them"
-            listener.notice(f"{contents.path}: its {counted} ({share:.1%} of them unknown)")
+            listener.notice(f"{contents.path}: its {counted} ({unknown:.1%} of them unknown)")
         elif kind == "char" and passage.unknown:
             listener.notice(
                 f"{contents.path}: {passage.unknown:,} characters of {passage.name} are not in its "
@@ -177,7 +179,7 @@ def _lines(measurement: "Measurement") -> Iterator[tuple[str, str]]:
     if samples is None:
         return
     yield "generated", f"{samples.samples} texts, {samples.tokens:,} tokens"
-    values = ", ".join(f"{n}: {formatted(share, '.3f')}" for n, share in samples.distinct.items())
+    values = ", ".join(f"{n}: {formatted(value, '.3f')}" for n, value in samples.distinct.items())
     yield "distinct-n", values
     yield "loop rate", formatted(samples.loop_rate, ".1%")
     yield "copied 8-grams", formatted(samples.copied_ngrams, ".1%")

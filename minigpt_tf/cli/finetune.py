@@ -27,7 +27,7 @@ from ..finetuning.plan import FineTuningPlan
 from ..finetuning.preparation import plan_finetuning
 from ..startup import quiet_import
 from ..storage.model_folder import CONFUSION_NAME, check_output, read_description
-from .classify import figures_table, parts_lines
+from .classify import figures_table, split_lines
 from .options import cli_options, given_options
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
@@ -144,7 +144,7 @@ def _result_lines(plan: FineTuningPlan, out: Path) -> Iterator[str]:
         yield f"talk to it:\n    minigpt chat --model {model}"
         return
     metrics = read_description(out)["metrics"]
-    for name, value in parts_lines(metrics["parts"]):
+    for name, value in split_lines(metrics["parts"]):
         yield f"{name:>18}: {value}"
     yield f"of the {metrics['part']} set, drawn in {out / CONFUSION_NAME}:"
     yield from figures_table(metrics, terminal_width(sys.stdout, pipe=UNLIMITED))

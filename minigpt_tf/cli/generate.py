@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # --help should not wait for the engine
     from ..inference.generate import Generation, TextGenerator
     from ..inference.prompt import Prompt
 
-DESCRIPTION = "Let a model go on from a prompt."
+DESCRIPTION = "Let a model continue a prompt."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def chat_sampling(generator: "TextGenerator", given: dict[str, Any]) -> Sampling
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints each prompt and how the model goes on; what else there is to say, on stderr."""
+    """Prints each prompt and how the model continues it; what else there is to say, on stderr."""
     given = given_options(arguments, SamplingConfig)
     sampling = SamplingConfig(**given)
     texts = _read_prompts(arguments)
@@ -134,14 +134,14 @@ def _described(
 
 
 def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
-    """The prompts that were asked for. Raises DataError where there is none."""
+    """The prompts that were asked for. Raises DataError if there is none."""
     if arguments.prompts is not None:
         if arguments.prompt is not None:
             raise DataError("PROMPT and --prompts: give one of them")
         lines = _read(arguments.prompts).splitlines()
         prompts = [line for line in lines if line.strip()]
         if not prompts:
-            raise DataError(f"{arguments.prompts}: holds no prompt")
+            raise DataError(f"{arguments.prompts}: contains no prompt")
         return prompts
     if arguments.prompt == "-":
         return [_read("-").rstrip("\n")]
@@ -168,7 +168,7 @@ def _print_notices(generator: "TextGenerator", prompts: "Sequence[Prompt]") -> N
 
 
 def _shown(prompt: "Prompt", chat: bool) -> str:
-    """The prompt as it is printed before the text that goes on with it, or before an answer."""
+    """The prompt as it is printed before the text that continues it, or before an answer."""
     if chat:
         return f"> {prompt.text}\n"
     return prompt.text if prompt.ids else ""

@@ -82,7 +82,7 @@ def _named(argument: str) -> tuple[str, str]:
 
 
 def plain_text(argument: str) -> str:
-    """A command-line argument with bytes that are no text replaced by U+FFFD."""
+    """A command-line argument with bytes that are not text replaced by U+FFFD."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

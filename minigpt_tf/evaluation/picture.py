@@ -15,23 +15,30 @@ PICTURES = (".png", ".svg", ".pdf")
 NOT_MEASURED = "-"
 
 MOST_UNKNOWN = 0.01
-"""Where a greater share of the text is unknown to a model, its bits per byte tell little: the
+"""If a greater fraction of the text is unknown to a model, its bits per byte say little: the
 unknown word is easily guessed."""
 
 
 def ranked(measurements: "Sequence[Measurement]") -> "list[Measurement]":
-    """By bits per byte, the lowest first; behind them those that do not know many of the words,
-    whose figure is too low; those without any last, by loss."""
+    """Measurements in the order of bits per byte, the lowest first.
+
+    Args:
+        measurements: In any order.
+
+    Returns:
+        Behind those with bits per byte come models that do not know many of the words, whose
+        figure is too low; then those without the figure, by loss.
+    """
 
     def key(measurement: "Measurement") -> tuple[bool, bool, float]:
         bits = measurement.score.bits_per_byte
         value = measurement.score.loss if bits is None else bits
-        return bits is None, _unknown_share(measurement) > MOST_UNKNOWN, value
+        return bits is None, _unknown_fraction(measurement) > MOST_UNKNOWN, value
 
     return sorted(measurements, key=key)
 
 
-def _unknown_share(measurement: "Measurement") -> float:
+def _unknown_fraction(measurement: "Measurement") -> float:
     passage = measurement.passage
     return passage.unknown / max(1, len(passage.ids))
 
@@ -50,20 +57,34 @@ def formatted(value: float | None, form: str) -> str:
 
 
 def names(measurements: "Sequence[Measurement]") -> list[str]:
-    """What tells the measurements apart: the folder's name, or all of its path where two have the
-    same; and the part of the text, where there are several."""
+    """Short names of measurements.
+
+    Args:
+        measurements: Of one model or several.
+
+    Returns:
+        The folder's name, or its whole path if two folders have the same name; and the split of the
+        text, if there are several.
+    """
     folders = {Path(m.model) for m in measurements}
     short = len({folder.name for folder in folders}) == len(folders)
-    parts = len({m.passage.name for m in measurements}) > 1
+    several = len({m.passage.name for m in measurements}) > 1
     return [
         (Path(m.model).name if short and Path(m.model).name else m.model)
-        + (f" ({m.passage.name})" if parts else "")
+        + (f" ({m.passage.name})" if several else "")
         for m in measurements
     ]
 
 
 def check_picture(file: Path) -> None:
-    """Raises ConfigError, before anything is measured, where no picture can be written there."""
+    """Refuses, before anything is measured, a file that no picture can be written to.
+
+    Args:
+        file: Where the picture should go.
+
+    Raises:
+        ConfigError: The ending is unknown, the folder does not exist, or it is a folder itself.
+    """
     if file.suffix.lower() not in PICTURES:
         raise ConfigError(f"{file}: pictures end in {', '.join(PICTURES)}: choose one of them")
     if not file.parent.is_dir():
@@ -75,7 +96,12 @@ def check_picture(file: Path) -> None:
 def write_picture(file: Path, measurements: "Sequence[Measurement]") -> None:
     """Draws bits per byte, and what the generated texts show, as bars; the best model on top.
 
-    Raises ConfigError where the file cannot be written; what was there is then unchanged.
+    Args:
+        file: A .png, .svg or .pdf file.
+        measurements: In any order.
+
+    Raises:
+        ConfigError: The file cannot be written; what was there is then unchanged.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -88,7 +114,7 @@ def write_picture(file: Path, measurements: "Sequence[Measurement]") -> None:
     axes = figure.subplots(1, 1 + sampled, squeeze=False, sharey=True)[0]
     _draw_bits(axes[0], rows)
     if sampled:
-        _draw_shares(axes[1], rows)
+        _draw_fractions(axes[1], rows)
     axes[0].set_yticks(range(len(rows)), names(rows))
     axes[0].invert_yaxis()
     picture = io.BytesIO()
@@ -116,18 +142,20 @@ def _draw_bits(axes: Any, rows: "Sequence[Measurement]") -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def _draw_shares(axes: Any, rows: "Sequence[Measurement]") -> None:
-    """Shares of the generated texts as groups of bars."""
-    shares = {
-        "distinct-2": [row.samples and row.samples.distinct[2] for row in rows],
-        "loop rate": [row.samples and row.samples.loop_rate for row in rows],
-        "copied 8-grams": [row.samples and row.samples.copied_ngrams for row in rows],
+def _draw_fractions(axes: Any, rows: "Sequence[Measurement]") -> None:
+    """Fractions of the generated texts as groups of bars."""
+    samples = [row.samples for row in rows]
+    fractions = {
+        "distinct-2": [None if s is None else s.distinct[2] for s in samples],
+        "loop rate": [None if s is None else s.loop_rate for s in samples],
+        "copied 8-grams": [None if s is None else s.copied_ngrams for s in samples],
     }
-    height = 0.8 / len(shares)
-    for number, (name, values) in enumerate(shares.items()):
+    height = 0.8 / len(fractions)
+    for number, (name, values) in enumerate(fractions.items()):
         places = [place + (number - 1) * height for place in range(len(rows))]
         bars = axes.barh(places, [v or 0.0 for v in values], height=0.9 * height, label=name)
         axes.bar_label(bars, [formatted(v, ".0%") for v in values], padding=3, fontsize="small")
-    axes.set(xlabel="share, in generated texts", xlim=(0, 1.12), xticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.set(xlabel="fraction of the generated texts", xlim=(0, 1.12))
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)

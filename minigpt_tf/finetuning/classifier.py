@@ -18,9 +18,9 @@ from ..errors import ConfigError, DataError
 from ..inference.weights import Weights, open_weights
 from ..metrics import log_softmax
 from ..records.batches import collate_texts
-from ..records.dataset import Part
-from ..records.kinds import LabelledRecord
-from ..records.prompts import render
+from ..records.dataset import RecordSet
+from ..records.rendering import render
+from ..records.schema import LabelledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
@@ -163,7 +163,7 @@ class ClassifierJob(SupervisedJob):
         head = first_head(plan)
         return ClassifierModel(plan.model, base, plan.training, self.dtype, self.lora, layers, head)
 
-    def _places(self, split: Part) -> np.ndarray:
+    def _places(self, split: RecordSet) -> np.ndarray:
         """The labels of a split's texts (N,), as their places among all labels."""
         places = {label: place for place, label in enumerate(self.plan.dataset.labels)}
         texts = [record for record in split.records if isinstance(record, LabelledRecord)]
@@ -172,7 +172,7 @@ class ClassifierJob(SupervisedJob):
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         return *self.batches.texts(step), self.targets[self.batches.places(step)]
 
-    def scores(self, split: Part) -> np.ndarray:
+    def scores(self, split: RecordSet) -> np.ndarray:
         """Scores of a split's texts.
 
         Args:
@@ -187,7 +187,7 @@ class ClassifierJob(SupervisedJob):
             scores[places] = self._scores(*map(tf.constant, texts))
         return scores
 
-    def judge(self, split: Part) -> tuple[Confusion, float]:
+    def judge(self, split: RecordSet) -> tuple[Confusion, float]:
         """Judges the model on a split of the texts.
 
         Args:
@@ -198,7 +198,7 @@ class ClassifierJob(SupervisedJob):
         """
         return judge(self.plan.dataset.labels, self.scores(split), self._places(split))
 
-    def score(self, split: Part) -> dict[str, float] | None:
+    def score(self, split: RecordSet) -> dict[str, float] | None:
         """Judges the model in two figures.
 
         Args:

@@ -34,7 +34,7 @@ class Method(ABC):
     """
 
     record_kinds: ClassVar[tuple[str, ...]]
-    """The kinds of records that it trains on (`records.kinds`)."""
+    """The kinds of records that it trains on (`records.schema`)."""
     options: ClassVar[frozenset[str]]
     """Settings that it uses, of those that not all methods use."""
     refusals: ClassVar[dict[str, str]] = {}

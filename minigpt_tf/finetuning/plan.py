@@ -16,9 +16,9 @@ from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, T
 from ..config.settings import to_dict
 from ..inference.folder import ModelFolder
 from ..records.batches import RecordBatches
-from ..records.dataset import Dataset, Part
-from ..records.kinds import LabelledRecord, Record, ask
+from ..records.dataset import Dataset, RecordSet
 from ..records.prompts import Template
+from ..records.schema import LabelledRecord, Record, ask
 from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import Message
 from .memory import Run
@@ -59,7 +59,7 @@ class FineTuningPlan:
         """LoRA's settings; None if the method trains the weights themselves."""
         return self.lora if self.method.trains == "adapter" else None
 
-    def batches(self, split: Part) -> RecordBatches:
+    def batches(self, split: RecordSet) -> RecordBatches:
         """One split of the records in batches, in the order of the seed.
 
         Args:

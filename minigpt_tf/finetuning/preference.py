@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..model.output_head import OutputHead
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from .models import FineTunedModel
 from .plan import FineTuningPlan
 from .supervised import SupervisedJob
@@ -113,7 +113,7 @@ class PreferenceJob(SupervisedJob):
         model.beta = self.plan.tuning.beta
         return model
 
-    def _reference(self, split: Part) -> np.ndarray:
+    def _reference(self, split: RecordSet) -> np.ndarray:
         """The base's log-probabilities (examples, 2) of a split's answers."""
         found = np.zeros((len(split.examples), 2), dtype=np.float32)
         if split.examples:
@@ -128,7 +128,7 @@ class PreferenceJob(SupervisedJob):
         reference = self.references[0][self.batches.places(step)]
         return *pairs(self.batches.batch(step)), reference
 
-    def score(self, split: Part) -> dict[str, float] | None:
+    def score(self, split: RecordSet) -> dict[str, float] | None:
         """Judges the model on a split of the pairs.
 
         Args:

@@ -15,8 +15,8 @@ from ..events import SILENT, Listener
 from ..inference.adapter import fingerprint
 from ..inference.folder import ModelFolder
 from ..records.dataset import prepare
-from ..records.kinds import KINDS
 from ..records.prompts import Template
+from ..records.schema import KINDS
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .bases import load_base
 from .memory import check_run_fits

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
 from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
-from ..records.prompts import ALPACA_CHAT_TEMPLATE
+from ..records.alpaca import ALPACA_CHAT_TEMPLATE
 from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,

@@ -18,7 +18,7 @@ from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.history import write_history
@@ -101,7 +101,7 @@ class SupervisedJob(FineTuningJob):
     def validate(self) -> dict[str, float] | None:
         return self.score(self.plan.dataset.validation)
 
-    def score(self, split: Part) -> dict[str, float] | None:
+    def score(self, split: RecordSet) -> dict[str, float] | None:
         """Judges the model on a split of the records.
 
         Args:

@@ -44,7 +44,7 @@ class Summary:
     nbytes: int
     frozen_bytes: int
     branched: bool
-    """Whether the layers are no simple chain, so that it matters what each is connected to."""
+    """Whether the layers are not a simple chain, so that it matters what each is connected to."""
 
 
 def summarize(
@@ -99,7 +99,7 @@ def _frozen(model: Layer) -> dict[Path, int]:
         layer, frozen = waiting.pop()
         frozen = frozen or not layer.trainable
         if layer.layers is not None:
-            waiting += [(part, frozen) for part in layer.layers]
+            waiting += [(inner, frozen) for inner in layer.layers]
         elif frozen:
             found[layer.path] = 0
         elif layer.kind == "BatchNormalization":  # its running mean and variance

@@ -17,7 +17,9 @@ from ..files.decoding import tidy
 from ..files.json_values import DuplicateName
 from ..files.sheets import text_of_cell
 from ..text.chat_template import Message, message
-from .kinds import (
+from .raw import RawRow, RawTable
+from .readers import read_rows
+from .schema import (
     KINDS,
     NAMES,
     NEEDS,
@@ -27,8 +29,6 @@ from .kinds import (
     PreferenceRecord,
     Record,
 )
-from .raw import RawRow, RawTable
-from .readers import read_rows
 
 MOST_CHARACTERS = 1_000_000
 """Longer than any context; a text of more is no record, but a file that was not taken apart."""

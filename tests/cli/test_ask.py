@@ -31,7 +31,7 @@ from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, TextGenerator
 from minigpt_tf.inference.prompt import Prompt
-from minigpt_tf.records.prompts import ALPACA
+from minigpt_tf.records.alpaca import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT, Recorder
@@ -130,10 +130,10 @@ def json_of(capsys, *words):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.txt", "", "holds no queries"),
-        ("a.txt", " \n\n", "holds no queries"),
+        ("a.txt", "", "contains no queries"),
+        ("a.txt", " \n\n", "contains no queries"),
         ("a.json", "", "is empty"),
-        ("a.json", "[]", "holds no queries"),
+        ("a.json", "[]", "contains no queries"),
         ("a.json", "[1]", "entry 1: it is no object"),
         ("a.json", '["one", {"query": "two"}]', "entry 2: has 'query', where 'question' or"),
         ("a.json", '{"a": 1}', "is not a list"),
@@ -237,8 +237,8 @@ def test_the_base_is_asked_first_and_once(models, queries, capsys):
     [
         ({"base": "/nowhere/b\x1b", "base_fingerprint": "0"}, "no such model folder"),
         ({"base": "BASE", "base_fingerprint": "0"}, "has changed since"),
-        ({"base": ["x"], "base_fingerprint": "0"}, "does not tell its base"),
-        ("full", "does not tell its base"),
+        ({"base": ["x"], "base_fingerprint": "0"}, "does not name its base"),
+        ("full", "does not name its base"),
     ],
 )
 def test_a_base_that_cannot_be_asked_is_one_notice(models, queries, tmp_path, capsys, told, reason):

@@ -69,7 +69,7 @@ def test_chat_answers_line_by_line(trained_folder, capsys):
     lines = done.stdout.splitlines()
     assert "/reset forgets" in lines[0] and "/quit ends it" in lines[0]
     assert [line.removeprefix("> ") for line in (lines[1], lines[5])] == [answer.strip()] * 2
-    assert "starts anew" in lines[3] and "/dance is no command" in lines[4]
+    assert "starts anew" in lines[3] and "/dance is not a command" in lines[4]
     assert "not in the model's vocabulary: 'zaphod'" in done.stderr
     assert len(lines) == 7 or lines[-1] in ("> ", "")
 

@@ -88,7 +88,7 @@ def test_int8_answers_and_keeps_its_file(folder_copy, capsys):
     ("options", "message"),
     [
         (["--prompts", "nowhere.txt"], "nowhere.txt: cannot be read: No such file"),
-        (["--prompts", os.devnull], "holds no prompt"),
+        (["--prompts", os.devnull], "contains no prompt"),
         (["--prompts", "-", "he was"], "PROMPT and --prompts: give one of them"),
         (["he was", "--num-samples", "0"], "num_samples=0: must be at least 1"),
         (["he was", "--logit-bias", "5"], "expected a token id and a number, such as 262=-5"),

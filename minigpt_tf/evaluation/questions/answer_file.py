@@ -13,7 +13,14 @@ from .comparison import Comparison
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """All of it as plain data."""
+    """All of it as plain data.
+
+    Args:
+        comparison: The answers.
+
+    Returns:
+        What `minigpt ask --json` prints.
+    """
     places = range(len(comparison.queries.queries))
     paths = [str(answers.model.folder.path) for answers in comparison.answers]
     return {
@@ -68,7 +75,15 @@ def _answer_json(
 
 
 def check_output(file: Path, queries: str) -> None:
-    """Raises ConfigError, before any model is asked, where the answers cannot be written there."""
+    """Refuses, before any model is asked, a file that the answers cannot be written to.
+
+    Args:
+        file: Where the answers should go.
+        queries: The file with the queries, which is never replaced.
+
+    Raises:
+        ConfigError: It is a folder, the queries' file, not a regular file, or in no folder.
+    """
     if file.is_dir():
         raise ConfigError(f"{file} is a folder: name a file")
     if not file.parent.is_dir():
@@ -80,7 +95,15 @@ def check_output(file: Path, queries: str) -> None:
 
 
 def write_answers(file: Path, described: dict[str, Any]) -> None:
-    """Writes what `as_json` gives to a file, all of it or nothing. Raises ConfigError."""
+    """Writes answers to a file, all of them or nothing.
+
+    Args:
+        file: Where to write.
+        described: What `as_json` gives.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     scratch = file.with_name(f".{os.getpid()}-{file.name}")
     try:
         scratch.write_text(

@@ -28,7 +28,7 @@ class Query:
     question: str
     input: str = ""
     fact: str | None = None
-    """What a right answer contains; None where the file does not tell."""
+    """What a right answer contains; None if the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,22 @@ def read_queries(path: str | Path, encoding: str = RecordsConfig.encoding) -> Qu
     """The queries of a .txt, .json, .jsonl, .csv or .tsv file.
 
     Plain text has one on each line; the others have texts, or objects (rows) with `question`, or
-    `instruction` and perhaps `input`, or `prompt`, and perhaps `fact`; whatever else stands there
-    is not looked at. Raises DataError that names the file, and the row where one is at fault.
+    `instruction` and perhaps `input`, or `prompt`, and perhaps `fact`; other names are ignored.
+
+    Args:
+        path: The file.
+        encoding: Of the file.
+
+    Returns:
+        The queries, in the file's order.
+
+    Raises:
+        DataError: The file cannot be read, or a row is not a query; it names both.
     """
     config = RecordsConfig(encoding=encoding)
     table = read_file(Path(path), READERS, config, NAMES)
     if not table.rows:
-        raise DataError(f"{table.where}: holds no queries")
+        raise DataError(f"{table.where}: contains no queries")
     queries = []
     for row in table.rows:
         try:
@@ -71,7 +80,7 @@ def read_queries(path: str | Path, encoding: str = RecordsConfig.encoding) -> Qu
 
 
 def _query(row: RawRow) -> Query:
-    """Raises DataError where a row is no query."""
+    """Raises DataError if a row is not a query."""
     if row.text is not None:
         return Query(row.number, _text("the text", row.text))
     if row.fault:
