@@ -26,7 +26,8 @@ from training import Turns
 
 from minigpt_tf.config import FineTuningConfig, RecordsConfig
 from minigpt_tf.config.presets import fine_tuning_preset
-from minigpt_tf.finetuning.plan import FineTuningPlan, make_finetuning_plan
+from minigpt_tf.finetuning.plan import FineTuningPlan
+from minigpt_tf.finetuning.preparation import make_finetuning_plan
 
 RECORDS = Path(__file__).parents[1] / "data" / "departments" / "hr.jsonl"
 RIVALS = {

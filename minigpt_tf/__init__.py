@@ -9,7 +9,7 @@ from typing import Any
 
 from .keras_registration import register_when_keras_is_imported
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "config": (
@@ -45,7 +45,7 @@ _HOMES = {
     "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),
     "inference.adapter": ("load_adapter", "merge"),
     "classification.classifier": ("Classifier",),
-    "finetuning.plan": ("make_finetuning_plan",),
+    "finetuning.preparation": ("make_finetuning_plan", "plan_finetuning"),
     "finetuning.trainer": ("finetune",),
     "interop.export": ("export_model",),
     "interop.importing": ("import_model",),

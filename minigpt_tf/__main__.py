@@ -14,7 +14,7 @@ from .errors import MiniGPTError
 
 VERBS = {
     "train": ("minigpt_tf.cli.train", "train a GPT on text files"),
-    "generate": ("minigpt_tf.cli.generate", "let a model go on from a prompt"),
+    "generate": ("minigpt_tf.cli.generate", "let a model continue a prompt"),
     "chat": ("minigpt_tf.cli.chat", "talk with a model in the terminal"),
     "evaluate": ("minigpt_tf.cli.evaluate", "measure models: loss, repetition, copies"),
     "finetune": ("minigpt_tf.cli.finetune", "adapt a model to your own records"),
@@ -38,7 +38,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 2 an error that was explained."""
+    """Runs one verb.
+
+    Args:
+        arguments: The words behind `minigpt` (unset: those of the process).
+
+    Returns:
+        The exit status: 0 done, 2 an error that was explained, 130 interrupted.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] not in VERBS:
         return _overview(arguments)
@@ -98,7 +105,7 @@ def _explain(error: MiniGPTError | OSError) -> int:
 
 
 def _overview(arguments: list[str]) -> int:
-    """minigpt --help, and what is said to an unknown verb."""
+    """minigpt --help, and the answer to an unknown verb."""
     lines = [f"  {verb:<10} {help}" for verb, (_, help) in VERBS.items()]
     text = "usage: minigpt VERB [options]\n\n" + "\n".join(lines)
     text += "\n\nminigpt VERB --help shows a verb's options."

@@ -1,4 +1,7 @@
-"""Functions that Numba compiles, with their machine code kept on disk."""
+"""Functions that Numba compiles, with their machine code kept on disk.
+
+The only module that uses private names of Numba; `tests/test_private_api.py` says why.
+"""
 
 import contextlib
 import signal
@@ -7,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba import njit
+from numba.core import cgutils
 from numba.core.caching import FunctionCache
 
 # Sums may be regrouped, which lets them run in vector registers; nothing is assumed of NaN and
@@ -53,6 +57,13 @@ def entry(function: Callable) -> Any:
 def inner(function: Callable) -> Any:
     """Compiles a function that only compiled functions call."""
     return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+
+
+def item_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """For an `intrinsic` of (array, index, ...): LLVM's pointer to array[index]."""
+    array_type = signature.args[0]
+    array = context.make_array(array_type)(context, builder, arguments[0])
+    return cgutils.get_item_pointer(context, builder, array_type, array, [arguments[1]])
 
 
 @contextlib.contextmanager

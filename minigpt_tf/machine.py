@@ -11,14 +11,22 @@ _CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def usable_cores() -> int:
-    """Processor cores that this process may use."""
+    """Processor cores that this process may use.
+
+    Returns:
+        The cores of its affinity where the system has one, else the machine's.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory_size() -> int | None:
-    """Bytes of memory that this process may use at most, None where that is not to be had."""
+    """Memory that this process may use: the machine's, the container's or the process's limit.
+
+    Returns:
+        Bytes; None if the system does not say.
+    """
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -34,7 +42,16 @@ def memory_size() -> int | None:
 
 
 def check_fits_memory(needed: float, what: str, advice: str = "choose smaller sizes") -> None:
-    """Raises ConfigError where `needed` bytes for `what` are more than this machine's memory."""
+    """Refuses what this machine's memory cannot hold.
+
+    Args:
+        needed: Bytes.
+        what: What they are for, in the plural, such as "the logits".
+        advice: What to do instead.
+
+    Raises:
+        ConfigError: `needed` is more than `memory_size`.
+    """
     size = memory_size()
     if size is not None and needed > size:
         raise ConfigError(
@@ -44,7 +61,11 @@ def check_fits_memory(needed: float, what: str, advice: str = "choose smaller si
 
 
 def processor_name() -> str:
-    """The processor and how many of its cores this process may use, for figures."""
+    """The processor, for figures.
+
+    Returns:
+        Its name, how many of its cores this process may use, and features that change speed.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         facts = dict(line.split(":", 1) for line in lines if ":" in line)

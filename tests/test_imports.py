@@ -61,10 +61,13 @@ assert not heavy, heavy
         "import minigpt_tf.cli.generate, minigpt_tf.inference.generate",
         "import minigpt_tf.training.plan, minigpt_tf.cli.train",
         "import minigpt_tf.evaluation.recall, minigpt_tf.evaluation.scoring",
-        "import minigpt_tf.cli.evaluate, minigpt_tf.evaluation.report",
+        "import minigpt_tf.cli.evaluate, minigpt_tf.evaluation.picture",
         f"{MAIN}main(['--help'])",
         "from minigpt_tf import ModelConfig, create_dataset, load_tokenizer, TextGenerator",
         f"{MAIN}try: main(['train', '--help'])\nexcept SystemExit: pass",
+        f"{MAIN}try: main(['finetune', '--help'])\nexcept SystemExit: pass",
+        "from minigpt_tf.finetuning.methods import all_methods; all_methods()",
+        "from minigpt_tf import plan_finetuning, make_finetuning_plan, Classifier",
         f"{MAIN}main(['generate', 'he was', '--model', FOLDER])",
         f"{MAIN}main(['summary', '--model', FOLDER])",
     ],
@@ -188,13 +191,41 @@ def test_the_rooms_above_the_model_never_name_tensorflow():
     assert not wrong
 
 
-def test_only_the_command_line_knows_argparse():
-    users = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts[1:])
+PRINTING = {
+    "console": "rich and standard output: train(verbose=True) and print_summary are for Python",
+    "__main__": "the command itself: the overview, and errors in one line",
+    "startup": "flushes standard error before TensorFlow's messages are sent elsewhere",
+}
+"""Modules outside of cli/ that may print, and why."""
+
+
+def terminal_uses(path: Path) -> set[str]:
+    """What a file uses to print, to parse a command line or to lay text out."""
+    libraries = ("argparse", "rich", "readline", "getpass", "curses")
+    used = {name.partition(".")[0] for name in imported(path)} & set(libraries)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            used |= {node.func.id} & {"print", "input", "breakpoint"}
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("sys", "os"):
+            streams = {"stdout", "stderr", "stdin", "__stdout__", "__stderr__", "get_terminal_size"}
+            used |= {node.attr} & streams
+    return used
+
+
+def test_only_the_command_line_prints():
+    found = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts[1:]): terminal_uses(path)
         for path in (ROOT / "minigpt_tf").rglob("*.py")
-        if any(name.partition(".")[0] == "argparse" for name in imported(path))
     }
-    assert users and all(place(f"minigpt_tf.{user}") >= ROOMS.index("cli") for user in users)
+    users = {module for module, used in found.items() if used}
+    assert {"cli.train", "cli.options"} | PRINTING.keys() <= users
+    assert not {
+        module: found[module]
+        for module in users
+        if not module.startswith("cli.") and module not in PRINTING
+    }
+    assert {module for module, used in found.items() if "rich" in used} == {"console"}
+    assert found["startup"] == {"stderr"} and "argparse" not in found["console"]
 
 
 def test_each_verb_is_in_the_file_of_its_name():

@@ -99,12 +99,15 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_nrt": "no counting of references: functions compile and start faster",
         "_cache": "a damaged or unwritable cache of machine code must not stop a run",
         "numba.core.caching.FunctionCache": "the same",
+        "numba.core.cgutils": "atomic operations: Numba has none for arrays in memory",
     },
-    "kernels.py": {"numba.core.cgutils": "atomic operations: Numba has none for arrays in memory"},
-    "openai_checkpoint.py": {
-        "raw_ops": "RestoreV2 reads one tensor of a checkpoint, without a graph to run"
+    "tensorflow_internals.py": {
+        "experimental_local_results": "TensorFlow's only name for it",
+        "raw_ops": (
+            "RestoreV2 reads a tensor of a checkpoint without a graph to run, Select's gradient "
+            "needs no broadcast, ResourceApplyAdam is one pass over memory instead of a dozen"
+        ),
     },
-    "dropout.py": {"raw_ops": "Select, whose gradient needs no broadcast"},
     "layers.py": {
         name: "rotary positions and grouped heads between Keras's own projections and attention"
         for name in (
@@ -128,10 +131,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         name: "query, key and value in one product, in the place of Keras's attention"
         for name in ("_build_attention", "_dropout", "_dropout_layer")
     },
-    "distribution.py": {"experimental_local_results": "TensorFlow's only name for it"},
-    "step.py": {"experimental_local_results": "TensorFlow's only name for it"},
-    "optimizers.py": {
-        "_adamw_update_step": "Muon's part for what is no matrix, in one operation",
+    "keras_internals.py": {
+        "_adamw_update_step": "Muon's part for what is not a matrix, in one operation",
         "_all_reduce_sum_gradients": "the step has taken the mean of the gradients already",
         "_get_current_learning_rate": "computed once a step, not once a variable",
         "_get_variable_index": "finds the averages of a variable",
@@ -141,7 +142,6 @@ ALLOWED: dict[str, dict[str, str]] = {
         "_trainable_variables": "finds a variable by its index",
         "_velocities": "Adam's averages, for the one operation",
         "lr_adjust": "Keras's Muon scales the rate by it",
-        "raw_ops": "ResourceApplyAdam: one pass over memory instead of a dozen",
         "zeropower_via_newtonschulz5": "Keras's orthogonalization, of a matrix that we shape",
     },
 }

@@ -16,7 +16,8 @@ PROSE = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    *(p.as_posix() for p in Path("docs").rglob("*.md")),
+    *(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md")),
+    *(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/[!r]*/**/*.md")),  # not reference/
 ]
 
 WORDS = {
@@ -66,7 +67,9 @@ IDENTIFIERS = {
 }
 """The same for names of functions, classes, parameters, attributes, variables and files."""
 
-ALLOWED: dict[tuple[str, str], str] = {}
+ALLOWED: dict[tuple[str, str], str] = {
+    ("minigpt_tf/evaluation/memorization.py", "ngram_share"): "an old public name",
+}
 """(File, its words in lower case) -> why they stay: a file format, an old public name."""
 
 

@@ -1,5 +1,6 @@
 """A trained classifier at work, without TensorFlow: texts -> labels and their probabilities."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from ..events import SILENT, Listener
 from ..inference.engine import Engine
 from ..inference.folder import ModelFolder, load_folder
 from ..metrics import log_softmax
-from ..records.kinds import LabelledRecord
-from ..records.prompts import Template, render
+from ..records.prompts import Template
 from ..records.reading import Dropped, read_records
+from ..records.rendering import render
+from ..records.schema import LabelledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .confusion import Confusion
@@ -28,79 +30,150 @@ class Guess:
     text: str
     probabilities: dict[str, float]
     """By label, in the order of the head."""
-    lost: int
-    """Tokens of the text that were left out because the context is shorter."""
+    dropped: int
+    """Tokens of the text that truncation dropped, because the context is shorter."""
 
     @property
     def label(self) -> str:
-        """The likeliest label; of equally likely ones the first."""
+        """The most likely label; of equally likely ones the first."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How a classifier did on labelled texts."""
+    """How a classifier did on labeled texts."""
 
     where: str
+    """The file or database."""
     unit: str
+    """What its rows are called: line, row or entry."""
     confusion: Confusion
     loss: float
     """Mean over the texts, in nats."""
     dropped: list[Dropped]
-    lost: int
+    """Rows that could not be used."""
+    truncated: int
     """Texts that were longer than the context."""
 
     def as_json(self) -> dict[str, Any]:
-        """All figures as plain data."""
+        """All figures.
+
+        Returns:
+            Plain JSON data.
+        """
         texts = int(self.confusion.counts.sum())
         figures = {"data": self.where, "texts": texts, "loss": self.loss}
-        return figures | self.confusion.as_json() | {"longer_than_context": self.lost}
+        return figures | self.confusion.as_json() | {"longer_than_context": self.truncated}
 
 
 class Classifier:
-    """A model folder with a head, and how its texts are encoded."""
+    """A model folder with a head, and how its texts are encoded. Without TensorFlow.
+
+    Args:
+        engine: the language model.
+        head: the labels, and a linear layer on the hidden state of the last token.
+        template: the tokenizer with its special tokens.
+        context_length: the longest text in tokens, as in training.
+        records: how longer texts are truncated, as in training.
+
+    Example:
+        >>> import json
+        >>> import minigpt_tf as mg
+        >>> _ = open("notes.txt", "w").write("one apple, one pear, one saw, one drill. " * 500)
+        >>> sizes = {"embed_dim": 16, "num_layers": 1, "dtype": "float32"}
+        >>> _ = mg.train("notes.txt", "base", preset="modern", steps=2, **sizes)
+        >>> labels = {"apple": "fruit", "pear": "fruit", "saw": "tool", "drill": "tool"}
+        >>> rows = [(n, word) for word in labels for n in range(5)]
+        >>> texts = [{"text": f"{n} {word}", "label": labels[word]} for n, word in rows]
+        >>> _ = open("texts.json", "w").write(json.dumps(texts))
+        >>> _ = mg.finetune("base", "texts.json", "sorter", method="classify", steps=2)
+        >>> guess = mg.Classifier.load("sorter").classify("2 apple")
+        >>> sorted(guess.probabilities), guess.dropped
+        (['fruit', 'tool'], 0)
+    """
 
     def __init__(
-        self, engine: Engine, head: Head, template: Template, context_length: int, cut: str
+        self,
+        engine: Engine,
+        head: Head,
+        template: Template,
+        context_length: int,
+        records: RecordsConfig,
     ) -> None:
-        """`context_length`, `cut`: the longest text in tokens, and what longer ones lose, as when
-        the classifier was trained."""
         self.engine, self.head, self.template = engine, head, template
-        self.context_length = context_length
+        self.context_length, self.records = context_length, records
         self.notice = ""
-        self._records = RecordsConfig(cut=cut)
 
     @classmethod
     def load(cls, folder: str | Path, config: EngineConfig | None = None) -> "Classifier":
-        """Reads a model folder. Raises ModelFolderError, also where it is no classifier."""
+        """Reads a model folder.
+
+        Args:
+            folder: what `finetune` with the method classify wrote.
+            config: the engine's threads and weights (unset: EngineConfig's defaults).
+
+        Returns:
+            The classifier; its `notice` is what the engine has to say, perhaps empty.
+
+        Raises:
+            ModelFolderError: the folder is missing, damaged, or not a classifier.
+        """
         contents, config = load_folder(folder), config or EngineConfig()
         head = load_head(contents.path, contents.model.embed_dim)
-        context_length, cut = _section(contents)
+        context_length, records = _section(contents)
         engine, notice = Engine.load(contents, config.quantize, config.threads)
-        classifier = cls(engine, head, Template.of(contents), context_length, cut)
+        classifier = cls(engine, head, Template.of(contents), context_length, records)
         classifier.notice = notice
         return classifier
 
     def scores(self, row: Row) -> np.ndarray:
-        """A text as token ids -> a score for each label (C,)."""
+        """Scores of one text.
+
+        Args:
+            row: its token ids (T,).
+
+        Returns:
+            A score for each label, (C,) float32.
+        """
         return self.head.scores(self.engine.hidden(row.ids))
 
     def classify(self, text: str) -> Guess:
-        """Raises DataError where the text has no tokens, or reads as one of the model's own."""
+        """Labels one text.
+
+        Args:
+            text: the text as it is, without a prompt.
+
+        Returns:
+            The probability of each label.
+
+        Raises:
+            DataError: the text has no tokens, or contains a special token of the model.
+        """
         row = self._row(text)
         probabilities = np.exp(log_softmax(self.scores(row))).tolist()
-        return Guess(text, dict(zip(self.head.labels, probabilities, strict=True)), row.lost)
+        return Guess(text, dict(zip(self.head.labels, probabilities, strict=True)), row.dropped)
 
     def try_on(
         self, source: str | Path, config: RecordsConfig, listener: Listener = SILENT
     ) -> Trial:
-        """Classifies the labelled records of a file or database.
+        """Classifies the labeled records of a file or database.
 
-        Raises DataError where it cannot be read or a label is not one of the classifier's.
+        Args:
+            source: the file, or sqlite:///FILE.
+            config: how it is read.
+            listener: notified of progress.
+
+        Returns:
+            How many labels were right, and which were confused.
+
+        Raises:
+            DataError: it cannot be read, no row can be used, or a label is not one of the
+                classifier's.
         """
         found = read_records(source, config, ("labelled",))
+        records = [record for record in found.records if isinstance(record, LabelledRecord)]
         places = {label: place for place, label in enumerate(self.head.labels)}
-        for record in found.records:
+        for record in records:
             if record.label not in places:
                 known = ", ".join(map(repr, self.head.labels[:8]))
                 more = f" and {len(places) - 8} more" if len(places) > 8 else ""
@@ -108,8 +181,8 @@ class Classifier:
                     f"{found.where}: {found.unit} {record.row}: the classifier does not know the "
                     f"label {record.label!r:.40}, but {known}{more}"
                 )
-        scores, truth, lost, dropped = [], [], 0, list(found.dropped)
-        for count, record in enumerate(found.records, start=1):
+        scores, truth, truncated, dropped = [], [], 0, list(found.dropped)
+        for count, record in enumerate(records, start=1):
             try:
                 row = self._row(record.text)
             except DataError as error:
@@ -117,41 +190,55 @@ class Classifier:
                 continue
             scores.append(self.scores(row))
             truth.append(places[record.label])
-            lost += row.lost > 0
-            listener.preparation("classifying", count, len(found.records))
+            truncated += row.dropped > 0
+            listener.preparation("classifying", count, len(records))
         if not scores:
             raise DataError(f"{found.where}: no row can be used: {dropped[0].reason}")
         confusion, loss = judge(self.head.labels, np.array(scores), np.array(truth))
-        return Trial(found.where, found.unit, confusion, loss, dropped, lost)
+        return Trial(found.where, found.unit, confusion, loss, dropped, truncated)
 
     def _row(self, text: str) -> Row:
         record = LabelledRecord(0, text, "")
-        return render(record, self.template, self.context_length, self._records)[0]
+        return render(record, self.template, self.context_length, self.records)[0]
 
 
 def judge(labels: list[str], scores: np.ndarray, truth: np.ndarray) -> tuple[Confusion, float]:
-    """What scores (N, C) of texts with the labels at places `truth` (N,) are worth, and the mean
-    loss in nats."""
+    """Judges the scores of N texts.
+
+    Args:
+        labels: the names of the C labels.
+        scores: (N, C).
+        truth: the places of the right labels (N,).
+
+    Returns:
+        Which labels were taken for which, and the mean loss in nats.
+    """
     losses = -log_softmax(scores)[np.arange(len(truth)), truth]
     return Confusion.of(labels, truth, scores.argmax(axis=-1)), float(losses.mean())
 
 
 def describe(context_length: int, records: RecordsConfig) -> dict[str, Any]:
-    """What config.json keeps of how a classifier's texts are encoded."""
+    """What config.json has of how a classifier's texts are encoded.
+
+    Args:
+        context_length: the longest text in tokens.
+        records: how longer texts are truncated.
+
+    Returns:
+        Plain JSON data.
+    """
     return {"context_length": context_length, "cut": records.cut}
 
 
-def _section(contents: ModelFolder) -> tuple[int, str]:
-    """What `describe` wrote. Raises ModelFolderError."""
+def _section(contents: ModelFolder) -> tuple[int, RecordsConfig]:
+    """The context length and the truncation that `describe` wrote. Raises ModelFolderError."""
     section = contents.description.get(CLASSIFIER_SECTION)
-    try:
-        context_length, cut = section["context_length"], section["cut"]
-        RecordsConfig(cut=cut)
-    except (KeyError, TypeError, ConfigError):
-        context_length = cut = None
-    if type(context_length) is not int or not 1 <= context_length <= contents.model.context_length:
-        raise ModelFolderError(
-            f"{contents.path}: config.json: {CLASSIFIER_SECTION}={section!r:.60}: expected "
-            "context_length and cut, as finetune --method classify writes them"
-        )
-    return context_length, cut
+    if isinstance(section, dict):
+        length = section.get("context_length")
+        if type(length) is int and 1 <= length <= contents.model.context_length:
+            with suppress(ConfigError, KeyError):
+                return length, RecordsConfig(cut=section["cut"])
+    raise ModelFolderError(
+        f"{contents.path}: config.json: {CLASSIFIER_SECTION}={section!r:.60}: expected "
+        "context_length and cut, as finetune --method classify writes them"
+    )

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..text.columns import display_width, pad
+from ..console import LONGEST_LABEL, one_line
 
 MOST_NUMBERS = 20
 """Labels up to which the picture has a number in each of its cells."""
@@ -18,13 +18,16 @@ MOST_NUMBERS = 20
 MOST_NAMES = 60
 """Labels up to which the picture names them."""
 
-LONGEST_NAME = 24
-"""Characters of a label that are shown."""
-
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often texts of one label were taken for another."""
+    """How often texts of one label were taken for another.
+
+    Example:
+        >>> confusion = Confusion.of(["a", "b"], np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
+        >>> confusion.counts.tolist(), confusion.accuracy
+        ([[2, 1], [0, 1]], 0.75)
+    """
 
     labels: list[str]
     counts: np.ndarray
@@ -32,24 +35,33 @@ class Confusion:
 
     @classmethod
     def of(cls, labels: Sequence[str], truth: np.ndarray, guesses: np.ndarray) -> "Confusion":
-        """From the places in `labels` of the right ones (N,) and the guessed ones (N,)."""
+        """Counts guesses.
+
+        Args:
+            labels: the names of the C labels.
+            truth: the places in `labels` of the right ones, (N,).
+            guesses: the places of the guessed ones, (N,).
+
+        Returns:
+            The counts.
+        """
         counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
         np.add.at(counts, (truth, guesses), 1)
         return cls(list(labels), counts)
 
     @property
     def accuracy(self) -> float:
-        """The share of right guesses."""
+        """The fraction of right guesses."""
         return metrics.accuracy(self.counts)
 
     @functools.cached_property
     def precision(self) -> np.ndarray:
-        """(C,): of the texts taken for a label, the share that has it; 0 where there are none."""
+        """(C,): of the texts taken for a label, the fraction that has it; 0 without any."""
         return metrics.precision(self.counts)
 
     @functools.cached_property
     def recall(self) -> np.ndarray:
-        """(C,): of the texts of a label, the share taken for it; 0 where there are none."""
+        """(C,): of the texts of a label, the fraction taken for it; 0 without any."""
         return metrics.recall(self.counts)
 
     @functools.cached_property
@@ -58,7 +70,11 @@ class Confusion:
         return metrics.f1(self.counts)
 
     def as_json(self) -> dict[str, Any]:
-        """All figures as plain data; of the counts those that are not 0."""
+        """All figures; of the counts those that are not 0.
+
+        Returns:
+            Plain JSON data: "accuracy", "macro_f1", "classes" and "confusion".
+        """
         texts = self.counts.sum(axis=1).tolist()
         columns = [column.tolist() for column in (self.precision, self.recall, self.f1)]
         classes = zip(self.labels, texts, *columns, strict=True)
@@ -74,34 +90,14 @@ class Confusion:
         }
 
 
-def shown(label: str) -> str:
-    """A label as it is printed: in one line, not too long, nothing that steers a terminal."""
-    label = "".join(c if c.isprintable() else "\ufffd" for c in label)
-    return label if len(label) <= LONGEST_NAME else f"{label[: LONGEST_NAME - 1]}…"
-
-
-def table(figures: dict[str, Any]) -> Iterator[str]:
-    """A line for each label, and one for all, of what `Confusion.as_json` gives."""
-    rows = [("label", "texts", "precision", "recall", "F1")]
-    for label, of in figures["classes"].items():
-        shares = (f"{of[name]:.1%}" for name in ("precision", "recall", "f1"))
-        rows.append((shown(label), f"{of['texts']:,}", *shares))
-    rows.append(("mean", "", "", "", f"{figures['macro_f1']:.1%}"))
-    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        yield "  ".join([pad(name, widths[0]), *right])
-
-
-def parts_lines(parts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name, value) pairs of what config.json keeps of every part of the records."""
-    for name, part in parts.items():
-        found = f"loss {part['loss']:.4f}, {part['accuracy']:.2%} right"
-        yield name, f"{part['texts']:,} texts, {found}"
-
-
 def write_picture(file: Path, confusion: Confusion, title: str) -> None:
-    """Draws the counts as a .png: a row for each right label, coloured by its shares."""
+    """Draws the counts: a row for each right label, colored by the fractions of its texts.
+
+    Args:
+        file: the .png to write.
+        confusion: the counts.
+        title: what stands above the picture.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -110,20 +106,20 @@ def write_picture(file: Path, confusion: Confusion, title: str) -> None:
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    shares = confusion.counts / np.maximum(1, confusion.counts.sum(axis=1, keepdims=True))
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's texts")
+    fractions = confusion.counts / np.maximum(1, confusion.counts.sum(axis=1, keepdims=True))
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the label's texts")
     bar.ax.yaxis.set_major_formatter("{x:.0%}")
     if count <= MOST_NAMES:
-        names = [shown(label) for label in confusion.labels]
-        common = {"fontsize": "medium" if count <= MOST_NUMBERS else 5, "parse_math": False}
-        turned = {"rotation": 90} if max(map(len, names)) * count > 40 else {}
-        axes.set_xticks(range(count), names, **common, **turned)
-        axes.set_yticks(range(count), names, **common)
+        names = [one_line(label, LONGEST_LABEL) for label in confusion.labels]
+        size = "medium" if count <= MOST_NUMBERS else 5
+        rotation = 90 if max(map(len, names)) * count > 40 else 0
+        axes.set_xticks(range(count), names, fontsize=size, parse_math=False, rotation=rotation)
+        axes.set_yticks(range(count), names, fontsize=size, parse_math=False)
     if count <= MOST_NUMBERS:
         for (i, j), number in np.ndenumerate(confusion.counts):
-            colour = "white" if shares[i, j] > 0.5 else "black"
-            axes.text(j, i, f"{number:,}", ha="center", va="center", color=colour)
+            color = "white" if fractions[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{number:,}", ha="center", va="center", color=color)
     axes.set(xlabel="guessed label", ylabel="right label", title=title)
     with warnings.catch_warnings():  # of letters that the font lacks
         warnings.simplefilter("ignore")

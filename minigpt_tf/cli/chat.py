@@ -18,7 +18,11 @@ HELP = "/reset forgets the conversation, /quit ends it; Ctrl-C stops an answer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model and the sampling options."""
+    """The model and the sampling options.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "--memory",
         action=argparse.BooleanOptionalAction,
@@ -31,13 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=plain_text,
         default="",
         metavar="TEXT",
-        help="what a model with a chat template is told before the conversation",
+        help="system message of a model with a chat template, before the conversation",
     )
     add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reads prompts and prints answers until /quit or the end of the input."""
+    """Reads prompts and prints answers until /quit or the end of the input.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     with contextlib.suppress(ImportError):  # not on every system
         import readline  # noqa: F401  gives input() line editing and a history
 
@@ -64,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             conversation.reset()
             print("the conversation starts anew")
         elif line.startswith("/"):
-            print(f"{line.split()[0]} is no command: {HELP}")
+            print(f"{line.split()[0]} is not a command: {HELP}")
         elif line:
             if not memory:
                 conversation.reset()
@@ -76,12 +87,12 @@ def _answer(conversation: "Conversation", line: str) -> None:
     prompt = conversation.prepare(line)
     for notice in prompt.notices():
         print(f"note: {notice}", file=sys.stderr)
-    pieces = conversation.reply(prompt)
+    chunks = conversation.reply(prompt)
     try:
-        for number, piece in enumerate(pieces):
-            print(piece if number else piece.lstrip(), end="", flush=True)
+        for number, chunk in enumerate(chunks):
+            print(chunk if number else chunk.lstrip(), end="", flush=True)
     except KeyboardInterrupt:
         print(" ...", end="")
     finally:
-        pieces.close()
+        chunks.close()
     print()

@@ -3,12 +3,19 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import EngineConfig, RecordsConfig
-from ..console import ConsoleListener
+from ..console import (
+    LONGEST_LABEL,
+    UNLIMITED,
+    ConsoleListener,
+    one_line,
+    table_lines,
+    terminal_width,
+)
 from ..errors import ConfigError
 from .options import cli_options, given_options, plain_text
 
@@ -17,17 +24,21 @@ if TYPE_CHECKING:  # --help should not wait for the engine
 
 DESCRIPTION = (
     "Give texts labels, with a model that minigpt finetune --method classify made; or see how well "
-    "it does on labelled texts."
+    "it does on labeled texts."
 )
 READING = ("map", "query", "sheet", "encoding", "quoting")
 """The settings of RecordsConfig that say how a file is read."""
 
 MOST_SHOWN = 5
-"""Labels of one text that are printed, the likeliest first."""
+"""Labels of one text that are printed, the most likely first."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The texts or the file, and the model."""
+    """The texts or the file, and the model.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument("texts", nargs="*", type=plain_text, metavar="TEXT", help="text to label")
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
@@ -35,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="labelled texts (.json .jsonl .csv .tsv .xlsx .txt, or sqlite:///FILE with --query) "
+        help="labeled texts (.json .jsonl .csv .tsv .xlsx .txt, or sqlite:///FILE with --query) "
         "instead of TEXT: prints accuracy, precision, recall and F1",
     )
     parser.add_argument(
@@ -46,9 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints labels and probabilities, or the figures; what else there is to say, on stderr."""
+    """Prints labels and probabilities, or the figures; what else there is to say, on stderr.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     if bool(arguments.texts) == (arguments.data is not None):
-        raise ConfigError("give a TEXT, or several, or else a file of labelled texts with --data")
+        raise ConfigError("give a TEXT, or several, or else a file of labeled texts with --data")
     reading = given_options(arguments, RecordsConfig)
     if reading and arguments.data is None:
         raise ConfigError(f"--{next(iter(reading))} says how --data is read: drop it")
@@ -68,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     guesses = [classifier.classify(text) for text in arguments.texts]
     notices += [
         f"{guess.text!r:.40} is longer than the {classifier.context_length} tokens that the "
-        f"classifier reads: {guess.lost} were left out"
+        f"classifier reads: {guess.dropped} were left out"
         for guess in guesses
-        if guess.lost
+        if guess.dropped
     ]
     _print_guesses(guesses, folder, notices, arguments.json)
     return 0
@@ -92,17 +110,15 @@ def _trial_notices(trial: "Trial", classifier: "Classifier") -> list[str]:
             f"{len(trial.dropped):,} rows were left out, the first is {trial.unit} {first.row}: "
             f"{first.reason}"
         )
-    if trial.lost:
+    if trial.truncated:
         notices.append(
-            f"{trial.lost:,} texts are longer than the {classifier.context_length} tokens that the "
-            "classifier reads, and were cut"
+            f"{trial.truncated:,} texts are longer than the {classifier.context_length} tokens "
+            "that the classifier reads, and were truncated"
         )
     return notices
 
 
 def _print_trial(trial: "Trial", folder: Path, notices: list[str], as_json: bool) -> None:
-    from ..classification.confusion import table
-
     figures = trial.as_json()
     if as_json:
         _print_json({"model": str(folder), **figures, "notices": notices})
@@ -110,15 +126,50 @@ def _print_trial(trial: "Trial", folder: Path, notices: list[str], as_json: bool
     _say(notices)
     print(f"{trial.where}: {figures['texts']:,} texts, loss {trial.loss:.4f}, ", end="")
     print(f"{trial.confusion.accuracy:.2%} right")
-    for line in table(figures):
-        print(f"    {line}")
+    for line in figures_table(figures, terminal_width(sys.stdout, pipe=UNLIMITED)):
+        print(line)
+
+
+def figures_table(figures: dict[str, Any], width: int) -> list[str]:
+    """A line for each label and one for all.
+
+    Args:
+        figures: What `Confusion.as_json` gives.
+        width: Columns that the lines may take.
+
+    Returns:
+        The lines.
+    """
+    rows = [
+        [
+            one_line(label, LONGEST_LABEL),
+            f"{of['texts']:,}",
+            *(f"{of[name]:.1%}" for name in ("precision", "recall", "f1")),
+        ]
+        for label, of in figures["classes"].items()
+    ]
+    rows.append(["mean", "", "", "", f"{figures['macro_f1']:.1%}"])
+    header = ("label", "texts", "precision", "recall", "F1")
+    return table_lines(rows, width=width, header=header, indent=4)
+
+
+def split_lines(splits: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, value) pairs of what config.json keeps of every split of the records.
+
+    Args:
+        splits: Its "parts".
+
+    Yields:
+        The name of a split, and its figures as text.
+    """
+    for name, split in splits.items():
+        found = f"loss {split['loss']:.4f}, {split['accuracy']:.2%} right"
+        yield name, f"{split['texts']:,} texts, {found}"
 
 
 def _print_guesses(
     guesses: "Sequence[Guess]", folder: Path, notices: list[str], as_json: bool
 ) -> None:
-    from ..classification.confusion import shown
-
     if as_json:
         results = [
             {"text": guess.text, "label": guess.label, "probabilities": guess.probabilities}
@@ -128,8 +179,8 @@ def _print_guesses(
         return
     _say(notices)
     for guess in guesses:
-        likeliest = sorted(guess.probabilities.items(), key=lambda item: -item[1])[:MOST_SHOWN]
-        found = "  ".join(f"{shown(label)} {share:.1%}" for label, share in likeliest)
+        best = sorted(guess.probabilities.items(), key=lambda item: -item[1])[:MOST_SHOWN]
+        found = "  ".join(f"{one_line(label, LONGEST_LABEL)} {p:.1%}" for label, p in best)
         print(found if len(guesses) == 1 else f"{found}  {guess.text!r:.80}")
 
 

@@ -4,10 +4,11 @@ import argparse
 import dataclasses
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from ..classification.confusion import parts_lines, table
 from ..config import (
     MODELS_DIRECTORY,
     FineTuningConfig,
@@ -15,30 +16,32 @@ from ..config import (
     RecordsConfig,
     TrainingConfig,
 )
+from ..config.finetuning import FINE_TUNING_HELP, FOR_TEXTS_ONLY
 from ..config.presets import fine_tuning_preset
 from ..config.settings import to_dict
-from ..console import ConsoleListener
+from ..console import UNLIMITED, ConsoleListener, terminal_width
 from ..errors import ConfigError
 from ..finetuning.bases import check_apart
-from ..finetuning.plan import make_finetuning_plan
+from ..finetuning.methods import all_methods
+from ..finetuning.plan import FineTuningPlan
+from ..finetuning.preparation import plan_finetuning
 from ..startup import quiet_import
 from ..storage.model_folder import CONFUSION_NAME, check_output, read_description
+from .classify import figures_table, split_lines
 from .options import cli_options, given_options
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
-
-CLASSIFY_BY_LORA = "classify --classify-layers lora"
 
 EXAMPLE_LENGTH = 1200
 """Characters of the example that is shown."""
 
 
-OF_TEXTS = {"eval_share", "sample_prompt"}
-"""Settings of training that are for texts, not for records."""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Base, records, and how the model is adapted."""
+    """Adds the options: base, records, and how the model is adapted.
+
+    Args:
+        parser: the verb's.
+    """
     parser.add_argument("--base", type=Path, metavar="DIR", help="model folder to adapt")
     parser.add_argument(
         "--data",
@@ -48,20 +51,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = "model folder to write (unset: models/BASE-RECORDS)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    for title, cls in (
-        ("method", FineTuningConfig),
-        ("changes of low rank", LoraConfig),
-        ("records", RecordsConfig),
-    ):
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    for title, cls in (("method", FineTuningConfig), ("LoRA", LoraConfig)):
         cli_options(parser.add_argument_group(title), cls, preset_decides=False)
-    training = {field.name for field in dataclasses.fields(TrainingConfig)} - OF_TEXTS
-    group = parser.add_argument_group("training (unset: as the method has it)")
-    cli_options(group, TrainingConfig, preset_decides=True, only=training)
+    cli_options(parser.add_argument_group("records"), RecordsConfig, preset_decides=False)
+    group = parser.add_argument_group("training (defaults of the method)")
+    helps = {item.name: _training_help(item) for item in dataclasses.fields(TrainingConfig)}
+    for name in FOR_TEXTS_ONLY:
+        del helps[name]
+    cli_options(group, TrainingConfig, preset_decides=True, only=helps, helps=helps)
+
+
+def _training_help(item: dataclasses.Field) -> str:
+    """The help text of a field of TrainingConfig with the default of each method."""
+    text = FINE_TUNING_HELP.get(item.name, item.metadata["help"])
+    users: dict[object, list[str]] = {}
+    for method in all_methods():
+        tuning = method.tuning
+        default = getattr(fine_tuning_preset(tuning.method, tuning.classify_layers), item.name)
+        users.setdefault(default, []).append(method.command)
+    if None in users:
+        return text
+    if len(users) == 1:
+        return f"{text} (default: {next(iter(users))})"
+    defaults = (f"{default} for {', '.join(names)}" for default, names in users.items())
+    return f"{text} (default: {'; '.join(defaults)})"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains. The records are read and reported on before TensorFlow is imported."""
+    """Trains. The records are read and reported on before TensorFlow is imported.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The exit status: 0, or 130 if the run was interrupted.
+
+    Raises:
+        MiniGPTError: as `finetune` does.
+    """
     if arguments.resume and arguments.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     for name in ("base", "data"):
@@ -70,31 +98,16 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or _default_out(arguments)
     check_apart(arguments.base, out)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
-    tuning = FineTuningConfig(**given_options(arguments, FineTuningConfig))
-    _check_method(arguments, tuning)
-    training = fine_tuning_preset(tuning.way, **given_options(arguments, TrainingConfig))
+    settings: dict[str, Any] = {}
+    for kind in (FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig):
+        settings |= given_options(arguments, kind)
     listener = ConsoleListener()
     try:
-        plan = make_finetuning_plan(
-            arguments.base,
-            arguments.data,
-            tuning,
-            RecordsConfig(**given_options(arguments, RecordsConfig)),
-            training,
-            LoraConfig(**given_options(arguments, LoraConfig)),
-            listener=listener,
-        )
+        plan = plan_finetuning(arguments.base, arguments.data, listener=listener, **settings)
     finally:
         listener.clear()
-    for line in plan.dataset.report.lines():
-        print(line)
-    marks = "" if plan.dataset.labels else ", what is trained in [[ ]]"
-    print(f"an example{marks}:\n{plan.dataset.report.example[:EXAMPLE_LENGTH]}")
-    for name, value in plan.report():
-        print(f"{name:>18}: {value}")
-    for config in (plan.tuning, plan.lora, plan.records, plan.training):
-        settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
-        print(f"{type(config).__name__:>18}: {settings}", flush=True)
+    for line in _plan_lines(plan):
+        print(line, flush=True)
     with quiet_import():
         from ..finetuning.trainer import finetune
 
@@ -104,51 +117,38 @@ def run(arguments: argparse.Namespace) -> int:
     files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
     print(f"wrote {out}/: {files}")
     if result.interrupted:
-        print(f"stopped at step {result.steps} of {plan.total_steps}; to go on, add --resume")
+        print(f"stopped at step {result.steps} of {plan.total_steps}; to continue, add --resume")
         return 130
-    if plan.tuning.method == "classify":
-        for line in _classifier_lines(out):
-            print(line)
-        print(f'use it:\n    minigpt classify "TEXT" --model {shlex.quote(str(out))}')
-    else:
-        print(f"talk to it:\n    minigpt chat --model {shlex.quote(str(out))}")
+    for line in _result_lines(plan, out):
+        print(line)
     return 0
 
 
-def _classifier_lines(out: Path) -> Iterator[str]:
-    """What config.json tells of how well a classifier guesses."""
-    metrics = read_description(out)["metrics"]
-    for name, value in parts_lines(metrics["parts"]):
+def _plan_lines(plan: FineTuningPlan) -> Iterator[str]:
+    """What is shown before training: the records, an example of them, the run, all settings."""
+    report = plan.dataset.report
+    yield from report.lines()
+    marks = "" if plan.dataset.labels else ", what is trained in [[ ]]"
+    yield f"an example{marks}:\n{report.example[:EXAMPLE_LENGTH]}"
+    for name, value in plan.report():
         yield f"{name:>18}: {value}"
-    yield f"of the {metrics['part']} part, drawn in {out / CONFUSION_NAME}:"
-    yield from (f"    {line}" for line in table(metrics))
+    for config in (plan.tuning, plan.lora, plan.records, plan.training):
+        settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
+        yield f"{type(config).__name__:>18}: {settings}"
 
 
-def _check_method(arguments: argparse.Namespace, tuning: FineTuningConfig) -> None:
-    """Raises ConfigError where an option was given that the method does nothing with."""
-    if tuning.method == "full" and hasattr(arguments, "base_bits"):
-        raise ConfigError(
-            "--method full trains all weights, and those of a quantised base are whole numbers, "
-            "which cannot be trained: drop --base-bits, or choose --method qlora"
-        )
-    writes = ("full", "lora", "qlora", "dpo")
-    options: dict[str, tuple[str, ...]] = {
-        "base_bits": ("qlora",),
-        "beta": ("dpo",),
-        "classify_layers": ("classify",),
-    }
-    options |= {"sample_tokens": writes, "train_on": ("full", "lora", "qlora")}
-    low_rank = ("lora", "qlora", "dpo", CLASSIFY_BY_LORA)
-    options |= dict.fromkeys(given_options(arguments, LoraConfig), low_rank)
-    found: set[str] = {tuning.method}
-    if tuning.way == "classify lora":
-        found.add(CLASSIFY_BY_LORA)
-    for name, methods in options.items():
-        if hasattr(arguments, name) and not found.intersection(methods):
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is for --method {' or '.join(methods)}, not "
-                f"{tuning.method}: drop it"
-            )
+def _result_lines(plan: FineTuningPlan, out: Path) -> Iterator[str]:
+    """What is shown at the end: what a classifier has learned, and the next command to type."""
+    model = shlex.quote(str(out))
+    if plan.method.writes_answers:
+        yield f"talk to it:\n    minigpt chat --model {model}"
+        return
+    metrics = read_description(out)["metrics"]
+    for name, value in split_lines(metrics["parts"]):
+        yield f"{name:>18}: {value}"
+    yield f"of the {metrics['part']} set, drawn in {out / CONFUSION_NAME}:"
+    yield from figures_table(metrics, terminal_width(sys.stdout, pipe=UNLIMITED))
+    yield f'use it:\n    minigpt classify "TEXT" --model {model}'
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:

@@ -17,11 +17,15 @@ if TYPE_CHECKING:  # --help should not wait for the engine
     from ..inference.generate import Generation, TextGenerator
     from ..inference.prompt import Prompt
 
-DESCRIPTION = "Let a model go on from a prompt."
+DESCRIPTION = "Let a model continue a prompt."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The prompt, the model and the sampling options."""
+    """The prompt, the model and the sampling options.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "prompt",
         nargs="?",
@@ -53,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model, and how it is run and sampled."""
+    """Which model, and how it is run and sampled.
+
+    Args:
+        parser: The verb's; options are added to it.
+    """
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
     )
@@ -62,7 +70,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"]:
-    """The model folder and its generator, ready for the first token."""
+    """The model that was asked for, ready for the first token.
+
+    Args:
+        arguments: With the options of `add_model_arguments`.
+
+    Returns:
+        The model folder and its generator.
+
+    Raises:
+        ModelFolderError: There is no model, or it is damaged.
+    """
     config = EngineConfig(**given_options(arguments, EngineConfig))
     gc.disable()  # Numba starts with 300,000 objects and no garbage, which is slow to look through
     try:
@@ -78,7 +96,15 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"
 
 
 def chat_sampling(generator: "TextGenerator", given: dict[str, Any]) -> SamplingConfig:
-    """How a chat model answers: as its makers recommend, but for what was given."""
+    """How a chat model answers: as its makers recommend, but for what was given.
+
+    Args:
+        generator: The model.
+        given: Fields of SamplingConfig from the command line.
+
+    Returns:
+        All settings.
+    """
     recommended = {"max_new_tokens": CHAT_TOKENS, "context_full": "stop", **generator.generation}
     if {"temperature", "top_k", "top_p", "min_p"} & given.keys():
         recommended.pop("greedy", None)
@@ -86,7 +112,14 @@ def chat_sampling(generator: "TextGenerator", given: dict[str, Any]) -> Sampling
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints each prompt and how the model goes on; what else there is to say, on stderr."""
+    """Prints each prompt and how the model continues it; what else there is to say, on stderr.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     given = given_options(arguments, SamplingConfig)
     sampling = SamplingConfig(**given)
     texts = _read_prompts(arguments)
@@ -134,14 +167,14 @@ def _described(
 
 
 def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
-    """The prompts that were asked for. Raises DataError where there is none."""
+    """The prompts that were asked for. Raises DataError if there is none."""
     if arguments.prompts is not None:
         if arguments.prompt is not None:
             raise DataError("PROMPT and --prompts: give one of them")
         lines = _read(arguments.prompts).splitlines()
         prompts = [line for line in lines if line.strip()]
         if not prompts:
-            raise DataError(f"{arguments.prompts}: holds no prompt")
+            raise DataError(f"{arguments.prompts}: contains no prompt")
         return prompts
     if arguments.prompt == "-":
         return [_read("-").rstrip("\n")]
@@ -168,7 +201,7 @@ def _print_notices(generator: "TextGenerator", prompts: "Sequence[Prompt]") -> N
 
 
 def _shown(prompt: "Prompt", chat: bool) -> str:
-    """The prompt as it is printed before the text that goes on with it, or before an answer."""
+    """The prompt as it is printed before the text that continues it, or before an answer."""
     if chat:
         return f"> {prompt.text}\n"
     return prompt.text if prompt.ids else ""

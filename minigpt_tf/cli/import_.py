@@ -18,7 +18,11 @@ DESCRIPTION = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The source and the folder."""
+    """The source and the folder.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -46,7 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Says what the source is, writes the folder, and says what can be done with it."""
+    """Says what the source is, writes the folder, and says what can be done with it.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     if not arguments.source:
         raise ConfigError(
             "SOURCE is empty: give a folder, a .gguf, .h5 or .keras file or an id on Hugging Face"
@@ -67,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"wrote {out}: {', '.join(sorted(f.name for f in out.iterdir()))} ({size / 1e6:,.0f} MB)")
     chats = source.chat_template is not None
-    words = "minigpt chat" if chats else 'python generate.py "Once upon a time"'
+    words = "minigpt chat" if chats else 'minigpt generate "Once upon a time"'
     print(f"next: {words} --model {shlex.quote(str(out))}")
     return 0
 

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import typing
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Literal
 
 
@@ -13,11 +13,16 @@ def cli_options(
     *,
     preset_decides: bool,
     only: Container[str] | None = None,
+    helps: Mapping[str, str] | None = None,
 ) -> None:
     """Adds an option for each field of `cls`; one that is not given is absent from the result.
 
-    With `preset_decides` the help does not promise the dataclass's default; `only`: the names of
-    the fields that there are options for (unset: all).
+    Args:
+        parser: A parser, or a group of one.
+        cls: A dataclass of settings.
+        preset_decides: Whether a preset changes the defaults, so that the help leaves them out.
+        only: Names of the fields that get options (unset: all).
+        helps: Other help texts, by name.
     """
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
@@ -25,10 +30,11 @@ def cli_options(
             continue
         kind = _without_none(hints[item.name])
         options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS}
-        options["help"] = item.metadata["help"]
+        options["help"] = (helps or {}).get(item.name, item.metadata["help"]).replace("%", "%%")
         shown = item.default not in (None, ()) and not preset_decides
         if shown:
-            options["help"] += f" (default: {item.default})".replace("%", "%%")
+            default = ", ".join(item.default) if isinstance(item.default, tuple) else item.default
+            options["help"] += f" (default: {default})".replace("%", "%%")
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(kind) is Literal:
@@ -80,12 +86,27 @@ def _named(argument: str) -> tuple[str, str]:
 
 
 def plain_text(argument: str) -> str:
-    """A command-line argument with bytes that are no text replaced by U+FFFD."""
+    """A command-line argument with bytes that are not text replaced by U+FFFD.
+
+    Args:
+        argument: As Python gives it, perhaps with surrogates.
+
+    Returns:
+        The text.
+    """
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """The fields of `cls` that were given on the command line."""
+    """The fields of a dataclass that were given on the command line.
+
+    Args:
+        arguments: All options, parsed.
+        cls: A dataclass that `cli_options` made options of.
+
+    Returns:
+        Name -> value, of the given ones alone.
+    """
     given = {}
     for name, hint in typing.get_type_hints(cls).items():
         if hasattr(arguments, name):

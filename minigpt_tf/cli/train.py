@@ -5,7 +5,7 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..config import (
@@ -47,13 +47,17 @@ DATA_HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `train`; those that are not given are the preset's."""
+    """The options of `train`; those that are not given are the preset's.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA_HELP)
     parser.add_argument("--out", type=Path, metavar="DIR", help="model folder (unset: models/NAME)")
     parser.add_argument("--preset", choices=PRESETS, help=_help(PRESETS, DEFAULT_PRESET))
     parser.add_argument("--recipe", choices=RECIPES, help=_help(RECIPES, "the preset's"))
     parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="resume the run in --out")
     for title, cls in (("data", DataConfig), ("training", TrainingConfig), ("model", ModelConfig)):
         group = parser.add_argument_group(f"{title} (unset: as the preset has it)")
         cli_options(group, cls, preset_decides=True)
@@ -67,7 +71,14 @@ def _help(choices: dict[str, Preset] | dict[str, Recipe], default: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains. The text is read and reported on before TensorFlow is imported."""
+    """Trains. The text is read and reported on before TensorFlow is imported.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     if arguments.resume and arguments.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     if {"epochs", "steps"} <= vars(arguments).keys():
@@ -75,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and arguments.recipe:
         raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
     if arguments.resume and not (arguments.out or arguments.data):
-        raise ConfigError("--resume needs --out: the folder of the run to go on with")
+        raise ConfigError("--resume needs --out: the folder of the run to resume")
     cluster = choose_cluster(WorkersConfig(**given_options(arguments, WorkersConfig)))
     out = arguments.out or _default_out(arguments)
     if cluster is not None and not cluster.is_chief:
@@ -137,7 +148,7 @@ def _default_out(arguments: argparse.Namespace) -> Path:
 def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> Plan:
     if not arguments.data:
         raise ConfigError("--data is missing: name a text file or a folder of them")
-    settings = {}
+    settings: dict[str, Any] = {}
     for kind in (ModelConfig, DataConfig, TrainingConfig):
         settings |= given_options(arguments, kind)
     return plan_from_preset(
@@ -176,21 +187,19 @@ def _conclude(plan: Plan, result: "TrainingResult") -> int:
     out = result.out
     files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
     print(f"wrote {out}/: {files}")
-    validated = [evaluation for evaluation in result.history if evaluation.val_loss is not None]
-    best = min(validated, key=lambda evaluation: evaluation.val_loss, default=None)
-    if best is not None and best is not validated[-1] and result.kept == "last":
+    validated = [(e.val_loss, e.step) for e in result.history if e.val_loss is not None]
+    lowest, step = min(validated, default=(0.0, 0))
+    if validated and step != validated[-1][1] and result.kept == "last":
         print(
-            f"note: the validation loss was lowest at step {best.step} ({best.val_loss:.4f}); "
+            f"note: the validation loss was lowest at step {step} ({lowest:.4f}); "
             "model.h5 holds the last weights, --resume --keep best writes those instead"
         )
     if result.interrupted:
-        print(f"stopped at step {result.steps} of {plan.total_steps}; to go on:")
-        print(f"    python train.py --resume --out {shlex.quote(str(out))}")
+        print(f"stopped at step {result.steps} of {plan.total_steps}; to resume:")
+        print(f"    minigpt train --resume --out {shlex.quote(str(out))}")
         return 130
     if result.stopped_early:
         print(f"stopped early at step {result.steps}: the validation loss no longer fell")
     print("ask it:")
-    print(
-        f"    python generate.py {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}"
-    )
+    print(f"    minigpt generate {shlex.quote(plan.sample_prompt)} --model {shlex.quote(str(out))}")
     return 0

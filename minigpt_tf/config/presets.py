@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import ANSWER_TOKENS, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from .finetuning import FINE_TUNING, METHODS, MethodDefaults
 
 
 @dataclass(frozen=True)
@@ -124,40 +125,80 @@ PRESETS: dict[str, Preset] = {
 DEFAULT_PRESET = "lecture"
 
 
-FINE_TUNING = {
-    "full": {"learning_rate": 1e-4},
-    "lora": {"learning_rate": 2e-3},
-    "qlora": {"learning_rate": 2e-3},
-    "dpo": {"learning_rate": 1e-4, "epochs": 3},
-    "classify": {"learning_rate": 5e-4, "epochs": 3},
-    "classify lora": {"learning_rate": 1e-3, "epochs": 3},
-    "classify all": {"learning_rate": 5e-5, "epochs": 5},
-}
-"""What each way of fine-tuning (`FineTuningConfig.way`) changes of `fine_tuning_preset`."""
+def fine_tuning_preset(
+    method: str, classify_layers: str | None = None, **overrides: Any
+) -> TrainingConfig:
+    """How a method of fine-tuning trains, with some fields replaced.
 
+    Args:
+        method: one of `config.finetuning.METHODS`. ("classify lora" and "classify all", as in
+            version 0.1, still name the layers too.)
+        classify_layers: with "classify", what is trained beside the head (unset: last).
+        overrides: fields of TrainingConfig, such as `epochs=2`.
 
-def fine_tuning_preset(way: str, **overrides: Any) -> TrainingConfig:
-    """The TrainingConfig of a way of fine-tuning with some fields replaced."""
-    common = {"optimizer": "adamw", "schedule": "cosine", "beta_2": 0.999, "epsilon": 1e-8}
-    common |= {"batch_size": 8, "epochs": 8, "sample_tokens": 60}
-    if overrides.get("optimizer") != "adam":  # which knows no weight decay
-        common["weight_decay"] = 0.01
-    return TrainingConfig(**{**common, **FINE_TUNING[way], **overrides})
+    Returns:
+        The TrainingConfig.
+
+    Raises:
+        ConfigError: there is no such method, or a field is out of range.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.fine_tuning_preset("dpo", batch_size=4).learning_rate
+        0.0001
+    """
+    name, _, layers = method.partition(" ")
+    known: dict[str, MethodDefaults] = dict(METHODS.items())
+    if name not in known:
+        raise ConfigError(f"method {method!r} is unknown: choose {', '.join(known)}")
+    chosen = known[name]
+    arguments = {**FINE_TUNING, **chosen.training}
+    arguments |= chosen.by_layers.get(classify_layers or layers, {})
+    if overrides.get("optimizer") == "adam":  # which has no weight decay
+        del arguments["weight_decay"]
+    return TrainingConfig(**{**arguments, **overrides})
 
 
 DICE = {"temperature", "top_k", "top_p", "min_p", "seed"}
-"""Settings of sampling that do nothing where the likeliest token is taken."""
+"""Settings of sampling that do nothing if the most likely token is taken."""
 
 
 def asking_preset(**overrides: Any) -> SamplingConfig:
-    """How models are asked side by side, with some fields replaced: they take the likeliest token,
-    unless one of DICE is given."""
+    """How models are asked side by side, with some fields replaced.
+
+    Args:
+        overrides: Fields of SamplingConfig.
+
+    Returns:
+        A SamplingConfig that takes the most likely token, unless one of DICE is given.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
     common = {"greedy": not DICE & overrides.keys(), "max_new_tokens": ANSWER_TOKENS}
     return SamplingConfig(**{**common, "context_full": "stop", **overrides})
 
 
 def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
-    """The ModelConfig of preset `name` with some fields replaced."""
+    """The architecture of a preset, with some fields replaced.
+
+    Args:
+        name: One of `config.presets.PRESETS`, such as "lecture", "gpt2" or "shakespeare".
+        overrides: Fields of ModelConfig.
+
+    Returns:
+        The ModelConfig.
+
+    Raises:
+        ConfigError: There is no such preset, or a value is out of range.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.model_preset("gpt2").parameter_count
+        124439808
+        >>> mg.model_preset("shakespeare", num_layers=2).num_layers
+        2
+    """
     arguments = {**_preset(name).model, **overrides}
     if arguments.get("head_dim") == "embed_dim":
         arguments["head_dim"] = arguments.get("embed_dim", ModelConfig.embed_dim)
@@ -165,7 +206,18 @@ def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
 
 
 def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
-    """The DataConfig of preset `name` with some fields replaced; a stride replaces its fraction."""
+    """How a preset makes windows of a text, with some fields replaced.
+
+    Args:
+        name: One of `config.presets.PRESETS`.
+        overrides: Fields of DataConfig. A stride replaces the preset's stride_fraction.
+
+    Returns:
+        The DataConfig.
+
+    Raises:
+        ConfigError: There is no such preset, or a value is out of range.
+    """
     arguments = dict(_preset(name).data)
     if overrides.get("stride") is not None:
         arguments.pop("stride_fraction", None)
@@ -175,9 +227,18 @@ def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
 def training_preset(
     name: str = DEFAULT_PRESET, *, recipe: str | None = None, **overrides: Any
 ) -> TrainingConfig:
-    """The TrainingConfig of preset `name` with some fields replaced; epochs replace its steps.
+    """How a preset trains, with some fields replaced.
 
-    `recipe`: one of RECIPES, instead of the preset's own.
+    Args:
+        name: One of `config.presets.PRESETS`.
+        recipe: One of RECIPES, instead of the preset's own.
+        overrides: Fields of TrainingConfig. Epochs replace the preset's steps.
+
+    Returns:
+        The TrainingConfig.
+
+    Raises:
+        ConfigError: There is no such preset, or a value is out of range.
     """
     preset = _preset(name)
     arguments = {**RECIPES[preset.recipe].training, **preset.training}

@@ -1,11 +1,13 @@
 """Settings as dataclass fields: their help texts, checks and JSON."""
 
 import dataclasses
+import difflib
 import math
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..errors import ConfigError
 
@@ -20,6 +22,59 @@ def setting(default: Any, help: str, *, optional_in_files: bool = False) -> Any:
     same, and have the default.
     """
     return field(default=default, metadata={"help": help, "optional": optional_in_files})
+
+
+T = TypeVar("T")
+
+
+def documented(cls: type[T]) -> type[T]:
+    """Adds the fields to the docstring of a dataclass of settings, each with its help text.
+
+    Args:
+        cls: The dataclass. Its docstring is one line or more, and may end in an example.
+
+    Returns:
+        The same class.
+    """
+    text, mark, example = (cls.__doc__ or "").partition("    Example:")
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    lines = [f"        {item.name}: {item.metadata['help']}." for item in fields]
+    raises = "        ConfigError: A value has the wrong type or is out of range.\n"
+    sections = ["    Args:", *lines, "", "    Raises:", raises, ""]
+    if cls.__doc__ is not None:  # python -OO
+        cls.__doc__ = f"{text.rstrip()}\n\n" + "\n".join(sections) + f"{mark}{example}"
+    return cls
+
+
+def split_settings(
+    settings: Mapping[str, Any], kinds: Sequence[type]
+) -> dict[type, dict[str, Any]]:
+    """Settings by name, sorted by the configurations that they are fields of.
+
+    Args:
+        settings: name -> value. A list, or a str, is taken for a field that is a tuple.
+        kinds: dataclasses without a field in common.
+
+    Returns:
+        For each dataclass the settings that are its own.
+
+    Raises:
+        ConfigError: no dataclass has such a field, or epochs and steps are both given.
+    """
+    homes = {item.name: kind for kind in kinds for item in dataclasses.fields(kind)}
+    found: dict[type, dict[str, Any]] = {kind: {} for kind in kinds}
+    for name, value in settings.items():
+        if name not in homes:
+            near = difflib.get_close_matches(name, homes, 1)
+            advice = f": did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{name}: unknown setting{advice}")
+        if typing.get_origin(typing.get_type_hints(homes[name])[name]) is tuple:
+            value = (value,) if isinstance(value, str) else value
+            value = tuple(value) if isinstance(value, list) else value
+        found[homes[name]][name] = value
+    if settings.get("epochs") is not None and settings.get("steps") is not None:
+        raise ConfigError("epochs and steps exclude each other")
+    return found
 
 
 def require_at_least(config: Any, name: str, lowest: float) -> None:

@@ -1,1 +1,1 @@
-"""Measures of a model: so far, how much of its training text it can recite."""
+"""Measures of a model: loss over a text, repetition, memorization, answers to questions."""

@@ -1,4 +1,4 @@
-"""One model on one text: everything that `minigpt evaluate` tells of it."""
+"""One model on one text: everything that `minigpt evaluate` reports."""
 
 import math
 import time
@@ -40,7 +40,11 @@ class Measurement:
     """Of scoring and generating, loading not included."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data without numbers that JSON lacks: an infinite perplexity is null."""
+        """Plain data without numbers that JSON lacks.
+
+        Returns:
+            Name -> figure; an infinite perplexity is None.
+        """
         found = self.score
         return {
             "model": self.model,
@@ -62,7 +66,18 @@ class Measurement:
 
 
 def window_of(contents: ModelFolder, config: EvaluationConfig) -> tuple[int, int]:
-    """Window and stride for a model. Raises ConfigError where the stride is larger."""
+    """Window and stride for a model.
+
+    Args:
+        contents: The model, whose context may be shorter than the window asked for.
+        config: What was asked for.
+
+    Returns:
+        Tokens in a window, and tokens that it moves.
+
+    Raises:
+        ConfigError: The stride is larger than the window.
+    """
     window = min(config.window, contents.model.context_length)
     stride = window if config.stride is None else config.stride
     ScoringWindows(0, window, stride)
@@ -77,18 +92,33 @@ def measure(
     engine_config: EngineConfig,
     listener: Listener = SILENT,
 ) -> Iterator[Measurement]:
-    """Loads a model and measures it on each passage. `train_ids` None: copies are not measured.
+    """Loads a model and measures it on each passage.
 
-    Raises ModelFolderError and DataError.
+    Args:
+        contents: The model folder.
+        passages: The texts to score.
+        train_ids: The training text (N,); None: copies are not measured.
+        config: Windows, samples, backend.
+        engine_config: Weights and threads of the engine.
+        listener: Receives progress and notices.
+
+    Yields:
+        A measurement for each passage.
+
+    Raises:
+        ModelFolderError: The weights are damaged.
+        DataError: A passage is too short, or of another vocabulary.
     """
     window, stride = window_of(contents, config)
     engine = keras_model = None
     if config.backend == "keras":
         keras_model = load_keras(contents)
+    generator = None
     if keras_model is None or config.samples:
         engine, said = Engine.load(contents, engine_config.quantize, engine_config.threads)
         if said:
             listener.notice(said)
+        generator = TextGenerator(engine, contents.tokenizer, contents.start_ids)
     lengths = byte_lengths(contents.tokenizer, contents.model.vocab_size)
     for passage in passages:
         began = time.perf_counter()
@@ -105,12 +135,11 @@ def measure(
             )
         except DataError as error:
             raise DataError(f"{passage.name}, to {contents.path}: {error}") from None
-        if contents.tokenizer.prefix_ids:  # else the first token is given, and not counted
+        if contents.tokenizer.prefix_ids and found.bytes:  # else the first token is not counted
             added = added_bytes(contents.tokenizer, passage.ids, lengths)
             found = replace(found, bytes=found.bytes - added)
         report = None
-        if config.samples:
-            generator = TextGenerator(engine, contents.tokenizer, contents.start_ids)
+        if config.samples and generator is not None:
             report = report_samples(generator, passage.ids, config, train_ids, listener)
         yield Measurement(
             model=str(contents.path),
@@ -127,8 +156,17 @@ def measure(
 
 
 def load_keras(contents: ModelFolder) -> Any:
-    """The Keras model of a folder: built anew from its configuration, so that nothing in the file
-    decides what is run. Raises ModelFolderError."""
+    """The Keras model of a folder, built from its configuration: no code in the file runs.
+
+    Args:
+        contents: The model folder.
+
+    Returns:
+        The Keras model, in float32.
+
+    Raises:
+        ModelFolderError: The weights are damaged.
+    """
     file = contents.path / MODEL_NAME
     weights = read_weights(file, contents.model)
     check_weights(weights, contents.model, str(file))

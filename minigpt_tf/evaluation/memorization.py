@@ -1,6 +1,6 @@
 """What of a generated text is copied from the training text, token for token.
 
-The training text may be long: it is read once, in pieces, and runs of its tokens are compared by
+The training text may be long: it is read once, in chunks, and runs of its tokens are compared by
 polynomial hashes modulo 2^64 (Karp and Rabin, 1987) of random numbers that stand for the tokens. A
 run whose hash is found is compared token by token before it counts.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConfigError, DataError
 from ..events import SILENT, Listener
 
-PIECE = 1 << 20
+CHUNK = 1 << 20
 """Tokens of the training text that are looked at together."""
 
 FILTER_BITS = 16
@@ -28,11 +28,16 @@ class Copied:
     """What `find_copied` found."""
 
     longest: np.ndarray
-    """Ids of the longest run of tokens that stands in the training text too, (L,); (0,) where no
+    """Ids of the longest run of tokens that occurs in the training text too, (L,); (0,) if no
     token of the texts does."""
-    ngram_share: float | None
-    """Share of the texts' n-grams that stand in the training text; None where no text has n
+    ngram_fraction: float | None
+    """Fraction of the texts' n-grams that occur in the training text; None if no text has n
     tokens."""
+
+    @property
+    def ngram_share(self) -> float | None:
+        """The name of `ngram_fraction` in version 0.1."""
+        return self.ngram_fraction
 
 
 def find_copied(
@@ -41,11 +46,28 @@ def find_copied(
     n: int = 8,
     listener: Listener = SILENT,
 ) -> Copied:
-    """Compares generated texts (ids) with the training text (N,).
+    """Finds what generated texts copy from the training text, token for token.
 
-    Neither a run nor an n-gram lies across two of the texts. Every n-gram of theirs counts, also
-    one that comes again. Raises DataError where there is no token. Time grows with N, memory with
-    the texts alone.
+    Time grows with N, memory with the texts alone.
+
+    Args:
+        texts: Token ids of each generated text. Neither a run nor an n-gram spans two of them.
+        train_ids: The training text (N,), which may be mapped from a file.
+        n: Tokens in the n-grams that are counted, each as often as it occurs.
+        listener: Receives the progress.
+
+    Returns:
+        The longest copied run and the fraction of copied n-grams.
+
+    Raises:
+        DataError: The texts have no token.
+        ConfigError: `n` is less than 1.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> found = mg.find_copied([[9, 1, 2, 3]], train_ids=np.array([0, 1, 2, 3, 4]), n=2)
+        >>> found.longest, round(found.ngram_fraction, 2)
+        (array([1, 2, 3]), 0.67)
     """
     if n < 1:
         raise ConfigError(f"n={n}: must be at least 1")
@@ -53,12 +75,12 @@ def find_copied(
     if not sum(map(len, arrays)):
         raise DataError("there is no token that could be copied")
     search = _Search(arrays, train_ids, n)
-    for start in range(0, len(train_ids), PIECE):
+    for start in range(0, len(train_ids), CHUNK):
         search.look_at(start)
         listener.preparation(
-            "looking for copies", min(start + PIECE, len(train_ids)), len(train_ids)
+            "looking for copies", min(start + CHUNK, len(train_ids)), len(train_ids)
         )
-    return Copied(search.longest, search.wanted.share_of(search.found))
+    return Copied(search.longest, search.wanted.fraction_of(search.found))
 
 
 class _Search:
@@ -67,7 +89,7 @@ class _Search:
     def __init__(self, texts: list[np.ndarray], train_ids: np.ndarray, n: int) -> None:
         self.texts, self.train_ids, self.n = texts, train_ids, n
         self.overlap = max(n, *map(len, texts))
-        size = min(PIECE, len(train_ids)) + self.overlap
+        size = min(CHUNK, len(train_ids)) + self.overlap
         ids = max(int(array.max(initial=0)) for array in (train_ids, *texts))
         self.hasher = _Hasher(size, ids)
         self.sums = [self.hasher.sums(text) for text in texts]
@@ -82,15 +104,15 @@ class _Search:
 
     def look_at(self, start: int) -> None:
         """Looks for longer runs, and for n-grams not found yet, that begin from `start` on."""
-        piece = np.asarray(self.train_ids[start : start + PIECE + self.overlap], dtype=np.int64)
-        sums = self.hasher.sums(piece)
+        chunk = np.asarray(self.train_ids[start : start + CHUNK + self.overlap], dtype=np.int64)
+        sums = self.hasher.sums(chunk)
         for run, place, text, first in self.wanted.matches(self.hasher.runs(sums, self.n)):
             ours = self.texts[text][first : first + self.n]
-            self.found[run] |= np.array_equal(ours, piece[place : place + self.n])
+            self.found[run] |= np.array_equal(ours, chunk[place : place + self.n])
         while True:
             length = len(self.longest) + 1
             matches = self.longer.matches(self.hasher.runs(sums, length))
-            shared = (_shared(self.texts[t][i:], piece[place:]) for _, place, t, i in matches)
+            shared = (_shared(self.texts[t][i:], chunk[place:]) for _, place, t, i in matches)
             longest = max(shared, key=len, default=self.longest)
             if len(longest) < length:
                 return
@@ -123,7 +145,7 @@ class _Hasher:
         return np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(terms)])
 
     def runs(self, sums: np.ndarray, length: int) -> np.ndarray:
-        """The hash of each run of `length` ids, in order; none where there are fewer ids."""
+        """The hash of each run of `length` ids, in order; none of fewer ids."""
         count = max(0, len(sums) - length)
         return (sums[length:] - sums[:count]) * self.inverse[:count]
 
@@ -155,7 +177,7 @@ class _Runs:
             text = int(np.searchsorted(self.ends, index, side="right"))
             yield run, place, text, index - (int(self.ends[text - 1]) if text else 0)
 
-    def share_of(self, found: np.ndarray) -> float | None:
-        """The share of the runs, each as often as it stands in the texts, that were found."""
+    def fraction_of(self, found: np.ndarray) -> float | None:
+        """The fraction of the runs, each as often as it occurs in the texts, that were found."""
         total = int(self.counts.sum())
         return int(self.counts[found].sum()) / total if total else None

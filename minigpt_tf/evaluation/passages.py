@@ -1,4 +1,4 @@
-"""What a model is scored on: the parts of its stored text, or a file; rebuilt and checked."""
+"""What a model is scored on: the splits of its training text, or a file; rebuilt and checked."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from ..files.sources import full_name, is_url
 from ..inference.folder import ModelFolder
 from ..text.corpus import Corpus, build_corpus
 
-PARTS = ("train", "validation")
-"""The parts of a stored text, in the order of `Corpus.counts`."""
+SPLITS = ("train", "validation")
+"""The splits of a training text, in the order of `Corpus.counts`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,16 @@ class Passage:
 def stored_corpus(contents: ModelFolder, listener: Listener = SILENT) -> Corpus:
     """The text that a model was trained on, split as it was then, from the record of the run.
 
-    Raises DataError where there is no such record, or the text is gone or no longer the same.
+    Args:
+        contents: The model folder.
+        listener: Receives progress and notices.
+
+    Returns:
+        The text as the model's tokenizer has it.
+
+    Raises:
+        DataError: The folder has no such record, or the text is gone or no longer the same.
+        ModelFolderError: The record is damaged.
     """
     record = contents.description.get("data")
     where = contents.path / CONFIG_NAME
@@ -67,14 +76,23 @@ def stored_corpus(contents: ModelFolder, listener: Listener = SILENT) -> Corpus:
 
 
 def stored_passages(contents: ModelFolder, corpus: Corpus, split: str) -> list[Passage]:
-    """The parts of a stored text that `split` names: train, validation or both.
+    """Splits of a training text, to be scored.
 
-    Raises DataError for a validation part that there is none of.
+    Args:
+        contents: The model folder.
+        corpus: Its text, from `stored_corpus`.
+        split: "train", "validation" or "both".
+
+    Returns:
+        A passage for each split.
+
+    Raises:
+        DataError: The model was trained without a validation split.
     """
-    wanted = PARTS if split == "both" else (split,)
+    wanted = SPLITS if split == "both" else (split,)
     if "validation" in wanted and not len(corpus.val_ids):
         raise DataError(
-            f"{contents.path}: was trained without a validation part: give --split train, or "
+            f"{contents.path}: was trained without a validation split: give --split train, or "
             "--data FILE"
         )
     record = contents.description["data"]
@@ -83,7 +101,7 @@ def stored_passages(contents: ModelFolder, corpus: Corpus, split: str) -> list[P
     return [
         Passage(name, text, ids, contents.tokenizer.count_unknown(counts))
         for name, ids, counts in zip(
-            PARTS, (corpus.train_ids, corpus.val_ids), corpus.counts, strict=True
+            SPLITS, (corpus.train_ids, corpus.val_ids), corpus.counts, strict=True
         )
         if name in wanted
     ]
@@ -95,7 +113,20 @@ def file_passage(
     encoding: str,
     listener: Listener = SILENT,
 ) -> Passage:
-    """All of the text of some files, folders or URLs. Raises DataError."""
+    """All of the text of some files, folders or URLs, to be scored.
+
+    Args:
+        contents: The model folder, whose tokenizer is used.
+        files: Paths or http(s) URLs.
+        encoding: Of the files.
+        listener: Receives progress and notices.
+
+    Returns:
+        One passage.
+
+    Raises:
+        DataError: The files cannot be read, or contain no text.
+    """
     documents = read_documents(files, encoding, listener)
     data = DataConfig(tokenizer="bpe", encoding=encoding, val_split=0.0)
     corpus = build_corpus(documents, contents.tokenizer, data, listener)

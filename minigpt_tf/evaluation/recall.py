@@ -15,11 +15,31 @@ def recall(
     continuation_length: int = 20,
     seed: int = 0,
 ) -> float:
-    """Share of tokens right in greedy continuations of random passages of the ids (N,).
+    """How much of a text a model can recite: greedy continuations of random passages of it.
 
-    For each of `passages` random places the model is given `prefix_length` tokens and goes on
-    greedily by `continuation_length`, on its own words also after a mistake; each token is compared
-    with the text's at that place.
+    The model continues each prefix with its most likely tokens, after a mistake on its own words;
+    each token is compared with the text's at that place.
+
+    Args:
+        engine: The model, such as `mg.TextGenerator.load(folder).engine`.
+        ids: The text's token ids (N,).
+        passages: How many random places.
+        prefix_length: Tokens that the model is given.
+        continuation_length: Tokens that it generates.
+        seed: Of the random places.
+
+    Returns:
+        The fraction of generated tokens that are the text's, from 0 to 1.
+
+    Raises:
+        DataError: The text is shorter than one passage.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> config = mg.model_preset("shakespeare", vocab_size=5, num_layers=1, context_length=32)
+        >>> engine = mg.Engine.from_model(mg.build_gpt_model(config), config)
+        >>> 0 <= mg.recall(engine, np.arange(40) % 5, passages=3) <= 1
+        True
     """
     length = prefix_length + continuation_length
     if len(ids) < length:
@@ -34,4 +54,4 @@ def recall(
             right += token_id == expected
             if step < continuation_length:
                 logits = engine.decode_step(token_id)
-    return right / (passages * continuation_length)
+    return float(right / (passages * continuation_length))

@@ -11,10 +11,24 @@ TIMES = 3
 
 
 def distinct(texts: Iterable[Sequence[int]], n: int) -> float:
-    """Distinct-n: different n-grams of the texts (ids) as a share of all (Li et al., 2016).
+    """Distinct-n: the fraction of n-grams that differ from each other (Li et al., 2016, "A
+    Diversity-Promoting Objective Function for Neural Conversation Models").
 
-    The n-grams of all texts are counted together; none lies across two. 1 where none comes twice.
-    Raises DataError where no text has n tokens.
+    Args:
+        texts: Token ids of each text. Their n-grams are counted together; none spans two texts.
+        n: Tokens in an n-gram.
+
+    Returns:
+        From just above 0 to 1, where no n-gram occurs twice.
+
+    Raises:
+        DataError: No text has n tokens.
+        ConfigError: `n` is less than 1.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.distinct([[5, 6, 5, 6]], n=2)  # (5, 6) occurs twice, (6, 5) once
+        0.6666666666666666
     """
     if n < 1:
         raise ConfigError(f"n={n}: must be at least 1")
@@ -25,12 +39,25 @@ def distinct(texts: Iterable[Sequence[int]], n: int) -> float:
 
 
 def loop_rate(texts: Iterable[Sequence[int]]) -> float:
-    """Share of the texts' tokens that lie in a loop: the same n-gram at least three times in a row.
+    """The fraction of tokens in loops: the same n-gram at least three times in a row, for any n.
 
-    n is any number from 1 on. In "a b c c c c d e f e f e f e" the four c are one, n = 1, and so
-    are the seven tokens of "e f e f e f e", n = 2: a last time that breaks off belongs to the
-    loop. Each token counts once, whichever loops it lies in. Raises DataError where there is no
-    token. Takes the square of a text's length in steps.
+    In "a b c c c c d e f e f e f e" the four c are one, n = 1, and so are the seven tokens of
+    "e f e f e f e", n = 2: a last time that breaks off belongs to the loop. Each token counts once,
+    whichever loops it lies in. Takes the square of a text's length in steps.
+
+    Args:
+        texts: Token ids of each text. A loop does not span two texts.
+
+    Returns:
+        From 0 to 1.
+
+    Raises:
+        DataError: The texts have no token.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.loop_rate([[1, 2, 7, 7, 7, 3]])
+        0.5
     """
     looped = [in_loop(text) for text in texts]
     tokens = sum(map(len, looped))
@@ -40,7 +67,14 @@ def loop_rate(texts: Iterable[Sequence[int]]) -> float:
 
 
 def in_loop(text: Sequence[int]) -> np.ndarray:
-    """Which of a text's tokens lie in a loop, as `loop_rate` has it: bool (T,)."""
+    """Which of a text's tokens lie in a loop, as `loop_rate` has it.
+
+    Args:
+        text: Token ids (T,).
+
+    Returns:
+        bool (T,).
+    """
     ids = np.asarray(text)
     flags = np.zeros(len(ids), dtype=bool)
     for n in range(1, len(ids) // TIMES + 1):

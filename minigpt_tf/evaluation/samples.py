@@ -29,16 +29,24 @@ class SampleReport:
     """Tokens of the longest span copied from the training text."""
     longest_copied_text: str | None
     copied_ngrams: float | None
-    """Share of the 8-grams that stand in the training text."""
+    """Fraction of the 8-grams that occur in the training text."""
 
 
 def generate_samples(
     generator: TextGenerator, ids: np.ndarray, config: EvaluationConfig
 ) -> list[list[int]]:
-    """The ids of `config.samples` texts, without their prompts, which are random runs of ids (N,).
+    """Texts that the model continues from random places of a text.
 
-    Each of the texts may end before `config.sample_tokens` tokens. Without prompt tokens a text
-    starts as the model starts by itself. The same seed gives the same texts.
+    Each may end before `config.sample_tokens` tokens. Without prompt tokens a text starts as the
+    model starts by itself. The same seed gives the same texts.
+
+    Args:
+        generator: The model and its tokenizer.
+        ids: The text (N,) that the prompts are taken from.
+        config: How many texts, how long, at which temperature.
+
+    Returns:
+        The ids of `config.samples` texts, without their prompts.
     """
     sampling = SamplingConfig(
         max_new_tokens=config.sample_tokens, temperature=config.temperature, seed=config.seed
@@ -69,8 +77,18 @@ def report_samples(
     train_ids: np.ndarray | None,
     listener: Listener = SILENT,
 ) -> SampleReport:
-    """Generates texts with prompts from ids (N,) and measures them. `train_ids` None: what is
-    copied is not measured."""
+    """Generates texts and measures them.
+
+    Args:
+        generator: The model and its tokenizer.
+        ids: The text (N,) that the prompts are taken from.
+        config: How many texts, how long, at which temperature.
+        train_ids: The training text (M,); None: copies are not measured.
+        listener: Receives the progress.
+
+    Returns:
+        What the texts show.
+    """
     listener.preparation("generating", 0, 0)
     texts = generate_samples(generator, ids, config)
     tokens = sum(map(len, texts))
@@ -87,5 +105,5 @@ def report_samples(
         longest_copied_text=None
         if copied is None
         else generator.tokenizer.decode(copied.longest.tolist()),
-        copied_ngrams=None if copied is None else copied.ngram_share,
+        copied_ngrams=None if copied is None else copied.ngram_fraction,
     )

@@ -36,22 +36,45 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss); infinite where that is too large for a float."""
+        """exp(loss).
+
+        Returns:
+            At least 1; infinite if it is too large for a float.
+        """
         return perplexity(self.loss)
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Makes models with different tokenizers comparable; None where `bytes` is not known, or
-        none."""
+        """Makes models with different tokenizers comparable.
+
+        Returns:
+            Bits; None if `bytes` is unknown or 0.
+        """
         if not self.bytes:
             return None
         return bits_per_byte(self.loss, self.tokens, self.bytes)
 
 
 def loss_of_batch(model: Any, x: np.ndarray, y: np.ndarray) -> float:
-    """Mean loss, in nats, over the targets y (B, T) of the ids x (B, T).
+    """The mean loss of one batch.
 
-    Raises DataError for an empty batch, and for ids outside the vocabulary.
+    Args:
+        model: An Engine or a Keras model of logits, as above.
+        x: Input ids (B, T).
+        y: Target ids (B, T).
+
+    Returns:
+        Nats per target token.
+
+    Raises:
+        DataError: The batch is empty, or an id is outside the vocabulary.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> model = mg.build_gpt_model(mg.model_preset("shakespeare", vocab_size=8, num_layers=1))
+        >>> x, y = np.array([[1, 2, 3]]), np.array([[2, 3, 4]])
+        >>> mg.loss_of_batch(model, x, y) > 0
+        True
     """
     x, y = _checked(model, x, y)
     return float(_losses_of(model, compiled=False)(x, y, y.shape[1]).mean())
@@ -62,10 +85,26 @@ def loss_over(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     num_batches: int | None = None,
 ) -> float:
-    """Mean loss, in nats, over all targets of (x, y) batches, or of the first `num_batches`.
+    """The mean loss over batches. Every target counts the same, also if the batches differ in size.
 
-    Every target counts the same, also where the batches differ in size. Raises DataError where
-    there is no batch.
+    Args:
+        model: An Engine or a Keras model of logits, as above.
+        batches: Pairs of input and target ids, (B, T) each.
+        num_batches: How many of them to take (unset: all).
+
+    Returns:
+        Nats per target token.
+
+    Raises:
+        DataError: There is no batch, or an id is outside the vocabulary.
+        ConfigError: `num_batches` is negative.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> model = mg.build_gpt_model(mg.model_preset("shakespeare", vocab_size=8, num_layers=1))
+        >>> batches = mg.window_batches(np.arange(40) % 8, 16, stride=16, batch_size=2)
+        >>> mg.loss_over(model, batches) > 0
+        True
     """
     losses_of = _losses_of(model, compiled=True)
     total, count = 0.0, 0
@@ -95,18 +134,37 @@ def score(
     num_windows: int | None = None,
     listener: Listener = SILENT,
 ) -> Score:
-    """Scores the ids (N,) of a text in windows of `context_length` tokens, each id once.
+    """Scores a text in windows, each token once.
 
-    `stride` is how far a window moves: of each window only the tokens count that no earlier one
-    has scored (unset: windows do not overlap). The smaller, the more of the text before it a token
-    is judged by, and the longer it takes. The first id is given and not scored, unless
-    `prefix_ids` (a tokenizer's, such as <s>) go before the text: those are context alone.
-    `byte_lengths` (V,): how many bytes each id stands for (`text_size.byte_lengths`).
-    `num_windows`: score only so many windows, spread evenly over the text. Memory: the logits of
-    one window at most, on the engine a part of them.
+    The first id is given and not scored, unless prefix ids stand before it. Memory: the logits of
+    one window at most; on the engine some of them.
 
-    Raises DataError where there is nothing to score, or an id is outside the vocabulary, and
-    ConfigError where the stride is larger than the window.
+    Args:
+        model: An Engine or a Keras model of logits, as above.
+        ids: The text's token ids (N,), which may be mapped from a file.
+        context_length: Tokens in a window.
+        stride: How far a window moves: of each window only those tokens count that no earlier one
+            has scored (unset: windows do not overlap). The smaller it is, the more of the text
+            before a token the model sees, and the longer it takes.
+        prefix_ids: A tokenizer's, such as <s>; context alone, never scored.
+        byte_lengths: Bytes that each id stands for (V,), from `text_size.byte_lengths`.
+        num_windows: Score only so many windows, spread evenly over the text (unset: all).
+        listener: Receives the progress.
+
+    Returns:
+        The mean loss, from which perplexity and bits per byte follow.
+
+    Raises:
+        DataError: There is nothing to score, an id is outside the vocabulary, or the loss is not
+            finite.
+        ConfigError: The stride is larger than the window, or `num_windows` is less than 1.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> model = mg.build_gpt_model(mg.model_preset("shakespeare", vocab_size=8, num_layers=1))
+        >>> found = mg.score(model, np.arange(40) % 8, context_length=16, stride=8)
+        >>> found.tokens, found.perplexity > 1
+        (39, True)
     """
     size = _vocab_size(model)
     ids = _with_prefix(ids, prefix_ids, size)
@@ -132,7 +190,7 @@ def score(
             "one more is needed to be scored"
         )
     if not math.isfinite(total):
-        raise DataError(f"the loss is {total}: the model's logits are no finite numbers")
+        raise DataError(f"the loss is {total}: the model's logits are not finite")
     return Score(total / tokens, tokens, None if byte_lengths is None else byte_count)
 
 
@@ -160,12 +218,12 @@ def _spread(windows: ScoringWindows, number: int | None) -> Collection[ScoringWi
 
 
 def _groups(windows: Iterable[ScoringWindow], most: int) -> Iterator[list[ScoringWindow]]:
-    """Neighbours of the same size, of which as much is scored, up to `most` together."""
+    """Neighbors of the same size, of which as much is scored, up to `most` together."""
     kinds = itertools.groupby(windows, key=lambda w: (w.end - w.start, w.scored))
     for (_, scored), group in kinds:
-        while part := list(itertools.islice(group, most)):
-            if scored:  # nothing, where a window does not reach beyond the prefix
-                yield part
+        while batch := list(itertools.islice(group, most)):
+            if scored:  # nothing, if a window does not reach beyond the prefix
+                yield batch
 
 
 def _rows_at_once(model: Any, context_length: int) -> int:
@@ -190,7 +248,7 @@ def _checked(model: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _check_ids(ids: np.ndarray, vocab_size: int) -> None:
-    """Raises DataError where ids are no integers below `vocab_size`."""
+    """Raises DataError for ids that are not integers below `vocab_size`."""
     if ids.dtype.kind not in "iu":
         raise DataError(f"ids of type {ids.dtype}: expected integers")
     wrong = ids[(ids < 0) | (ids >= vocab_size)]

@@ -13,13 +13,19 @@ _SPACE = "\u2581"
 
 
 def byte_lengths(tokenizer: BaseTokenizer, vocab_size: int) -> np.ndarray:
-    """UTF-8 bytes of the text that each id stands for, int64 (vocab_size,).
+    """UTF-8 bytes of the text that each id stands for.
 
-    Over the ids of a text they add up to its bytes where the tokenizer loses nothing of it, and to
-    those of the space that it puts before every text, if it does (`added_bytes`). A word
-    counts with the space before it, since case and punctuation are lost; what the tokenizer does
-    not know is not counted at all, or as the unknown word's name. `vocab_size`: the model's, which
-    may have ids that stand for nothing.
+    Over the ids of a text they add up to its bytes if the tokenizer keeps all of it, and to those
+    of the space that it puts before every text, if it does (`added_bytes`). A word counts with the
+    space before it, since case and punctuation are not kept; what the tokenizer does not know is
+    not counted at all, or as the unknown word's name.
+
+    Args:
+        tokenizer: Of any kind.
+        vocab_size: The model's, which may have ids that stand for nothing.
+
+    Returns:
+        int64 (vocab_size,), or longer if the tokenizer has more ids.
     """
     lengths = np.zeros(max(vocab_size, tokenizer.vocab_size), dtype=np.int64)
     if isinstance(tokenizer, WordTokenizer):
@@ -35,10 +41,15 @@ def byte_lengths(tokenizer: BaseTokenizer, vocab_size: int) -> np.ndarray:
 
 
 def added_bytes(tokenizer: BaseTokenizer, ids: np.ndarray, lengths: np.ndarray) -> int:
-    """1 where the first of the ids (N,) of a text begins with a space that the text has not.
+    """The space that SentencePiece's tokenizers put before a text, and take away when they decode.
 
-    SentencePiece's tokenizers put one there, and take it away again when they decode. `lengths`:
-    those of `byte_lengths`.
+    Args:
+        tokenizer: Of any kind.
+        ids: The text's (N,).
+        lengths: Those of `byte_lengths`.
+
+    Returns:
+        1 if the first id begins with a space that the text does not have, else 0.
     """
     if not len(ids) or not isinstance(tokenizer, BytePairTokenizer):
         return 0

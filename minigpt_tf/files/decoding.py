@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
@@ -30,6 +31,23 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def decode_text(content: bytes, encoding: str = "utf-8") -> str:
     """Bytes -> text. A byte order mark decides; else `encoding` does. Raises DataError."""
     return "".join(decode_stream(io.BytesIO(content), encoding))
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file, for formats that are read as a whole.
+
+    Args:
+        path: The file.
+        encoding: Of a text without a byte order mark.
+
+    Returns:
+        The text, with line ends as \\n.
+
+    Raises:
+        DataError: It is not text in the encoding.
+        OSError: It cannot be read.
+    """
+    return "".join(tidy([decode_text(path.read_bytes(), encoding)]))
 
 
 def decode_stream(

@@ -42,6 +42,7 @@ ENDINGS = {
     "text/html": ".html",
     "application/xhtml+xml": ".html",
     "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
     "application/json": ".json",
     "application/jsonl": ".jsonl",
     "application/x-ndjson": ".jsonl",

@@ -1,86 +1,34 @@
-"""What reads each kind of file, .txt .md .html .csv .xlsx .json .jsonl .pdf .docx -> its text."""
+"""Training text: .txt .md .html .csv .tsv .xlsx .json .jsonl .pdf .docx -> the text of each."""
 
-import csv
-import html.parser
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from ..errors import DataError
-from .decoding import BLOCK, decode_stream, decode_text
+from .decoding import BLOCK, decode_stream, decode_text, tidy
+from .html_pages import text_of_html
+from .json_values import parse_json_file, parse_json_lines
 from .sheets import read_sheets, text_of_cell
+from .tables import find_delimiter, split_cells
 
 Reader = Callable[[BinaryIO, str], Iterator[str]]
-"""A file and the encoding of its text, if it is text -> pieces. Raises DataError."""
-
-
-class _TextOfHTML(html.parser.HTMLParser):
-    """Collects what a reader of the page would see; a block element ends a line."""
-
-    HIDDEN = {"script", "style", "template", "noscript"}
-    BLOCKS = {"p", "div", "br", "li", "tr", "table", "section", "article", "title", "blockquote"}
-    BLOCKS |= {"main", "aside", "nav", "hr", "figcaption"}
-    CELLS = {"td", "th", "option"}
-    BLOCKS |= {
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "ul",
-        "ol",
-        "dd",
-        "dt",
-        "pre",
-        "header",
-        "footer",
-    }
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.hidden = 0
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.hidden += tag in self.HIDDEN
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-        elif tag in self.CELLS:
-            self.parts.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.hidden = max(0, self.hidden - (tag in self.HIDDEN))
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden:
-            self.parts.append(" ".join(data.split("\n")))
+"""A file and the encoding of its text, if it is text -> chunks. Raises DataError."""
 
 
 def _read_html(content: bytes, encoding: str) -> str:
-    parser = _TextOfHTML()
-    parser.feed(decode_text(content, encoding))
-    parser.close()
-    lines = (" ".join(line.split()) for line in "".join(parser.parts).split("\n"))
-    return "\n".join(line for line in lines if line)
+    return text_of_html(decode_text(content, encoding))
 
 
-def _read_csv(content: bytes, encoding: str) -> str:
+def _read_csv(content: bytes, encoding: str, preferred: str = ",") -> str:
     """A row becomes a line; its cells are joined by spaces."""
-    text = decode_text(content, encoding)
-    csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 kB
-    try:
-        dialect: type[csv.Dialect] | str = csv.Sniffer().sniff(text[:10000], delimiters=",;\t|")
-    except csv.Error:
-        dialect = "excel"
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), dialect))
-    except csv.Error as error:
-        raise DataError(f"is not a readable CSV file: {error}") from None
-    return "\n".join(map(_line_of, rows))
+    text = "".join(tidy([decode_text(content, encoding)]))
+    rows = split_cells(text, find_delimiter(text, preferred))
+    return "\n".join(_line_of(cells) for _, cells in rows)
+
+
+def _read_tsv(content: bytes, encoding: str) -> str:
+    """As `_read_csv`, with tabs where several delimiters fit."""
+    return _read_csv(content, encoding, preferred="\t")
 
 
 def _line_of(cells: Iterable[str]) -> str:
@@ -116,34 +64,20 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _parse_json(text: str, line_offset: int = 0) -> object:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = error.lineno + line_offset
-        raise DataError(f"is not valid JSON (line {line}: {error.msg})") from None
-    except RecursionError:
-        raise DataError("is JSON nested too deeply to read") from None
-
-
 def _read_json(content: bytes, encoding: str) -> str:
     """Every string value, in order, one a line; keys and numbers are left out."""
-    return "\n".join(_strings(_parse_json(decode_text(content, encoding))))
+    _, values = parse_json_file(decode_text(content, encoding))
+    return "\n".join(string for _, value in values for string in _strings(value))
 
 
 def _read_jsonl(file: BinaryIO, encoding: str) -> Iterator[str]:
     """As `_read_json` for each line; never more than a few lines are held."""
-
-    def strings() -> Iterator[str]:
-        for number, line in enumerate(_lines(decode_stream(file, encoding))):
-            if line.strip():
-                yield from _strings(_parse_json(line, number))
-
-    return _joined(strings())
+    values = parse_json_lines(_lines(decode_stream(file, encoding)))
+    return _joined(string for _, value in values for string in _strings(value))
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """Lines with \\n between them, as pieces of about BLOCK characters."""
+    """Lines with \\n between them, as chunks of about BLOCK characters."""
     batch: list[str] = []
     size = 0
     separator = ""
@@ -158,7 +92,7 @@ def _joined(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in pieces, without their \\n."""
+    """The lines of a text that comes in chunks, without their \\n."""
     begun: list[str] = []
     for text in texts:
         *ended, rest = text.split("\n")
@@ -205,12 +139,12 @@ def _read_docx(content: bytes, encoding: str) -> str:
 
 
 def _whole(read: Callable[[bytes, str], str]) -> Reader:
-    """A reader of a kind of file that can only be read as a whole."""
+    """A reader of a format that can only be read as a whole."""
     return lambda file, encoding: iter([read(file.read(), encoding)])
 
 
 PLAIN = {".txt", ".md"}
-"""The kinds whose text is the file as it stands: they can be read again at no cost."""
+"""Formats whose text is the file as it stands: it can be read again at no cost."""
 
 READERS: dict[str, Reader] = {
     ".txt": decode_stream,
@@ -218,9 +152,12 @@ READERS: dict[str, Reader] = {
     ".html": _whole(_read_html),
     ".htm": _whole(_read_html),
     ".csv": _whole(_read_csv),
+    ".tsv": _whole(_read_tsv),
+    ".tab": _whole(_read_tsv),
     ".xlsx": _read_xlsx,
     ".json": _whole(_read_json),
     ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
     ".pdf": _whole(_read_pdf),
     ".docx": _whole(_read_docx),
 }

@@ -1,5 +1,6 @@
-"""What can be a base, and what to say of that which cannot."""
+"""What can be a base, and the messages for what cannot."""
 
+import os
 from pathlib import Path
 
 from ..config import CONFIG_NAME, KERAS_SUFFIXES, MODEL_NAME
@@ -17,15 +18,26 @@ FOREIGN_ENDINGS = {
     ".pth",
     ".ckpt",
 }
-"""Endings of models' files."""
+"""Endings of other tools' model files."""
 
 FOREIGN_FILES = ("*.safetensors", "*.gguf", "pytorch_model*.bin", "hparams.json", "*.index.json")
-"""What lies in the folders of other tools' models."""
+"""Files in the folders of other tools' models."""
 
 
-def load_base(path: str | Path) -> ModelFolder:
-    """Reads a base's folder. Raises ModelFolderError; of another tool's model it says how a model
-    folder is made of it, and of weights that are not finite their name."""
+def load_base(path: str | os.PathLike) -> ModelFolder:
+    """Reads a base's folder, and all its weights once.
+
+    Args:
+        path: a model folder.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        ConfigError: the weights are larger than this machine's memory.
+        ModelFolderError: it is not a model folder; of another tool's model the message shows how to
+            import it. Or weights are not finite, or quantized.
+    """
     path = Path(path)
     _check_not_foreign(path)
     folder = load_folder(path)
@@ -34,13 +46,20 @@ def load_base(path: str | Path) -> ModelFolder:
     return folder
 
 
-def check_apart(base: str | Path, out: str | Path) -> None:
-    """Raises ModelFolderError where a run would write into its base, which --resume needs, and the
-    adapter too."""
+def check_apart(base: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Checks that a run does not write into its base, which --resume and the adapter need.
+
+    Args:
+        base: the base's folder.
+        out: the folder to write.
+
+    Raises:
+        ModelFolderError: they are the same, or one lies in the other.
+    """
     source, target = Path(base).resolve(), Path(out).resolve()
     if target == source:
         raise ModelFolderError(
-            f"{out}: is the base itself, which is needed further on: choose another --out"
+            f"{out}: is the base itself, which stays as it is: choose another --out"
         )
     if source in target.parents:
         raise ModelFolderError(f"{out}: lies in the base {base}: choose another --out")
@@ -53,38 +72,40 @@ def _check_not_foreign(path: Path) -> None:
         if path.name in (MODEL_NAME, CONFIG_NAME):
             raise ModelFolderError(f"{path}: is a file of a model folder: name the folder")
         if path.suffix.lower() == ".gguf":
-            raise ModelFolderError(f"{path}: is llama.cpp's kind of model, no model folder: {make}")
+            raise ModelFolderError(f"{path}: is a GGUF file, not a model folder: {make}")
         if path.suffix.lower() in KERAS_SUFFIXES:
             make = make.replace(str(path), f"{path} --tokenizer tokenizer.pkl")
             raise ModelFolderError(f"{path}: is a Keras file, not a model folder: {make}")
         hint = " (minigpt import reads folders with safetensors, .gguf files and OpenAI's GPT-2)"
         foreign = path.suffix.lower() in FOREIGN_ENDINGS
-        raise ModelFolderError(f"{path}: is a file, no model folder{hint * foreign}")
+        raise ModelFolderError(f"{path}: is a file, not a model folder{hint if foreign else ''}")
     if path.is_dir() and not (path / MODEL_NAME).is_file():
         found = next((f for pattern in FOREIGN_FILES for f in sorted(path.glob(pattern))), None)
         if found is not None:
             raise ModelFolderError(
-                f"{path}: holds {found.name}, a model of another tool, and no model folder: {make}"
+                f"{path}: contains {found.name}, a model of another tool, and is not a model "
+                f"folder: {make}"
             )
 
 
 def _check_weights(folder: ModelFolder) -> None:
-    """Reads all weights once, so that nothing is written before they have proved to be sound."""
+    """Reads all weights once, so that nothing is written before they have proved to be sound.
+    Raises ModelFolderError."""
     file = folder.path / MODEL_NAME
     try:
         with open_weights(file, folder.model) as weights:
             for name, dataset in weights.items():
                 check_finite(dataset[...], name, str(file))
     except ModelFolderError:
-        if _is_quantised(file):
+        if _is_quantized(file):
             raise ModelFolderError(
-                f"{file}: holds the whole numbers of a model that Keras quantised: fine-tuning "
-                "needs the model before that (--method qlora quantises it by itself)"
+                f"{file}: contains the integers of a model that Keras quantized: fine-tuning needs "
+                "the model before that (--method qlora quantizes it by itself)"
             ) from None
         raise
 
 
-def _is_quantised(file: Path) -> bool:
+def _is_quantized(file: Path) -> bool:
     """Whether Keras has saved kernels with scales there."""
     try:
         with open_hdf5(file) as archive:

@@ -1,6 +1,6 @@
 """A classifier in training: a pretrained model, and a linear head on its last token."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from ..classification.classifier import describe, judge
-from ..classification.confusion import Confusion, shown, write_picture
+from ..classification.confusion import Confusion, write_picture
 from ..classification.head import Head, save_head
 from ..config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
+from ..console import LONGEST_LABEL, one_line
 from ..errors import ConfigError, DataError
 from ..inference.weights import Weights, open_weights
 from ..metrics import log_softmax
 from ..records.batches import collate_texts
-from ..records.dataset import Part
-from ..records.kinds import LabelledRecord
-from ..records.prompts import render
+from ..records.dataset import RecordSet
+from ..records.rendering import render
+from ..records.schema import LabelledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
@@ -34,8 +35,18 @@ KERNEL, BIAS = "classifier:kernel", "classifier:bias"
 class ClassifierModel(FineTunedModel):
     """Texts (B, T), padded at their ends -> a score for each of C labels, (B, C).
 
-    The head sees the hidden state of the last token that is no padding; attention is causal, so
+    The head sees the hidden state of the last token before the padding; attention is causal, so
     padding changes nothing.
+
+    Args:
+        config: the base's configuration.
+        base: its weights by name, arrays or datasets.
+        training: the seed, the batch size, and whether blocks are computed again.
+        dtype: float32 or mixed_bfloat16.
+        lora: what is updated, with `layers="lora"`.
+        layers: what is trained beside the head: last (the last block and the norm after it), lora,
+            or all.
+        head: what the head starts as.
     """
 
     def __init__(
@@ -48,8 +59,6 @@ class ClassifierModel(FineTunedModel):
         layers: str,
         head: Head,
     ) -> None:
-        """`layers`: what is trained beside the head, last (block, and norm behind it) | lora | all;
-        `head`: what it starts as."""
         super().__init__(config, base, training, dtype, lora)
         self.kernel = keras.Variable(head.kernel, name="classifier_kernel")
         self.bias = keras.Variable(head.bias, name="classifier_bias")
@@ -59,24 +68,33 @@ class ClassifierModel(FineTunedModel):
             self.first_trained = f"block_{config.num_layers - 1}"
             kept = (f"{self.first_trained}/", "final_norm/")
             trained = {name: v for name, v in trained.items() if name.startswith(kept)}
-        elif layers == "all":  # the head of the language model has no part in it
+        elif layers == "all":  # but not the head of the language model
             trained = {name: v for name, v in trained.items() if not name.startswith("logits/")}
         self._trained = trained | {KERNEL: self.kernel, BIAS: self.bias}
         self.variables = list(self._trained.values())
 
     def named_variables(self) -> dict[str, keras.Variable]:
-        """What is trained, by name."""
+        """What is trained, by name: the head, and what `layers` names."""
         return self._trained
 
-    def signature(self, rows: int | None) -> list[tf.TensorSpec]:
-        """Shapes and types of what `loss` takes: texts, lengths and labels."""
+    def signature(self, rows: int | None) -> Sequence[tf.TensorSpec]:
+        """Texts (B, T), their lengths (B,) and labels (B,)."""
         return [tf.TensorSpec(shape, tf.int32) for shape in ((rows, None), (rows,), (rows,))]
 
     def scores(self, x: tf.Tensor, lengths: tf.Tensor, *, training: bool) -> tf.Tensor:
-        """Scores (B, C), float32, of texts x (B, T) of `lengths` tokens (B,)."""
+        """Scores of texts.
+
+        Args:
+            x: token ids (B, T).
+            lengths: tokens of each text before its padding, (B,).
+            training: whether dropout is on.
+
+        Returns:
+            A score for each label, (B, C), float32.
+        """
         hidden = x
-        for layer in self.body.layers[1:]:  # a chain, behind the input
-            if layer.name == self.first_trained:  # no gradients are made of what is frozen
+        for layer in self.body.layers[1:]:  # a chain, after the input
+            if layer.name == self.first_trained:  # no gradients are computed before it
                 hidden = tf.stop_gradient(hidden)
             hidden = layer(hidden, training=training)  # (B, T, D)
         last = tf.gather(hidden, lengths - 1, batch_dims=1)  # (B, D)
@@ -85,7 +103,17 @@ class ClassifierModel(FineTunedModel):
     def loss(
         self, x: tf.Tensor, lengths: tf.Tensor, labels: tf.Tensor, *, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean cross-entropy in nats of the labels (B,), and the share of right guesses."""
+        """Cross-entropy of the labels.
+
+        Args:
+            x: token ids (B, T).
+            lengths: tokens of each text before its padding, (B,).
+            labels: the places of the right labels (B,).
+            training: whether dropout is on.
+
+        Returns:
+            Mean in nats, and the fraction of right guesses: two scalars.
+        """
         scores = self.scores(x, lengths, training=training)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
         right = tf.argmax(scores, axis=-1, output_type=labels.dtype) == labels
@@ -93,10 +121,17 @@ class ClassifierModel(FineTunedModel):
 
 
 def first_head(plan: FineTuningPlan) -> Head:
-    """The base's head where there is one for these labels, else one that knows nothing.
+    """What the head starts as.
 
-    All labels are equally likely to that: the loss of the first batch is the logarithm of their
-    number, and the first step does not push the model towards what chance has made of a head.
+    A new head is zero. All labels are equally likely to it: the loss of the first batch is the
+    logarithm of their number, and the first step does not push the model towards what chance has
+    made of a head.
+
+    Args:
+        plan: the run.
+
+    Returns:
+        The base's head if it has one for these labels, else a new one.
     """
     if plan.base_head is not None:
         return plan.base_head
@@ -106,12 +141,12 @@ def first_head(plan: FineTuningPlan) -> Head:
 
 
 class ClassifierJob(SupervisedJob):
-    """A plan of labelled texts as the training loop takes it."""
+    """A plan of labeled texts as the training loop takes it. Arguments as in SupervisedJob."""
 
     loss_per = "text"
     model: ClassifierModel
     found: dict[str, tuple[Confusion, float]]
-    """Of each part what the weights that are saved make of it, and their loss."""
+    """By split: what the weights that are saved make of its texts, and their loss in nats."""
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         self.sample_rows = [_sample_row(text, plan) for text in plan.queries]
@@ -128,36 +163,65 @@ class ClassifierJob(SupervisedJob):
         head = first_head(plan)
         return ClassifierModel(plan.model, base, plan.training, self.dtype, self.lora, layers, head)
 
-    def _places(self, part: Part) -> np.ndarray:
-        """The labels of a part's texts (N,), as their places among all labels."""
+    def _places(self, split: RecordSet) -> np.ndarray:
+        """The labels of a split's texts (N,), as their places among all labels."""
         places = {label: place for place, label in enumerate(self.plan.dataset.labels)}
-        return np.array([places[record.label] for record in part.records], dtype=np.int32)
+        texts = [record for record in split.records if isinstance(record, LabelledRecord)]
+        return np.array([places[text.label] for text in texts], dtype=np.int32)
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         return *self.batches.texts(step), self.targets[self.batches.places(step)]
 
-    def scores(self, part: Part) -> np.ndarray:
-        """Scores (N, C) of a part's texts."""
-        scores = np.zeros((len(part.examples), len(self.plan.dataset.labels)), dtype=np.float32)
-        batches = self.plan.batches(part)
+    def scores(self, split: RecordSet) -> np.ndarray:
+        """Scores of a split's texts.
+
+        Args:
+            split: N texts.
+
+        Returns:
+            A score for each label, (N, C), float32.
+        """
+        scores = np.zeros((len(split.examples), len(self.plan.dataset.labels)), dtype=np.float32)
+        batches = self.plan.batches(split)
         for places, texts in zip(batches.scoring_places(), batches.scoring_texts(), strict=True):
             scores[places] = self._scores(*map(tf.constant, texts))
         return scores
 
-    def judge(self, part: Part) -> tuple[Confusion, float]:
-        """Which labels the model takes for which, and its mean loss in nats."""
-        return judge(self.plan.dataset.labels, self.scores(part), self._places(part))
+    def judge(self, split: RecordSet) -> tuple[Confusion, float]:
+        """Judges the model on a split of the texts.
 
-    def score(self, part: Part) -> dict[str, float] | None:
-        """Mean loss and accuracy over the texts; None where there are none."""
-        if not part.examples:
+        Args:
+            split: N texts, at least one.
+
+        Returns:
+            Which labels the model takes for which, and its mean loss in nats.
+        """
+        return judge(self.plan.dataset.labels, self.scores(split), self._places(split))
+
+    def score(self, split: RecordSet) -> dict[str, float] | None:
+        """Judges the model in two figures.
+
+        Args:
+            split: training, validation or test.
+
+        Returns:
+            Mean "loss" in nats and "val_accuracy" over the texts; None if the split is empty.
+        """
+        if not split.examples:
             return None
-        confusion, loss = self.judge(part)
+        confusion, loss = self.judge(split)
         return {"loss": loss, "val_accuracy": confusion.accuracy}
 
     @contextmanager
     def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
-        """All weights of the language model with what was trained of them."""
+        """All weights of the language model with what was trained of them.
+
+        Args:
+            weights: what is trained, by name.
+
+        Yields:
+            Weights by name.
+        """
         if self.lora is not None:
             with super().merging(weights) as merged:
                 yield merged
@@ -167,21 +231,25 @@ class ClassifierJob(SupervisedJob):
             yield {**datasets, **trained}
 
     def sample(self, weights: Weights) -> str:
-        """The fixed texts, and the label that each is given with its probability."""
+        """The fixed texts, and for each its label with its probability, as text."""
         self.assign(weights)
         plan = self.plan
         multiple, pad = plan.records.length_multiple, plan.template.pad_id
         texts = collate_texts(self.sample_rows, multiple, pad, plan.model.context_length)
         probabilities = np.exp(log_softmax(np.asarray(self._scores(*map(tf.constant, texts)))))
-        labels = [shown(plan.dataset.labels[i]) for i in probabilities.argmax(-1)]
+        labels = [one_line(plan.dataset.labels[i], LONGEST_LABEL) for i in probabilities.argmax(-1)]
         found = zip(plan.queries, labels, probabilities.max(-1), strict=True)
         return "\n".join(f"{text}\n    {label} {p:.1%}" for text, label, p in found)
 
     def score_test(self) -> dict[str, float]:
-        """Judges every part, since config.json tells of all; what it has found of the test part."""
+        """Judges every split, since config.json has all of them.
+
+        Returns:
+            Loss and accuracy on the test set; empty without one.
+        """
         dataset = self.plan.dataset
-        parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
-        self.found = {name: self.judge(part) for name, part in parts.items() if part.examples}
+        splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        self.found = {name: self.judge(split) for name, split in splits.items() if split.examples}
         if "test" not in self.found:
             return {}
         confusion, loss = self.found["test"]
@@ -192,36 +260,44 @@ class ClassifierJob(SupervisedJob):
         return {}
 
     @property
-    def shown_part(self) -> str:
-        """The part of which all figures are kept: the test part, or what there is in its place."""
+    def shown_split(self) -> str:
+        """The split of which all figures are saved: test; if absent, validation or training."""
         return list(self.found)[-1]
 
     def sections(self, state: RunState, kept: str) -> dict[str, Any]:
-        """Those of a language model, and how well the classifier guesses."""
+        """What config.json says of the run, and of how well the classifier guesses.
+
+        Args:
+            state: how far the run came.
+            kept: whether the weights are the "last" or the "best".
+
+        Returns:
+            The sections of SupervisedJob, with more metrics, and "classifier".
+        """
         sections = super().sections(state, kept)
         sections["metrics"]["parts"] = {
-            part: {
+            split: {
                 "texts": int(confusion.counts.sum()),
                 "loss": loss,
                 "accuracy": confusion.accuracy,
             }
-            for part, (confusion, loss) in self.found.items()
+            for split, (confusion, loss) in self.found.items()
         }
-        confusion = self.found[self.shown_part][0]
-        sections["metrics"] |= {"part": self.shown_part, **confusion.as_json()}
+        confusion = self.found[self.shown_split][0]
+        sections["metrics"] |= {"part": self.shown_split, **confusion.as_json()}
         context = self.plan.dataset.report.context_length
         return sections | {CLASSIFIER_SECTION: describe(context, self.plan.records)}
 
     def write_more(self, weights: Weights, folder: Path) -> None:
         super().write_more(weights, folder)
         save_head(folder, weights[KERNEL], weights[BIAS], self.plan.dataset.labels)
-        confusion = self.found[self.shown_part][0]
-        title = f"{self.shown_part} part: {confusion.accuracy:.2%} right"
+        confusion = self.found[self.shown_split][0]
+        title = f"{self.shown_split} set: {confusion.accuracy:.2%} right"
         write_picture(folder / CONFUSION_NAME, confusion, title)
 
 
 def _sample_row(text: str, plan: FineTuningPlan) -> Row:
-    """A text as the records are encoded. Raises ConfigError where it cannot be."""
+    """A text as the records are encoded. Raises ConfigError if it cannot be."""
     context = plan.dataset.report.context_length
     try:
         return render(LabelledRecord(0, text, ""), plan.template, context, plan.records)[0]

@@ -1,5 +1,5 @@
 """How far the merged model is from the one that was trained: nothing but rounding, or a base's
-quantisation."""
+quantization."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,15 +11,22 @@ from ..metrics import negative_log_likelihood
 from ..records.truncation import Row
 
 MOST_COMPARED = 4
-"""So many records are compared."""
+"""Records that are compared, at most."""
 
 
 def merge_difference(
     trained: Callable[[np.ndarray], np.ndarray], merged: Engine, rows: Iterable[Row]
 ) -> dict[str, Any]:
-    """Distances of the logits of two models on rows, and the mean loss of both in nats.
+    """Compares two models on rows. The tokens whose target is trained count.
 
-    `trained`: ids (1, T) -> logits (1, T, V). What counts are the tokens whose target is trained.
+    Args:
+        trained: ids (1, T) -> logits (1, T, V) of the model that was trained.
+        merged: the engine of the merged model.
+        rows: token ids with their masks.
+
+    Returns:
+        "records" (how many), "largest_logit_difference", "mean_logit_difference", "trained_loss"
+        and "merged_loss" (means in nats); empty without rows.
     """
     distances, losses = [], []
     largest = 0.0
@@ -45,7 +52,14 @@ def merge_difference(
 
 
 def describe(found: dict[str, Any]) -> Iterator[str]:
-    """What a person is told of it."""
+    """The figures in words.
+
+    Args:
+        found: what `merge_difference` returned.
+
+    Yields:
+        A line, if there are figures.
+    """
     if found:
         largest, mean = found["largest_logit_difference"], found["mean_logit_difference"]
         yield (

@@ -3,20 +3,20 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from ..config import LORA_TARGETS, FineTuningConfig, LoraConfig, ModelConfig, TrainingConfig
-from ..inference.weights import weight_shapes
+from ..config import LoraConfig, ModelConfig, TrainingConfig
 from ..machine import check_fits_memory, memory_size
 from ..training.memory import MOST_LOGITS, block_bytes
+from .method import FLOAT32_BYTES, Method
+from .targets import kernel_sides
 
 PROCESS_BYTES, LAYER_BYTES = 850 * 2**20, 5 * 2**20
-"""TensorFlow with Keras; a block's layers and their part of the compiled steps."""
+"""TensorFlow with Keras; a block's layers and their nodes in the compiled steps."""
 
 LOGITS_AT_ONCE = 4 * MOST_LOGITS
-"""Of the targets that count, at most: `models.PIECES` has the pieces."""
-
-BYTES_OF_A_WEIGHT = {"8": 1.0, "4": 0.5 + 5 / 64}
-"""Of a quantised kernel, scales and zeros of int4 among them."""
+"""Logits that a model computes at once, at most: most targets of a batch of records do not count,
+and those are left out before."""
 
 SAVED_STATE, SAVED_MODEL = 16, 8
 """Bytes of copies while files are written: for each weight that is trained, of it, of the
@@ -29,68 +29,64 @@ class Run:
     """What decides how much memory a run takes."""
 
     model: ModelConfig
-    tuning: FineTuningConfig
+    method: Method
     lora: LoraConfig
     training: TrainingConfig
     length: int
-    """Tokens of the longest row, padding among them."""
+    """Tokens of the longest row, with its padding."""
     targets: int
     """Tokens of a row that count, at most."""
 
     @property
     def rows(self) -> int:
         """Rows that are in memory at once."""
-        answers = 2 if self.tuning.method == "dpo" else 1
-        return answers * self.training.batch_size // self.training.accumulate
+        records = self.training.batch_size // self.training.accumulate
+        return self.method.rows_per_record * records
 
 
-def trained_parameters(run: Run) -> int:
-    """Parameters that have gradients."""
-    if run.tuning.way in ("full", "classify all"):
-        return run.model.parameter_count
-    if run.tuning.way == "classify":
-        return sum(a * b for a, b in kernel_sides(run.model).values())
-    sides = (sides for name, sides in kernel_sides(run.model).items() if name in run.lora.targets)
-    return run.model.num_layers * run.lora.rank * sum(map(sum, sides))
+class Alternative(NamedTuple):
+    """Settings that need less memory."""
 
-
-def kernel_sides(model: ModelConfig) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of the kernels of a block that LoRA can change, by the names of targets."""
-    D, F, H = model.embed_dim, model.ff_dim, model.head_dim
-    keys = model.num_kv_heads * H
-    sides = {"query": (D, model.num_heads * H), "key": (D, keys), "value": (D, keys)}
-    sides |= {"attention_output": (model.num_heads * H, D), "feed_forward_gate": (D, F)}
-    sides |= {"feed_forward_up": (D, F), "feed_forward_down": (F, D)}
-    there = {name.split("/")[-2] for name in weight_shapes(replace(model, num_layers=1))}
-    return {name: sides[name] for name in LORA_TARGETS if name in there}
+    options: str
+    bytes: float
+    other_method: bool
 
 
 def run_bytes(run: Run) -> float:
-    """Bytes that a run takes at its peak, about.
+    """Estimates the bytes that a run takes at its peak.
 
     Weights, gradients and averages; what the layers keep of the rows for the gradients; logits; the
     copies that are made for files, on top of all that, since TensorFlow keeps what it has ever
     taken. bfloat16 is counted only where it is asked for. Measured to be within a fifth of the
     peaks of whole runs, full, lora and qlora, of two models of 109 and 135 million parameters; not
     measured: dpo, whole runs in bfloat16, and rows of more than 256 tokens.
+
+    Args:
+        run: the sizes and settings.
+
+    Returns:
+        Bytes, of the whole process.
     """
-    model, trained = run.model, trained_parameters(run)
+    model, method = run.model, run.method
+    trained = method.trained_parameters(model, run.lora)
     size = 2 if run.training.dtype == "mixed_bfloat16" else 4
-    full, last = run.tuning.way in ("full", "classify all"), run.tuning.way == "classify"
     kernels = model.num_layers * sum(a * b for a, b in kernel_sides(model).values())
-    base: float = 4 * model.parameter_count
-    if run.tuning.method == "qlora":
-        base -= (4 - BYTES_OF_A_WEIGHT[run.tuning.base_bits]) * kernels
-    elif run.tuning.low_rank:
-        base -= (4 - size) * kernels
-    weights = base + (12 if full else 16) * trained
-    weights += 2 * kernels if full and size == 2 else 0  # kept as bfloat16 for the gradients
+    base = FLOAT32_BYTES * (model.parameter_count - kernels)
+    base_kernels = method.bytes_of_kernel_weight(size) * kernels
+    if method.trains == "all":  # the base's weights are those that are trained
+        weights = base + base_kernels + 12 * trained
+        weights += 2 * kernels if size == 2 else 0  # kept as bfloat16 for the gradients
+    else:
+        weights = base + base_kernels + 16 * trained
     block = block_bytes(model, run.length, size)
-    kept = size * model.embed_dim * model.num_layers + block
-    kept = kept if run.training.remat else block * model.num_layers
-    kept = block if last else kept
+    if method.trains == "last_block":
+        kept = block
+    elif run.training.remat:
+        kept = size * model.embed_dim * model.num_layers + block
+    else:
+        kept = block * model.num_layers
     logits = run.rows * run.targets * model.vocab_size
-    if run.tuning.method != "dpo":  # whose answers need all of theirs together
+    if method.logits_in_chunks:
         logits = min(logits, max(LOGITS_AT_ONCE, model.vocab_size))
     copies = max(SAVED_MODEL * model.parameter_count, SAVED_STATE * trained)
     activations = kept * run.rows * run.length + (8 + 2 * size) * logits
@@ -98,69 +94,80 @@ def run_bytes(run: Run) -> float:
     return process + weights + activations + copies
 
 
-def alternatives(run: Run) -> Iterator[tuple[str, float]]:
-    """(options, bytes) of settings that need less, the mildest first; each trains on the same
-    records."""
+def alternatives(run: Run) -> Iterator[Alternative]:
+    """Settings that need less memory and train on the same records, the mildest first.
+
+    Args:
+        run: what does not fit.
+
+    Yields:
+        Settings of the same method, then other methods.
+    """
     training = run.training
     size = training.batch_size
     lower = [n for n in range(1, math.isqrt(size) + 1) if size % n == 0]
-    parts = sorted({*lower, *(size // n for n in lower)})
-    parts = [n for n in parts if n > training.accumulate]
+    divisors = sorted({*lower, *(size // n for n in lower)})
+    divisors = [n for n in divisors if n > training.accumulate]
     for remat in sorted({training.remat, True}):
-        for n in [training.accumulate, *parts]:
-            changed = replace(run, training=replace(training, accumulate=n, remat=remat))
-            words = ["--remat"] * (remat and not training.remat)
-            words += [f"--accumulate {n}"] * (n != training.accumulate)
-            if words:
-                yield " ".join(words), run_bytes(changed)
+        for n in [training.accumulate, *divisors]:
+            tried = replace(training, accumulate=n, remat=remat)
+            if tried != training:
+                needed = run_bytes(replace(run, training=tried))
+                yield Alternative(_differences(training, tried), needed, other_method=False)
     smallest = replace(training, accumulate=training.batch_size, remat=True)
-    for method, tuning in _lighter_methods(run.tuning):
-        for tried, more in ((training, ""), (smallest, _differences(training, smallest))):
-            yield method + more, run_bytes(replace(run, tuning=tuning, training=tried))
-
-
-def _lighter_methods(tuning: FineTuningConfig) -> Iterator[tuple[str, FineTuningConfig]]:
-    """(options, settings) of methods for the same records that need less, the mildest first."""
-    if tuning.way == "classify all":
-        yield "--classify-layers last", replace(tuning, classify_layers="last")
-    order = {"full": 0, "lora": 1, "qlora": 2}
-    if tuning.method not in order:
-        return
-    before = (order[tuning.method], tuning.base_bits == "4")
-    for method, bits in (("lora", "8"), ("qlora", "8"), ("qlora", "4")):
-        if (order[method], bits == "4") > before:
-            words = f"--method {method}" + " --base-bits 4" * (bits == "4")
-            yield words, replace(tuning, method=method, base_bits=bits)
+    for options, method in run.method.lighter():
+        for tried in (training, smallest):
+            needed = run_bytes(replace(run, method=method, training=tried))
+            words = f"{options} {_differences(training, tried)}".strip()
+            yield Alternative(words, needed, other_method=True)
 
 
 def _differences(before: TrainingConfig, after: TrainingConfig) -> str:
-    more = f" --accumulate {after.accumulate}" * (after.accumulate != before.accumulate)
-    return more + " --remat" * (after.remat and not before.remat)
+    """The options that lead from one configuration to the other."""
+    words = []
+    if after.remat and not before.remat:
+        words.append("--remat")
+    if after.accumulate != before.accumulate:
+        words.append(f"--accumulate {after.accumulate}")
+    return " ".join(words)
 
 
 def check_run_fits(run: Run) -> None:
-    """Raises ConfigError, saying what would fit, where a run takes more than all memory."""
+    """Checks a run against the memory of this machine.
+
+    Args:
+        run: the sizes and settings.
+
+    Raises:
+        ConfigError: it takes more than all memory; the message names settings that would fit.
+    """
     rows = "row" if run.rows == 1 else "rows"
-    what = f"--method {run.tuning.method} with {run.rows} {rows} of {run.length} tokens at once"
+    name = run.method.tuning.method
+    what = f"--method {name} with {run.rows} {rows} of {run.length} tokens at once"
     check_fits_memory(run_bytes(run), what, _advice(run, memory_size() or 0))
 
 
 def out_of_memory(run: Run) -> str:
-    """What to say where a run that should have fitted did not: other programs need memory too."""
+    """The message for a run that should have fitted and did not: other programs need memory too.
+
+    Args:
+        run: the sizes and settings.
+
+    Returns:
+        One line, with settings that need a fifth less.
+    """
     needed = run_bytes(run)
     advice = _advice(run, 0.8 * needed)
     return f"out of memory: the run needs about {needed / 2**30:.1f} GiB: {advice}"
 
 
 def _advice(run: Run, room: float) -> str:
-    """The mildest settings that need no more than `room` bytes: of the same method, and of others.
-
-    Where there are none, what else can be done."""
+    """The mildest settings that need no more than `room` bytes, of the same method and of another;
+    if there are none, what else can be done."""
     fitting: dict[bool, str] = {}
-    for words, needed in alternatives(run):
+    for options, needed, other_method in alternatives(run):
         if needed <= room:
-            other = words.startswith(("--method", "--classify"))
-            fitting.setdefault(other, f"{words} (needs {needed / 2**30:.1f} GiB)")
+            fitting.setdefault(other_method, f"{options} (needs {needed / 2**30:.1f} GiB)")
     if fitting:
         return f"{' or '.join(fitting.values())} would fit"
     return "choose a smaller base, or shorter rows with --max-length"

@@ -1,7 +1,8 @@
-"""A base model in training on records: all of its weights, or changes of low rank."""
+"""A base model in training on records: all of its weights, or low-rank updates."""
 
 import math
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,19 +16,24 @@ from ..model.adapted import assign_base, build_adapted_model, low_rank_changes
 from ..model.output_head import OutputHead
 from ..training.job import TrainableModel
 from ..training.losses import linear_cross_entropy
-from ..training.memory import MOST_LOGITS
-
-PIECES = 4
-"""The head's logits are made for at most so many times MOST_LOGITS at once: most targets of a
-batch of records do not count, and those are left out before."""
+from .memory import LOGITS_AT_ONCE
 
 
 class FineTunedModel(TrainableModel):
-    """The model that a method trains, with the base's weights in it."""
+    """The model that a method trains, with the base's weights in it.
+
+    Args:
+        config: the base's configuration.
+        base: its weights by name, arrays or datasets.
+        training: the seed, the batch size, and whether blocks are computed again.
+        dtype: float32 or mixed_bfloat16.
+        lora: what is updated (None: all weights are trained).
+        quantize: how Keras holds the base's kernels under LoRA, none | int8 | int4.
+    """
 
     most_targets: int
-    """That count in a batch, at most: the job, which knows the records, may know that it is less
-    than all of a batch of the longest rows."""
+    """Targets that count in a batch, at most. It starts as all of a batch of the longest rows; the
+    job, which has seen the records, may set fewer."""
 
     def __init__(
         self,
@@ -38,10 +44,6 @@ class FineTunedModel(TrainableModel):
         lora: LoraConfig | None = None,
         quantize: str = "none",
     ) -> None:
-        """`base`: the weights by name, arrays or datasets; without `lora` all of them are trained.
-
-        `quantize`: how Keras keeps the base's kernels under the changes, none | int8 | int4.
-        """
         self.config, self.lora = config, lora
         self.most_targets = training.batch_size * config.context_length
         settings: dict[str, Any] = {"seed": training.seed, "dtype": dtype, "remat": training.remat}
@@ -54,25 +56,60 @@ class FineTunedModel(TrainableModel):
         assign_base(self.keras_model, base)
         self.variables = self.keras_model.trainable_variables
 
-    def signature(self, rows: int | None) -> list[tf.TensorSpec]:
-        """Shapes and types of what `loss` takes: x, y and weights, in rows of any length."""
+    @abstractmethod
+    def signature(self, rows: int | None) -> Sequence[tf.TensorSpec]:
+        """Shapes and types of the arrays that `loss` takes.
+
+        Args:
+            rows: records in a batch (None: any number).
+        """
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """What is trained.
+
+        Returns:
+            Weights by name, or the factors "NAME:a" (inputs, rank) and "NAME:b" (rank, outputs) of
+            the updates.
+        """
+        if self.lora is None:
+            return named_variables(self.keras_model)
+        updates = low_rank_changes(self.keras_model).items()
+        return {f"{name}:{f}": v for name, pair in updates for f, v in zip("ab", pair, strict=True)}
+
+    def weights(self) -> Weights:
+        """A float32 copy of what is trained, by the names of `named_variables`."""
+        return {name: np.array(v, dtype=np.float32) for name, v in self.named_variables().items()}
+
+
+class SupervisedModel(FineTunedModel):
+    """A model that is trained on the targets of rows, (B, T)."""
+
+    def signature(self, rows: int | None) -> Sequence[tf.TensorSpec]:
+        """x, y and weights, (B, T) each, in rows of any length."""
         return [tf.TensorSpec((rows, None), dtype) for dtype in (tf.int32, tf.int32, tf.float32)]
 
     def loss(
         self, x: tf.Tensor, y: tf.Tensor, weights: tf.Tensor, *, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sum over the targets y (B, T) of weight times loss in nats, and of weight times hit.
+        """Weighted sums over the targets. Logits of targets whose weight is 0 are not computed.
 
-        Targets whose weight is 0 cost nothing: their logits are not computed.
+        Args:
+            x: token ids (B, T).
+            y: the token after each, (B, T).
+            weights: what each target counts, (B, T).
+            training: whether dropout is on.
+
+        Returns:
+            Sum of weight times loss in nats, and of weight times hit: two scalars.
         """
         hidden = tf.reshape(self.body(x, training=training), (-1, self.config.embed_dim))
         y, weights = tf.reshape(y, (-1,)), tf.reshape(weights, (-1,))
         counted = tf.where(weights != 0)[:, 0]
-        pieces = math.ceil(self.most_targets * self.config.vocab_size / (PIECES * MOST_LOGITS))
+        chunks = math.ceil(self.most_targets * self.config.vocab_size / LOGITS_AT_ONCE)
         head = OutputHead.of(self.keras_model)
         sums = []
-        for first in range(pieces):
-            chosen = counted[first::pieces]
+        for first in range(chunks):
+            chosen = counted[first::chunks]
             sums.append(
                 linear_cross_entropy(
                     tf.gather(hidden, chosen),
@@ -84,19 +121,16 @@ class FineTunedModel(TrainableModel):
         losses, hits = zip(*sums, strict=True)
         return tf.add_n(losses), tf.add_n(hits)
 
-    def named_variables(self) -> dict[str, keras.Variable]:
-        """What is trained by name: weights, or the factors "NAME:a" and "NAME:b" of the changes."""
-        if self.lora is None:
-            return named_variables(self.keras_model)
-        changes = low_rank_changes(self.keras_model).items()
-        return {f"{name}:{f}": v for name, pair in changes for f, v in zip("ab", pair, strict=True)}
 
-    def weights(self) -> Weights:
-        """A float32 copy of what is trained."""
-        return {name: np.array(v, dtype=np.float32) for name, v in self.named_variables().items()}
+def target_weights(mask: np.ndarray, accumulate: int) -> np.ndarray:
+    """Weights with which gradient accumulation has the mean over all targets of a batch.
 
+    Args:
+        mask: which targets count, (B, T).
+        accumulate: steps in which the batch is computed.
 
-def target_weights(mask: np.ndarray, parts: int) -> np.ndarray:
-    """Weights (B, T) with which the mean over `parts` of the sums is the mean over all targets that
-    count."""
-    return (mask * (parts / max(1.0, float(mask.sum())))).astype(np.float32)
+    Returns:
+        Weights (B, T): the mean over the steps of the weighted sums is the mean over all targets
+        that count.
+    """
+    return (mask * (accumulate / max(1.0, float(mask.sum())))).astype(np.float32)

@@ -1,17 +1,17 @@
-"""Direct preference optimisation: answers that people preferred become likelier than the others.
+"""Direct preference optimization: answers that people preferred become more likely than the others.
 
-Rafailov et al., 2023, "Direct Preference Optimization". With changes of low rank the base is what
-the model is before its first step: its log-probabilities are computed once, and there is no second
-model.
+Rafailov et al., 2023, "Direct Preference Optimization". With LoRA the base is what the model is
+before its first step: its log-probabilities are computed once, and there is no second model.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from ..model.output_head import OutputHead
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from .models import FineTunedModel
 from .plan import FineTuningPlan
 from .supervised import SupervisedJob
@@ -21,17 +21,27 @@ class PreferenceModel(FineTunedModel):
     """A model that is trained on pairs of answers, B pairs of rows of T tokens at a time."""
 
     beta: float
+    """How strongly it is held to its base."""
 
-    def signature(self, rows: int | None) -> list[tf.TensorSpec]:
-        """Shapes and types of what `loss` takes: x, y and mask (B, 2, T) and the reference."""
+    def signature(self, rows: int | None) -> Sequence[tf.TensorSpec]:
+        """x, y and mask, (B, 2, T) each, and the reference (B, 2)."""
         types = (tf.int32, tf.int32, tf.float32)
         batch = [tf.TensorSpec((rows, 2, None), dtype) for dtype in types]
         return [*batch, tf.TensorSpec((rows, 2), tf.float32)]
 
-    def log_probabilities(self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, *, training: bool):
-        """Sum of the log-probabilities of the targets y that count, (B, 2), in nats; all (B, 2, T).
+    def log_probabilities(
+        self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, *, training: bool
+    ) -> tf.Tensor:
+        """Log-probabilities of answers. Logits are computed for the targets that count alone.
 
-        Logits are computed for those targets alone.
+        Args:
+            x: token ids of the chosen and the rejected rows, (B, 2, T).
+            y: the token after each, (B, 2, T).
+            mask: which targets count, (B, 2, T).
+            training: whether dropout is on.
+
+        Returns:
+            The sum over each answer's targets, (B, 2), in nats.
         """
         rows, length = tf.shape(x)[0] * 2, tf.shape(x)[2]
         hidden = self.body(tf.reshape(x, (rows, length)), training=training)  # (2 B, T, D)
@@ -45,9 +55,18 @@ class PreferenceModel(FineTunedModel):
     def loss(
         self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, reference: tf.Tensor, *, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean of -log sigmoid(beta * margin) over the pairs, and the share of margins above 0.
+        """The loss of DPO (equation 7 of the paper).
 
-        `reference` (B, 2): the base's log-probabilities of the chosen and the rejected answers.
+        Args:
+            x: token ids of the chosen and the rejected rows, (B, 2, T).
+            y: the token after each, (B, 2, T).
+            mask: which targets count, (B, 2, T).
+            reference: the base's log-probabilities of the answers, (B, 2).
+            training: whether dropout is on.
+
+        Returns:
+            Mean of -log sigmoid(margin) over the pairs, where a margin is the chosen answer's
+            reward less the rejected one's, and the fraction of margins above 0: two scalars.
         """
         rewards = self.rewards(x, y, mask, reference, training=training)[0]
         margins = rewards[:, 0] - rewards[:, 1]
@@ -57,34 +76,48 @@ class PreferenceModel(FineTunedModel):
     def rewards(
         self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, reference: tf.Tensor, *, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """beta times how much likelier each answer is than to the base, (B, 2), and the
-        log-probabilities."""
+        """The implicit rewards of answers.
+
+        Args:
+            x: token ids of the chosen and the rejected rows, (B, 2, T).
+            y: the token after each, (B, 2, T).
+            mask: which targets count, (B, 2, T).
+            reference: the base's log-probabilities of the answers, (B, 2).
+            training: whether dropout is on.
+
+        Returns:
+            beta times (log-probability less the base's), and the log-probability: (B, 2) each.
+        """
         found = self.log_probabilities(x, y, mask, training=training)
         return self.beta * (found - reference), found
 
 
 class PreferenceJob(SupervisedJob):
-    """A plan of preference pairs as the training loop takes it."""
+    """A plan of preference pairs as the training loop takes it. Arguments as in SupervisedJob."""
 
-    model_type = PreferenceModel
+    model: PreferenceModel
     loss_per = "pair"
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         super().__init__(plan, out, dtype)
-        self.model.beta = plan.tuning.beta
         self._log_probabilities = tf.function(
             lambda *batch: self.model.log_probabilities(*batch, training=False),
             autograph=False,
             input_signature=self.model.signature(None)[:3],
         )
-        self.parts = (plan.dataset.train, plan.dataset.validation, plan.dataset.test)
-        self.references = [self._reference(part) for part in self.parts]  # before the first step
+        self.splits = (plan.dataset.train, plan.dataset.validation, plan.dataset.test)
+        self.references = [self._reference(split) for split in self.splits]  # of the base itself
 
-    def _reference(self, part: Part) -> np.ndarray:
-        """The base's log-probabilities (examples, 2) of a part's answers."""
-        found = np.zeros((len(part.examples), 2), dtype=np.float32)
-        if part.examples:
-            batches = self.plan.batches(part)
+    def make_model(self, base: Mapping[str, np.ndarray]) -> PreferenceModel:
+        model = PreferenceModel(*self.model_arguments(base))
+        model.beta = self.plan.tuning.beta
+        return model
+
+    def _reference(self, split: RecordSet) -> np.ndarray:
+        """The base's log-probabilities (examples, 2) of a split's answers."""
+        found = np.zeros((len(split.examples), 2), dtype=np.float32)
+        if split.examples:
+            batches = self.plan.batches(split)
             for places, batch in zip(
                 batches.scoring_places(), batches.scoring_batches(), strict=True
             ):
@@ -95,12 +128,20 @@ class PreferenceJob(SupervisedJob):
         reference = self.references[0][self.batches.places(step)]
         return *pairs(self.batches.batch(step)), reference
 
-    def score(self, part: Part) -> dict[str, float] | None:
-        """Means over the pairs: the loss, and trl's metrics."""
-        if not part.examples:
+    def score(self, split: RecordSet) -> dict[str, float] | None:
+        """Judges the model on a split of the pairs.
+
+        Args:
+            split: training, validation or test.
+
+        Returns:
+            Means over the pairs: "loss" in nats, and the metrics of trl's DPOTrainer; None if the
+            split is empty.
+        """
+        if not split.examples:
             return None
-        batches, found = self.plan.batches(part), []
-        reference = next(r for r, p in zip(self.references, self.parts, strict=True) if p is part)
+        batches, found = self.plan.batches(split), []
+        reference = next(r for r, s in zip(self.references, self.splits, strict=True) if s is split)
         for places, batch in zip(batches.scoring_places(), batches.scoring_batches(), strict=True):
             log_probabilities = self._log_probabilities(*map(tf.constant, pairs(batch))).numpy()
             found.append(np.stack([log_probabilities, reference[places]]))
@@ -119,7 +160,14 @@ class PreferenceJob(SupervisedJob):
 
 
 def pairs(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """Arrays (2 B, T), first all chosen answers, as (B, 2, T)."""
+    """A batch of rows as pairs.
+
+    Args:
+        batch: arrays (2 B, T), first all chosen answers.
+
+    Returns:
+        The arrays as (B, 2, T).
+    """
     return tuple(
         np.ascontiguousarray(array.reshape(2, -1, array.shape[-1]).swapaxes(0, 1))
         for array in batch

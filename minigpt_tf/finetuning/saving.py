@@ -1,4 +1,4 @@
-"""A fine-tuned model as a model folder: what it has of its base, and what it has learned."""
+"""A fine-tuned model as a model folder: what it takes from its base, and what it has learned."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
 from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
-from ..records.prompts import ALPACA_CHAT_TEMPLATE
+from ..records.alpaca import ALPACA_CHAT_TEMPLATE
 from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
@@ -41,9 +41,18 @@ def save_fine_tuned(
     """Writes the model folder, checks the model, then puts all in place.
 
     Tokenizer, chat template, license and generation defaults are the base's; a base without a
-    template gets the one it was trained with. `sections` go into config.json; `write_more` writes
-    what else there is into the folder that it is given. Raises ModelFolderError, and then the old
-    files are unchanged.
+    template gets the one it was trained with.
+
+    Args:
+        out: the folder to write.
+        plan: the run.
+        weights: all weights of the model by name, arrays or datasets.
+        state: the run's history.
+        sections: what goes into config.json beside the model.
+        write_more: writes more files into the folder that it is given.
+
+    Raises:
+        ModelFolderError: the folder cannot be written to; the old files are unchanged.
     """
     base, template = plan.base, plan.template
     tokenizer = base.tokenizer

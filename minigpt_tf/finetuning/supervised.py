@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the answers of records, by all weights or by changes of low rank."""
+"""Supervised fine-tuning: the answers of records, by all weights or by low-rank updates."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -11,47 +11,48 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import MODEL_NAME, ModelConfig, SamplingConfig
+from ..config import MODEL_NAME, LoraConfig, ModelConfig, SamplingConfig, TrainingConfig
 from ..config.presets import fine_tuning_preset
 from ..errors import ModelFolderError
 from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.history import write_history
-from ..training.job import Job
 from ..training.optimizers import build_optimizer
 from .difference import MOST_COMPARED, merge_difference
+from .job import FineTuningJob
 from .memory import out_of_memory
-from .models import FineTunedModel, target_weights
+from .models import FineTunedModel, SupervisedModel, target_weights
 from .plan import FineTuningPlan
 from .saving import save_fine_tuned
 
-QUANTIZED = {"8": "int8", "4": "int4"}
 
+class SupervisedJob(FineTuningJob):
+    """A plan as the training loop takes it.
 
-class SupervisedJob(Job):
-    """A plan as the training loop takes it."""
+    Args:
+        plan: what is trained, on which records.
+        out: the folder to write.
+        dtype: float32 or mixed_bfloat16.
+    """
 
-    model_type = FineTunedModel
-    test_score: dict[str, float]
-    """What `save` has found on the test part; nothing where there is none."""
-    merge_difference: dict[str, Any]
-    """What `save` has found: how far the merged model is from the trained one."""
+    model: FineTunedModel
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
         self.total_steps, self.eval_every = plan.total_steps, plan.eval_every
-        self.lora = plan.changes
+        self.lora = plan.adapter_config
         with open_weights(plan.base.path / MODEL_NAME, plan.model) as datasets:
             self.model = self.make_model(datasets)
         self.optimizer = build_optimizer(plan.training, plan.total_steps)
         self.optimizer.build(self.model.variables)
         self.batches = plan.batches(plan.dataset.train)
-        self.usual_rate = fine_tuning_preset(plan.tuning.way).learning_rate
+        tuning = plan.tuning
+        self.usual_rate = fine_tuning_preset(tuning.method, tuning.classify_layers).learning_rate
         self.signature = self.model.signature(plan.training.batch_size)
         self.model.most_targets = plan.most_targets
         lengths = [len(row.ids) for example in plan.dataset.train.examples for row in example]
@@ -63,10 +64,19 @@ class SupervisedJob(Job):
         )
 
     def make_model(self, base: Mapping[str, np.ndarray]) -> FineTunedModel:
-        """The model, with the base's weights: arrays or datasets by name."""
+        """The model with the base's weights in it.
+
+        Args:
+            base: arrays or datasets by name.
+        """
+        return SupervisedModel(*self.model_arguments(base))
+
+    def model_arguments(
+        self, base: Mapping[str, np.ndarray]
+    ) -> tuple[ModelConfig, Mapping[str, np.ndarray], TrainingConfig, str, LoraConfig | None, str]:
+        """The arguments of a FineTunedModel."""
         plan = self.plan
-        quantize = QUANTIZED[plan.tuning.base_bits] if plan.tuning.method == "qlora" else "none"
-        return self.model_type(plan.model, base, plan.training, self.dtype, self.lora, quantize)
+        return plan.model, base, plan.training, self.dtype, self.lora, plan.method.quantize
 
     def epoch_of(self, step: int) -> float:
         return self.plan.epoch_of(step)
@@ -91,19 +101,31 @@ class SupervisedJob(Job):
     def validate(self) -> dict[str, float] | None:
         return self.score(self.plan.dataset.validation)
 
-    def score(self, part: Part) -> dict[str, float] | None:
-        """Mean loss and accuracy over all targets that count; None where there are none."""
-        if not part.examples:
+    def score(self, split: RecordSet) -> dict[str, float] | None:
+        """Judges the model on a split of the records.
+
+        Args:
+            split: training, validation or test.
+
+        Returns:
+            Mean "loss" in nats and "val_accuracy" over all targets that count; None if the split is
+            empty.
+        """
+        if not split.examples:
             return None
         loss = hits = count = 0.0
-        for x, y, mask in self.plan.batches(part).scoring_batches():
+        for x, y, mask in self.plan.batches(split).scoring_batches():
             found = self._score(*map(tf.constant, (x, y, mask)))
             loss, hits = loss + float(found[0]), hits + float(found[1])
             count += float(mask.sum())
         return {"loss": loss / count, "val_accuracy": hits / count}
 
     def adapter(self, weights: Weights) -> Adapter:
-        """The changes among the trained weights."""
+        """The low-rank updates among the trained weights, as a file of an adapter has them.
+
+        Args:
+            weights: what is trained, by name.
+        """
         factors = {
             name.removesuffix(":a"): (values, weights[f"{name[:-1]}b"])
             for name, values in weights.items()
@@ -115,7 +137,14 @@ class SupervisedJob(Job):
     @contextmanager
     def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
         """All weights of the model with what was trained, without a copy of the base: its weights
-        are read as they are asked for."""
+        are read as they are asked for.
+
+        Args:
+            weights: what is trained, by name.
+
+        Yields:
+            Weights by name.
+        """
         if self.lora is None:
             yield weights
             return
@@ -123,7 +152,7 @@ class SupervisedJob(Job):
             yield self.adapter(weights).over(datasets)
 
     def sample(self, weights: Weights) -> str:
-        """The fixed queries and their answers."""
+        """The fixed questions and their answers, as text."""
         plan = self.plan
         longest = max(len(plan.template.prompt_ids(messages)) for messages in plan.questions)
         needed = 2 * (longest + self.training.sample_tokens)  # prompts may have half of a context
@@ -134,21 +163,27 @@ class SupervisedJob(Job):
         return "\n".join(f"{q}\n    {a}" for q, a in zip(plan.queries, answers, strict=True))
 
     def _with_context(self, needed: int) -> ModelConfig:
-        """The model with a context that is no longer than needed: an engine takes memory for the
-        keys and values of all of it. Learned positions belong to the weights, and stay."""
+        """The model with a context of `needed` tokens at most: an engine takes memory for the keys
+        and values of all of it. Learned positions belong to the weights, and stay."""
         model = self.plan.model
         if model.positions == "learned":
             return model
         return replace(model, context_length=min(needed, model.context_length))
 
     def compare_merged(self, weights: Weights) -> dict[str, Any]:
-        """How far the merged model is from the one that was trained, whose weights these are;
-        nothing where they are one."""
+        """Compares the merged model with the one that was trained.
+
+        Args:
+            weights: what is trained, by name.
+
+        Returns:
+            The figures of `merge_difference`; empty if the weights themselves were trained.
+        """
         if self.lora is None:
             return {}
         plan = self.plan
-        part = plan.dataset.validation if plan.dataset.validation.examples else plan.dataset.train
-        rows = [example[0] for example in part.examples[:MOST_COMPARED]]
+        examples = plan.dataset.validation.examples or plan.dataset.train.examples
+        rows = [example[0] for example in examples[:MOST_COMPARED]]
         with self.merging(weights) as merged:
             engine = Engine(self._with_context(max(len(row.ids) for row in rows)), merged)
         return merge_difference(lambda ids: np.asarray(self.model.keras_model(ids)), engine, rows)
@@ -159,8 +194,8 @@ class SupervisedJob(Job):
             save_adapter(folder / ADAPTER_NAME, self.adapter(self.weights()))
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
-        """Judges what is kept, and writes the model folder and, beside the merged model, the
-        adapter."""
+        """Judges what is kept, and writes the model folder with the merged model and, if one was
+        trained, the adapter."""
         self.assign(weights)
         self.test_score = self.score_test()
         self.merge_difference = self.compare_merged(weights)
@@ -169,17 +204,29 @@ class SupervisedJob(Job):
             save_fine_tuned(self.out, self.plan, merged, state, sections, more)
 
     def score_test(self) -> dict[str, float]:
-        """What the model achieves on the test part."""
+        """Loss and accuracy on the test set; empty without one."""
         found = self.score(self.plan.dataset.test) or {}
         return {name.removeprefix("val_"): value for name, value in found.items()}
 
     def assign(self, weights: Weights) -> None:
-        """Puts weights into the model."""
+        """Puts weights into the model.
+
+        Args:
+            weights: what is trained, by name.
+        """
         for name, variable in self.named_variables().items():
             variable.assign(weights[name])
 
     def sections(self, state: RunState, kept: str) -> dict[str, Any]:
-        """What config.json tells of the run."""
+        """What config.json says of the run.
+
+        Args:
+            state: how far it came.
+            kept: whether the weights are the "last" or the "best".
+
+        Returns:
+            The sections "finetuning" and "metrics".
+        """
         return {
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
             "metrics": {
@@ -190,7 +237,12 @@ class SupervisedJob(Job):
         }
 
     def write_more(self, weights: Weights, folder: Path) -> None:
-        """Writes what a model folder has beside the merged model."""
+        """Writes the files that a model folder has beside those of any model.
+
+        Args:
+            weights: what is trained, by name.
+            folder: where to.
+        """
         if self.lora is not None:
             save_adapter(folder / ADAPTER_NAME, self.adapter(weights))
 

@@ -1,85 +1,135 @@
-"""Fine-tuning: a FineTuningPlan becomes a model folder, or an adapter and the merged model."""
+"""Fine-tuning: a base and records become a model folder, or an adapter and the merged model."""
 
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from ..config import CHECKPOINT_NAME, RUN_NAME
-from ..errors import ModelFolderError, TrainingError
+from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..events import Listener
-from ..storage.model_folder import claim_output
+from ..storage.model_folder import check_output, claim_output
 from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.notebook import listener_for
 from ..training.precision import resolve_dtype
 from .bases import check_apart
-from .classifier import ClassifierJob
 from .difference import describe
+from .job import FineTuningJob
 from .memory import out_of_memory
 from .plan import FineTuningPlan
-from .preference import PreferenceJob
-from .resumption import begin, go_on, note_changes
-from .supervised import SupervisedJob
-
-JOBS = {
-    "full": SupervisedJob,
-    "lora": SupervisedJob,
-    "qlora": SupervisedJob,
-    "dpo": PreferenceJob,
-    "classify": ClassifierJob,
-}
+from .preparation import plan_finetuning
+from .resume import check_same_run, start_run, update_run
 
 
 def finetune(
-    plan: FineTuningPlan,
-    out: str | Path,
+    base: FineTuningPlan | str | os.PathLike,
+    source: str | os.PathLike | None = None,
+    out: str | os.PathLike | None = None,
     *,
     overwrite: bool = False,
     resume: bool = False,
     listener: Listener | None = None,
     verbose: bool | None = None,
+    **settings: Any,
 ) -> TrainingResult:
-    """Trains as planned and writes the model folder `out`.
+    """Adapts a model folder to records, and writes another model folder.
 
-    `listener` hears how it goes; without one, `verbose` shows progress, samples and the curve of
-    the loss (unset: in a notebook). With `resume` goes on from the folder's checkpoint. Raises
-    ModelFolderError where `out` is taken or cannot be written, and TrainingError where the loss is
-    not finite or the checkpoint is of another run.
+    The old form `finetune(plan, out)` takes a plan instead of a base, records and settings.
+
+    Args:
+        base: the folder of the model to adapt.
+        source: a file of records (.json .jsonl .csv .tsv .xlsx .txt), or sqlite:///FILE with the
+            setting `query`. With a plan: the folder to write.
+        out: the folder to write.
+        overwrite: replace the model in `out`.
+        resume: continue the run of `out` from its checkpoint, with the same settings.
+        listener: notified of progress, evaluations and notices.
+        verbose: without a listener, show progress, samples and the curve of the loss (unset: in a
+            notebook).
+        settings: fields of FineTuningConfig, LoraConfig, RecordsConfig and TrainingConfig, such as
+            `method="lora"`, `rank=16`, `val_split=0.2` and `epochs=2`. Fields of TrainingConfig
+            that are not set are the method's own (`fine_tuning_preset`).
+
+    Returns:
+        How the run ended, with its evaluations.
+
+    Raises:
+        ConfigError: a setting is unknown, out of range, or not for this method.
+        DataError: no record can be used.
+        ModelFolderError: the base is not a model folder, or `out` is taken or cannot be written.
+        TrainingError: the loss is not finite, memory runs out, or the checkpoint is another run's.
+
+    Example:
+        >>> import json
+        >>> import minigpt_tf as mg
+        >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 500)
+        >>> sizes = {"embed_dim": 16, "num_layers": 1}
+        >>> _ = mg.train("notes.txt", "base", preset="modern", steps=2, **sizes)
+        >>> rows = [{"instruction": f"Count {i}", "output": f"It is {i}."} for i in range(10)]
+        >>> _ = open("hr.json", "w").write(json.dumps(rows))
+        >>> result = mg.finetune("base", "hr.json", "hr", method="lora", rank=4, epochs=2)
+        >>> result.steps, sorted(path.name for path in result.out.glob("*.safetensors"))
+        (4, ['adapter.safetensors'])
     """
-    out, listener = Path(out), listener or listener_for(verbose)
+    listener = listener or listener_for(verbose)
+    if isinstance(base, FineTuningPlan):
+        plan, out = base, _only_place(source, out, settings)
+    elif source is None or out is None:
+        raise ConfigError("finetune takes a base, a file of records, and the folder to write")
+    else:
+        out = Path(out)
+        check_apart(base, out)
+        check_output(out, overwrite=overwrite, resume=resume)  # before the base is read
+        plan = plan_finetuning(base, source, listener=listener, **settings)
     check_apart(plan.base.path, out)
     with (
         _explained(plan),
-        nothing_left_of_failure(out),
+        clean_after_failure(out),
         claim_output(out, overwrite=overwrite, resume=resume),
     ):
-        _check_space(out, plan)
-        dtype = go_on(out, plan) if resume else resolve_dtype(plan.training.dtype)
-        if not resume:
-            begin(out, plan, dtype)
-        job = JOBS[plan.tuning.method](plan, out, dtype)
-        listener.notice(_share(job, plan))
-        loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
-        if resume:  # the checkpoint has proved to be of this run
-            note_changes(out, plan, dtype)
-        if loop.state.step == 0 and (found := job.validate()):
-            listener.notice(f"before training, on the validation part: {_shown(found)}")
-            loop.state.before = found
-        result = loop.to_the_end()
-        if job.test_score:
-            listener.notice(f"on the test part: {_shown(job.test_score)}")
-        for line in describe(job.merge_difference):
-            listener.notice(line)
-        return result
+        return _run(plan, out, listener, resume=resume)
+
+
+def _only_place(
+    source: str | os.PathLike | None, out: str | os.PathLike | None, settings: dict[str, Any]
+) -> Path:
+    """The folder to write that was given with a plan. Raises ConfigError."""
+    if (source is None) == (out is None) or settings:
+        raise ConfigError("a plan has all settings: give it and the folder to write alone")
+    return Path(source or out or "")
+
+
+def _run(plan: FineTuningPlan, out: Path, listener: Listener, *, resume: bool) -> TrainingResult:
+    """Trains and saves in a folder that this process has claimed."""
+    _check_space(out, plan)
+    dtype = check_same_run(out, plan) if resume else resolve_dtype(plan.training.dtype)
+    if not resume:
+        start_run(out, plan, dtype)
+    job = plan.method.job()(plan, out, dtype)
+    listener.notice(_trained_fraction(job, plan))
+    loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
+    if resume:  # the checkpoint has proved to be of this run
+        update_run(out, plan, dtype)
+    if loop.state.step == 0 and (found := job.validate()):
+        listener.notice(f"before training, on the validation set: {_shown(found)}")
+        loop.state.before = found
+    result = loop.to_the_end()
+    if job.test_score:
+        listener.notice(f"on the test set: {_shown(job.test_score)}")
+    for line in describe(job.merge_difference):
+        listener.notice(line)
+    return result
 
 
 def _check_space(out: Path, plan: FineTuningPlan) -> None:
-    """Raises ModelFolderError where the model will not fit on the disk: before it is trained."""
+    """Raises ModelFolderError if the model will not fit on the disk: before it is trained."""
     size = 4 * plan.model.parameter_count
     try:
         reserve_space(out, size)
@@ -91,7 +141,7 @@ def _check_space(out: Path, plan: FineTuningPlan) -> None:
 
 @contextmanager
 def _explained(plan: FineTuningPlan) -> Iterator[None]:
-    """Says what fits where there is not memory enough to build the model or to judge it."""
+    """Names settings that fit if memory runs out while the model is built or judged."""
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError):
@@ -99,9 +149,15 @@ def _explained(plan: FineTuningPlan) -> Iterator[None]:
 
 
 @contextmanager
-def nothing_left_of_failure(out: Path) -> Iterator[None]:
-    """Takes away what was made for a run which ended before it had saved anything: the folder, with
-    those that it lies in, or its checkpoint where it was there before, and empty."""
+def clean_after_failure(out: Path) -> Iterator[None]:
+    """Removes what was made for a run that ended before it had saved anything.
+
+    That is the folder, with those that it lies in; or the checkpoint alone, if the folder was there
+    before and empty.
+
+    Args:
+        out: the folder to write.
+    """
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     empty = out.is_dir() and not any(out.iterdir())
     try:
@@ -120,7 +176,7 @@ def _shown(found: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in found.items())
 
 
-def _share(job: SupervisedJob, plan: FineTuningPlan) -> str:
+def _trained_fraction(job: FineTuningJob, plan: FineTuningPlan) -> str:
     """How many parameters are trained."""
     trained = sum(math.prod(variable.shape) for variable in job.model.variables)
     total = plan.model.parameter_count

@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..compiled import entry, inner
+from ..compiled import entry, inner, item_pointer
 
 
 class BlockMatrix(IntEnum):
@@ -48,7 +47,7 @@ def _atomic_add(typing_context, array, index, value):
     """array[index] += value, seen by all threads at once; the value before."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _item_pointer(context, builder, signature, arguments)
+        pointer = item_pointer(context, builder, signature, arguments)
         return builder.atomic_rmw("add", pointer, arguments[2], "seq_cst")
 
     return types.int64(array, types.intp, types.int64), generate
@@ -59,16 +58,10 @@ def _atomic_load(typing_context, array, index):
     """array[index] as the other threads see it."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _item_pointer(context, builder, signature, arguments)
+        pointer = item_pointer(context, builder, signature, arguments)
         return builder.load_atomic(pointer, "seq_cst", 8)
 
     return types.int64(array, types.intp), generate
-
-
-def _item_pointer(context, builder, signature, arguments):
-    array_type = signature.args[0]
-    array = context.make_array(array_type)(context, builder, arguments[0])
-    return cgutils.get_item_pointer(context, builder, array_type, array, [arguments[1]])
 
 
 _give_way = types.ExternalFunction(

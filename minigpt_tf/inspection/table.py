@@ -5,12 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..console import one_line, print_framed
 from ..interop.keras_files.architecture import Layer, Path
 from .shapes import Shape, connections, output_shapes
 
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 INDENT = "   "
+
+WIDTH, BRANCHED_WIDTH = 88, 108
+"""Columns of the table, without and with a column of connections."""
+
+CLASS_COLOR, NUMBER_COLOR = "color(33)", "color(34)"
+"""As in Keras's summary."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Summary:
     nbytes: int
     frozen_bytes: int
     branched: bool
-    """Whether the layers are no simple chain, so that it matters what each is connected to."""
+    """Whether the layers are not a simple chain, so that it matters what each is connected to."""
 
 
 def summarize(
@@ -49,6 +56,9 @@ def summarize(
         model: The tree of its layers.
         weights: Of each layer; only `shape` and `dtype` of a weight are looked at.
         expand: Whether the layers inside nested models get lines of their own.
+
+    Returns:
+        The table, to be printed by `print_summary`.
     """
     counts: dict[Path, int] = {}
     total = frozen = nbytes = frozen_bytes = 0
@@ -92,7 +102,7 @@ def _frozen(model: Layer) -> dict[Path, int]:
         layer, frozen = waiting.pop()
         frozen = frozen or not layer.trainable
         if layer.layers is not None:
-            waiting += [(part, frozen) for part in layer.layers]
+            waiting += [(inner, frozen) for inner in layer.layers]
         elif frozen:
             found[layer.path] = 0
         elif layer.kind == "BatchNormalization":  # its running mean and variance
@@ -102,46 +112,41 @@ def _frozen(model: Layer) -> dict[Path, int]:
 
 
 def print_summary(summary: Summary) -> None:
-    """Prints the table to standard output, in colors on a terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Prints the table to standard output, in colors on a terminal.
 
-    console = Console(highlight=False)
-    table = Table(width=min(108 if summary.branched else 88, console.width), show_lines=True)
-    table.add_column("Layer (type)", ratio=45)
-    table.add_column("Output Shape", ratio=30)
-    table.add_column("Param #", justify="right", ratio=22)
+    Args:
+        summary: What `summarize` or `summary_of_config` made.
+    """
+    header = [("Layer (type)", 45), ("Output Shape", 30), ("Param #", 22)]
     if summary.branched:
-        table.add_column("Connected to", ratio=35)
+        header.append(("Connected to", 35))
+    rows = []
     for row in summary.rows:
-        name = Text(_printable(row.name) + " (")
-        name.append(_printable(row.class_name), style="color(33)").append(")")
-        cells = [name, Text(_shape(row.shape)), Text(f"{row.parameters:,}", style="color(34)")]
+        name = [(f"{one_line(row.name)} (", ""), (one_line(row.class_name), CLASS_COLOR), (")", "")]
+        cells = [name, [(_shape(row.shape), "")], [(f"{row.parameters:,}", NUMBER_COLOR)]]
         if summary.branched:
-            cells.append(Text(_printable(", ".join(row.connected)) or "-"))
-        table.add_row(*cells)
-    console.print(Text(f'Model: "{_printable(summary.name)}"', style="bold"))
-    console.print(table)
-    trained = summary.parameters - summary.frozen
-    for what, count, nbytes in (
-        ("Total", summary.parameters, summary.nbytes),
-        ("Trainable", trained, summary.nbytes - summary.frozen_bytes),
-        ("Non-trainable", summary.frozen, summary.frozen_bytes),
-    ):
-        line = Text(f" {what} params: ", style="bold")
-        console.print(line.append(f"{count:,}", "not bold color(34)"), Text(f"({_size(nbytes)})"))
+            cells.append([(one_line(", ".join(row.connected)) or "-", "")])
+        rows.append(cells)
+    trained, trained_bytes = (
+        summary.parameters - summary.frozen,
+        summary.nbytes - summary.frozen_bytes,
+    )
+    notes = [
+        [(f" {what} params: ", "bold"), (f"{count:,}", NUMBER_COLOR), (f" ({_size(nbytes)})", "")]
+        for what, count, nbytes in (
+            ("Total", summary.parameters, summary.nbytes),
+            ("Trainable", trained, trained_bytes),
+            ("Non-trainable", summary.frozen, summary.frozen_bytes),
+        )
+    ]
+    title = f'Model: "{one_line(summary.name)}"'
+    print_framed(title, header, rows, notes, BRANCHED_WIDTH if summary.branched else WIDTH)
 
 
 def _shape(shape: Shape | None) -> str:
     if shape is None:
         return "?"
     return f"({', '.join(str(size) for size in shape)}{',' if len(shape) == 1 else ''})"
-
-
-def _printable(text: str) -> str:
-    """A file's text without what could steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:200])
 
 
 def _size(nbytes: float) -> str:

@@ -44,15 +44,10 @@ class CheckpointTensor:
 
     def read(self) -> np.ndarray:
         """The values as float32. Raises ModelFolderError."""
-        import tensorflow as tf
+        from ..model.tensorflow_internals import restore
 
         try:
-            (tensor,) = tf.raw_ops.RestoreV2(
-                prefix=str(self.file),
-                tensor_names=[self.name],
-                shape_and_slices=[""],
-                dtypes=[self.dtype],
-            )
+            tensor = restore(str(self.file), self.name, self.dtype)
             values = np.asarray(tensor)  # shares the tensor's memory, as the reader's does not
         except Exception as error:  # TensorFlow raises many kinds on a damaged file
             raise _damaged(self.file, error) from None

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from .layers import register
+from .tensorflow_internals import select
 
 _steps: list[tf.Tensor] = []
 
@@ -42,7 +43,7 @@ class FastDropout(layers.Dropout):
         @tf.custom_gradient
         def drop(x):
             def without_dropped(x):
-                return tf.raw_ops.Select(condition=dropped, x=tf.zeros_like(x), y=x * scale)
+                return select(dropped, tf.zeros_like(x), x * scale)
 
             return without_dropped(x), without_dropped
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kinds import Record
+from .schema import Record
 
 LETTERS = 5
 """Length of a piece; a shorter text is one piece."""

@@ -1,11 +1,7 @@
 """Rows of named values, as they stand in their source."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from ..config import RecordsConfig
-from ..files.decoding import decode_text, tidy
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,3 @@ class RawTable:
     rows: list[RawRow]
     plain_cells: bool = False
     """Whether every cell may be text: numbers stand for their text, "nan" for nothing."""
-
-
-def text_of(path: Path, config: RecordsConfig) -> str:
-    """The text of a file, with line ends as \\n."""
-    return "".join(tidy([decode_text(path.read_bytes(), config.encoding)]))

@@ -3,23 +3,22 @@
 What the values mean is not known here; a row that is unsound in itself carries the reason.
 """
 
-import json
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import RecordsConfig
 from ..errors import DataError
 from ..files.database import DATABASE_ENDINGS, read_query
+from ..files.decoding import read_text
+from ..files.json_values import DuplicateName, as_object, parse_json_file, parse_json_lines
 from ..files.sources import is_url
-from .raw import RawRow, RawTable, text_of
-from .tables import cells_of, read_csv, read_xlsx, table_of
+from ..files.tables import split_cells
+from .raw import RawRow, RawTable
+from .tables import read_csv, read_xlsx, table_of
 
 Reader = Callable[[Path, RecordsConfig, Container[str]], RawTable]
-
-SAMPLE = 1 << 16
-"""So many characters tell whether a file is JSONL."""
 
 
 def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) -> RawTable:
@@ -83,39 +82,11 @@ def read_file(
 NO_OBJECT = "it is no object of names and values"
 
 
-class DoubledName(dict):
-    """An object of a JSON file in which a name stands twice: which value is meant is not known."""
-
-    name: str
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What `json` makes of an object."""
-    values = dict(pairs)
-    if len(values) == len(pairs):
-        return values
-    doubled = DoubledName(values)
-    names = [name for name, _ in pairs]
-    doubled.name = next(name for name in names if names.count(name) > 1)
-    return doubled
-
-
-def _parse(text: str, line: int = 1) -> Any:
-    """The value of a JSON text that begins in `line` of its file. Raises DataError."""
-    try:
-        return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        place = error.lineno + line - 1
-        raise DataError(f"is not valid JSON (line {place}: {error.msg})") from None
-    except RecursionError:
-        raise DataError("is JSON nested too deeply to read") from None
-
-
 def _row_of(number: int, value: Any) -> RawRow:
     """A row from any value of a JSON file."""
     if isinstance(value, str):
         return RawRow(number, {}, NO_OBJECT, text=value)
-    if isinstance(value, DoubledName):
+    if isinstance(value, DuplicateName):
         return RawRow(number, value, f"the name {value.name!r:.40} stands twice in it")
     if not isinstance(value, dict):
         return RawRow(number, {}, NO_OBJECT)
@@ -124,24 +95,24 @@ def _row_of(number: int, value: Any) -> RawRow:
 
 def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
     """The entries of a list of JSON."""
-    text = text_of(path, config)
+    text = read_text(path, config.encoding)
     if not text.strip():
         raise DataError("is empty")
-    try:
-        value = _parse(text)
-    except DataError:
-        if not _is_jsonl(text):
-            raise
-        return _jsonl_table(path, text)
-    rows = [_row_of(number, item) for number, item in enumerate(_list_in(value), start=1)]
-    return RawTable(str(path), "entry", rows)
+    unit, values = parse_json_file(text)
+    if unit == "line":
+        return _json_table(path, unit, values)
+    return _json_table(path, "entry", enumerate(_list_in(values[0][1]), start=1))
+
+
+def _json_table(path: Path, unit: str, values: Iterable[tuple[int, Any]]) -> RawTable:
+    return RawTable(str(path), unit, [_row_of(number, value) for number, value in values])
 
 
 def _list_in(value: Any) -> list[Any]:
     """The list that a JSON file is, or that stands alone in its object. Raises DataError."""
     if isinstance(value, list):
         return value
-    if isinstance(value, DoubledName):
+    if isinstance(value, DuplicateName):
         raise DataError(f"the name {value.name!r:.40} stands twice in it: keep one")
     named = value if isinstance(value, dict) else {}
     lists = [name for name in named if isinstance(named[name], list)]
@@ -153,25 +124,10 @@ def _list_in(value: Any) -> list[Any]:
     raise DataError("is not a list of records: expected [{...}, {...}], or an object with one list")
 
 
-def _is_jsonl(text: str) -> bool:
-    """Whether a text that is no JSON has a JSON object in each of its first lines."""
-    lines = [line for line in text[:SAMPLE].split("\n") if line.strip()][:2]
-    try:
-        return len(lines) > 1 and all(isinstance(_parse(line), dict) for line in lines)
-    except DataError:
-        return False
-
-
 def read_jsonl(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
     """A row for each line of JSON."""
-    return _jsonl_table(path, text_of(path, config))
-
-
-def _jsonl_table(path: Path, text: str) -> RawTable:
-    """A row for each line that is not blank."""
-    lines = enumerate(text.split("\n"), start=1)
-    rows = [_row_of(number, _parse(line, number)) for number, line in lines if line.strip()]
-    return RawTable(str(path), "line", rows)
+    lines = read_text(path, config.encoding).split("\n")
+    return _json_table(path, "line", parse_json_lines(lines))
 
 
 # Plain text
@@ -199,7 +155,7 @@ def _read_text(path: Path, config: RecordsConfig, names: Container[str]) -> RawT
     A line that begins with the file's first word, such as "Q:", begins a record; every field goes
     on to the next such word, over blank lines too.
     """
-    text = text_of(path, config)
+    text = read_text(path, config.encoding)
     lines = text.split("\n")
     filled = [line for line in lines if line.strip()]
     if not filled:
@@ -210,7 +166,7 @@ def _read_text(path: Path, config: RecordsConfig, names: Container[str]) -> RawT
         return RawTable(str(path), "line", list(_written_out(lines, style, found[1].lower())))
     if all("\t" in line for line in filled[:100]):
         quoting = "never" if config.quoting == "auto" else config.quoting
-        return table_of(path, "line", cells_of(text, "\t", quoting), config, names)
+        return table_of(path, "line", split_cells(text, "\t", quoting), config, names)
     raise DataError(f"holds no records: {TEXT_HELP}")
 
 
@@ -235,7 +191,7 @@ def _written_out(lines: list[str], style: dict[str, str], first: str) -> Iterato
 
 def _record_of(number: int, fields: list[tuple[str, list[str]]]) -> RawRow:
     pairs = [(name, "\n".join(lines).strip()) for name, lines in fields]
-    return _row_of(number, _object(pairs))
+    return _row_of(number, as_object(pairs))
 
 
 READERS: dict[str, Reader] = {

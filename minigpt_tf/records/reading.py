@@ -14,9 +14,12 @@ from typing import Any
 from ..config import RecordsConfig
 from ..errors import ConfigError, DataError
 from ..files.decoding import tidy
+from ..files.json_values import DuplicateName
 from ..files.sheets import text_of_cell
 from ..text.chat_template import Message, message
-from .kinds import (
+from .raw import RawRow, RawTable
+from .readers import read_rows
+from .schema import (
     KINDS,
     NAMES,
     NEEDS,
@@ -26,8 +29,6 @@ from .kinds import (
     PreferenceRecord,
     Record,
 )
-from .raw import RawRow, RawTable
-from .readers import DoubledName, read_rows
 
 MOST_CHARACTERS = 1_000_000
 """Longer than any context; a text of more is no record, but a file that was not taken apart."""
@@ -200,7 +201,7 @@ _JSON_KINDS = {
     float: "a number",
     list: "a list",
     dict: "an object",
-    DoubledName: "an object",
+    DuplicateName: "an object",
     bytes: "binary data",
 }
 
@@ -306,7 +307,7 @@ def _conversation(row: _Row) -> ConversationRecord:
 
 def _message(row: _Row, name: str, value: Any) -> Message:
     """One message, checked. Raises _Unusable."""
-    if not isinstance(value, dict) or isinstance(value, DoubledName):
+    if not isinstance(value, dict) or isinstance(value, DuplicateName):
         raise _Unusable(f"{name} hold something other than messages with role and content")
     role = value.get("role")
     if role not in ROLES:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .kinds import LabelledRecord, Record
+from .schema import LabelledRecord, Record
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,15 @@
 """Tables of records: CSV, TSV and XLSX, with a header or without."""
 
-import csv
-import io
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
 from ..config import RecordsConfig
 from ..errors import DataError
+from ..files.decoding import read_text
 from ..files.sheets import read_sheets
-from .raw import RawRow, RawTable, text_of
-
-DELIMITERS = ",\t;|"
-"""What may stand between the cells of a table; the first wins where several fit equally well."""
-
-SAMPLE = 1 << 16
-"""So many characters tell how a table is written."""
+from ..files.tables import TAB_ENDINGS, find_delimiter, split_cells
+from .raw import RawRow, RawTable
 
 Numbered = Iterable[tuple[int, list[Any]]]
 """Cells, and the line or row in which they stand."""
@@ -23,53 +17,10 @@ Numbered = Iterable[tuple[int, list[Any]]]
 
 def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
     """The rows of a CSV or TSV file; what stands between its cells is found out."""
-    text = text_of(path, config)
-    preferred = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-    delimiter = _delimiter(text, preferred, config, names)
-    return table_of(path, "line", cells_of(text, delimiter, config.quoting), config, names)
-
-
-def _delimiter(text: str, preferred: str, config: RecordsConfig, names: Container[str]) -> str:
-    """What stands between the cells: the header's names tell, else rows of equal width."""
-    csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 kB
-    sample = text[:SAMPLE].lstrip("\n")
-    best, best_score = preferred, (-1, 0.0, False)
-    for delimiter in DELIMITERS:
-        reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
-        rows = [row for row, _ in zip(reader, range(50), strict=False) if row]
-        if not rows or len(rows[0]) < 2:
-            continue
-        known = sum(_known_name(cell, config, names) for cell in rows[0])
-        equal = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
-        score = (known, equal, delimiter == preferred)
-        if score > best_score:
-            best, best_score = delimiter, score
-    return best
-
-
-def cells_of(text: str, delimiter: str, quoting: str) -> Numbered:
-    """The rows of a table, each with the line in which it begins.
-
-    With `quoting` auto, quotes enclose cells where the whole file agrees with that. Where it does
-    not, tabs separate cells as they stand; between commas, quotes are taken for what they can be.
-    """
-    common = {"delimiter": delimiter, "skipinitialspace": delimiter == ","}
-    lenient: dict[str, Any] = dict(common)
-    plain: dict[str, Any] = {**common, "quoting": csv.QUOTE_NONE}
-    if quoting != "auto":
-        return list(_numbered(text, lenient if quoting == "always" else plain))
-    try:
-        return list(_numbered(text, {**common, "strict": True}))
-    except csv.Error:
-        return list(_numbered(text, plain if delimiter == "\t" else lenient))
-
-
-def _numbered(text: str, form: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), **form)
-    begins = 1
-    for cells in reader:
-        yield begins, cells
-        begins = reader.line_num + 1
+    text = read_text(path, config.encoding)
+    preferred = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
+    delimiter = find_delimiter(text, preferred, lambda cell: _known_name(cell, config, names))
+    return table_of(path, "line", split_cells(text, delimiter, config.quoting), config, names)
 
 
 def table_of(

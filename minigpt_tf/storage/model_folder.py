@@ -85,12 +85,28 @@ def _advice_for(file: Path) -> str:
 
 
 def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
-    """The folder in `models` whose config.json is the newest. Raises ModelFolderError."""
+    """The model folder that was written last.
+
+    Args:
+        models: The folder of model folders.
+
+    Returns:
+        The path of the one whose config.json is the newest.
+
+    Raises:
+        ModelFolderError: There is none.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.newest_folder()
+        Traceback (most recent call last):
+        minigpt_tf.errors.ModelFolderError: no model in models/ yet: ...
+    """
     configs = Path(models).glob(f"*/{CONFIG_NAME}")
     newest = max(configs, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
         raise ModelFolderError(
-            f"no model in {Path(models)}/ yet: train one with python train.py --data FILE, or name "
+            f"no model in {Path(models)}/ yet: train one with minigpt train --data FILE, or name "
             "one with --model"
         )
     return newest.parent

@@ -16,6 +16,7 @@ import tensorflow as tf
 from ..config import TrainingConfig
 from ..config.settings import to_dict
 from ..errors import ConfigError, TrainingError
+from ..model.tensorflow_internals import first_result
 from .cluster import Cluster, read_cluster
 from .plan import Plan
 
@@ -98,7 +99,7 @@ class Distribution:
             values = tf.where(first, values, tf.zeros_like(values))
             return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-        return self.strategy.experimental_local_results(self.strategy.run(add, (values,)))[0]
+        return first_result(self.strategy, self.strategy.run(add, (values,)))
 
     @contextmanager
     def watching(self) -> Iterator[None]:

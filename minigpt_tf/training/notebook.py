@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from ..console import ConsoleListener
+from ..console import ConsoleListener, plain_bar
 from ..events import Evaluation, Listener
 from .history import loss_picture
 
@@ -35,7 +35,7 @@ class NotebookListener(ConsoleListener):
     for notices and evaluations with their samples, and the curve of the loss so far."""
 
     def __init__(self) -> None:
-        super().__init__(sys.stdout)
+        super().__init__()
         self.terminal = True  # a line can be rewritten
         self.lines: list[str] = []
         self.history: list[Evaluation] = []
@@ -51,8 +51,8 @@ class NotebookListener(ConsoleListener):
     def clear(self) -> None:
         """Nothing: the line of progress is an output of its own."""
 
-    def _rewrite(self, text: str) -> None:
-        self._progress.show({"text/plain": text})
+    def _rewrite(self, text: str, done: int = 0, total: int = 0) -> None:
+        self._progress.show({"text/plain": plain_bar(done, total) + text})
 
     def _line(self, text: str) -> None:
         if not self._progress.shown:  # it keeps its place above the lines

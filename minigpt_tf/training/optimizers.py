@@ -9,6 +9,8 @@ import tensorflow as tf
 from keras import ops
 
 from ..config import TrainingConfig
+from ..model.keras_internals import MuonHooks, WholeStep, adam_averages
+from ..model.tensorflow_internals import apply_adam
 
 LONGEST_WARMUP = 100
 """Steps of warm-up where none are asked for: a tenth of the run, but no more than this."""
@@ -51,13 +53,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
-class _WholeStep:
-    """What Keras does for each variable, done once for all of them.
-
-    It adds up the gradients of all replicas, of which the step has taken the mean already; and it
-    computes the learning rate and the powers of the betas anew for every variable: with the
-    hundreds that LoRA has, that is a quarter of the step's operations.
-    """
+class _OneStep(WholeStep):
+    """Adam's step in one pass over memory, with the powers of the betas computed once a step."""
 
     iterations: Any
     epsilon: float
@@ -67,43 +64,32 @@ class _WholeStep:
         """Of its Adam."""
         raise NotImplementedError
 
-    _rate: Any = None
     _powers: Any = None
 
     def apply(self, grads, trainable_variables=None):
-        """Changes the variables by a step."""
+        """Updates the variables by a step."""
         step = tf.cast(self.iterations + 1, tf.float32)
-        self._rate = super()._get_current_learning_rate()
-        self._powers = [tf.pow(beta, step) for beta in self.betas]
+        self._powers = tf.pow(self.betas[0], step), tf.pow(self.betas[1], step)
         try:
             super().apply(grads, trainable_variables)
         finally:
-            self._rate = self._powers = None
+            self._powers = None  # tensors of the graph in which they were made
 
-    def _get_current_learning_rate(self):
-        return super()._get_current_learning_rate() if self._rate is None else self._rate
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return list(grads_and_vars)
-
-    def _adam_update(self, variable, gradient, learning_rate, m, v) -> None:
-        """One step of Adam for one variable (Kingma and Ba, 2015), by TensorFlow's one operation:
-        one pass over memory instead of a dozen."""
-        tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(m),
-            v=_handle(v),
-            beta1_power=self._powers[0],
-            beta2_power=self._powers[1],
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.betas[0],
-            beta2=self.betas[1],
+    def update_by_adam(self, variable, gradient, learning_rate, m, v) -> None:
+        """One step for one variable, whose averages are `m` and `v`."""
+        apply_adam(
+            variable,
+            m,
+            v,
+            gradient,
+            learning_rate=learning_rate,
+            betas=self.betas,
+            powers=self._powers,
             epsilon=self.epsilon,
-            grad=gradient,
         )
 
 
-class FusedAdam(_WholeStep, keras.optimizers.Adam):
+class FusedAdam(_OneStep, keras.optimizers.Adam):
     """Keras's Adam with each variable's update in one pass over memory."""
 
     @property
@@ -111,16 +97,14 @@ class FusedAdam(_WholeStep, keras.optimizers.Adam):
         return self.beta_1, self.beta_2
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        averages = self._momentums[index], self._velocities[index]
-        self._adam_update(variable, gradient, learning_rate, *averages)
+        self.update_by_adam(variable, gradient, learning_rate, *adam_averages(self, variable))
 
 
 class FusedAdamW(FusedAdam, keras.optimizers.AdamW):
     """The same with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
 
-class Muon(_WholeStep, keras.optimizers.Muon):
+class Muon(_OneStep, MuonHooks):
     """Keras's Muon, for all matrices of the blocks, those of attention too; AdamW for the rest.
 
     Jordan et al., 2024, with the step size of Moonlight (Liu et al., 2025), so that learning rate
@@ -132,26 +116,18 @@ class Muon(_WholeStep, keras.optimizers.Muon):
     def betas(self) -> tuple[float, float]:
         return self.adam_beta_1, self.adam_beta_2
 
-    def _should_use_adamw(self, variable) -> bool:
-        path = variable.path
-        return not path.endswith("kernel") or path.startswith("logits")
+    def is_matrix(self, path: str) -> bool:
+        """Whether the variable of that path is a kernel of a block."""
+        return path.endswith("kernel") and not path.startswith("logits")
 
-    def _muon_update_step(self, gradient, variable, lr, m):
-        path = self._trainable_variables[self._get_variable_index(variable)].path
+    def update_matrix(self, path: str, variable, gradient, learning_rate, m) -> None:
+        """A step with Nesterov's momentum `m`, along the nearest semi-orthogonal matrix."""
         shape = variable.shape  # a gradient may not know its own
         inputs = math.prod(shape[: -1 if "attention_output" in path else 1])
         self.assign_add(m, gradient + m * (self.momentum - 1))
-        direction = tf.reshape(gradient + self.momentum * m, (inputs, -1))  # Nesterov
-        update = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(direction, self.ns_steps))
+        direction = tf.reshape(gradient + self.momentum * m, (inputs, -1))
+        update = self.scaled(learning_rate * self.orthogonalized(direction))
         self.assign_sub(variable, tf.reshape(update, shape))
-
-    def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
-        self._adam_update(variable, gradient, learning_rate, m, v)
-
-
-def _handle(variable):
-    """The resource of a Keras or TensorFlow variable."""
-    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def clip_scale(gradients: Sequence[tf.Tensor], clip_norm: float) -> tuple[tf.Tensor, tf.Tensor]:

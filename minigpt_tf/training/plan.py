@@ -1,15 +1,15 @@
 """What a run will do, settled and checked before TensorFlow is imported."""
 
-import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..config import MOST_EVALUATION_TOKENS, DataConfig, ModelConfig, TrainingConfig
 from ..config.presets import DEFAULT_PRESET, data_preset, model_preset, training_preset
+from ..config.settings import split_settings
 from ..errors import ConfigError
 from ..events import SILENT, Listener, NoticeLog
 from ..files.documents import read_documents
@@ -171,19 +171,8 @@ def plan_from_preset(
     """
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
-    kinds = (ModelConfig, DataConfig, TrainingConfig)
-    names = {item.name for kind in kinds for item in fields(kind)}
-    for name in settings:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            advice = f": did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{name}: unknown setting{advice}")
-    if settings.get("epochs") is not None and settings.get("steps") is not None:
-        raise ConfigError("epochs and steps exclude each other")
-    given, data, training = (
-        {key: settings[key] for key in settings if key in {item.name for item in fields(kind)}}
-        for kind in kinds
-    )
+    found = split_settings(settings, (ModelConfig, DataConfig, TrainingConfig))
+    given, data, training = found[ModelConfig], found[DataConfig], found[TrainingConfig]
     chosen = data_preset(preset, **data)
     if "vocab_size" in given:
         if chosen.tokenizer in ("char", "gpt2"):

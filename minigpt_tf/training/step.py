@@ -11,6 +11,7 @@ from ..config import ModelConfig, TrainingConfig
 from ..model import build_training_model
 from ..model.dropout import dropout_step
 from ..model.output_head import OutputHead
+from ..model.tensorflow_internals import first_result
 from .job import TrainableModel
 from .losses import linear_cross_entropy
 from .optimizers import clip_scale
@@ -81,7 +82,7 @@ class TrainingStep:
         """`batch`: what the model's loss takes, B rows each, the whole batch in every process;
         `step` counts from 0."""
         results = self._compiled(tf.constant(step), *map(tf.constant, batch))
-        first = (self._strategy.experimental_local_results(result)[0] for result in results)
+        first = (first_result(self._strategy, result) for result in results)
         return StepResult(*map(float, first))
 
     def _step(self, step, *batch) -> tuple[tf.Tensor, ...]:

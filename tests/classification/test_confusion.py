@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from minigpt_tf.classification.confusion import Confusion, table, write_picture
+from minigpt_tf.classification.confusion import Confusion, write_picture
+from minigpt_tf.cli.classify import figures_table
 
 
 def test_figures_by_hand():
@@ -20,7 +21,7 @@ def test_figures_by_hand():
     figures = json.loads(json.dumps(confusion.as_json(), allow_nan=False))
     assert figures["confusion"] == {"a": {"a": 3, "b": 1}, "b": {"a": 2, "b": 1}, "c": {"b": 1}}
     assert figures["classes"]["b"]["texts"] == 3 and figures["macro_f1"] == pytest.approx(1 / 3)
-    lines = list(table(figures))
+    lines = figures_table(figures, 80)
     assert lines[1].split() == ["a", "4", "60.0%", "75.0%", "66.7%"]
     assert lines[-1].split() == ["mean", "33.3%"]
 
@@ -31,7 +32,7 @@ def test_any_label_can_be_drawn(tmp_path):
     write_picture(tmp_path / "a.png", Confusion(labels, counts), "title")
     write_picture(tmp_path / "b.png", Confusion([str(i) for i in range(90)], np.eye(90)), "title")
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("a.png", "b.png"))
-    lines = list(table(Confusion(labels, counts).as_json()))
+    lines = figures_table(Confusion(labels, counts).as_json(), 80)
     assert len(lines) == 7 and max(map(len, lines)) < 80 and "\x1b" not in "".join(lines)
 
 

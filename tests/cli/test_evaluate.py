@@ -14,7 +14,7 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.config.presets import data_preset, training_preset
 from minigpt_tf.evaluation.measurement import Measurement
 from minigpt_tf.evaluation.passages import Passage
-from minigpt_tf.evaluation.report import ranked
+from minigpt_tf.evaluation.picture import ranked
 from minigpt_tf.evaluation.scoring import Score, score
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.inference.engine import Engine
@@ -256,7 +256,7 @@ def test_a_model_without_a_validation_part(folder_copy, capsys):
     description = json.loads(file.read_text(encoding="utf-8"))
     description["data"] |= {"val_split": 0.0, "fingerprint": plan.corpus.fingerprint}
     file.write_text(json.dumps(description), encoding="utf-8")
-    assert "without a validation part" in error_of(["--model", folder_copy], capsys)
+    assert "without a validation split" in error_of(["--model", folder_copy], capsys)
     (found,) = json_of(["--model", folder_copy, "--split", "train", *FAST], capsys)["results"]
     assert found["tokens"] == len(plan.corpus.train_ids) - 1
 

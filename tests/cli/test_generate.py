@@ -1,4 +1,4 @@
-"""`generate` and `chat` as a person types them: prompts from everywhere, samples, JSON."""
+"""`generate` as a person types it: prompts from everywhere, samples, JSON."""
 
 import io
 import json
@@ -88,7 +88,7 @@ def test_int8_answers_and_keeps_its_file(folder_copy, capsys):
     ("options", "message"),
     [
         (["--prompts", "nowhere.txt"], "nowhere.txt: cannot be read: No such file"),
-        (["--prompts", os.devnull], "holds no prompt"),
+        (["--prompts", os.devnull], "contains no prompt"),
         (["--prompts", "-", "he was"], "PROMPT and --prompts: give one of them"),
         (["he was", "--num-samples", "0"], "num_samples=0: must be at least 1"),
         (["he was", "--logit-bias", "5"], "expected a token id and a number, such as 262=-5"),
@@ -114,59 +114,6 @@ def test_without_a_prompt_in_a_terminal_it_says_what_to_do(generate, capsys, mon
     monkeypatch.setattr(sys, "stdin", terminal)
     assert main(generate) == 2
     assert "there is no PROMPT" in capsys.readouterr().err
-
-
-def chat(folder, lines, *options):
-    words = [sys.executable, "-m", "minigpt_tf", "chat", "--model", str(folder), *GREEDY, *options]
-    done = subprocess.run(words, input=lines, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def test_chat_answers_line_by_line(trained_folder, generate, capsys):
-    answer = output_of([*generate, "he was"], capsys).removeprefix("he was ")
-    done = chat(trained_folder, "he was\nzaphod\n/reset\n/dance\nhe was\n/quit\nhe was\n")
-    lines = done.stdout.splitlines()
-    assert "/reset forgets" in lines[0] and "/quit ends it" in lines[0]
-    assert [line.removeprefix("> ") for line in (lines[1], lines[5])] == [answer.strip()] * 2
-    assert "starts anew" in lines[3] and "/dance is no command" in lines[4]
-    assert "not in the model's vocabulary: 'zaphod'" in done.stderr
-    assert len(lines) == 7 or lines[-1] in ("> ", "")
-
-
-def test_chat_ends_with_its_input(trained_folder):
-    assert chat(trained_folder, "he was").stdout.count(">") == 2
-
-
-def test_memory_makes_a_difference(trained_folder):
-    forgetful = chat(trained_folder, "he was\nthe river\n").stdout
-    remembering = chat(trained_folder, "he was\nthe river\n", "--memory").stdout
-    assert forgetful.splitlines()[1] == remembering.splitlines()[1]
-    assert "--memory" in forgetful and "--memory" not in remembering
-
-
-def test_ctrl_c_stops_an_answer_and_not_the_chat(trained_folder):
-    words = [sys.executable, "-m", "minigpt_tf", "chat", "--model", str(trained_folder), "--greedy"]
-    process = subprocess.Popen(
-        [*words, "--max-new-tokens", "1000000"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(3):
-        process.stdin.write("he was\n")
-        process.stdin.flush()
-        seen = ""
-        while len(seen) < 400 and (character := process.stdout.read(1)):
-            seen += character
-        process.send_signal(signal.SIGINT)
-        while not seen.endswith(" ...\n") and (character := process.stdout.read(1)):
-            seen += character
-    time.sleep(0.1)
-    _, err = process.communicate("/quit\n", timeout=60)
-    assert process.returncode == 0 and "Traceback" not in err
 
 
 @pytest.mark.parametrize("seconds", [1.0, 1.5, 2.0, 3.0])

@@ -45,7 +45,7 @@ def test_what_it_says(sources, tmp_path, monkeypatch, capsys):
     check_parity(models["tiny-llama"], tmp_path / "models" / "tiny-llama")
     assert main(["import", str(folder / "tiny-gpt2"), "--out", "other"]) == 0
     said = capsys.readouterr().out
-    assert 'next: python generate.py "Once upon a time" --model other' in said
+    assert 'next: minigpt generate "Once upon a time" --model other' in said
     assert "not stated" in said
 
 

@@ -40,7 +40,7 @@ def test_train_then_generate(tmp_path, capsys, monkeypatch):
         "validation loss",
         "perplexity",
         "wrote models/ramanujan/: config.json, history.csv, loss.png, model.h5",
-        "python generate.py 'A taxi once stopped' --model models/ramanujan",
+        "minigpt generate 'A taxi once stopped' --model models/ramanujan",
     ):
         assert part in printed
     assert main(["generate", "who is Zaphod", "--greedy", "--max-new-tokens", "3"]) == 0

@@ -23,40 +23,40 @@ def brute_force(texts, train, n):
 @pytest.mark.parametrize("seed", range(60))
 def test_random_texts(seed, monkeypatch):
     rng = np.random.default_rng(seed)
-    monkeypatch.setattr(memorization, "PIECE", int(rng.integers(1, 30)))  # runs lie across pieces
+    monkeypatch.setattr(memorization, "CHUNK", int(rng.integers(1, 30)))  # runs span chunks
     size, n = int(rng.integers(1, 5)), int(rng.integers(1, 6))
     train = rng.integers(0, size, rng.integers(0, 60)).astype(np.uint8)
     texts = [rng.integers(0, size + 1, rng.integers(1, 15)).tolist() for _ in range(3)]
     found = find_copied(texts, train, n)
     longest = found.longest.tolist()
-    assert (len(longest), found.ngram_share) == brute_force(texts, train.tolist(), n)
+    assert (len(longest), found.ngram_fraction) == brute_force(texts, train.tolist(), n)
     for inside in ([train.tolist()] * bool(longest), [t for t in texts if longest]):
         places = [t[i : i + len(longest)] for t in inside for i in range(len(t))]
         assert not longest or longest in places
 
 
 def test_a_copy_across_two_pieces_of_a_long_text():
-    train = np.random.default_rng(0).integers(0, 50_000, memorization.PIECE + 500)
-    copy = train[memorization.PIECE - 40 : memorization.PIECE + 30]
+    train = np.random.default_rng(0).integers(0, 50_000, memorization.CHUNK + 500)
+    copy = train[memorization.CHUNK - 40 : memorization.CHUNK + 30]
     found = find_copied([[1, 2, 3, *copy, 4, 5]], train.astype(np.uint16))
     assert found.longest.tolist() == copy.tolist()
-    assert found.ngram_share == (70 - 7) / (75 - 7)
+    assert found.ngram_fraction == (70 - 7) / (75 - 7)
 
 
 def test_equal_hashes_are_not_taken_for_copies(monkeypatch):
     monkeypatch.setattr(memorization._Hasher, "runs", lambda self, sums, length: 0 * sums[length:])
     found = find_copied([[1, 2, 3, 4]], np.array([5, 6, 7, 8]), n=2)
-    assert len(found.longest) == 0 and found.ngram_share == 0
+    assert len(found.longest) == 0 and found.ngram_fraction == 0
 
 
 def test_repeated_n_grams_count_as_often_as_they_come():
     found = find_copied([[1, 2, 1, 2, 9]], np.array([7, 1, 2, 7]), n=2)  # 12 21 12 29
-    assert found.ngram_share == 2 / 4 and found.longest.tolist() == [1, 2]
+    assert found.ngram_fraction == 2 / 4 and found.longest.tolist() == [1, 2]
 
 
 def test_texts_too_short():
     found = find_copied([[1, 2]], np.array([1, 2, 3]))
-    assert found.ngram_share is None and found.longest.tolist() == [1, 2]
+    assert found.ngram_fraction is None and found.longest.tolist() == [1, 2]
     with pytest.raises(DataError, match="no token that could be copied"):
         find_copied([[], []], np.array([1, 2, 3]))
     with pytest.raises(ConfigError, match="n=0"):

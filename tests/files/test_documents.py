@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
+from minigpt_tf.config import RecordsConfig
 from minigpt_tf.errors import DataError
 from minigpt_tf.files import documents, readers
 from minigpt_tf.files.decoding import decode_text
 from minigpt_tf.files.documents import read_document, read_documents
+from minigpt_tf.records.reading import read_records
 from tests.conftest import ROOT
 
 TEXT = "Grüße aus Köln.\nZweite Zeile: 日本語 and 😀."
@@ -66,6 +68,43 @@ def test_csv_rows_become_lines(tmp_path):
     )
     (tmp_path / "b.csv").write_text("name;text\nAda;first\nAlan;second\n")
     assert read_document(tmp_path / "b.csv").text == "name text\nAda first\nAlan second"
+
+
+def test_a_delimiter_makes_rows_of_equal_width(tmp_path):
+    (tmp_path / "a.csv").write_text("id,body\n1,x; y; z\n2,'p; q'\n3,v; w\n")
+    assert read_document(tmp_path / "a.csv").text == "id body\n1 x; y; z\n2 'p; q'\n3 v; w"
+    (tmp_path / "b.csv").write_text('text\n"Hello, world"\n"a, b, c"\n')
+    assert read_document(tmp_path / "b.csv").text == "text\nHello, world\na, b, c"
+    (tmp_path / "c.csv").write_text('size|note\n3" pipe|old\n4" pipe|new\n')  # not a quoted cell
+    assert read_document(tmp_path / "c.csv").text == 'size note\n3" pipe old\n4" pipe new'
+
+
+@pytest.mark.parametrize("ending", ["tsv", "tab"])
+def test_cells_between_tabs_are_taken_as_they_stand(ending, tmp_path):
+    file = tmp_path / f"a.{ending}"
+    file.write_text('ham\the said "no\nspam\tbuy, buy, buy\n')
+    assert read_document(file).text == 'ham he said "no\nspam buy, buy, buy'
+
+
+def test_a_table_has_one_set_of_rows_for_texts_and_records(tmp_path):
+    """What stands in the cells is the same, whoever reads the file."""
+    file = tmp_path / "a.csv"
+    for content in (
+        'instruction;output\n"one; two";"three\nfour"\nfive;six, seven\n',
+        "instruction\toutput\none\t2,5\nthree\t4,5\n",
+        'instruction|output\na "quote|b\nc|d" e\n',
+    ):
+        file.write_text(content)
+        cells = [record.texts[::2] for record in read_records(file, RecordsConfig()).records]
+        lines = [" ".join(row) for row in [("instruction", "output"), *cells]]
+        assert read_document(file).text == "\n".join(lines)
+
+
+def test_json_lines_may_be_named_json(tmp_path):
+    lines = "\n".join(json.dumps({"text": word}) for word in ("one", "two", "three"))
+    for name in ("a.json", "a.jsonl", "a.ndjson"):
+        (tmp_path / name).write_text(lines)
+        assert read_document(tmp_path / name).text == "one\ntwo\nthree"
 
 
 def test_json_gives_its_strings_in_order(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from minigpt_tf.__main__ import main
 from minigpt_tf.cli import finetune as command_module
 from minigpt_tf.events import Listener
-from minigpt_tf.finetuning import trainer
+from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.inference.adapter import load_adapter
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.storage.model_folder import ADAPTER_NAME
@@ -113,12 +113,12 @@ def test_records(files, tmp_path, capsys, data, more, reason):
     [
         ("nothing", (), "no such model folder"),
         ("m.gguf", (), "(minigpt import "),
-        ("hf", (), "a model of another tool, and no model folder: make a model folder of it first"),
-        ("rows.jsonl", (), "is a file, no model folder"),
+        ("hf", (), "another tool, and is not a model folder: make a model folder of it first"),
+        ("rows.jsonl", (), "is a file, not a model folder"),
         ("base/model.h5", (), "is a file of a model folder: name the folder"),
         ("nan", (), "feed_forward_up/kernel holds values that are not finite"),
-        ("int8", (), "a model that Keras quantised"),
-        ("int8", ("--method", "full"), "a model that Keras quantised"),
+        ("int8", (), "a model that Keras quantized"),
+        ("int8", ("--method", "full"), "a model that Keras quantized"),
         ("short", (), "Alpaca's template: takes "),
         ("base", ("--max-length", "8"), "give a greater --max-length"),
     ],
@@ -132,7 +132,7 @@ def test_bases(files, tmp_path, capsys, base, more, reason):
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (("--method", "full", "--base-bits", "4"), "of a quantised base are whole numbers"),
+        (("--method", "full", "--base-bits", "4"), "of a quantized base are integers"),
         (("--val-split", "0.6", "--test-split", "0.5"), "leave nothing to train on"),
         (("--steps", "0"), "steps=0"),
         (("--rank", "0"), "rank=0"),
@@ -210,7 +210,7 @@ def test_small_sets_and_word_models_are_trained(files, tmp_path, capsys):
     more = ("--batch-size", "64", "--val-split", "0.99", "--steps", "1")
     assert main(words_of(files, tmp_path / "out", *more, base="word")) == 0
     said = capsys.readouterr().out
-    assert "parts: 1 training, 9 validation" in said
+    assert "split: 1 training, 9 validation" in said
     assert "the model has no token for it" in said
     assert load_folder(tmp_path / "out").tokenizer.kind == "word"
 
@@ -225,7 +225,7 @@ def test_memory_that_runs_out_is_told_with_what_needs_less(
         raise tf.errors.ResourceExhaustedError(None, None, "failed to allocate")
 
     name = {"build": "__init__", "validate": "validate"}[place]
-    monkeypatch.setattr(trainer.SupervisedJob, name, exhausted)
+    monkeypatch.setattr(SupervisedJob, name, exhausted)
     said = refusal(capsys, words_of(files, tmp_path / "out", "--method", "full"))
     assert "out of memory: the run needs about 0.8 GiB: " in said
     assert not (tmp_path / "out").exists()

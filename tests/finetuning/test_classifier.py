@@ -2,23 +2,19 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
-from minigpt_tf.__main__ import main
 from minigpt_tf.classification.classifier import Classifier
 from minigpt_tf.classification.head import FORMAT, load_head, save_head
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
 from minigpt_tf.finetuning.classifier import KERNEL, ClassifierJob
-from minigpt_tf.finetuning.plan import make_finetuning_plan
+from minigpt_tf.finetuning.preparation import make_finetuning_plan
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.adapter import load_adapter, merge
 from minigpt_tf.inference.engine import Engine
@@ -346,7 +342,7 @@ def test_a_loss_that_is_no_number_ends_the_run(files, tmp_path):
 
 def test_a_classifier_is_a_base(trained, tmp_path, capsys):
     plan = plan_of(trained, base="out-last", steps=1)
-    assert ("head", "goes on from the base's, for 2 labels") in list(plan.report())
+    assert ("head", "continues from the base's, for 2 labels") in list(plan.report())
     job = ClassifierJob(plan, tmp_path, "float32")
     before = load_head(trained / "out-last", plan.model.embed_dim)
     assert np.array_equal(job.weights()[KERNEL], before.kernel)
@@ -372,7 +368,7 @@ def test_a_classifier_is_a_base(trained, tmp_path, capsys):
     assert not left & {HEAD_NAME, CONFUSION_NAME, ADAPTER_NAME} and "classifier" not in (
         load_folder(out).description
     )
-    with pytest.raises(ModelFolderError, match="is no classifier"):
+    with pytest.raises(ModelFolderError, match="is not a classifier"):
         Classifier.load(out)
 
 
@@ -453,7 +449,7 @@ def test_long_texts_are_cut_the_same_way_in_use(files, tmp_path, cut):
     data = write_jsonl(tmp_path / "rows.jsonl", long)
     common = {"data": data, "records": {"cut": cut}, "tuning": {"max_length": 16}}
     plan = plan_of(files, **common, steps=4)
-    assert len(plan.dataset.report.cut) == len(ROWS)
+    assert len(plan.dataset.report.truncated) == len(ROWS)
     finetune(plan, tmp_path / "out")
     classifier = Classifier.load(tmp_path / "out")
     assert classifier.context_length == 16
@@ -462,84 +458,8 @@ def test_long_texts_are_cut_the_same_way_in_use(files, tmp_path, cut):
         assert row.ids.tolist() == example[0].ids.tolist() and len(row.ids) == 16
         whole = plan.template.text_ids(record.text)
         kept = whole[:8] + whole[-8:] if cut == "middle" else whole[-16:]
-        assert row.ids.tolist() == kept and row.lost == len(whole) - 16
-        assert classifier.classify(record.text).lost == row.lost
-
-
-# The commands
-
-
-def test_the_commands(files, tmp_path, capsys):
-    words = ["finetune", "--base", str(files / "llama"), "--data", str(files / "rows.jsonl")]
-    words += ["--method", "classify"]
-    run = ["--steps", "12", "--batch-size", "4", "--dtype", "float32", "--test-split", "0.15"]
-    run += ["--learning-rate", "0.02"]
-    out = str(tmp_path / "out")
-    assert main([*words, *run, "--out", out]) == 0
-    said = capsys.readouterr().out
-    assert "an example:\n" in said and "[[" not in said and "perplexity" not in said
-    assert "before training, on the validation part: loss" in said
-    assert "val_accuracy" in said and "test: 5 texts, loss" in said
-    assert (
-        "label" in said and "precision" in said and f'minigpt classify "TEXT" --model {out}' in said
-    )
-    assert main(["classify", "this is a saw", "one more pear", "--model", out]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and all("%" in line for line in lines) and "'one more pear'" in lines[1]
-    assert main(["classify", "this is a saw", "--model", out, "--json"]) == 0
-    described = json.loads(capsys.readouterr().out)
-    (result,) = described["results"]
-    assert sum(result["probabilities"].values()) == pytest.approx(1)
-    assert result["label"] == max(result["probabilities"], key=result["probabilities"].get)
-    guesses = [Classifier.load(out).classify(row["text"]).label for row in ROWS]
-    right = np.mean([g == row["label"] for g, row in zip(guesses, ROWS, strict=True)])
-    assert main(["classify", "--data", str(files / "rows.jsonl"), "--model", out, "--json"]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["accuracy"] == right and figures["texts"] == len(ROWS)
-    assert sum(sum(row.values()) for row in figures["confusion"].values()) == len(ROWS)
-    assert main(["classify", "--data", str(files / "rows.jsonl"), "--model", out]) == 0
-    assert f"{right:.2%} right" in capsys.readouterr().out
-    assert main(["generate", "this", "--model", out, "--max-new-tokens", "2", "--no-stream"]) == 0
-    assert "is a classifier, which minigpt classify asks" in capsys.readouterr().err
-    assert main(["classify", "a" * 999, "--model", out]) == 0
-    assert "longer than the 160 tokens" in capsys.readouterr().err
-
-
-def test_what_the_commands_refuse(trained, tmp_path, capsys):
-    words = ["finetune", "--base", str(trained / "llama"), "--data", str(trained / "rows.jsonl")]
-    words += ["--out", str(tmp_path / "out")]
-    model = ["--model", str(trained / "out-last")]
-    unseen = write_jsonl(tmp_path / "unseen.jsonl", [*ROWS, {"text": "a", "label": "animal"}])
-    answers = write_jsonl(tmp_path / "answers.jsonl", [{"instruction": "a", "output": "b"}])
-    for command, reason in (
-        ([*words, "--method", "classify", "--rank", "2"], "--rank is for --method"),
-        ([*words, "--method", "classify", "--beta", "2"], "--beta is for --method dpo"),
-        ([*words, "--method", "classify", "--train-on", "everything"], "--train-on is for"),
-        ([*words, "--classify-layers", "all"], "--classify-layers is for --method classify"),
-        ([*words, "--method", "lora"], "instruction"),
-        (["classify", "a", "--model", str(trained / "llama")], "is no classifier"),
-        (["classify", *model], "give a TEXT"),
-        (["classify", "a", "--data", "b", *model], "give a TEXT"),
-        (["classify", "a", "--encoding", "utf-8", *model], "says how --data is read"),
-        (["classify", "", *model], "its text has no tokens"),
-        (["classify", "--data", str(tmp_path / "no.csv"), *model], "no such file"),
-        (["classify", "--data", str(unseen), *model], "line 33: the classifier does not know"),
-        (["classify", "--data", str(answers), *model], "labelled records"),
-    ):
-        assert main(command) == 2, command
-        assert reason in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_classifier_is_asked_without_tensorflow(trained):
-    script = (
-        "import sys; from minigpt_tf.__main__ import main; "
-        f"main(['classify', 'a saw', '--model', {str(trained / 'out-last')!r}]); "
-        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert found.returncode == 0 and "%" in found.stdout
-    assert keras.backend.backend() == "tensorflow"
+        assert row.ids.tolist() == kept and row.dropped == len(whole) - 16
+        assert classifier.classify(record.text).dropped == row.dropped
 
 
 def test_an_export_says_what_it_leaves_behind(trained, tmp_path):

@@ -2,7 +2,6 @@
 fit; what quantised kernels are, and what becomes of them in the gradients."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +13,8 @@ from minigpt_tf.config import FineTuningConfig, LoraConfig, ModelConfig
 from minigpt_tf.config.presets import fine_tuning_preset, model_preset
 from minigpt_tf.errors import ConfigError
 from minigpt_tf.finetuning import memory
+from minigpt_tf.finetuning.methods import method_of
+from minigpt_tf.finetuning.targets import kernel_sides
 from minigpt_tf.inference.weights import full_name, weight_shapes
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.model.low_rank import FusedDense, kernel_of, product
@@ -65,7 +66,7 @@ def run_of(method, model=SMOLLM2, bits="8", length=128, targets=78, **training):
     settings = {"batch_size": 8, "dtype": "float32", **training}
     return memory.Run(
         model,
-        FineTuningConfig(method=method, base_bits=bits),
+        method_of(FineTuningConfig(method=method, base_bits=bits)),
         LoraConfig(),
         fine_tuning_preset(method, **settings),
         length,
@@ -86,9 +87,10 @@ def test_trained_parameters_are_those_of_the_model():
     lora = LoraConfig(rank=4, targets=("query", "value", "feed_forward_down"))
     built, _ = build_adapted_model(model, lora, seed=1)
     count = sum(int(np.prod(v.shape)) for v in built.trainable_variables)
-    assert memory.trained_parameters(replace(run_of("lora", model), lora=lora)) == count
-    assert memory.trained_parameters(run_of("full", model)) == model.parameter_count
-    assert "feed_forward_gate" not in memory.kernel_sides(family_config("gpt2"))
+    methods = {name: method_of(FineTuningConfig(method=name)) for name in ("lora", "full")}
+    assert methods["lora"].trained_parameters(model, lora) == count
+    assert methods["full"].trained_parameters(model, lora) == model.parameter_count
+    assert "feed_forward_gate" not in kernel_sides(family_config("gpt2"))
 
 
 def with_memory(monkeypatch, gigabytes):

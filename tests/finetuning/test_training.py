@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import minigpt_tf as mg
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.config.presets import fine_tuning_preset
-from minigpt_tf.errors import DataError, ModelFolderError, TrainingError
+from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
 from minigpt_tf.events import Listener
 from minigpt_tf.finetuning.difference import merge_difference
-from minigpt_tf.finetuning.models import FineTunedModel, target_weights
-from minigpt_tf.finetuning.plan import make_finetuning_plan
+from minigpt_tf.finetuning.models import SupervisedModel, target_weights
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
+from minigpt_tf.finetuning.preparation import make_finetuning_plan
 from minigpt_tf.finetuning.supervised import SupervisedJob
 from minigpt_tf.finetuning.trainer import finetune
 from minigpt_tf.inference.adapter import load_adapter, merge
@@ -22,7 +23,8 @@ from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
-from minigpt_tf.records.prompts import ALPACA_CHAT_TEMPLATE, Template
+from minigpt_tf.records.alpaca import ALPACA_CHAT_TEMPLATE
+from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.truncation import Row
 from minigpt_tf.storage.model_folder import ADAPTER_NAME
 from minigpt_tf.text.chat_template import ChatTemplate, message
@@ -108,7 +110,7 @@ def test_changes_are_as_peft_has_them(files, tmp_path):
     theirs = peft.get_peft_model(theirs, settings)
     plan = plan_of(files, lora=LoraConfig(rank=4, alpha=12.0, targets=EVERY))
     weights = read_weights(folder.path / "model.h5", folder.model)
-    ours = FineTunedModel(folder.model, weights, plan.training, "float32", plan.lora)
+    ours = SupervisedModel(folder.model, weights, plan.training, "float32", plan.lora)
     random = np.random.default_rng(5)
     for variable in ours.variables:
         variable.assign(random.normal(scale=0.1, size=variable.shape).astype(np.float32))
@@ -148,7 +150,7 @@ def test_only_targets_that_count_are_in_the_loss(files):
     plan = plan_of(files, "full")
     folder = plan.base
     weights = read_weights(folder.path / "model.h5", folder.model)
-    model = FineTunedModel(folder.model, weights, plan.training, "float32")
+    model = SupervisedModel(folder.model, weights, plan.training, "float32")
     x, y, mask = plan.batches(plan.dataset.train).batch(0)
     logits = keras_logits(folder.model, weights, x).astype(np.float64)
     losses = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, y[..., None], -1)[..., 0]
@@ -417,7 +419,7 @@ def test_the_command(files, tmp_path, capsys):
     assert main([*words, *run, "--out", out, "--rank", "2", "--targets", "query"]) == 0
     said = capsys.readouterr().out
     assert "[[It is " in said and "256 parameters are trained" in said
-    assert "before training, on the validation part: loss" in said and f"chat --model {out}" in said
+    assert "before training, on the validation set: loss" in said and f"chat --model {out}" in said
     assert main(["generate", "Say one", "--chat", "--model", out, "--greedy"]) == 0
     for more, reason in (
         (["--out", out], "exists: --overwrite"),
@@ -429,6 +431,79 @@ def test_the_command(files, tmp_path, capsys):
         assert main([*words, *run, *more]) == 2
         assert reason in capsys.readouterr().err
     assert main(["finetune", "--data", "a"]) == 2 and "--base is missing" in capsys.readouterr().err
+
+
+def test_fine_tuning_by_names_is_the_run_of_a_plan(files, tmp_path):
+    settings = {"steps": 2, "batch_size": 4, "dtype": "float32", "seed": 3, "sample_tokens": 4}
+    places = (files / "llama", files / "rows.jsonl")
+    found = mg.finetune(
+        *places,
+        tmp_path / "names",
+        method="lora",
+        rank=4,
+        targets=list(EVERY),
+        val_split=0.25,
+        **settings,
+    )
+    plan = make_finetuning_plan(
+        *places,
+        FineTuningConfig(method="lora"),
+        RecordsConfig(val_split=0.25),
+        fine_tuning_preset("lora", **settings),
+        LoraConfig(rank=4, targets=EVERY),
+    )
+    assert mg.finetune(plan, tmp_path / "plan").steps == found.steps == 2
+    assert found.out == tmp_path / "names"
+    config = load_folder(files / "llama").model
+    named, planned = (
+        load_adapter(tmp_path / folder / ADAPTER_NAME, config) for folder in ("names", "plan")
+    )
+    assert named.rank == planned.rank == 4 and named.factors.keys() == planned.factors.keys()
+    for name, pair in planned.factors.items():
+        assert all(np.array_equal(*both) for both in zip(pair, named.factors[name], strict=True))
+    more = mg.finetune(
+        *places,
+        tmp_path / "names",
+        resume=True,
+        method="lora",
+        rank=4,
+        targets=list(EVERY),
+        val_split=0.25,
+        **settings | {"steps": 3},
+    )
+    assert more.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"learning_rat": 1e-3}, "^learning_rat: unknown setting: did you mean learning_rate?"),
+        ({"sample_prompt": "he"}, "^sample_prompt: is for training on a text"),
+        ({"method": "full", "rank": 4}, "^--rank is for --method lora or qlora or dpo or"),
+        ({"epochs": 2, "steps": 9}, "^epochs and steps exclude each other"),
+        ({"method": "magic"}, "^method='magic': choose one of full, lora"),
+        ({"targets": "nothing"}, "^targets=nothing: choose of query"),
+        ({"optimizer": "muon"}, "^--optimizer muon is for whole matrices"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(files, tmp_path, settings, reason):
+    with pytest.raises(ConfigError, match=reason):
+        mg.finetune(files / "llama", files / "rows.jsonl", tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_are_checked_before_the_base_is_read(files, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "letter.txt").write_text("x")
+    with pytest.raises(ModelFolderError, match="choose another --out"):
+        mg.finetune(tmp_path / "nothing", tmp_path / "none.jsonl", tmp_path / "taken")
+    with pytest.raises(ModelFolderError, match="is the base itself"):
+        mg.finetune(files / "llama", files / "rows.jsonl", files / "llama")
+    with pytest.raises(ConfigError, match="a base, a file of records, and the folder to write"):
+        mg.finetune(files / "llama", files / "rows.jsonl")
+    for more in ({"out": tmp_path / "b"}, {"epochs": 2}):
+        with pytest.raises(ConfigError, match="a plan has all settings"):
+            mg.finetune(plan_of(files), tmp_path / "a", **more)
 
 
 def test_a_damaged_adapter_is_named(files, tmp_path):

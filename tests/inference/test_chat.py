@@ -1,13 +1,8 @@
 """Conversations with a model that has a chat template."""
 
-import io
-import sys
-
 import pytest
 import tokenizers
 
-from minigpt_tf.__main__ import main
-from minigpt_tf.cli.generate import chat_sampling
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError
 from minigpt_tf.inference.engine import Engine
@@ -120,14 +115,6 @@ def test_a_model_without_a_template_has_no_messages():
         generator.conversation(GREEDY, system="Be short.")
 
 
-def test_what_the_makers_recommend_holds_unless_something_was_given():
-    _, generator = make_chat()
-    generator.generation = {"temperature": 0.3, "greedy": True}
-    assert chat_sampling(generator, {}).greedy
-    asked = chat_sampling(generator, {"temperature": 0.9})
-    assert (asked.temperature, asked.greedy, asked.max_new_tokens) == (0.9, False, 512)
-
-
 @pytest.fixture
 def chat_folder(tmp_path):
     """A model folder with a chat template."""
@@ -149,32 +136,3 @@ def test_a_folder_s_template_and_ids_are_read_back(chat_folder):
     assert folder.tokenizer.end_ids == tokenizer.end_ids
     assert folder.tokenizer.prefix_ids == tokenizer.prefix_ids
     assert folder.generation == {"greedy": True, "max_new_tokens": 6}
-
-
-def test_the_commands_ask_by_the_template(chat_folder, capsys, monkeypatch):
-    generator = TextGenerator.load(chat_folder)
-    prompt = generator.prepare_chat([message("user", "who is Hardy")])
-    answer = generator.generate(prompt, SamplingConfig(greedy=True, max_new_tokens=6)).text
-    assert main(["generate", "who is Hardy", "--chat", "--model", str(chat_folder)]) == 0
-    assert capsys.readouterr().out == f"> who is Hardy\n{answer}\n"
-    monkeypatch.setattr(sys, "stdin", io.StringIO("who is Hardy\n/quit\n"))
-    assert main(["chat", "--model", str(chat_folder)]) == 0
-    assert answer.lstrip() in capsys.readouterr().out
-    raw = generator.generate("who is Hardy", SamplingConfig(greedy=True, max_new_tokens=6))
-    plain = ["generate", "who is Hardy", "--model", str(chat_folder)]
-    assert main([*plain, "--greedy", "--max-new-tokens", "6"]) == 0
-    assert capsys.readouterr().out == f"who is Hardy{raw.text}\n"
-    assert raw.prompt.ids[0] == generator.tokenizer.prefix_ids[0]
-
-
-def test_a_damaged_description_of_a_chat_model_is_named(chat_folder, capsys):
-    description = (chat_folder / "config.json").read_text()
-    damages = {
-        '"greedy": true': '"greedy": 3',
-        '"special_tokens": {}': '"special_tokens": 5',
-        '"end_ids": [': '"end_ids": [-4, ',
-    }
-    for old, new in damages.items():
-        (chat_folder / "config.json").write_text(description.replace(old, new))
-        assert main(["generate", "a", "--model", str(chat_folder)]) == 2
-        assert "config.json: " in capsys.readouterr().err

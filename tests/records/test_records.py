@@ -10,13 +10,13 @@ import pytest
 from minigpt_tf.config import RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.files import database
-from minigpt_tf.records.kinds import (
+from minigpt_tf.records.reading import read_records
+from minigpt_tf.records.schema import (
     ConversationRecord,
     InstructionRecord,
     LabelledRecord,
     PreferenceRecord,
 )
-from minigpt_tf.records.reading import read_records
 from tests.conftest import ROOT
 
 QUESTIONS = [

@@ -9,9 +9,9 @@ from ...config import RecordsConfig, SamplingConfig
 from ...inference.engine import Engine
 from ...inference.generate import Generation, TextGenerator
 from ...inference.prompt import Prompt
-from ...records.kinds import ask
 from ...records.prompts import Template
-from ...records.truncation import Row, shorten
+from ...records.schema import ask
+from ...records.truncation import Row, truncate
 from ...text.chat_template import Message
 
 
@@ -22,9 +22,21 @@ def answer_all(
     questions: Sequence[str | Sequence[Message]],
     sampling: SamplingConfig,
 ) -> list[str]:
-    """The answers to questions, each asked alone, without the white space around them.
+    """The answers to questions, each asked alone.
 
-    A question is a text, or a conversation that an answer ends."""
+    Args:
+        engine: The model.
+        template: How it is asked.
+        start_ids: The tokens from which the model starts without a prompt.
+        questions: Texts, or conversations that an answer ends.
+        sampling: How the answers are generated.
+
+    Returns:
+        The answers, without white space around them.
+
+    Raises:
+        DataError: The chat template refuses a question.
+    """
     context = engine.config.context_length
     asked = [ask(question) if isinstance(question, str) else question for question in questions]
     prompts = [prompt_row(template, messages, context, sampling) for messages in asked]
@@ -39,10 +51,17 @@ def answer_each(
     prompts: Iterable[Row],
     sampling: SamplingConfig,
 ) -> Iterator[Generation]:
-    """The answers to prompts as they come; several are generated together.
+    """The answers to prompts, several generated together. An answer ends as the template ends one.
 
-    An answer ends where the template ends one. `start_ids`: the tokens from which a model starts
-    where a prompt has none.
+    Args:
+        engine: The model.
+        template: How it was asked.
+        start_ids: The tokens from which the model starts without a prompt.
+        prompts: From `prompt_row`.
+        sampling: How the answers are generated.
+
+    Returns:
+        The answers, in order, as they are finished.
     """
     tokenizer = copy.copy(template.tokenizer)
     tokenizer.end_ids = template.stop_ids
@@ -57,13 +76,25 @@ def prompt_row(
     context_length: int,
     sampling: SamplingConfig,
 ) -> Row:
-    """A conversation as the ids that a model of this context gets.
+    """A conversation as the ids that a model gets.
 
-    A prompt that leaves no room for the answer loses its middle, but is never cut to less than half
-    of the context. Raises DataError where the chat template refuses the messages.
+    A prompt that leaves no room for the answer loses its middle, but keeps at least half of the
+    context.
+
+    Args:
+        template: How the model is asked.
+        messages: The conversation.
+        context_length: The model's, in tokens.
+        sampling: How long the answer may be.
+
+    Returns:
+        The prompt; none of it is a target.
+
+    Raises:
+        DataError: The chat template refuses the messages.
     """
     ids = template.prompt_ids(messages)
     row = Row(ids, np.zeros(len(ids), dtype=bool))
     room = max(1, context_length // 2, context_length - sampling.max_new_tokens)
     prefix = len(template.tokenizer.prefix_ids)
-    return shorten([row], room, RecordsConfig.cut, prefix)[0]
+    return truncate([row], room, RecordsConfig.cut, prefix)[0]

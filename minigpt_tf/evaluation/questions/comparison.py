@@ -14,8 +14,8 @@ from ...inference.folder import ModelFolder, load_folder
 from ...inference.generate import BATCH, Generation
 from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
-from ...records.kinds import ask
 from ...records.prompts import Template
+from ...records.schema import ask
 from ...records.truncation import Row
 from ...storage.model_folder import CLASSIFIER_SECTION
 from .answers import answer_each, prompt_row
@@ -33,10 +33,10 @@ class AskedModel:
     folder: ModelFolder
     template: Template
     label: str
-    """What tells it from the others: its folder's name, or all of the path."""
+    """Its folder's name, or all of the path if another folder has the same name."""
     base: int | None
     """Place, among the models, of the one that it was fine-tuned from; None where that is not asked
-    or not known."""
+    or unknown."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,25 @@ class ModelAnswers:
     """Of all answers together, without loading."""
 
     def text(self, place: int) -> str:
-        """The answer to a query, without the white space around it."""
+        """The answer to a query.
+
+        Args:
+            place: Of the query.
+
+        Returns:
+            The text, without white space around it.
+        """
         return self.generations[place].text.strip()
 
     def ended(self, place: int) -> bool:
-        """Whether the answer ended before the room for it did."""
+        """Whether an answer ended by itself.
+
+        Args:
+            place: Of the query.
+
+        Returns:
+            False if its tokens or the context were used up.
+        """
         return self.generations[place].finish_reason in ("end", "stop")
 
 
@@ -69,34 +83,73 @@ class Comparison:
     notices: list[str] = field(default_factory=list)
 
     def right(self, model: int, query: int) -> bool | None:
-        """Whether an answer contains the query's fact; None where the query has none."""
+        """Whether an answer contains the query's fact.
+
+        Args:
+            model: Place of the model among the answers.
+            query: Place of the query.
+
+        Returns:
+            None if the query has no fact.
+        """
         fact = self.queries.queries[query].fact
         return None if fact is None else contains_fact(self.answers[model].text(query), fact)
 
     def same_as(self, model: int, query: int) -> int | None:
-        """The first of the models before whose answer is the same, word by word; None: none."""
+        """The first of the models before this one whose answer is the same, word by word.
+
+        Args:
+            model: Place of the model among the answers.
+            query: Place of the query.
+
+        Returns:
+            Its place; None if all differ.
+        """
         text = self.answers[model].text(query)
         return next((i for i in range(model) if self.answers[i].text(query) == text), None)
 
     def as_base(self, model: int, query: int) -> bool | None:
-        """Whether an answer is that of the model's base, word by word; None without a base."""
+        """Whether an answer is that of the model's base, word by word.
+
+        Args:
+            model: Place of the model among the answers.
+            query: Place of the query.
+
+        Returns:
+            None if the model has no base, or that was not asked.
+        """
         base = self.answers[model].model.base
         if base is None:
             return None
         return self.answers[model].text(query) == self.answers[base].text(query)
 
     def facts_right(self, model: int) -> int:
-        """Answers of a model that contain the query's fact."""
+        """How many answers of a model contain the query's fact.
+
+        Args:
+            model: Place of the model among the answers.
+
+        Returns:
+            The number.
+        """
         return sum(self.right(model, query) is True for query in range(len(self.queries.queries)))
 
 
 def choose_models(
     paths: Sequence[str | Path], *, with_bases: bool, listener: Listener = SILENT
 ) -> list[AskedModel]:
-    """The models in folders, each once; with `with_bases`, first those they were fine-tuned from.
+    """The models in folders, each once.
 
-    A base that is not there, or no longer what it was, is left out with a notice to `listener`.
-    Raises ModelFolderError where a named folder is not a sound model that answers with text.
+    Args:
+        paths: Model folders.
+        with_bases: Whether the models that they were fine-tuned from are asked too, and first.
+        listener: Receives a notice for a base that is not there, or has changed, and is left out.
+
+    Returns:
+        The models.
+
+    Raises:
+        ModelFolderError: A folder is damaged, or its model does not answer with text.
     """
     named: dict[Path, ModelFolder] = {}
     for path in paths:
@@ -112,12 +165,12 @@ def choose_models(
             bases.setdefault(base_of[place], named.get(base_of[place], base))
     chosen = bases | {place: folder for place, folder in named.items() if place not in bases}
     places = list(chosen)
-    paths = [folder.path for folder in chosen.values()]
+    chosen_paths = [folder.path for folder in chosen.values()]
     return [
         AskedModel(
             folder,
             Template.of(folder),
-            _label(folder.path, paths),
+            _label(folder.path, chosen_paths),
             places.index(base_of[place]) if place in base_of else None,
         )
         for place, folder in chosen.items()
@@ -145,11 +198,11 @@ def _base(
     section = folder.description.get("finetuning")
     if section is None:
         return None
-    told = section if isinstance(section, dict) else {}
-    path, expected = told.get("base"), told.get("base_fingerprint")
+    known = section if isinstance(section, dict) else {}
+    path, expected = known.get("base"), known.get("base_fingerprint")
     if not isinstance(path, str) or not isinstance(expected, str):
         listener.notice(
-            f"{folder.path}: its config.json does not tell its base, which is not asked"
+            f"{folder.path}: its config.json does not name its base, which is not asked"
         )
         return None
     try:
@@ -181,10 +234,21 @@ def compare(
     *,
     listener: Listener = SILENT,
 ) -> Comparison:
-    """Asks every model every query, through the model's own template.
+    """Asks every model every query, through the model's own template, one model after the other.
 
-    The models are loaded one after the other. Raises ModelFolderError, and DataError that names the
-    query which a model's template refuses; both, as far as can be, before any model is loaded.
+    Args:
+        models: From `choose_models`.
+        queries: What to ask.
+        sampling: How answers are generated.
+        engine: Weights and threads (unset: the defaults).
+        listener: Receives progress and notices.
+
+    Returns:
+        The answers.
+
+    Raises:
+        ModelFolderError: A model is damaged.
+        DataError: A model's template refuses a query, which is named; before any model is loaded.
     """
     log = NoticeLog(listener)
     engine = engine or EngineConfig()
@@ -211,11 +275,13 @@ def _prompts(
             place = f"{queries.where}: {queries.place(query)}"
             raise DataError(f"{place}, to {model.folder.path}: {error}") from None
         unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
-    cut = [str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.lost]
-    if cut:
+    truncated = [
+        str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.dropped
+    ]
+    if truncated:
         listener.notice(
             f"{model.label}: its context of {context:,} tokens is short: the middle was cut out of "
-            f"the prompts of {queries.unit} {_some(cut)}"
+            f"the prompts of {queries.unit} {_some(truncated)}"
         )
     if words := [f"{word!r:.40}" for word in unknown if word != "\n"]:
         listener.notice(f"{model.label}: not in its vocabulary: {_some(words)}")
@@ -247,8 +313,8 @@ def _ask(
     generations: list[Generation] = []
     while len(generations) < len(prompts):
         listener.preparation(what, len(generations), len(prompts))
-        part = prompts[len(generations) : len(generations) + BATCH]
-        generations += answer_each(engine, model.template, model.folder.start_ids, part, sampling)
+        batch = prompts[len(generations) : len(generations) + BATCH]
+        generations += answer_each(engine, model.template, model.folder.start_ids, batch, sampling)
     listener.preparation(what, len(prompts), len(prompts))
     return ModelAnswers(model, generations, time.perf_counter() - began)
 

@@ -13,11 +13,24 @@ _BEHIND = r"(?!\w|[.,:/-]\d)"
 
 
 def contains_fact(answer: str, fact: str) -> bool:
-    """Whether a fact stands in an answer word by word, and not as a part of something longer.
+    """Whether a fact occurs in an answer word by word, and not inside something longer.
 
     Case does not count. Neither does how much white space there is, nor whether there is any before
-    a per cent sign: 7.5 % is found in 7.5%. Nothing else is made equal: "nine" is not 9. Raises
-    DataError where the fact is blank.
+    a percent sign: 7.5 % is found in 7.5%. Nothing else is made equal: "nine" is not 9.
+
+    Args:
+        answer: A model's answer.
+        fact: What a right answer contains.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        DataError: The fact is blank.
+
+    Example:
+        >>> contains_fact("You have 12 days.", "12 days"), contains_fact("112 days", "12 days")
+        (True, False)
     """
     return _pattern(fact).search(answer) is not None
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...config import RecordsConfig
 from ...errors import DataError
-from ...files.decoding import tidy
-from ...records.raw import RawRow, RawTable, text_of
+from ...files.decoding import read_text, tidy
+from ...records.raw import RawRow, RawTable
 from ...records.readers import read_file, read_json, read_jsonl
 from ...records.reading import MOST_CHARACTERS
 from ...records.tables import read_csv
@@ -28,7 +28,7 @@ class Query:
     question: str
     input: str = ""
     fact: str | None = None
-    """What a right answer contains; None where the file does not tell."""
+    """What a right answer contains; None if the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,22 @@ class Queries:
 
     @property
     def facts(self) -> int:
-        """Queries with a fact."""
+        """How many queries have a fact.
+
+        Returns:
+            The number.
+        """
         return sum(query.fact is not None for query in self.queries)
 
     def place(self, query: Query) -> str:
-        """Where a query stands, for people."""
+        """Where a query is in the file.
+
+        Args:
+            query: One of them.
+
+        Returns:
+            For example "line 3".
+        """
         return f"{self.unit} {query.row}"
 
 
@@ -54,13 +65,22 @@ def read_queries(path: str | Path, encoding: str = RecordsConfig.encoding) -> Qu
     """The queries of a .txt, .json, .jsonl, .csv or .tsv file.
 
     Plain text has one on each line; the others have texts, or objects (rows) with `question`, or
-    `instruction` and perhaps `input`, or `prompt`, and perhaps `fact`; whatever else stands there
-    is not looked at. Raises DataError that names the file, and the row where one is at fault.
+    `instruction` and perhaps `input`, or `prompt`, and perhaps `fact`; other names are ignored.
+
+    Args:
+        path: The file.
+        encoding: Of the file.
+
+    Returns:
+        The queries, in the file's order.
+
+    Raises:
+        DataError: The file cannot be read, or a row is not a query; it names both.
     """
     config = RecordsConfig(encoding=encoding)
     table = read_file(Path(path), READERS, config, NAMES)
     if not table.rows:
-        raise DataError(f"{table.where}: holds no queries")
+        raise DataError(f"{table.where}: contains no queries")
     queries = []
     for row in table.rows:
         try:
@@ -71,7 +91,7 @@ def read_queries(path: str | Path, encoding: str = RecordsConfig.encoding) -> Qu
 
 
 def _query(row: RawRow) -> Query:
-    """Raises DataError where a row is no query."""
+    """Raises DataError if a row is not a query."""
     if row.text is not None:
         return Query(row.number, _text("the text", row.text))
     if row.fault:
@@ -103,7 +123,7 @@ def _text(name: str, value: Any, *, blank: bool = False) -> str:
 
 def _read_lines(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
     """A row for each line of plain text that is not blank."""
-    lines = enumerate(text_of(path, config).split("\n"), start=1)
+    lines = enumerate(read_text(path, config.encoding).split("\n"), start=1)
     rows = [RawRow(number, {}, text=line) for number, line in lines if line.strip()]
     return RawTable(str(path), "line", rows)
 

@@ -13,20 +13,38 @@ from .plan import FineTuningPlan
 KIND = "finetuning"
 
 CONTENTS = {"base": "base_fingerprint", "source": "rows_fingerprint"}
-"""What a path leads to, by the path's name: where that is the same, the path may be another."""
+"""What a path leads to, by the path's name: if that is the same, the path may be another."""
 
 
-def begin(out: Path, plan: FineTuningPlan, dtype: str) -> None:
-    """Makes checkpoint/ anew, with what the run is. Raises ModelFolderError."""
+def start_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
+    """Makes checkpoint/ anew, with what the run is.
+
+    Args:
+        out: the folder to write.
+        plan: the run.
+        dtype: its arithmetic, float32 or mixed_bfloat16.
+
+    Raises:
+        ModelFolderError: the folder cannot be written to.
+    """
     with staging(out) as scratch:
         (scratch / CHECKPOINT_NAME).mkdir()
         write_json(scratch / CHECKPOINT_NAME / RUN_NAME, _describe(plan, dtype))
 
 
-def go_on(out: Path, plan: FineTuningPlan) -> str:
-    """The dtype of the run in `out`, which the plan goes on with. Writes nothing.
+def check_same_run(out: Path, plan: FineTuningPlan) -> str:
+    """Checks that a plan is the run of a folder. Writes nothing.
 
-    Raises ModelFolderError where there is none, TrainingError that names what differs.
+    Args:
+        out: the folder of the run.
+        plan: what is to be resumed.
+
+    Returns:
+        The run's dtype.
+
+    Raises:
+        ModelFolderError: there is no run to resume.
+        TrainingError: the plan is another run; the message names what differs.
     """
     run = read_run(out)
     now = _describe(plan, run["dtype"])
@@ -38,20 +56,39 @@ def go_on(out: Path, plan: FineTuningPlan) -> str:
     ]
     if differences:
         raise TrainingError(
-            f"--resume goes on with the same run, but {'; '.join(differences)}: resume without "
-            "these changes, or start anew with another --out"
+            f"--resume continues the same run, but {'; '.join(differences)}: resume without these "
+            "changes, or start anew with another --out"
         )
     return run["dtype"]
 
 
-def note_changes(out: Path, plan: FineTuningPlan, dtype: str) -> None:
-    """Writes what a run that goes on does otherwise. Raises ModelFolderError."""
+def update_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
+    """Writes what a resumed run does otherwise.
+
+    Args:
+        out: the folder of the run.
+        plan: the run as it is now.
+        dtype: its arithmetic.
+
+    Raises:
+        ModelFolderError: the folder cannot be written to.
+    """
     with staging(out / CHECKPOINT_NAME) as scratch:
         write_json(scratch / RUN_NAME, _describe(plan, dtype))
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """The run.json of a fine-tuning run. Raises ModelFolderError."""
+    """The run.json of a fine-tuning run.
+
+    Args:
+        out: the folder of the run.
+
+    Returns:
+        What `start_run` or `update_run` wrote.
+
+    Raises:
+        ModelFolderError: it is missing, damaged, or of another kind or version.
+    """
     file = out / CHECKPOINT_NAME / RUN_NAME
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
@@ -71,7 +108,7 @@ def _describe(plan: FineTuningPlan, dtype: str) -> dict[str, Any]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(name, before, now) of what two descriptions have otherwise, section by section."""
+    """(name, before, now) of what differs between two descriptions, section by section."""
     found = []
     for name, value in now.items():
         if isinstance(value, dict) and isinstance(before.get(name), dict):

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.cli.ask import table
 from minigpt_tf.config import EngineConfig, SamplingConfig
 from minigpt_tf.config.presets import asking_preset
-from minigpt_tf.errors import DataError
 from minigpt_tf.evaluation.questions import comparison as comparison_module
+from minigpt_tf.evaluation.questions.answer_file import as_json
 from minigpt_tf.evaluation.questions.comparison import (
     AskedModel,
     Comparison,
@@ -24,17 +25,14 @@ from minigpt_tf.evaluation.questions.comparison import (
     choose_models,
     compare,
 )
-from minigpt_tf.evaluation.questions.facts import contains_fact
 from minigpt_tf.evaluation.questions.queries import Queries, Query, read_queries
-from minigpt_tf.evaluation.questions.report import as_json, table
 from minigpt_tf.events import Listener
 from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, TextGenerator
 from minigpt_tf.inference.prompt import Prompt
-from minigpt_tf.records.prompts import ALPACA
+from minigpt_tf.records.alpaca import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
-from minigpt_tf.text.columns import display_width, fill, printable
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT, Recorder
 from tests.interop.folders import TEXT, family_config, make_folder
@@ -126,86 +124,16 @@ def json_of(capsys, *words):
     return json.loads(output.out, parse_constant=pytest.fail), output.err
 
 
-# Facts
-
-
-@pytest.mark.parametrize(
-    ("answer", "fact", "expected"),
-    [
-        ("You have 12 days.", "12 days", True),
-        ("It is 12.", "12", True),
-        ("12% of it", "12", True),
-        ("(12)", "12", True),
-        ("12, or so", "12", True),
-        ("at 120 crowns", "12", False),
-        ("112 crowns", "12", False),
-        ("3.5 hours", "3", False),
-        ("0.3 hours", "3", False),
-        ("1,500 crowns", "500 crowns", False),
-        ("7,000 crowns", "7", False),
-        ("call before 18:40", "8:40", False),
-        ("call before 8:40!", "8:40", True),
-        ("at 8:40", "40", False),
-        ("12-14 days", "12", False),
-        ("form HR-2140", "HR-214", False),
-        ("form hr-214, signed", "HR-214", True),
-        ("fixed in novembers", "November", False),
-        ("In NOVEMBER\nwe talk", "november", True),
-        ("7.5% of the pay", "7.5 %", True),
-        ("7.5 % of the pay", "7.5%", True),
-        ("7.5\u00a0% of the pay", "7.5 %", True),
-        ("17.5 % of the pay", "7.5 %", False),
-        ("two  days\na week", "two days a week", True),
-        ("green is #1B5E4A.", "#1b5e4a", True),
-        ("see (a.b)", "a.b", True),
-        ("see aXb", "a.b", False),
-        ("nine days", "9 days", False),
-        ("", "9 days", False),
-    ],
-)
-def test_facts(answer, fact, expected):
-    assert contains_fact(answer, fact) is expected
-
-
-def test_a_blank_fact_is_none():
-    with pytest.raises(DataError, match="blank"):
-        contains_fact("anything", " \n")
-
-
-# Queries
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.txt", "one\r\n\r\n two \n"),
-        ("a.json", json.dumps(["one", "two"])),
-        ("a.json", json.dumps({"version": 2, "queries": [{"question": "one"}, "two"]})),
-        ("a.jsonl", '{"question": "one"}\n{"instruction": "two", "input": "", "output": "x"}\n'),
-        ("a.ndjson", '"one"\n{"Prompt": "two", "chosen": "x", "rejected": "y"}\n'),
-        ("a.csv", "id,question\n1,one\n2,two\n"),
-    ],
-)
-def test_queries_of_every_form(name, content, tmp_path):
-    (tmp_path / name).write_text(content)
-    found = read_queries(tmp_path / name)
-    assert [query.question for query in found.queries] == ["one", "two"]
-    assert all(query.fact is None and query.input == "" for query in found.queries)
-
-
-def test_queries_keep_input_fact_and_place(tmp_path):
-    file = tmp_path / "a.jsonl"
-    file.write_text('\n{"instruction": "who", "input": "she", "fact": "8 weeks", "more": 3}\n')
-    assert read_queries(file).queries == [Query(2, "who", "she", "8 weeks")]
+# Queries and models
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.txt", "", "holds no queries"),
-        ("a.txt", " \n\n", "holds no queries"),
+        ("a.txt", "", "contains no queries"),
+        ("a.txt", " \n\n", "contains no queries"),
         ("a.json", "", "is empty"),
-        ("a.json", "[]", "holds no queries"),
+        ("a.json", "[]", "contains no queries"),
         ("a.json", "[1]", "entry 1: it is no object"),
         ("a.json", '["one", {"query": "two"}]', "entry 2: has 'query', where 'question' or"),
         ("a.json", '{"a": 1}', "is not a list"),
@@ -227,9 +155,6 @@ def test_bad_queries_are_one_line(name, content, reason, models, tmp_path, capsy
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     said = error_of(capsys, "--models", models / "base", "--queries", file)
     assert str(file) in said and reason in said
-
-
-# Models and answers
 
 
 def alone(folder, question, end_ids=None):
@@ -312,8 +237,8 @@ def test_the_base_is_asked_first_and_once(models, queries, capsys):
     [
         ({"base": "/nowhere/b\x1b", "base_fingerprint": "0"}, "no such model folder"),
         ({"base": "BASE", "base_fingerprint": "0"}, "has changed since"),
-        ({"base": ["x"], "base_fingerprint": "0"}, "does not tell its base"),
-        ("full", "does not tell its base"),
+        ({"base": ["x"], "base_fingerprint": "0"}, "does not name its base"),
+        ("full", "does not name its base"),
     ],
 )
 def test_a_base_that_cannot_be_asked_is_one_notice(models, queries, tmp_path, capsys, told, reason):
@@ -468,13 +393,6 @@ def test_no_answer_breaks_the_table(width, label):
     assert "".join(text.split()).count("x" * 12) > 2
 
 
-def test_widths_and_lines():
-    assert display_width("ab 日本") == 7 and display_width("e\u0301") == 1
-    assert fill("one two  three\n\n four", 8) == ["one two", "three", "four"]
-    assert fill("ab日本語", 5) == ["ab日", "本語"] and fill("a bbbbbb", 4) == ["a", "bbbb", "bb"]
-    assert fill("", 5) == [] and printable("a\u00a0b\x00\n") == "a b\\x00\n"
-
-
 def test_the_command(models, queries, tmp_path, capsys):
     out = tmp_path / "answers.json"
     words = ["--models", models / "tuned", "--queries", queries, "--max-new-tokens", 5]
@@ -509,7 +427,7 @@ def test_tensorflow_is_not_imported(models, queries):
 def test_a_fine_tuned_model_knows_its_base(models, tmp_path, capsys):
     from minigpt_tf.config import FineTuningConfig, RecordsConfig
     from minigpt_tf.config.presets import fine_tuning_preset
-    from minigpt_tf.finetuning.plan import make_finetuning_plan
+    from minigpt_tf.finetuning.preparation import make_finetuning_plan
     from minigpt_tf.finetuning.trainer import finetune
 
     file = tmp_path / "rows.jsonl"

@@ -1,0 +1,178 @@
+"""From a base, records and settings to a checked plan, before TensorFlow is imported."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..classification.head import Head, load_head
+from ..config import FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig
+from ..config.finetuning import FOR_TEXTS_ONLY
+from ..config.presets import fine_tuning_preset
+from ..config.settings import split_settings
+from ..errors import ConfigError, DataError
+from ..events import SILENT, Listener
+from ..inference.adapter import fingerprint
+from ..inference.folder import ModelFolder
+from ..records.dataset import prepare
+from ..records.prompts import Template
+from ..records.schema import KINDS
+from ..storage.model_folder import CLASSIFIER_SECTION
+from .bases import load_base
+from .memory import check_run_fits
+from .method import Method
+from .methods import all_methods, method_of
+from .plan import FineTuningPlan
+from .targets import check_targets
+
+
+def plan_finetuning(
+    base: str | os.PathLike,
+    source: str | os.PathLike,
+    *,
+    listener: Listener | None = None,
+    **settings: Any,
+) -> FineTuningPlan:
+    """The plan of a method with some settings replaced.
+
+    Args:
+        base: the folder of the model to adapt.
+        source: a file of records (.json .jsonl .csv .tsv .xlsx .txt), or sqlite:///FILE with the
+            setting `query`.
+        listener: notified of how far reading has come.
+        settings: fields of FineTuningConfig, LoraConfig, RecordsConfig and TrainingConfig, such as
+            `method="dpo"` or `epochs=2`. Fields of TrainingConfig that are not set are the
+            method's own (`fine_tuning_preset`).
+
+    Returns:
+        The plan, for `finetune`.
+
+    Raises:
+        ConfigError: a setting is unknown, out of range, or not for this method.
+        DataError: no record can be used.
+        ModelFolderError: the base is missing, damaged, or another tool's.
+    """
+    kinds = (FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig)
+    _check_for_records(settings)
+    given = split_settings(settings, kinds)
+    tuning = FineTuningConfig(**given[FineTuningConfig])
+    method_of(tuning).check_options(settings, all_methods())
+    training = fine_tuning_preset(tuning.method, tuning.classify_layers, **given[TrainingConfig])
+    return make_finetuning_plan(
+        base,
+        source,
+        tuning,
+        RecordsConfig(**given[RecordsConfig]),
+        training,
+        LoraConfig(**given[LoraConfig]),
+        listener=listener,
+    )
+
+
+def _check_for_records(settings: Mapping[str, Any]) -> None:
+    """Raises ConfigError for what only training on a text has."""
+    for name in settings:
+        if name in FOR_TEXTS_ONLY:
+            raise ConfigError(f"{name}: is for training on a text, not on records: drop it")
+
+
+def make_finetuning_plan(
+    base: str | os.PathLike,
+    source: str | os.PathLike,
+    tuning: FineTuningConfig,
+    records: RecordsConfig,
+    training: TrainingConfig,
+    lora: LoraConfig | None = None,
+    *,
+    listener: Listener | None = None,
+) -> FineTuningPlan:
+    """Reads a base and records, and checks that the run can do what the settings say.
+
+    Args:
+        base: the folder of the model to adapt.
+        source: a file of records, or sqlite:///FILE.
+        tuning: the method.
+        records: how records are read, split and made into rows of tokens.
+        training: how it is trained; `fine_tuning_preset` has what suits a method.
+        lora: what is updated, if the method has LoRA (unset: LoraConfig's defaults).
+        listener: notified of how far reading has come.
+
+    Returns:
+        The plan, for `finetune`.
+
+    Raises:
+        ConfigError: the settings do not fit each other, the base, or this machine's memory.
+        DataError: no record can be used.
+        ModelFolderError: the base is missing, damaged, or another tool's.
+    """
+    lora = lora or LoraConfig()
+    folder, method = load_base(base), method_of(tuning)
+    method.check_training(training)
+    context = min(folder.model.context_length, tuning.max_length or folder.model.context_length)
+    if method.trains == "adapter":
+        check_targets(folder.model, lora)
+    template = Template.of(folder)
+    if method.writes_answers:
+        _check_context(template, context, tuning)
+    dataset = prepare(
+        source if isinstance(source, str) else Path(source),
+        template,
+        context,
+        records,
+        seed=training.seed,
+        kinds=[kind for kind in KINDS if kind in method.record_kinds],
+        listener=listener or SILENT,
+    )
+    plan = FineTuningPlan(
+        base=folder,
+        base_fingerprint=fingerprint(folder.path),
+        source=str(source),
+        method=method,
+        lora=lora,
+        records=records,
+        training=training,
+        dataset=dataset,
+        template=template,
+        base_head=_base_head(folder, method, dataset.labels),
+    )
+    check_run_fits(plan.run)
+    if method.writes_answers:
+        _check_sample_queries(template, tuning)
+    if (training.warmup_steps or 0) >= plan.total_steps > 1:
+        raise ConfigError(
+            f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
+        )
+    return plan
+
+
+def _check_context(template: Template, context: int, tuning: FineTuningConfig) -> None:
+    """Raises ConfigError if there is no room for what the template writes around a question."""
+    try:
+        needed = len(template.render_prompt("?")) + 1
+    except DataError:  # it refuses this conversation, and may take those of the records
+        return
+    if needed > context:
+        longer = "choose a base with a longer context"
+        if tuning.max_length == context:
+            longer = "give a greater --max-length"
+        raise ConfigError(
+            f"{template.name}: takes {needed} tokens without the question, and the context has "
+            f"{context}: {longer}"
+        )
+
+
+def _check_sample_queries(template: Template, tuning: FineTuningConfig) -> None:
+    """Raises ConfigError if the chat template refuses a question: the first evaluation would."""
+    for query in tuning.sample_queries:
+        try:
+            template.render_prompt(query)
+        except DataError as error:
+            raise ConfigError(f"sample_queries={query!r:.40}: {error}") from None
+
+
+def _base_head(folder: ModelFolder, method: Method, labels: list[str]) -> Head | None:
+    """The head of a base that already is a classifier of these labels. Raises ModelFolderError."""
+    if method.writes_answers or CLASSIFIER_SECTION not in folder.description:
+        return None
+    head = load_head(folder.path, folder.model.embed_dim)
+    return head if head.labels == labels else None
