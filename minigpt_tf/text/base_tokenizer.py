@@ -12,7 +12,7 @@ TOKENIZER_NAMES |= dict.fromkeys(("bpe", "gpt2", "imported"), JSON_NAME)
 """The file of each kind of tokenizer."""
 
 CUT_BEFORE = " \n"
-"""No word, nor byte pair, lies across a cut before one of these and behind what is no white space:
+"""No word, nor byte pair, lies across a cut before one of these and behind what is not white space:
 a text may be cut there, and no vocabulary learned from it changes."""
 
 LONG_TEXT = 4_000_000
@@ -29,9 +29,12 @@ class BaseTokenizer(ABC):
     """Ids that end a text when they are generated."""
     prefix_ids: tuple[int, ...] = ()
     """Ids that the model expects before every text, such as <s>; `encode` does not add them."""
-    cut_before: str | None = None
-    """The characters before which, and behind what is no white space, a text may be cut without a
-    change of its ids; None: it may be cut anywhere."""
+
+    @property
+    def cut_before(self) -> str | None:
+        """The characters before which, and behind what is not white space, a text may be cut
+        without a change of its ids; None: it may be cut anywhere."""
+        return None
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
@@ -63,8 +66,15 @@ class BaseTokenizer(ABC):
         """How many tokens stand for something unknown; `counts` (vocab_size,): tokens by id."""
         return 0
 
-    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
-        """What `encode` does, for the pieces of a text of so many characters, in many threads."""
+    def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        """An encoder of chunks for many threads.
+
+        Args:
+            characters: How many all chunks have together.
+
+        Returns:
+            What gives the ids that `encode` gives.
+        """
         return self.encode
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:

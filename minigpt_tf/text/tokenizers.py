@@ -141,7 +141,7 @@ class BytePairTokenizer(BaseTokenizer):
     def encode(self, text: str) -> np.ndarray:
         return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
-    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+    def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
         fast = None
         if characters >= LONG_TEXT:
             fast = byte_level.fast_encoder(byte_level.describe(self.backend))
