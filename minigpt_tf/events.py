@@ -37,7 +37,7 @@ class Evaluation:
     best: bool
     sample: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """What else was found on the validation part, by name."""
+    """What else was found on the validation set, by name."""
     loss_per: str = "token"
     """What the losses are means of."""
 

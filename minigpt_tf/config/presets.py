@@ -10,13 +10,13 @@ from .finetuning import FINE_TUNING, METHODS, MethodDefaults
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named way to train: arguments of TrainingConfig, and how a preset's run is shortened."""
+    """A named way to train: arguments of TrainingConfig, and what it makes of a preset's length."""
 
     help: str
     training: dict[str, Any]
     batch_factor: int = 1
     """The preset's batch times this."""
-    steps_share: float = 1.0
+    steps_fraction: float = 1.0
     """The preset's steps, where it counts in steps, times this."""
 
 
@@ -36,7 +36,7 @@ RECIPES = {
         {"optimizer": "muon", "learning_rate": 5e-3, "schedule": "linear"}
         | {"weight_decay": 0.1, "beta_2": 0.99},
         batch_factor=2,
-        steps_share=1 / 4,
+        steps_fraction=1 / 4,
     ),
 }
 
@@ -160,12 +160,12 @@ def fine_tuning_preset(
 
 
 DICE = {"temperature", "top_k", "top_p", "min_p", "seed"}
-"""Settings of sampling that do nothing where the likeliest token is taken."""
+"""Settings of sampling that do nothing where the most likely token is taken."""
 
 
 def asking_preset(**overrides: Any) -> SamplingConfig:
-    """How models are asked side by side, with some fields replaced: they take the likeliest token,
-    unless one of DICE is given."""
+    """How models are asked side by side, with some fields replaced: by the most likely token unless
+    one of DICE is given."""
     common = {"greedy": not DICE & overrides.keys(), "max_new_tokens": ANSWER_TOKENS}
     return SamplingConfig(**{**common, "context_full": "stop", **overrides})
 
@@ -200,7 +200,7 @@ def training_preset(
         batch_size = arguments.get("batch_size", TrainingConfig.batch_size)
         arguments |= chosen.training | {"batch_size": chosen.batch_factor * batch_size}
         if arguments.get("steps"):
-            arguments["steps"] = round(chosen.steps_share * arguments["steps"])
+            arguments["steps"] = round(chosen.steps_fraction * arguments["steps"])
     arguments |= overrides
     if "epochs" in overrides and "steps" not in overrides:
         arguments.pop("steps", None)

@@ -20,10 +20,9 @@ LONG_TEXT = 4_000_000
 
 
 class BaseTokenizer(ABC):
-    """Text <-> token ids. `vocab_size` is the number of ids a model needs: all are below it."""
+    """Text <-> token ids."""
 
     kind: str
-    vocab_size: int
     document_separator = "\n\n"
     end_ids: frozenset[int] = frozenset()
     """Ids that end a text when they are generated."""
@@ -38,11 +37,25 @@ class BaseTokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """Text -> int32 ids of shape (T,)."""
+        """The ids of a text.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Int32 ids (T,).
+        """
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids -> text."""
+        """The text of ids.
+
+        Args:
+            ids: Ids below `vocab_size`.
+
+        Returns:
+            The text.
+        """
 
     @abstractmethod
     def to_bytes(self) -> bytes:
@@ -55,15 +68,34 @@ class BaseTokenizer(ABC):
 
     @property
     @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids that a model needs: all are below it."""
+
+    @property
+    @abstractmethod
     def known_size(self) -> int:
         """Number of ids that stand for text; at most `vocab_size`."""
 
     def unknown(self, text: str) -> list[str]:
-        """The parts of the text that the tokenizer does not know, in order, each once."""
+        """What of a text the tokenizer does not know.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Words or characters in order, each once.
+        """
         return []
 
     def count_unknown(self, counts: np.ndarray) -> int:
-        """How many tokens stand for something unknown; `counts` (vocab_size,): tokens by id."""
+        """How many tokens stand for something unknown.
+
+        Args:
+            counts: Tokens by id, (vocab_size,).
+
+        Returns:
+            The number of tokens.
+        """
         return 0
 
     def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
@@ -78,5 +110,12 @@ class BaseTokenizer(ABC):
         return self.encode
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:
-        """The ids below a model's `vocab_size` that stand for no text: never to be generated."""
+        """Ids that are never to be generated.
+
+        Args:
+            vocab_size: The model's.
+
+        Returns:
+            The ids below it that stand for no text, in order.
+        """
         return np.arange(self.vocab_size, vocab_size)
