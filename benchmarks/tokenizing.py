@@ -1,4 +1,4 @@
-"""Tokenising a long text: memory from file to ids on disk, and speed beside tiktoken.
+"""Tokenizing a long text: memory from file to ids on disk, and speed beside tiktoken.
 
     python benchmarks/tokenizing.py --data enwik8.txt [--vocab-size 8000] [--runs 5]
 

@@ -5,15 +5,22 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .constants import LLAMA3_SCALING, MOST_LAYERS
-from .settings import LARGEST_INTEGER, check_types, require_at_least, setting
+from .settings import LARGEST_INTEGER, check_types, documented, require_at_least, setting
 
 
+@documented
 @dataclass(frozen=True)
 class ModelConfig:
     """Architecture of a GPT: the switches of `build_gpt_model`.
 
     `num_kv_heads`, `head_dim` and `ff_dim` may be left None; they are then filled in, so that a
-    ModelConfig always holds numbers.
+    ModelConfig always has integers.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> config = mg.ModelConfig(embed_dim=64, num_heads=4)
+        >>> config.head_dim, config.ff_dim
+        (16, 256)
     """
 
     vocab_size: int = setting(5000, "number of token ids the model knows")

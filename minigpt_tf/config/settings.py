@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..errors import ConfigError
 
@@ -22,6 +22,28 @@ def setting(default: Any, help: str, *, optional_in_files: bool = False) -> Any:
     same, and have the default.
     """
     return field(default=default, metadata={"help": help, "optional": optional_in_files})
+
+
+T = TypeVar("T")
+
+
+def documented(cls: type[T]) -> type[T]:
+    """Adds the fields to the docstring of a dataclass of settings, each with its help text.
+
+    Args:
+        cls: The dataclass. Its docstring is one line or more, and may end in an example.
+
+    Returns:
+        The same class.
+    """
+    text, mark, example = (cls.__doc__ or "").partition("    Example:")
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    lines = [f"        {item.name}: {item.metadata['help']}." for item in fields]
+    raises = "        ConfigError: A value has the wrong type or is out of range.\n"
+    sections = ["    Args:", *lines, "", "    Raises:", raises, ""]
+    if cls.__doc__ is not None:  # python -OO
+        cls.__doc__ = f"{text.rstrip()}\n\n" + "\n".join(sections) + f"{mark}{example}"
+    return cls
 
 
 def split_settings(

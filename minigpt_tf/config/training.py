@@ -5,12 +5,19 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .constants import MOST_EVALUATION_TOKENS
-from .settings import check_types, require_at_least, setting
+from .settings import check_types, documented, require_at_least, setting
 
 
+@documented
 @dataclass(frozen=True)
 class DataConfig:
-    """How text becomes training windows."""
+    """How text becomes training windows.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.DataConfig(tokenizer="char", stride_fraction=0.5).stride_for(64)
+        32
+    """
 
     tokenizer: Literal["word", "char", "bpe", "gpt2"] = setting(
         "word", "word (Keras's Tokenizer), char, bpe (trained on the text), gpt2 (OpenAI's)"
@@ -44,7 +51,14 @@ class DataConfig:
         check_encoding(self.encoding)
 
     def stride_for(self, context_length: int) -> int:
-        """Tokens between the starts of two windows of that length."""
+        """How far apart windows start.
+
+        Args:
+            context_length: Tokens in a window.
+
+        Returns:
+            Tokens between the starts of two windows.
+        """
         if self.stride is not None:
             return self.stride
         return max(1, round((self.stride_fraction or 0) * context_length))
@@ -58,9 +72,16 @@ def check_encoding(name: str) -> None:
         raise ConfigError(f"encoding={name!r}: no such encoding") from None
 
 
+@documented
 @dataclass(frozen=True)
 class RecordsConfig:
-    """How records for fine-tuning are read, split, and made into rows of tokens."""
+    """How records for fine-tuning are read, split, and made into rows of tokens.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.RecordsConfig(map={"output": "answer"}, val_split=0.2).train_on
+        'answers'
+    """
 
     map: dict[str, str] | None = setting(
         None, "a name here and the file's name for it, such as output=answer; may be repeated"
@@ -110,9 +131,16 @@ class RecordsConfig:
         check_encoding(self.encoding)
 
 
+@documented
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained. One step is one batch; an epoch is one pass over all windows."""
+    """How a model is trained. One step is one batch; an epoch is one pass over all windows.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.TrainingConfig(steps=200, optimizer="adamw", weight_decay=0.1).batch_size
+        32
+    """
 
     epochs: int = setting(10, "passes over the training windows")
     steps: int | None = setting(None, "number of batches, instead of --epochs")

@@ -58,19 +58,11 @@ class FineTunedModel(TrainableModel):
 
     @abstractmethod
     def signature(self, rows: int | None) -> Sequence[tf.TensorSpec]:
-        """Shapes and types of the arrays that `loss` takes.
-
-        Args:
-            rows: records in a batch (None: any number).
-        """
+        """Shapes and types of what `loss` takes, with so many rows (None: any number)."""
 
     def named_variables(self) -> dict[str, keras.Variable]:
-        """What is trained.
-
-        Returns:
-            Weights by name, or the factors "NAME:a" (inputs, rank) and "NAME:b" (rank, outputs) of
-            the updates.
-        """
+        """What is trained: weights by name, or the factors of the updates, "NAME:a" (inputs, rank)
+        and "NAME:b" (rank, outputs)."""
         if self.lora is None:
             return named_variables(self.keras_model)
         updates = low_rank_changes(self.keras_model).items()

@@ -44,10 +44,8 @@ def save_fine_tuned(
     template gets the one it was trained with.
 
     Args:
-        out: the folder to write.
-        plan: the run.
+        out, plan, state: the folder to write, the run, and its history.
         weights: all weights of the model by name, arrays or datasets.
-        state: the run's history.
         sections: what goes into config.json beside the model.
         write_more: writes more files into the folder that it is given.
 

@@ -93,7 +93,25 @@ def save_adapter(file: Path, adapter: Adapter) -> None:
 
 
 def load_adapter(file: Path, config: ModelConfig) -> Adapter:
-    """Reads an adapter for models of a configuration. Raises ModelFolderError."""
+    """Reads a file of LoRA's matrices, as fine-tuning writes it beside the merged model.
+
+    Args:
+        file: Its adapter.safetensors.
+        config: Architecture of the model that it was trained on.
+
+    Returns:
+        The matrices, and which base they belong to.
+
+    Raises:
+        ModelFolderError: The file is missing, damaged, or for another architecture.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from pathlib import Path
+        >>> mg.load_adapter(Path("adapter.safetensors"), mg.ModelConfig())
+        Traceback (most recent call last):
+        minigpt_tf.errors.ModelFolderError: adapter.safetensors: no such adapter
+    """
     try:
         with safe_open(file, framework="numpy") as archive:
             metadata = archive.metadata() or {}
@@ -131,9 +149,31 @@ def _factors(
 
 
 def merge(base: Path, config: ModelConfig, adapter: Adapter) -> Weights:
-    """The weights of the base in a model folder with the adapter's changes added.
+    """The weights of a base model with an adapter's low-rank updates added.
 
-    Raises ModelFolderError where the adapter was trained on another base."""
+    Args:
+        base: The base's model folder.
+        config: Its architecture.
+        adapter: From `load_adapter`.
+
+    Returns:
+        Float32 arrays by the names of `inference.weights`.
+
+    Raises:
+        ModelFolderError: The adapter was trained on another base, or the base is damaged.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.Tokenizer()
+        >>> tokenizer.fit_on_texts(["who is hardy"])
+        >>> model = mg.build_gpt_model(4, 8, embed_dim=8, num_heads=2, ff_dim=8, num_layers=1)
+        >>> folder = mg.save_model_folder(model, tokenizer, "models/mine")
+        >>> from minigpt_tf.inference.adapter import Adapter
+        >>> other = Adapter(1, 1.0, "another base's fingerprint", {})
+        >>> mg.merge(folder, mg.load_folder(folder).model, other)
+        Traceback (most recent call last):
+        minigpt_tf.errors.ModelFolderError: models/mine: is not the base that the adapter was ...
+    """
     if fingerprint(base) != adapter.base:
         raise ModelFolderError(
             f"{base}: is not the base that the adapter was trained on: name that one"

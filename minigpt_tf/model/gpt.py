@@ -116,6 +116,9 @@ def build_gpt_model(
         seed: fixes the initial weights and the dropout.
         dtype: a Keras dtype policy, such as "mixed_bfloat16" (unset: Keras's global one).
 
+    Returns:
+        The model, not compiled.
+
     Raises:
         ConfigError: where the sizes do not fit each other, or both sizes and a config are given.
 
@@ -221,6 +224,9 @@ def transformer_block(
         dropout: fraction dropped behind attention and feed-forward; also as `rate`.
         name: of the block; its layers' names begin with it (unset: block_0, block_1, ...).
         dtype: a Keras dtype policy (unset: Keras's global one).
+
+    Returns:
+        The block.
 
     Raises:
         ConfigError: where the sizes do not fit each other.

@@ -17,6 +17,7 @@ from keras import layers
 from ..config import LoraConfig
 from ..inference.positions import rotary_tables
 from .dropout import FastDropout
+from .keras_internals import SelfAttention, projections_of
 from .layers import RotaryAttention, register
 from .low_rank import (
     LowRank,
@@ -100,7 +101,7 @@ def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:
 
 
 @register
-class FusedAttention(WithKernels, layers.MultiHeadAttention):
+class FusedAttention(WithKernels, SelfAttention):
     """Causal self-attention: query, key and value in one product; with LoRA where it is asked
     for."""
 
@@ -117,12 +118,11 @@ class FusedAttention(WithKernels, layers.MultiHeadAttention):
         """query: (B, T, D) -> (B, T, D); value and key are the same tensor."""
         heads = _project(query, self, training)
         q, k, v = tf.split(heads, 3)  # (N, B, T, H)
-        mixed = causal_attention(q, k, v, self._dropout_layer, training)
+        mixed = causal_attention(q, k, v, self.attention_dropout, training)
         return _project_back(mixed, self, training)
 
-    def _build_attention(self, rank: int) -> None:
-        super()._build_attention(rank)
-        self._dropout_layer = FastDropout(self._dropout, seed=self.seed, dtype=plain_policy(self))
+    def make_dropout(self, rate: float) -> FastDropout:
+        return FastDropout(rate, seed=self.seed, dtype=plain_policy(self))
 
 
 @register
@@ -143,7 +143,7 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
                 self.context_length, self.head_dim, self.rope_theta, scaling
             )
         _build_adapters(self, input_shape[-1])
-        self._dropout_layer = FastDropout(self.dropout, seed=self.seed, dtype=plain_policy(self))
+        self.attention_dropout = FastDropout(self.dropout, seed=self.seed, dtype=plain_policy(self))
 
     def call(self, x, training=None):
         """x: (B, T, D) -> (B, T, D)"""
@@ -153,7 +153,7 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
         if self.rope_theta is not None:
             queries_and_keys = self._rotate_heads(queries_and_keys)
         q, k = tf.split(queries_and_keys, [N, K])
-        mixed = causal_attention(q, k, v, self._dropout_layer, training)
+        mixed = causal_attention(q, k, v, self.attention_dropout, training)
         return _project_back(mixed, self, training)
 
     def _rotate_heads(self, x: tf.Tensor) -> tf.Tensor:
@@ -187,13 +187,6 @@ def _shared_tables(
     with tf.init_scope():
         tables = rotary_tables(context_length, head_dim, rope_theta, dict(scaling) or None)
         return tuple(tf.constant(table) for table in tables)
-
-
-def projections_of(attention: layers.Layer) -> dict[str, layers.EinsumDense]:
-    """The projections of an attention layer by name."""
-    names = {"query": "_query_dense", "key": "_key_dense", "value": "_value_dense"}
-    names["attention_output"] = "_output_dense"
-    return {name: getattr(attention, attribute) for name, attribute in names.items()}
 
 
 def _build_adapters(attention: layers.Layer, width: int) -> None:
@@ -238,7 +231,7 @@ def _project(x: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf
 
 def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf.Tensor:
     """Heads (N, B, T, H) -> (B, T, D)."""
-    projection = attention._output_dense
+    projection = projections_of(attention)["attention_output"]
     N, H, D = kernel_shape(projection)
     rows = tf.reshape(tf.transpose(heads, (1, 2, 0, 3)), (-1, N * H))
 

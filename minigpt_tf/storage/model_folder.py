@@ -16,11 +16,12 @@
 """
 
 import json
+import os
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,23 @@ def _advice_for(file: Path) -> str:
 
 
 def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
-    """The folder in `models` whose config.json is the newest. Raises ModelFolderError."""
+    """The model folder that was written last.
+
+    Args:
+        models: The folder of model folders.
+
+    Returns:
+        The path of the one whose config.json is the newest.
+
+    Raises:
+        ModelFolderError: There is none.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.newest_folder()
+        Traceback (most recent call last):
+        minigpt_tf.errors.ModelFolderError: no model in models/ yet: ...
+    """
     configs = Path(models).glob(f"*/{CONFIG_NAME}")
     newest = max(configs, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
@@ -143,3 +160,46 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
             for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
                 shutil.rmtree(left_over, ignore_errors=True)
         yield
+
+
+def check_apart(base: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Checks that a run does not write into its base, which --resume and the adapter need.
+
+    Args:
+        base: the base's folder.
+        out: the folder to write.
+
+    Raises:
+        ModelFolderError: they are the same, or one lies in the other.
+    """
+    source, target = Path(base).resolve(), Path(out).resolve()
+    if target == source:
+        raise ModelFolderError(
+            f"{out}: is the base itself, which stays as it is: choose another --out"
+        )
+    if source in target.parents:
+        raise ModelFolderError(f"{out}: lies in the base {base}: choose another --out")
+
+
+@contextmanager
+def clean_after_failure(out: Path) -> Iterator[None]:
+    """Removes what was made for a run that ended before it had saved anything.
+
+    That is the folder, with those that it lies in; or the checkpoint alone, if the folder was there
+    before and empty.
+
+    Args:
+        out: the folder to write.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    empty = out.is_dir() and not any(out.iterdir())
+    try:
+        yield
+    except BaseException:
+        left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
+        if (made or empty) and set(left) <= {RUN_NAME}:
+            shutil.rmtree(out if made else out / CHECKPOINT_NAME, ignore_errors=True)
+            with suppress(OSError):  # they may hold something else by now
+                for folder in made[1:]:
+                    folder.rmdir()
+        raise

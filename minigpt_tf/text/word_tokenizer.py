@@ -330,6 +330,9 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
     Args:
         json_string: The JSON.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         DataError: For any other text.
 

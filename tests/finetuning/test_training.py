@@ -11,8 +11,8 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
+from minigpt_tf.evaluation.difference import merge_difference
 from minigpt_tf.events import Listener
-from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import SupervisedModel, target_weights
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
 from minigpt_tf.finetuning.preparation import make_finetuning_plan

@@ -41,11 +41,22 @@ class Queries:
 
     @property
     def facts(self) -> int:
-        """Queries with a fact."""
+        """How many queries have a fact.
+
+        Returns:
+            The number.
+        """
         return sum(query.fact is not None for query in self.queries)
 
     def place(self, query: Query) -> str:
-        """Where a query stands, for people."""
+        """Where a query is in the file.
+
+        Args:
+            query: One of them.
+
+        Returns:
+            For example "line 3".
+        """
         return f"{self.unit} {query.row}"
 
 
