@@ -23,16 +23,6 @@ UNFINISHED: set[str] = {
     "TextGenerator",
     "Tokenizer",
     "load_tokenizer",
-<<<<<<< HEAD
-    "make_plan",
-    "merge",
-    "plan_from_preset",
-    "tokenizer_from_json",
-    "train",
-=======
-    "make_finetuning_plan",
-    "plan_finetuning",
->>>>>>> main
     "train_tokenizer",
 }
 """Names whose docstrings lack something."""
