@@ -5,5 +5,6 @@ from xml.etree import ElementTree
 
 for case in ElementTree.parse(sys.argv[1]).iter("testcase"):
     skipped = case.find("skipped")
-    if skipped is not None and "could not import" in skipped.get("message", ""):
+    reason = "" if skipped is None else skipped.get("message", "")
+    if "could not import" in reason or "is not installed" in reason:
         print(f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}")

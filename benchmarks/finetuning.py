@@ -45,9 +45,10 @@ from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import ModelFolder, describe_model, load_folder, write_tokenizer
 from minigpt_tf.inference.weights import weights_of
 from minigpt_tf.metrics import negative_log_likelihood
-from minigpt_tf.records.kinds import KINDS, InstructionRecord
-from minigpt_tf.records.prompts import Template, render
+from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.reading import read_records
+from minigpt_tf.records.rendering import render
+from minigpt_tf.records.schema import KINDS, InstructionRecord
 from minigpt_tf.records.truncation import Row
 from minigpt_tf.storage.replacing import write_json
 from minigpt_tf.text.tokenizers import BytePairTokenizer

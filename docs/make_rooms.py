@@ -21,7 +21,7 @@ FLOORS: list[tuple[str, str, dict[str, str]]] = [
             "errors": "for people",
             "machine": "cores, memory",
             "compiled": "Numba",
-            "keras_registration": "layers, once Keras is there",
+            "keras_registration": "for load_model",
             "startup": "quiet TensorFlow",
             "events": "progress, notices",
             "metrics": "each formula once",
@@ -31,7 +31,7 @@ FLOORS: list[tuple[str, str, dict[str, str]]] = [
         },
     ),
     (
-        "no TensorFlow from here up: an answer in half a second",
+        "without TensorFlow: an answer in half a second",
         "#d7ecd9",
         {
             "files": "one reader a format",

@@ -62,7 +62,7 @@ def _printed(command: str, folder: str) -> list[str]:
 
 def _chosen(lines: list[str], shown: str) -> list[str]:
     """The lines that are shown: the first and the last of those that match."""
-    found = [line.rstrip() for line in lines if re.search(shown, line)]
+    found = [line.rstrip().replace("┃", "│") for line in lines if re.search(shown, line)]
     if len(found) > MOST_LINES:
         found = [*found[: MOST_LINES - 4], "  ...", *found[-3:]]
     return found

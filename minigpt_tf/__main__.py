@@ -38,7 +38,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 2 an error that was explained."""
+    """Runs one verb.
+
+    Args:
+        arguments: The words behind `minigpt` (unset: those of the process).
+
+    Returns:
+        The exit status: 0 done, 2 an error that was explained, 130 interrupted.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] not in VERBS:
         return _overview(arguments)

@@ -10,7 +10,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """After a step: means since the last evaluation."""
+    """After a step: means since the last evaluation.
+
+    Args:
+        step: Steps so far, of the whole run.
+        total_steps: Steps of the whole run.
+        epoch: Passes over the training windows so far.
+        loss: Mean loss, in nats.
+        accuracy: Fraction of targets that were the most likely token.
+        tokens_per_second: Of training, without evaluations.
+        seconds_left: Estimated, for the rest of the run.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.Progress(50, 200, 0.25, 3.1, 0.3, 9000.0, 60.0).step
+        50
+    """
 
     step: int
     total_steps: int
@@ -23,7 +38,33 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One row of history.csv, and the sample that goes with it."""
+    """One row of history.csv, and the sample that belongs to it.
+
+    Args:
+        step: Steps so far.
+        epoch: Passes over the training windows so far.
+        seconds: Of training so far.
+        learning_rate: At this step.
+        loss: Mean training loss since the last evaluation, in nats.
+        accuracy: Fraction of training targets that were the most likely token.
+        val_loss: Mean loss on the validation split, in nats; None without one.
+        val_perplexity: exp(val_loss), if that is a loss per token.
+        tokens_per_second: Of training since the last evaluation.
+        best: Whether the loss was never lower.
+        sample: What the model generates.
+        metrics: Other figures of the validation split, by name.
+        loss_per: What the losses are means of.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> class Best(mg.Listener):
+        ...     def evaluation(self, evaluation: mg.Evaluation) -> None:
+        ...         if evaluation.best:
+        ...             print(f"step {evaluation.step}: {evaluation.val_loss:.2f}")
+        >>> row = mg.Evaluation(9, 1.0, 2.0, 1e-3, 3.2, 0.2, 3.25, 25.8, 9e3, True, "he was")
+        >>> Best().evaluation(row)
+        step 9: 3.25
+    """
 
     step: int
     epoch: float
@@ -37,7 +78,7 @@ class Evaluation:
     best: bool
     sample: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """What else was found on the validation part, by name."""
+    """What else was found on the validation split, by name."""
     loss_per: str = "token"
     """What the losses are means of."""
 
@@ -55,7 +96,11 @@ class Listener:
     """
 
     def notice(self, text: str) -> None:
-        """Something a person should know."""
+        """Something a person should know.
+
+        Args:
+            text: One or two sentences.
+        """
 
     def preparation(self, what: str, done: int, total: int) -> None:
         """Outside of training steps, often: which work, and how far it is.
@@ -67,16 +112,28 @@ class Listener:
         """
 
     def progress(self, progress: Progress) -> None:
-        """After every training step."""
+        """After every training step.
+
+        Args:
+            progress: The step and the means since the last evaluation.
+        """
 
     def weights(self, step: int, weights: Mapping[str, "np.ndarray"]) -> None:
         """At every evaluation, for measures of one's own: the model's weights, not to be changed.
 
         The library computes nothing from them; `inference.engine.Engine` takes them as they are.
+
+        Args:
+            step: Steps so far.
+            weights: By the names of `inference.weights`.
         """
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """After every evaluation."""
+        """After every evaluation.
+
+        Args:
+            evaluation: The row of history.csv, and the sample.
+        """
 
 
 SILENT = Listener()

@@ -1,4 +1,7 @@
-"""Which private names of Keras, TensorFlow and Numba are in use, and why: new ones are noticed."""
+"""Which private names of Keras, TensorFlow and Numba are in use, and why: new ones are noticed.
+
+One module for each library has them all.
+"""
 
 import ast
 import configparser
@@ -108,30 +111,34 @@ ALLOWED: dict[str, dict[str, str]] = {
             "needs no broadcast, ResourceApplyAdam is one pass over memory instead of a dozen"
         ),
     },
-    "layers.py": {
-        name: "rotary positions and grouped heads between Keras's own projections and attention"
-        for name in (
-            "_combine_equation",
-            "_compute_attention",
-            "_dot_product_equation",
-            "_dropout_layer",
-            "_get_common_kwargs_for_sublayer",
-            "_key_dense",
-            "_output_dense",
-            "_query_dense",
-            "_softmax",
-            "_value_dense",
-        )
-    },
-    "low_rank.py": {
-        name: "QLoRA reads the kernels that Keras has quantized, which have no public form"
-        for name in ("_int4_block_size", "_kernel", "_orig_input_dim", "_orig_output_dim")
-    },
-    "training_layers.py": {
-        name: "query, key and value in one product, in the place of Keras's attention"
-        for name in ("_build_attention", "_dropout", "_dropout_layer")
-    },
     "keras_internals.py": {
+        **{
+            name: "rotary positions and grouped heads between Keras's own projections and attention"
+            for name in (
+                "_combine_equation",
+                "_compute_attention",
+                "_dot_product_equation",
+                "_get_common_kwargs_for_sublayer",
+                "_softmax",
+            )
+        },
+        **{
+            name: "query, key and value in one product, in the place of Keras's attention"
+            for name in (
+                "_build_attention",
+                "_dropout",
+                "_dropout_layer",
+                "_key_dense",
+                "_output_dense",
+                "_query_dense",
+                "_value_dense",
+            )
+        },
+        **{
+            name: "QLoRA reads the kernels that Keras has quantized, which have no public form"
+            for name in ("_int4_block_size", "_kernel", "_orig_input_dim", "_orig_output_dim")
+        },
+        "_value": "the float32 value, where mixed precision would round it",
         "_adamw_update_step": "Muon's part for what is not a matrix, in one operation",
         "_all_reduce_sum_gradients": "the step has taken the mean of the gradients already",
         "_get_current_learning_rate": "computed once a step, not once a variable",
@@ -153,7 +160,7 @@ Who adds one looks for a public way first, and then writes the reason here.
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, set[str]]:
-    own = own_private_names() - {"_cache"}
+    own = own_private_names() - {"_cache", "_value"}
     result: dict[str, set[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
@@ -170,6 +177,10 @@ def test_private_names_of_the_libraries_are_the_known_ones(found):
     new = {file: sorted(names - set(ALLOWED.get(file, ()))) for file, names in found.items()}
     new = {file: names for file, names in new.items() if names}
     assert not new, f"private names without a reason: find a public way, or add them: {new}"
+
+
+def test_each_library_has_one_module(found):
+    assert set(found) == {"compiled.py", "keras_internals.py", "tensorflow_internals.py"}
 
 
 def test_no_reason_stands_for_what_is_gone(found):

@@ -13,9 +13,10 @@ from ..events import SILENT, Listener
 from ..inference.engine import Engine
 from ..inference.folder import ModelFolder, load_folder
 from ..metrics import log_softmax
-from ..records.kinds import LabelledRecord
-from ..records.prompts import Template, render
+from ..records.prompts import Template
 from ..records.reading import Dropped, read_records
+from ..records.rendering import render
+from ..records.schema import LabelledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .confusion import Confusion
@@ -150,7 +151,7 @@ class Classifier:
         """
         row = self._row(text)
         probabilities = np.exp(log_softmax(self.scores(row))).tolist()
-        return Guess(text, dict(zip(self.head.labels, probabilities, strict=True)), row.lost)
+        return Guess(text, dict(zip(self.head.labels, probabilities, strict=True)), row.dropped)
 
     def try_on(
         self, source: str | Path, config: RecordsConfig, listener: Listener = SILENT
@@ -189,7 +190,7 @@ class Classifier:
                 continue
             scores.append(self.scores(row))
             truth.append(places[record.label])
-            truncated += row.lost > 0
+            truncated += row.dropped > 0
             listener.preparation("classifying", count, len(records))
         if not scores:
             raise DataError(f"{found.where}: no row can be used: {dropped[0].reason}")

@@ -35,7 +35,11 @@ ELLIPSIS = " [...]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The models, the questions, and how the answers are sampled and shown."""
+    """The models, the questions, and how the answers are sampled and shown.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "--models", nargs="+", action="extend", required=True, metavar="DIR", help="model folders"
     )
@@ -68,7 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the answers; progress and what else there is to say go to stderr."""
+    """Prints the answers; progress and what else there is to say go to stderr.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     sampling = asking_preset(**given_options(arguments, SamplingConfig))
     engine = EngineConfig(**given_options(arguments, EngineConfig))
     from ..evaluation.questions.answer_file import as_json, check_output, write_answers

@@ -18,7 +18,11 @@ HELP = "/reset forgets the conversation, /quit ends it; Ctrl-C stops an answer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model and the sampling options."""
+    """The model and the sampling options.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "--memory",
         action=argparse.BooleanOptionalAction,
@@ -37,7 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reads prompts and prints answers until /quit or the end of the input."""
+    """Reads prompts and prints answers until /quit or the end of the input.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     with contextlib.suppress(ImportError):  # not on every system
         import readline  # noqa: F401  gives input() line editing and a history
 

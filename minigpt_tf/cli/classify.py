@@ -34,7 +34,11 @@ MOST_SHOWN = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The texts or the file, and the model."""
+    """The texts or the file, and the model.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument("texts", nargs="*", type=plain_text, metavar="TEXT", help="text to label")
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
@@ -53,7 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints labels and probabilities, or the figures; what else there is to say, on stderr."""
+    """Prints labels and probabilities, or the figures; what else there is to say, on stderr.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     if bool(arguments.texts) == (arguments.data is not None):
         raise ConfigError("give a TEXT, or several, or else a file of labeled texts with --data")
     reading = given_options(arguments, RecordsConfig)

@@ -34,7 +34,11 @@ SAMPLE_COLUMNS = ("distinct-2", "loop rate", "longest copied", "copied 8-grams")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The models, the text and how both are looked at."""
+    """The models, the text and how both are looked at.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "--model",
         nargs="+",
@@ -67,7 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the figures; progress and what else there is to say go to stderr."""
+    """Prints the figures; progress and what else there is to say go to stderr.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     config = EvaluationConfig(**given_options(arguments, EvaluationConfig))
     engine_config = EngineConfig(**given_options(arguments, EngineConfig))
     DataConfig(encoding=arguments.encoding)

@@ -12,7 +12,11 @@ DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, Keras."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, the format and the output."""
+    """The model, the format and the output.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     model_help = "model folder (unset: the newest folder in models/)"
     parser.add_argument("--model", type=Path, metavar="DIR", help=model_help)
     out_help = "folder (hf) or file to write (unset: exports/NAME with the format's ending)"
@@ -24,7 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints what was written, and how to use it."""
+    """Prints what was written, and how to use it.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     config = ExportConfig(**given_options(arguments, ExportConfig))
     from ..console import ConsoleListener
     from ..startup import quiet_import
@@ -67,7 +78,15 @@ def _size(size: int) -> str:
 
 
 def next_step(exported: Exported, folder: Path) -> str:
-    """Python, or a command, that uses what was written."""
+    """Python that uses what was written.
+
+    Args:
+        exported: What was written.
+        folder: The model folder that it was made from.
+
+    Returns:
+        Lines of Python.
+    """
     path = str(exported.path)
     if exported.config.format == "hf":
         return (

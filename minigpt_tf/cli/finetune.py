@@ -21,12 +21,11 @@ from ..config.presets import fine_tuning_preset
 from ..config.settings import to_dict
 from ..console import UNLIMITED, ConsoleListener, terminal_width
 from ..errors import ConfigError
-from ..finetuning.bases import check_apart
 from ..finetuning.methods import all_methods
 from ..finetuning.plan import FineTuningPlan
 from ..finetuning.preparation import plan_finetuning
 from ..startup import quiet_import
-from ..storage.model_folder import CONFUSION_NAME, check_output, read_description
+from ..storage.model_folder import CONFUSION_NAME, check_apart, check_output, read_description
 from .classify import figures_table, split_lines
 from .options import cli_options, given_options
 

@@ -21,7 +21,11 @@ DESCRIPTION = "Let a model continue a prompt."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The prompt, the model and the sampling options."""
+    """The prompt, the model and the sampling options.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "prompt",
         nargs="?",
@@ -53,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model, and how it is run and sampled."""
+    """Which model, and how it is run and sampled.
+
+    Args:
+        parser: The verb's; options are added to it.
+    """
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="model folder (unset: the newest)"
     )
@@ -62,7 +70,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"]:
-    """The model folder and its generator, ready for the first token."""
+    """The model that was asked for, ready for the first token.
+
+    Args:
+        arguments: With the options of `add_model_arguments`.
+
+    Returns:
+        The model folder and its generator.
+
+    Raises:
+        ModelFolderError: There is no model, or it is damaged.
+    """
     config = EngineConfig(**given_options(arguments, EngineConfig))
     gc.disable()  # Numba starts with 300,000 objects and no garbage, which is slow to look through
     try:
@@ -78,7 +96,15 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"
 
 
 def chat_sampling(generator: "TextGenerator", given: dict[str, Any]) -> SamplingConfig:
-    """How a chat model answers: as its makers recommend, but for what was given."""
+    """How a chat model answers: as its makers recommend, but for what was given.
+
+    Args:
+        generator: The model.
+        given: Fields of SamplingConfig from the command line.
+
+    Returns:
+        All settings.
+    """
     recommended = {"max_new_tokens": CHAT_TOKENS, "context_full": "stop", **generator.generation}
     if {"temperature", "top_k", "top_p", "min_p"} & given.keys():
         recommended.pop("greedy", None)
@@ -86,7 +112,14 @@ def chat_sampling(generator: "TextGenerator", given: dict[str, Any]) -> Sampling
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints each prompt and how the model continues it; what else there is to say, on stderr."""
+    """Prints each prompt and how the model continues it; what else there is to say, on stderr.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     given = given_options(arguments, SamplingConfig)
     sampling = SamplingConfig(**given)
     texts = _read_prompts(arguments)

@@ -18,7 +18,11 @@ DESCRIPTION = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The source and the folder."""
+    """The source and the folder.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -46,7 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Says what the source is, writes the folder, and says what can be done with it."""
+    """Says what the source is, writes the folder, and says what can be done with it.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     if not arguments.source:
         raise ConfigError(
             "SOURCE is empty: give a folder, a .gguf, .h5 or .keras file or an id on Hugging Face"

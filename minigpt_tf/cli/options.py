@@ -17,8 +17,12 @@ def cli_options(
 ) -> None:
     """Adds an option for each field of `cls`; one that is not given is absent from the result.
 
-    With `preset_decides` the help does not promise the dataclass's default; `only`: the names of
-    the fields that there are options for (unset: all); `helps`: other help texts by name.
+    Args:
+        parser: A parser, or a group of one.
+        cls: A dataclass of settings.
+        preset_decides: Whether a preset changes the defaults, so that the help leaves them out.
+        only: Names of the fields that get options (unset: all).
+        helps: Other help texts, by name.
     """
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
@@ -82,12 +86,27 @@ def _named(argument: str) -> tuple[str, str]:
 
 
 def plain_text(argument: str) -> str:
-    """A command-line argument with bytes that are not text replaced by U+FFFD."""
+    """A command-line argument with bytes that are not text replaced by U+FFFD.
+
+    Args:
+        argument: As Python gives it, perhaps with surrogates.
+
+    Returns:
+        The text.
+    """
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """The fields of `cls` that were given on the command line."""
+    """The fields of a dataclass that were given on the command line.
+
+    Args:
+        arguments: All options, parsed.
+        cls: A dataclass that `cli_options` made options of.
+
+    Returns:
+        Name -> value, of the given ones alone.
+    """
     given = {}
     for name, hint in typing.get_type_hints(cls).items():
         if hasattr(arguments, name):

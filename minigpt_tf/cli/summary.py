@@ -17,7 +17,11 @@ DESCRIPTION = "Show the layers and parameters of a model, or of a preset without
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A model folder, a Keras file, or a preset with overrides."""
+    """A model folder, a Keras file, or a preset with overrides.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     model_help = "model folder, or any .h5 or .keras file (unset: the newest folder in models/)"
     parser.add_argument("--model", type=Path, metavar="PATH", help=model_help)
     parser.add_argument("--preset", choices=PRESETS, help="show this preset instead of a model")
@@ -27,7 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the table."""
+    """Prints the table.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     given = given_options(arguments, ModelConfig)
     if arguments.model and (arguments.preset or given):
         raise ConfigError("--model shows a model as it is: drop --preset and the sizes")

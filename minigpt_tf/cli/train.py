@@ -47,7 +47,11 @@ DATA_HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `train`; those that are not given are the preset's."""
+    """The options of `train`; those that are not given are the preset's.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA_HELP)
     parser.add_argument("--out", type=Path, metavar="DIR", help="model folder (unset: models/NAME)")
     parser.add_argument("--preset", choices=PRESETS, help=_help(PRESETS, DEFAULT_PRESET))
@@ -67,7 +71,14 @@ def _help(choices: dict[str, Preset] | dict[str, Recipe], default: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains. The text is read and reported on before TensorFlow is imported."""
+    """Trains. The text is read and reported on before TensorFlow is imported.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     if arguments.resume and arguments.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     if {"epochs", "steps"} <= vars(arguments).keys():

@@ -16,7 +16,11 @@ DESCRIPTION = "Show a model's graph and weights in the browser, with Netron."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to show and where to serve it."""
+    """What to show and where to serve it.
+
+    Args:
+        parser: The verb\'s; options are added to it.
+    """
     model_help = "model folder, or any .h5 or .keras file (unset: the newest folder in models/)"
     parser.add_argument("--model", type=Path, metavar="PATH", help=model_help)
     parser.add_argument(
@@ -26,7 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves the page on this machine until Ctrl-C."""
+    """Serves the page on this machine until Ctrl-C.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The exit status.
+    """
     file = model_file(arguments.model or newest_folder())
     open_keras_file(file)  # refuses a damaged file here, where it can be said why
     port = _checked_port(arguments.port)

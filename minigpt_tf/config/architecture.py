@@ -5,15 +5,22 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .constants import LLAMA3_SCALING, MOST_LAYERS
-from .settings import LARGEST_INTEGER, check_types, require_at_least, setting
+from .settings import LARGEST_INTEGER, check_types, documented, require_at_least, setting
 
 
+@documented
 @dataclass(frozen=True)
 class ModelConfig:
     """Architecture of a GPT: the switches of `build_gpt_model`.
 
     `num_kv_heads`, `head_dim` and `ff_dim` may be left None; they are then filled in, so that a
-    ModelConfig always holds numbers.
+    ModelConfig always has integers.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> config = mg.ModelConfig(embed_dim=64, num_heads=4)
+        >>> config.head_dim, config.ff_dim
+        (16, 256)
     """
 
     vocab_size: int = setting(5000, "number of token ids the model knows")
@@ -41,9 +48,9 @@ class ModelConfig:
         "low_freq_factor, high_freq_factor and original_context_length (Llama 3); may be repeated",
         optional_in_files=True,
     )
-    norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalisation")
+    norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalization")
     norm_first: bool = setting(
-        False, "normalise before each sublayer (GPT-2) or after (2017 paper)"
+        False, "normalize before each sublayer (GPT-2) or after (2017 paper)"
     )
     norm_epsilon: float = setting(1e-6, "added to the variance in the norms")
     activation: Literal["relu", "gelu", "gelu_tanh", "swiglu"] = setting(

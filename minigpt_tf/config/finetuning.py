@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 from .constants import ATTENTION_PROJECTIONS, LORA_TARGETS
-from .settings import check_types, require_at_least, setting
+from .settings import check_types, documented, require_at_least, setting
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,15 @@ FOR_TEXTS_ONLY = frozenset({"eval_share", "sample_prompt"})
 """Fields of TrainingConfig that fine-tuning does not have."""
 
 
+@documented
 @dataclass(frozen=True)
 class FineTuningConfig:
     """How a base model is adapted to records.
 
-    Raises:
-        ConfigError: a value is out of range.
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.FineTuningConfig(method="qlora", base_bits="4").max_length is None
+        True
     """
 
     method: MethodName = setting(
@@ -96,12 +99,15 @@ class FineTuningConfig:
             require_at_least(self, "max_length", 8)
 
 
+@documented
 @dataclass(frozen=True)
 class LoraConfig:
     """Low-rank adaptation: which kernels get a low-rank update, and how large (Hu et al., 2021).
 
-    Raises:
-        ConfigError: a value is out of range, or a target is not the name of a layer.
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.LoraConfig(rank=16, targets=("query", "value")).alpha
+        16.0
     """
 
     rank: int = setting(8, "rank of each kernel's update")

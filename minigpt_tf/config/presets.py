@@ -160,18 +160,45 @@ def fine_tuning_preset(
 
 
 DICE = {"temperature", "top_k", "top_p", "min_p", "seed"}
-"""Settings of sampling that do nothing where the likeliest token is taken."""
+"""Settings of sampling that do nothing if the most likely token is taken."""
 
 
 def asking_preset(**overrides: Any) -> SamplingConfig:
-    """How models are asked side by side, with some fields replaced: they take the likeliest token,
-    unless one of DICE is given."""
+    """How models are asked side by side, with some fields replaced.
+
+    Args:
+        overrides: Fields of SamplingConfig.
+
+    Returns:
+        A SamplingConfig that takes the most likely token, unless one of DICE is given.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
     common = {"greedy": not DICE & overrides.keys(), "max_new_tokens": ANSWER_TOKENS}
     return SamplingConfig(**{**common, "context_full": "stop", **overrides})
 
 
 def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
-    """The ModelConfig of preset `name` with some fields replaced."""
+    """The architecture of a preset, with some fields replaced.
+
+    Args:
+        name: One of `config.presets.PRESETS`, such as "lecture", "gpt2" or "shakespeare".
+        overrides: Fields of ModelConfig.
+
+    Returns:
+        The ModelConfig.
+
+    Raises:
+        ConfigError: There is no such preset, or a value is out of range.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.model_preset("gpt2").parameter_count
+        124439808
+        >>> mg.model_preset("shakespeare", num_layers=2).num_layers
+        2
+    """
     arguments = {**_preset(name).model, **overrides}
     if arguments.get("head_dim") == "embed_dim":
         arguments["head_dim"] = arguments.get("embed_dim", ModelConfig.embed_dim)
@@ -179,7 +206,18 @@ def model_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> ModelConfig:
 
 
 def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
-    """The DataConfig of preset `name` with some fields replaced; a stride replaces its fraction."""
+    """How a preset makes windows of a text, with some fields replaced.
+
+    Args:
+        name: One of `config.presets.PRESETS`.
+        overrides: Fields of DataConfig. A stride replaces the preset's stride_fraction.
+
+    Returns:
+        The DataConfig.
+
+    Raises:
+        ConfigError: There is no such preset, or a value is out of range.
+    """
     arguments = dict(_preset(name).data)
     if overrides.get("stride") is not None:
         arguments.pop("stride_fraction", None)
@@ -189,9 +227,18 @@ def data_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> DataConfig:
 def training_preset(
     name: str = DEFAULT_PRESET, *, recipe: str | None = None, **overrides: Any
 ) -> TrainingConfig:
-    """The TrainingConfig of preset `name` with some fields replaced; epochs replace its steps.
+    """How a preset trains, with some fields replaced.
 
-    `recipe`: one of RECIPES, instead of the preset's own.
+    Args:
+        name: One of `config.presets.PRESETS`.
+        recipe: One of RECIPES, instead of the preset's own.
+        overrides: Fields of TrainingConfig. Epochs replace the preset's steps.
+
+    Returns:
+        The TrainingConfig.
+
+    Raises:
+        ConfigError: There is no such preset, or a value is out of range.
     """
     preset = _preset(name)
     arguments = {**RECIPES[preset.recipe].training, **preset.training}

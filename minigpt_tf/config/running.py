@@ -5,12 +5,19 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .constants import EXPORT_DTYPES, MOST_THREADS, USEFUL_THREADS
-from .settings import check_types, require_at_least, setting
+from .settings import check_types, documented, require_at_least, setting
 
 
+@documented
 @dataclass(frozen=True)
 class EngineConfig:
-    """How a trained model is run."""
+    """How a trained model is run.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.EngineConfig(quantize="int8", threads=2)
+        EngineConfig(quantize='int8', threads=2)
+    """
 
     quantize: Literal["none", "int8"] = setting(
         "none", "weights in memory: float32, or int8, which is faster and kept beside the model"
@@ -27,9 +34,16 @@ class EngineConfig:
             raise ConfigError(f"threads={self.threads}: must be from 1 to {MOST_THREADS}")
 
 
+@documented
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the next token is chosen; the filters apply in the order of the fields."""
+    """How the next token is chosen; the filters apply in the order of the fields.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.SamplingConfig(temperature=0.7, top_k=40, seed=1).max_new_tokens
+        60
+    """
 
     max_new_tokens: int = setting(60, "number of tokens to generate at most")
     logit_bias: dict[int, float] | None = setting(
@@ -40,14 +54,14 @@ class SamplingConfig:
     temperature: float = setting(0.8, "below 1 safer, above 1 wilder, 0 the same as --greedy")
     top_k: int = setting(0, "choose among the k most likely tokens (0: off)")
     top_p: float = setting(
-        0.95, "choose among the likeliest tokens that together have probability p"
+        0.95, "choose among the most likely tokens that together have probability p"
     )
-    min_p: float = setting(0.0, "drop tokens less likely than this share of the likeliest")
+    min_p: float = setting(0.0, "drop tokens less likely than this fraction of the most likely")
     greedy: bool = setting(False, "always take the most likely token")
     seed: int | None = setting(None, "same seed, same text (unset: different each time)")
     stop: tuple[str, ...] = setting((), "end before this text; may be repeated")
     context_full: Literal["slide", "stop"] = setting(
-        "slide", "when the context is full: go on from its newer half, or end"
+        "slide", "when the context is full: continue from its newer half, or end"
     )
 
     def __post_init__(self) -> None:
@@ -76,9 +90,16 @@ class SamplingConfig:
             raise ConfigError("stop: an empty text would end every answer at once")
 
 
+@documented
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a model is measured."""
+    """How a model is measured.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.EvaluationConfig(window=256, stride=128, samples=0).backend
+        'engine'
+    """
 
     window: int = setting(
         1024, "longest window, in tokens; a model with a shorter context has windows of that"
@@ -114,9 +135,16 @@ class EvaluationConfig:
         SamplingConfig(temperature=self.temperature)  # raises what it would raise later
 
 
+@documented
 @dataclass(frozen=True)
 class ExportConfig:
-    """How a model is handed to other tools."""
+    """How a model is handed to other tools.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.ExportConfig(format="gguf", dtype="q8_0")
+        ExportConfig(format='gguf', dtype='q8_0')
+    """
 
     format: Literal["hf", "gguf", "keras", "h5"] = setting(
         "hf",

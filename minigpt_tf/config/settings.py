@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..errors import ConfigError
 
@@ -22,6 +22,28 @@ def setting(default: Any, help: str, *, optional_in_files: bool = False) -> Any:
     same, and have the default.
     """
     return field(default=default, metadata={"help": help, "optional": optional_in_files})
+
+
+T = TypeVar("T")
+
+
+def documented(cls: type[T]) -> type[T]:
+    """Adds the fields to the docstring of a dataclass of settings, each with its help text.
+
+    Args:
+        cls: The dataclass. Its docstring is one line or more, and may end in an example.
+
+    Returns:
+        The same class.
+    """
+    text, mark, example = (cls.__doc__ or "").partition("    Example:")
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    lines = [f"        {item.name}: {item.metadata['help']}." for item in fields]
+    raises = "        ConfigError: A value has the wrong type or is out of range.\n"
+    sections = ["    Args:", *lines, "", "    Raises:", raises, ""]
+    if cls.__doc__ is not None:  # python -OO
+        cls.__doc__ = f"{text.rstrip()}\n\n" + "\n".join(sections) + f"{mark}{example}"
+    return cls
 
 
 def split_settings(
@@ -110,19 +132,19 @@ def _is_unset(value: Any, item: dataclasses.Field) -> bool:
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    """Whether a value fits a field's type; a whole number also fits where a float is expected."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    """Whether a value fits a field's type; an integer also fits where a float is expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return value in parts
+        return value in arguments
     if origin is tuple:
-        return isinstance(value, tuple) and all(_has_type(item, parts[0]) for item in value)
+        return isinstance(value, tuple) and all(_has_type(item, arguments[0]) for item in value)
     if origin is dict:
-        key, item = parts
+        key, item = arguments
         return isinstance(value, dict) and all(
             _has_type(k, key) and _has_type(v, item) for k, v in value.items()
         )
-    if parts:  # a union
-        return any(_has_type(value, part) for part in parts)
+    if arguments:  # a union
+        return any(_has_type(value, argument) for argument in arguments)
     if hint in (int, float):
         number = Integral if hint is int else Real
         return isinstance(value, number) and not isinstance(value, bool)

@@ -5,18 +5,25 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .constants import MOST_EVALUATION_TOKENS
-from .settings import check_types, require_at_least, setting
+from .settings import check_types, documented, require_at_least, setting
 
 
+@documented
 @dataclass(frozen=True)
 class DataConfig:
-    """How text becomes training windows."""
+    """How text becomes training windows.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.DataConfig(tokenizer="char", stride_fraction=0.5).stride_for(64)
+        32
+    """
 
     tokenizer: Literal["word", "char", "bpe", "gpt2"] = setting(
         "word", "word (Keras's Tokenizer), char, bpe (trained on the text), gpt2 (OpenAI's)"
     )
     encoding: str = setting("utf-8", "encoding of the text files")
-    val_split: float = setting(0.1, "last share of the text, kept for validation (0: none)")
+    val_split: float = setting(0.1, "last fraction of the text, kept for validation (0: none)")
     stride: int | None = setting(
         None, "tokens between the starts of two training windows: at most the context"
     )
@@ -44,7 +51,14 @@ class DataConfig:
         check_encoding(self.encoding)
 
     def stride_for(self, context_length: int) -> int:
-        """Tokens between the starts of two windows of that length."""
+        """How far apart windows start.
+
+        Args:
+            context_length: Tokens in a window.
+
+        Returns:
+            Tokens between the starts of two windows.
+        """
         if self.stride is not None:
             return self.stride
         return max(1, round((self.stride_fraction or 0) * context_length))
@@ -58,9 +72,16 @@ def check_encoding(name: str) -> None:
         raise ConfigError(f"encoding={name!r}: no such encoding") from None
 
 
+@documented
 @dataclass(frozen=True)
 class RecordsConfig:
-    """How records for fine-tuning are read, split, and made into rows of tokens."""
+    """How records for fine-tuning are read, split, and made into rows of tokens.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.RecordsConfig(map={"output": "answer"}, val_split=0.2).train_on
+        'answers'
+    """
 
     map: dict[str, str] | None = setting(
         None, "a name here and the file's name for it, such as output=answer; may be repeated"
@@ -74,8 +95,8 @@ class RecordsConfig:
         "auto",
         'whether " encloses cells of a table; auto: where every " in the file stands as if it did',
     )
-    val_split: float = setting(0.1, "share of the records kept for validation (0: none)")
-    test_split: float = setting(0.0, "share of the records kept for a test at the end (0: none)")
+    val_split: float = setting(0.1, "fraction of the records kept for validation (0: none)")
+    test_split: float = setting(0.0, "fraction of the records kept for a test at the end (0: none)")
     balance: bool = setting(False, "keep as many records of every label as there are of the rarest")
     train_on: Literal["answers", "everything"] = setting(
         "answers", "the tokens whose loss counts: answers and their end, or prompts too"
@@ -88,7 +109,8 @@ class RecordsConfig:
         32, "batches are padded to a multiple of so many tokens: fewer shapes, more padding"
     )
     near_duplicate: float = setting(
-        0.8, "share of common five-letter pieces from which two prompts are told as near duplicates"
+        0.8,
+        "fraction of common five-letter sequences from which two prompts count as near duplicates",
     )
 
     def __post_init__(self) -> None:
@@ -109,9 +131,16 @@ class RecordsConfig:
         check_encoding(self.encoding)
 
 
+@documented
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained. One step is one batch; an epoch is one pass over all windows."""
+    """How a model is trained. One step is one batch; an epoch is one pass over all windows.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.TrainingConfig(steps=200, optimizer="adamw", weight_decay=0.1).batch_size
+        32
+    """
 
     epochs: int = setting(10, "passes over the training windows")
     steps: int | None = setting(None, "number of batches, instead of --epochs")
@@ -148,8 +177,8 @@ class TrainingConfig:
     )
     eval_share: float | None = setting(
         None,
-        "share of the validation part scored at each evaluation, spread evenly over it (unset: "
-        f"all, or the share that has {MOST_EVALUATION_TOKENS:,} tokens)",
+        "fraction of the validation set scored at each evaluation, spread evenly over it (unset: "
+        f"all, or the fraction that has {MOST_EVALUATION_TOKENS:,} tokens)",
     )
     checkpoint_every: int | None = setting(
         None, "steps between checkpoints, beside those by time (unset: by time alone)"
@@ -161,8 +190,8 @@ class TrainingConfig:
     sample_tokens: int = setting(30, "length of that sample, in tokens")
     early_stopping: int | None = setting(
         None,
-        "stop after this many evaluations without a better validation loss (training loss, where "
-        "there is no validation)",
+        "stop after this many evaluations without a better validation loss (training loss, "
+        "without validation)",
     )
     keep: Literal["auto", "last", "best"] = setting(
         "auto",

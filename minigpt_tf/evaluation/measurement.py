@@ -40,7 +40,11 @@ class Measurement:
     """Of scoring and generating, loading not included."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data without numbers that JSON lacks: an infinite perplexity is null."""
+        """Plain data without numbers that JSON lacks.
+
+        Returns:
+            Name -> figure; an infinite perplexity is None.
+        """
         found = self.score
         return {
             "model": self.model,

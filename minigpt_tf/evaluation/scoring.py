@@ -36,13 +36,20 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss); infinite where that is too large for a float."""
+        """exp(loss).
+
+        Returns:
+            At least 1; infinite if it is too large for a float.
+        """
         return perplexity(self.loss)
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Makes models with different tokenizers comparable; None where `bytes` is not known, or
-        none."""
+        """Makes models with different tokenizers comparable.
+
+        Returns:
+            Bits; None if `bytes` is unknown or 0.
+        """
         if not self.bytes:
             return None
         return bits_per_byte(self.loss, self.tokens, self.bytes)

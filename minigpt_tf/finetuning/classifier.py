@@ -18,9 +18,9 @@ from ..errors import ConfigError, DataError
 from ..inference.weights import Weights, open_weights
 from ..metrics import log_softmax
 from ..records.batches import collate_texts
-from ..records.dataset import Part
-from ..records.kinds import LabelledRecord
-from ..records.prompts import render
+from ..records.dataset import RecordSet
+from ..records.rendering import render
+from ..records.schema import LabelledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
@@ -39,11 +39,7 @@ class ClassifierModel(FineTunedModel):
     padding changes nothing.
 
     Args:
-        config: the base's configuration.
-        base: its weights by name, arrays or datasets.
-        training: the seed, the batch size, and whether blocks are computed again.
-        dtype: float32 or mixed_bfloat16.
-        lora: what is updated, with `layers="lora"`.
+        config, base, training, dtype, lora: as in FineTunedModel.
         layers: what is trained beside the head: last (the last block and the norm after it), lora,
             or all.
         head: what the head starts as.
@@ -106,10 +102,8 @@ class ClassifierModel(FineTunedModel):
         """Cross-entropy of the labels.
 
         Args:
-            x: token ids (B, T).
-            lengths: tokens of each text before its padding, (B,).
+            x, lengths, training: as in `scores`.
             labels: the places of the right labels (B,).
-            training: whether dropout is on.
 
         Returns:
             Mean in nats, and the fraction of right guesses: two scalars.
@@ -121,17 +115,10 @@ class ClassifierModel(FineTunedModel):
 
 
 def first_head(plan: FineTuningPlan) -> Head:
-    """What the head starts as.
+    """The head of the plan's base, if it has one for the labels, else a new one, which is zero.
 
-    A new head is zero. All labels are equally likely to it: the loss of the first batch is the
-    logarithm of their number, and the first step does not push the model towards what chance has
-    made of a head.
-
-    Args:
-        plan: the run.
-
-    Returns:
-        The base's head if it has one for these labels, else a new one.
+    All labels are equally likely to that: the loss of the first batch is the logarithm of their
+    number, and the first step does not push the model towards what chance has made of a head.
     """
     if plan.base_head is not None:
         return plan.base_head
@@ -163,7 +150,7 @@ class ClassifierJob(SupervisedJob):
         head = first_head(plan)
         return ClassifierModel(plan.model, base, plan.training, self.dtype, self.lora, layers, head)
 
-    def _places(self, split: Part) -> np.ndarray:
+    def _places(self, split: RecordSet) -> np.ndarray:
         """The labels of a split's texts (N,), as their places among all labels."""
         places = {label: place for place, label in enumerate(self.plan.dataset.labels)}
         texts = [record for record in split.records if isinstance(record, LabelledRecord)]
@@ -172,41 +159,20 @@ class ClassifierJob(SupervisedJob):
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         return *self.batches.texts(step), self.targets[self.batches.places(step)]
 
-    def scores(self, split: Part) -> np.ndarray:
-        """Scores of a split's texts.
-
-        Args:
-            split: N texts.
-
-        Returns:
-            A score for each label, (N, C), float32.
-        """
+    def scores(self, split: RecordSet) -> np.ndarray:
+        """A score for each label of a split's N texts, (N, C), float32."""
         scores = np.zeros((len(split.examples), len(self.plan.dataset.labels)), dtype=np.float32)
         batches = self.plan.batches(split)
         for places, texts in zip(batches.scoring_places(), batches.scoring_texts(), strict=True):
             scores[places] = self._scores(*map(tf.constant, texts))
         return scores
 
-    def judge(self, split: Part) -> tuple[Confusion, float]:
-        """Judges the model on a split of the texts.
-
-        Args:
-            split: N texts, at least one.
-
-        Returns:
-            Which labels the model takes for which, and its mean loss in nats.
-        """
+    def judge(self, split: RecordSet) -> tuple[Confusion, float]:
+        """Which labels the model takes for which on a split, and its mean loss in nats."""
         return judge(self.plan.dataset.labels, self.scores(split), self._places(split))
 
-    def score(self, split: Part) -> dict[str, float] | None:
-        """Judges the model in two figures.
-
-        Args:
-            split: training, validation or test.
-
-        Returns:
-            Mean "loss" in nats and "val_accuracy" over the texts; None if the split is empty.
-        """
+    def score(self, split: RecordSet) -> dict[str, float] | None:
+        """As in SupervisedJob: means over the texts."""
         if not split.examples:
             return None
         confusion, loss = self.judge(split)
@@ -214,14 +180,7 @@ class ClassifierJob(SupervisedJob):
 
     @contextmanager
     def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
-        """All weights of the language model with what was trained of them.
-
-        Args:
-            weights: what is trained, by name.
-
-        Yields:
-            Weights by name.
-        """
+        """As in SupervisedJob: all weights of the language model."""
         if self.lora is not None:
             with super().merging(weights) as merged:
                 yield merged
@@ -242,11 +201,7 @@ class ClassifierJob(SupervisedJob):
         return "\n".join(f"{text}\n    {label} {p:.1%}" for text, label, p in found)
 
     def score_test(self) -> dict[str, float]:
-        """Judges every split, since config.json has all of them.
-
-        Returns:
-            Loss and accuracy on the test set; empty without one.
-        """
+        """As in SupervisedJob. Judges every split, since config.json has all of them."""
         dataset = self.plan.dataset
         splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self.found = {name: self.judge(split) for name, split in splits.items() if split.examples}
@@ -265,15 +220,7 @@ class ClassifierJob(SupervisedJob):
         return list(self.found)[-1]
 
     def sections(self, state: RunState, kept: str) -> dict[str, Any]:
-        """What config.json says of the run, and of how well the classifier guesses.
-
-        Args:
-            state: how far the run came.
-            kept: whether the weights are the "last" or the "best".
-
-        Returns:
-            The sections of SupervisedJob, with more metrics, and "classifier".
-        """
+        """As in SupervisedJob, with more metrics, and the section "classifier"."""
         sections = super().sections(state, kept)
         sections["metrics"]["parts"] = {
             split: {

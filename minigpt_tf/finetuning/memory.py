@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..config import LoraConfig, ModelConfig, TrainingConfig
+from ..inference.lora_targets import kernel_sides
 from ..machine import check_fits_memory, memory_size
 from ..training.memory import MOST_LOGITS, block_bytes
 from .method import FLOAT32_BYTES, Method
-from .targets import kernel_sides
 
 PROCESS_BYTES, LAYER_BYTES = 850 * 2**20, 5 * 2**20
 """TensorFlow with Keras; a block's layers and their nodes in the compiled steps."""
@@ -53,19 +53,13 @@ class Alternative(NamedTuple):
 
 
 def run_bytes(run: Run) -> float:
-    """Estimates the bytes that a run takes at its peak.
+    """Estimates the bytes that the process of a run takes at its peak.
 
     Weights, gradients and averages; what the layers keep of the rows for the gradients; logits; the
     copies that are made for files, on top of all that, since TensorFlow keeps what it has ever
     taken. bfloat16 is counted only where it is asked for. Measured to be within a fifth of the
     peaks of whole runs, full, lora and qlora, of two models of 109 and 135 million parameters; not
     measured: dpo, whole runs in bfloat16, and rows of more than 256 tokens.
-
-    Args:
-        run: the sizes and settings.
-
-    Returns:
-        Bytes, of the whole process.
     """
     model, method = run.model, run.method
     trained = method.trained_parameters(model, run.lora)
@@ -95,14 +89,8 @@ def run_bytes(run: Run) -> float:
 
 
 def alternatives(run: Run) -> Iterator[Alternative]:
-    """Settings that need less memory and train on the same records, the mildest first.
-
-    Args:
-        run: what does not fit.
-
-    Yields:
-        Settings of the same method, then other methods.
-    """
+    """Settings that need less memory and train on the same records, the mildest first: those of the
+    same method, then other methods."""
     training = run.training
     size = training.batch_size
     lower = [n for n in range(1, math.isqrt(size) + 1) if size % n == 0]
@@ -133,14 +121,7 @@ def _differences(before: TrainingConfig, after: TrainingConfig) -> str:
 
 
 def check_run_fits(run: Run) -> None:
-    """Checks a run against the memory of this machine.
-
-    Args:
-        run: the sizes and settings.
-
-    Raises:
-        ConfigError: it takes more than all memory; the message names settings that would fit.
-    """
+    """Raises ConfigError, with settings that would fit, if a run takes more than all memory."""
     rows = "row" if run.rows == 1 else "rows"
     name = run.method.tuning.method
     what = f"--method {name} with {run.rows} {rows} of {run.length} tokens at once"
@@ -148,14 +129,8 @@ def check_run_fits(run: Run) -> None:
 
 
 def out_of_memory(run: Run) -> str:
-    """The message for a run that should have fitted and did not: other programs need memory too.
-
-    Args:
-        run: the sizes and settings.
-
-    Returns:
-        One line, with settings that need a fifth less.
-    """
+    """The message for a run that should have fitted and did not, as other programs need memory too:
+    one line, with settings that need a fifth less."""
     needed = run_bytes(run)
     advice = _advice(run, 0.8 * needed)
     return f"out of memory: the run needs about {needed / 2**30:.1f} GiB: {advice}"

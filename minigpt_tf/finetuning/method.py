@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError
-from .targets import kernel_sides
+from ..inference.lora_targets import kernel_sides
 
 if TYPE_CHECKING:
     from .job import FineTuningJob
 
 LORA_OPTIONS = frozenset(item.name for item in fields(LoraConfig))
-ANSWER_OPTIONS = frozenset({"sample_tokens"})
-"""Settings for methods with LoRA, and for those whose models write answers."""
 
 FLOAT32_BYTES = 4
 
@@ -34,7 +32,7 @@ class Method(ABC):
     """
 
     record_kinds: ClassVar[tuple[str, ...]]
-    """The kinds of records that it trains on (`records.kinds`)."""
+    """The kinds of records that it trains on (`records.schema`)."""
     options: ClassVar[frozenset[str]]
     """Settings that it uses, of those that not all methods use."""
     refusals: ClassVar[dict[str, str]] = {}
@@ -50,12 +48,8 @@ class Method(ABC):
 
     @abstractmethod
     def job(self) -> "Callable[..., FineTuningJob]":
-        """Imports TensorFlow.
-
-        Returns:
-            The class of the job, whose arguments are a FineTuningPlan, the folder to write, and
-            the dtype.
-        """
+        """Imports TensorFlow. The class of the job; its arguments are a FineTuningPlan, the folder
+        to write, and the dtype."""
 
     @property
     @abstractmethod
@@ -82,11 +76,8 @@ class Method(ABC):
         yield from ()
 
     def bytes_of_kernel_weight(self, dtype_bytes: int) -> float:
-        """Bytes of a weight of the base's kernels in memory.
-
-        Args:
-            dtype_bytes: bytes of a number in products of matrices.
-        """
+        """Bytes of a weight of the base's kernels in memory, if those of a number in products of
+        matrices are `dtype_bytes`."""
         return dtype_bytes if self.trains == "adapter" else FLOAT32_BYTES
 
     def trained_parameters(self, model: ModelConfig, lora: LoraConfig) -> int:
@@ -116,7 +107,7 @@ class Method(ABC):
             if users and name not in self.options_used:
                 commands = dict.fromkeys(_shortest(method, users, others) for method in users)
                 raise ConfigError(
-                    f"{as_option(name)} is for --method {' or '.join(commands)}, not "
+                    f"--{name.replace('_', '-')} is for --method {' or '.join(commands)}, not "
                     f"{self.command}: drop it"
                 )
 
@@ -138,8 +129,3 @@ def _shortest(method: Method, users: Collection[Method], others: Collection[Meth
     name = method.tuning.method
     every = [other for other in others if other.tuning.method == name]
     return name if all(other in users for other in every) else method.command
-
-
-def as_option(name: str) -> str:
-    """base_bits -> --base-bits"""
-    return f"--{name.replace('_', '-')}"

@@ -58,19 +58,11 @@ class FineTunedModel(TrainableModel):
 
     @abstractmethod
     def signature(self, rows: int | None) -> Sequence[tf.TensorSpec]:
-        """Shapes and types of the arrays that `loss` takes.
-
-        Args:
-            rows: records in a batch (None: any number).
-        """
+        """Shapes and types of what `loss` takes, with so many rows (None: any number)."""
 
     def named_variables(self) -> dict[str, keras.Variable]:
-        """What is trained.
-
-        Returns:
-            Weights by name, or the factors "NAME:a" (inputs, rank) and "NAME:b" (rank, outputs) of
-            the updates.
-        """
+        """What is trained: weights by name, or the factors of the updates, "NAME:a" (inputs, rank)
+        and "NAME:b" (rank, outputs)."""
         if self.lora is None:
             return named_variables(self.keras_model)
         updates = low_rank_changes(self.keras_model).items()
@@ -123,14 +115,6 @@ class SupervisedModel(FineTunedModel):
 
 
 def target_weights(mask: np.ndarray, accumulate: int) -> np.ndarray:
-    """Weights with which gradient accumulation has the mean over all targets of a batch.
-
-    Args:
-        mask: which targets count, (B, T).
-        accumulate: steps in which the batch is computed.
-
-    Returns:
-        Weights (B, T): the mean over the steps of the weighted sums is the mean over all targets
-        that count.
-    """
+    """Weights (B, T) of the targets that count in a mask (B, T): the mean of the weighted sums over
+    the `accumulate` steps of a batch is the mean over all targets that count."""
     return (mask * (accumulate / max(1.0, float(mask.sum())))).astype(np.float32)

@@ -16,9 +16,9 @@ from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, T
 from ..config.settings import to_dict
 from ..inference.folder import ModelFolder
 from ..records.batches import RecordBatches
-from ..records.dataset import Dataset, Part
-from ..records.kinds import LabelledRecord, Record, ask
+from ..records.dataset import Dataset, RecordSet
 from ..records.prompts import Template
+from ..records.schema import LabelledRecord, Record, ask
 from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import Message
 from .memory import Run
@@ -59,15 +59,8 @@ class FineTuningPlan:
         """LoRA's settings; None if the method trains the weights themselves."""
         return self.lora if self.method.trains == "adapter" else None
 
-    def batches(self, split: Part) -> RecordBatches:
-        """One split of the records in batches, in the order of the seed.
-
-        Args:
-            split: the records for training, validation or test.
-
-        Returns:
-            The batches; each is a pure function of the step.
-        """
+    def batches(self, split: RecordSet) -> RecordBatches:
+        """One split of the records in batches, which the seed and the step decide."""
         return split.batches(
             self.template,
             self.model.context_length,
@@ -112,20 +105,12 @@ class FineTuningPlan:
         return self.training.batch_size * self.run.targets
 
     def epoch_of(self, step: int) -> float:
-        """Passes over the records after a number of steps.
-
-        Args:
-            step: steps that were made.
-
-        Returns:
-            Epochs, with their fraction.
-        """
+        """Passes over the records, with their fraction, after a number of steps."""
         return step / self.steps_per_epoch
 
     @property
     def queries(self) -> list[str]:
-        """The questions that are answered at every evaluation, as they are shown: those of the
-        settings, or those of some records."""
+        """The questions of the settings, or else of some records, as evaluations show them."""
         given = self.tuning.sample_queries
         return list(given) or [record.prompt_text for record in self._sample_records]
 
@@ -149,11 +134,7 @@ class FineTuningPlan:
         return records[:MOST_SAMPLES]
 
     def describe(self) -> dict[str, Any]:
-        """What the run is, as config.json and run.json have it.
-
-        Returns:
-            Plain JSON data; a run that is resumed must have the same.
-        """
+        """The run as JSON data for config.json and run.json: a resumed run must have the same."""
         rows = hashlib.sha256()
         for split in (self.dataset.train, self.dataset.validation, self.dataset.test):
             for example in split.examples:
@@ -174,11 +155,7 @@ class FineTuningPlan:
         }
 
     def report(self) -> Iterator[tuple[str, str]]:
-        """What to show before training.
-
-        Yields:
-            (name, value) pairs.
-        """
+        """(name, value) pairs to show before training."""
         yield "base", f"{self.base.path}, {self.model.parameter_count:,} parameters"
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} records, {self.epoch_of(steps):.4g} epochs"

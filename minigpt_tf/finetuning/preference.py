@@ -4,14 +4,14 @@ Rafailov et al., 2023, "Direct Preference Optimization". With LoRA the base is w
 before its first step: its log-probabilities are computed once, and there is no second model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from ..model.output_head import OutputHead
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from .models import FineTunedModel
 from .plan import FineTuningPlan
 from .supervised import SupervisedJob
@@ -58,48 +58,30 @@ class PreferenceModel(FineTunedModel):
         """The loss of DPO (equation 7 of the paper).
 
         Args:
-            x: token ids of the chosen and the rejected rows, (B, 2, T).
-            y: the token after each, (B, 2, T).
-            mask: which targets count, (B, 2, T).
+            x, y, mask, training: as in `log_probabilities`.
             reference: the base's log-probabilities of the answers, (B, 2).
-            training: whether dropout is on.
 
         Returns:
             Mean of -log sigmoid(margin) over the pairs, where a margin is the chosen answer's
             reward less the rejected one's, and the fraction of margins above 0: two scalars.
         """
-        rewards = self.rewards(x, y, mask, reference, training=training)[0]
+        found = self.log_probabilities(x, y, mask, training=training)
+        rewards = self.beta * (found - reference)
         margins = rewards[:, 0] - rewards[:, 1]
         loss = tf.reduce_mean(tf.nn.softplus(-margins))
         return loss, tf.reduce_mean(tf.cast(margins > 0, tf.float32))
-
-    def rewards(
-        self, x: tf.Tensor, y: tf.Tensor, mask: tf.Tensor, reference: tf.Tensor, *, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The implicit rewards of answers.
-
-        Args:
-            x: token ids of the chosen and the rejected rows, (B, 2, T).
-            y: the token after each, (B, 2, T).
-            mask: which targets count, (B, 2, T).
-            reference: the base's log-probabilities of the answers, (B, 2).
-            training: whether dropout is on.
-
-        Returns:
-            beta times (log-probability less the base's), and the log-probability: (B, 2) each.
-        """
-        found = self.log_probabilities(x, y, mask, training=training)
-        return self.beta * (found - reference), found
 
 
 class PreferenceJob(SupervisedJob):
     """A plan of preference pairs as the training loop takes it. Arguments as in SupervisedJob."""
 
     model: PreferenceModel
+    model_type = PreferenceModel
     loss_per = "pair"
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         super().__init__(plan, out, dtype)
+        self.model.beta = plan.tuning.beta
         self._log_probabilities = tf.function(
             lambda *batch: self.model.log_probabilities(*batch, training=False),
             autograph=False,
@@ -108,12 +90,7 @@ class PreferenceJob(SupervisedJob):
         self.splits = (plan.dataset.train, plan.dataset.validation, plan.dataset.test)
         self.references = [self._reference(split) for split in self.splits]  # of the base itself
 
-    def make_model(self, base: Mapping[str, np.ndarray]) -> PreferenceModel:
-        model = PreferenceModel(*self.model_arguments(base))
-        model.beta = self.plan.tuning.beta
-        return model
-
-    def _reference(self, split: Part) -> np.ndarray:
+    def _reference(self, split: RecordSet) -> np.ndarray:
         """The base's log-probabilities (examples, 2) of a split's answers."""
         found = np.zeros((len(split.examples), 2), dtype=np.float32)
         if split.examples:
@@ -128,16 +105,8 @@ class PreferenceJob(SupervisedJob):
         reference = self.references[0][self.batches.places(step)]
         return *pairs(self.batches.batch(step)), reference
 
-    def score(self, split: Part) -> dict[str, float] | None:
-        """Judges the model on a split of the pairs.
-
-        Args:
-            split: training, validation or test.
-
-        Returns:
-            Means over the pairs: "loss" in nats, and the metrics of trl's DPOTrainer; None if the
-            split is empty.
-        """
+    def score(self, split: RecordSet) -> dict[str, float] | None:
+        """As in SupervisedJob: means over the pairs of the loss and of trl's DPO metrics."""
         if not split.examples:
             return None
         batches, found = self.plan.batches(split), []
@@ -160,14 +129,7 @@ class PreferenceJob(SupervisedJob):
 
 
 def pairs(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """A batch of rows as pairs.
-
-    Args:
-        batch: arrays (2 B, T), first all chosen answers.
-
-    Returns:
-        The arrays as (B, 2, T).
-    """
+    """Arrays (2 B, T), first all chosen answers, as (B, 2, T)."""
     return tuple(
         np.ascontiguousarray(array.reshape(2, -1, array.shape[-1]).swapaxes(0, 1))
         for array in batch

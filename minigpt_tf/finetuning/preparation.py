@@ -1,7 +1,6 @@
 """From a base, records and settings to a checked plan, before TensorFlow is imported."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,17 @@ from ..config.settings import split_settings
 from ..errors import ConfigError, DataError
 from ..events import SILENT, Listener
 from ..inference.adapter import fingerprint
+from ..inference.checked_folder import load_checked_folder
 from ..inference.folder import ModelFolder
+from ..inference.lora_targets import check_targets
 from ..records.dataset import prepare
-from ..records.kinds import KINDS
 from ..records.prompts import Template
+from ..records.schema import KINDS
 from ..storage.model_folder import CLASSIFIER_SECTION
-from .bases import load_base
 from .memory import check_run_fits
 from .method import Method
 from .methods import all_methods, method_of
 from .plan import FineTuningPlan
-from .targets import check_targets
 
 
 def plan_finetuning(
@@ -51,9 +50,21 @@ def plan_finetuning(
         ConfigError: a setting is unknown, out of range, or not for this method.
         DataError: no record can be used.
         ModelFolderError: the base is missing, damaged, or another tool's.
+
+    Example:
+        >>> import json
+        >>> import minigpt_tf as mg
+        >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 500)
+        >>> _ = mg.train("notes.txt", "small", preset="modern", steps=1, embed_dim=16)
+        >>> pairs = [{"prompt": f"Add {i}", "chosen": "1", "rejected": "?"} for i in range(9)]
+        >>> _ = open("pairs.json", "w").write(json.dumps(pairs))
+        >>> plan = mg.plan_finetuning("small", "pairs.json", method="dpo", epochs=2, batch_size=4)
+        >>> plan.total_steps, plan.training.learning_rate
+        (4, 0.0001)
     """
+    for name in FOR_TEXTS_ONLY & settings.keys():
+        raise ConfigError(f"{name}: is for training on a text, not on records: drop it")
     kinds = (FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig)
-    _check_for_records(settings)
     given = split_settings(settings, kinds)
     tuning = FineTuningConfig(**given[FineTuningConfig])
     method_of(tuning).check_options(settings, all_methods())
@@ -67,13 +78,6 @@ def plan_finetuning(
         LoraConfig(**given[LoraConfig]),
         listener=listener,
     )
-
-
-def _check_for_records(settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError for what only training on a text has."""
-    for name in settings:
-        if name in FOR_TEXTS_ONLY:
-            raise ConfigError(f"{name}: is for training on a text, not on records: drop it")
 
 
 def make_finetuning_plan(
@@ -104,9 +108,22 @@ def make_finetuning_plan(
         ConfigError: the settings do not fit each other, the base, or this machine's memory.
         DataError: no record can be used.
         ModelFolderError: the base is missing, damaged, or another tool's.
+
+    Example:
+        >>> import json
+        >>> import minigpt_tf as mg
+        >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 500)
+        >>> _ = mg.train("notes.txt", "base", preset="modern", steps=1, embed_dim=16)
+        >>> rows = [{"instruction": f"Add {i}", "output": f"{i + 1}"} for i in range(9)]
+        >>> _ = open("rows.json", "w").write(json.dumps(rows))
+        >>> settings = mg.FineTuningConfig("lora"), mg.RecordsConfig(val_split=0.1)
+        >>> training = mg.fine_tuning_preset("lora", steps=5)
+        >>> plan = mg.make_finetuning_plan("base", "rows.json", *settings, training)
+        >>> len(plan.dataset.train.records), len(plan.dataset.validation.records), plan.total_steps
+        (8, 1, 5)
     """
     lora = lora or LoraConfig()
-    folder, method = load_base(base), method_of(tuning)
+    folder, method = load_checked_folder(base), method_of(tuning)
     method.check_training(training)
     context = min(folder.model.context_length, tuning.max_length or folder.model.context_length)
     if method.trains == "adapter":
@@ -136,8 +153,8 @@ def make_finetuning_plan(
         base_head=_base_head(folder, method, dataset.labels),
     )
     check_run_fits(plan.run)
-    if method.writes_answers:
-        _check_sample_queries(template, tuning)
+    for query in tuning.sample_queries if method.writes_answers else ():
+        _check_query(template, query)  # the first evaluation would fail
     if (training.warmup_steps or 0) >= plan.total_steps > 1:
         raise ConfigError(
             f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
@@ -161,13 +178,12 @@ def _check_context(template: Template, context: int, tuning: FineTuningConfig) -
         )
 
 
-def _check_sample_queries(template: Template, tuning: FineTuningConfig) -> None:
-    """Raises ConfigError if the chat template refuses a question: the first evaluation would."""
-    for query in tuning.sample_queries:
-        try:
-            template.render_prompt(query)
-        except DataError as error:
-            raise ConfigError(f"sample_queries={query!r:.40}: {error}") from None
+def _check_query(template: Template, query: str) -> None:
+    """Raises ConfigError if the chat template refuses a question."""
+    try:
+        template.render_prompt(query)
+    except DataError as error:
+        raise ConfigError(f"sample_queries={query!r:.40}: {error}") from None
 
 
 def _base_head(folder: ModelFolder, method: Method, labels: list[str]) -> Head | None:

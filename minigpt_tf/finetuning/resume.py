@@ -17,12 +17,7 @@ CONTENTS = {"base": "base_fingerprint", "source": "rows_fingerprint"}
 
 
 def start_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
-    """Makes checkpoint/ anew, with what the run is.
-
-    Args:
-        out: the folder to write.
-        plan: the run.
-        dtype: its arithmetic, float32 or mixed_bfloat16.
+    """Makes checkpoint/ in the folder of a new run, with what the run is and its dtype.
 
     Raises:
         ModelFolderError: the folder cannot be written to.
@@ -33,14 +28,7 @@ def start_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
 
 
 def check_same_run(out: Path, plan: FineTuningPlan) -> str:
-    """Checks that a plan is the run of a folder. Writes nothing.
-
-    Args:
-        out: the folder of the run.
-        plan: what is to be resumed.
-
-    Returns:
-        The run's dtype.
+    """The dtype of the run in a folder, which a plan is to resume. Writes nothing.
 
     Raises:
         ModelFolderError: there is no run to resume.
@@ -63,28 +51,13 @@ def check_same_run(out: Path, plan: FineTuningPlan) -> str:
 
 
 def update_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
-    """Writes what a resumed run does otherwise.
-
-    Args:
-        out: the folder of the run.
-        plan: the run as it is now.
-        dtype: its arithmetic.
-
-    Raises:
-        ModelFolderError: the folder cannot be written to.
-    """
+    """Writes what a resumed run does otherwise. Raises ModelFolderError."""
     with staging(out / CHECKPOINT_NAME) as scratch:
         write_json(scratch / RUN_NAME, _describe(plan, dtype))
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """The run.json of a fine-tuning run.
-
-    Args:
-        out: the folder of the run.
-
-    Returns:
-        What `start_run` or `update_run` wrote.
+    """What `start_run` or `update_run` wrote into a folder.
 
     Raises:
         ModelFolderError: it is missing, damaged, or of another kind or version.

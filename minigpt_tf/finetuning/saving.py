@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
 from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
-from ..records.prompts import ALPACA_CHAT_TEMPLATE
+from ..records.alpaca import ALPACA_CHAT_TEMPLATE
 from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
@@ -44,10 +44,8 @@ def save_fine_tuned(
     template gets the one it was trained with.
 
     Args:
-        out: the folder to write.
-        plan: the run.
+        out, plan, state: the folder to write, the run, and its history.
         weights: all weights of the model by name, arrays or datasets.
-        state: the run's history.
         sections: what goes into config.json beside the model.
         write_more: writes more files into the folder that it is given.
 

@@ -5,25 +5,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import MODEL_NAME, LoraConfig, ModelConfig, SamplingConfig, TrainingConfig
+from ..config import MODEL_NAME, ModelConfig, SamplingConfig
 from ..config.presets import fine_tuning_preset
 from ..errors import ModelFolderError
+from ..evaluation.difference import MOST_COMPARED, merge_difference
 from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite, open_weights
-from ..records.dataset import Part
+from ..records.dataset import RecordSet
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.history import write_history
 from ..training.optimizers import build_optimizer
-from .difference import MOST_COMPARED, merge_difference
 from .job import FineTuningJob
 from .memory import out_of_memory
 from .models import FineTunedModel, SupervisedModel, target_weights
@@ -41,6 +41,7 @@ class SupervisedJob(FineTuningJob):
     """
 
     model: FineTunedModel
+    model_type: ClassVar[type[FineTunedModel]] = SupervisedModel
 
     def __init__(self, plan: FineTuningPlan, out: Path, dtype: str) -> None:
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
@@ -64,19 +65,9 @@ class SupervisedJob(FineTuningJob):
         )
 
     def make_model(self, base: Mapping[str, np.ndarray]) -> FineTunedModel:
-        """The model with the base's weights in it.
-
-        Args:
-            base: arrays or datasets by name.
-        """
-        return SupervisedModel(*self.model_arguments(base))
-
-    def model_arguments(
-        self, base: Mapping[str, np.ndarray]
-    ) -> tuple[ModelConfig, Mapping[str, np.ndarray], TrainingConfig, str, LoraConfig | None, str]:
-        """The arguments of a FineTunedModel."""
-        plan = self.plan
-        return plan.model, base, plan.training, self.dtype, self.lora, plan.method.quantize
+        """The model with the base's weights in it: arrays or datasets by name."""
+        plan, quantize = self.plan, self.plan.method.quantize
+        return self.model_type(plan.model, base, plan.training, self.dtype, self.lora, quantize)
 
     def epoch_of(self, step: int) -> float:
         return self.plan.epoch_of(step)
@@ -101,16 +92,9 @@ class SupervisedJob(FineTuningJob):
     def validate(self) -> dict[str, float] | None:
         return self.score(self.plan.dataset.validation)
 
-    def score(self, split: Part) -> dict[str, float] | None:
-        """Judges the model on a split of the records.
-
-        Args:
-            split: training, validation or test.
-
-        Returns:
-            Mean "loss" in nats and "val_accuracy" over all targets that count; None if the split is
-            empty.
-        """
+    def score(self, split: RecordSet) -> dict[str, float] | None:
+        """Means over all targets of a split that count, "loss" in nats and "val_accuracy"; None if
+        it is empty."""
         if not split.examples:
             return None
         loss = hits = count = 0.0
@@ -121,11 +105,7 @@ class SupervisedJob(FineTuningJob):
         return {"loss": loss / count, "val_accuracy": hits / count}
 
     def adapter(self, weights: Weights) -> Adapter:
-        """The low-rank updates among the trained weights, as a file of an adapter has them.
-
-        Args:
-            weights: what is trained, by name.
-        """
+        """The low-rank updates among the trained weights, as a file of an adapter has them."""
         factors = {
             name.removesuffix(":a"): (values, weights[f"{name[:-1]}b"])
             for name, values in weights.items()
@@ -136,15 +116,8 @@ class SupervisedJob(FineTuningJob):
 
     @contextmanager
     def merging(self, weights: Weights) -> Iterator[Mapping[str, Any]]:
-        """All weights of the model with what was trained, without a copy of the base: its weights
-        are read as they are asked for.
-
-        Args:
-            weights: what is trained, by name.
-
-        Yields:
-            Weights by name.
-        """
+        """All weights by name, with what was trained. The base is not copied: its weights are read
+        as they are asked for."""
         if self.lora is None:
             yield weights
             return
@@ -171,14 +144,7 @@ class SupervisedJob(FineTuningJob):
         return replace(model, context_length=min(needed, model.context_length))
 
     def compare_merged(self, weights: Weights) -> dict[str, Any]:
-        """Compares the merged model with the one that was trained.
-
-        Args:
-            weights: what is trained, by name.
-
-        Returns:
-            The figures of `merge_difference`; empty if the weights themselves were trained.
-        """
+        """The figures of `merge_difference`; empty if the weights themselves were trained."""
         if self.lora is None:
             return {}
         plan = self.plan
@@ -209,24 +175,13 @@ class SupervisedJob(FineTuningJob):
         return {name.removeprefix("val_"): value for name, value in found.items()}
 
     def assign(self, weights: Weights) -> None:
-        """Puts weights into the model.
-
-        Args:
-            weights: what is trained, by name.
-        """
+        """Puts weights, what is trained by name, into the model."""
         for name, variable in self.named_variables().items():
             variable.assign(weights[name])
 
     def sections(self, state: RunState, kept: str) -> dict[str, Any]:
-        """What config.json says of the run.
-
-        Args:
-            state: how far it came.
-            kept: whether the weights are the "last" or the "best".
-
-        Returns:
-            The sections "finetuning" and "metrics".
-        """
+        """The sections of config.json on a run in this state, whose "last" or "best" weights are
+        kept."""
         return {
             "finetuning": {**self.plan.describe(), "dtype": self.dtype},
             "metrics": {
@@ -237,12 +192,7 @@ class SupervisedJob(FineTuningJob):
         }
 
     def write_more(self, weights: Weights, folder: Path) -> None:
-        """Writes the files that a model folder has beside those of any model.
-
-        Args:
-            weights: what is trained, by name.
-            folder: where to.
-        """
+        """Writes into a folder what it has beside the files of any model."""
         if self.lora is not None:
             save_adapter(folder / ADAPTER_NAME, self.adapter(weights))
 

@@ -2,25 +2,27 @@
 
 import math
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from ..config import CHECKPOINT_NAME, RUN_NAME
 from ..errors import ConfigError, ModelFolderError, TrainingError
+from ..evaluation.difference import describe
 from ..events import Listener
-from ..storage.model_folder import check_output, claim_output
+from ..storage.model_folder import (
+    check_apart,
+    check_output,
+    claim_output,
+    clean_after_failure,
+)
 from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
 from ..training.loop import TrainingLoop, TrainingResult
 from ..training.notebook import listener_for
 from ..training.precision import resolve_dtype
-from .bases import check_apart
-from .difference import describe
 from .job import FineTuningJob
 from .memory import out_of_memory
 from .plan import FineTuningPlan
@@ -70,8 +72,7 @@ def finetune(
         >>> import json
         >>> import minigpt_tf as mg
         >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 500)
-        >>> sizes = {"embed_dim": 16, "num_layers": 1}
-        >>> _ = mg.train("notes.txt", "base", preset="modern", steps=2, **sizes)
+        >>> _ = mg.train("notes.txt", "base", preset="modern", steps=2, embed_dim=16)
         >>> rows = [{"instruction": f"Count {i}", "output": f"It is {i}."} for i in range(10)]
         >>> _ = open("hr.json", "w").write(json.dumps(rows))
         >>> result = mg.finetune("base", "hr.json", "hr", method="lora", rank=4, epochs=2)
@@ -80,7 +81,9 @@ def finetune(
     """
     listener = listener or listener_for(verbose)
     if isinstance(base, FineTuningPlan):
-        plan, out = base, _only_place(source, out, settings)
+        if settings or (source is None) == (out is None):
+            raise ConfigError("a plan has all settings: give it and the folder to write alone")
+        plan, out = base, Path(source or out or "")
     elif source is None or out is None:
         raise ConfigError("finetune takes a base, a file of records, and the folder to write")
     else:
@@ -95,15 +98,6 @@ def finetune(
         claim_output(out, overwrite=overwrite, resume=resume),
     ):
         return _run(plan, out, listener, resume=resume)
-
-
-def _only_place(
-    source: str | os.PathLike | None, out: str | os.PathLike | None, settings: dict[str, Any]
-) -> Path:
-    """The folder to write that was given with a plan. Raises ConfigError."""
-    if (source is None) == (out is None) or settings:
-        raise ConfigError("a plan has all settings: give it and the folder to write alone")
-    return Path(source or out or "")
 
 
 def _run(plan: FineTuningPlan, out: Path, listener: Listener, *, resume: bool) -> TrainingResult:
@@ -146,30 +140,6 @@ def _explained(plan: FineTuningPlan) -> Iterator[None]:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError):
         raise TrainingError(out_of_memory(plan.run)) from None
-
-
-@contextmanager
-def clean_after_failure(out: Path) -> Iterator[None]:
-    """Removes what was made for a run that ended before it had saved anything.
-
-    That is the folder, with those that it lies in; or the checkpoint alone, if the folder was there
-    before and empty.
-
-    Args:
-        out: the folder to write.
-    """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    empty = out.is_dir() and not any(out.iterdir())
-    try:
-        yield
-    except BaseException:
-        left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
-        if (made or empty) and set(left) <= {RUN_NAME}:
-            shutil.rmtree(out if made else out / CHECKPOINT_NAME, ignore_errors=True)
-            with suppress(OSError):  # they may hold something else by now
-                for folder in made[1:]:
-                    folder.rmdir()
-        raise
 
 
 def _shown(found: dict[str, float]) -> str:

@@ -93,7 +93,25 @@ def save_adapter(file: Path, adapter: Adapter) -> None:
 
 
 def load_adapter(file: Path, config: ModelConfig) -> Adapter:
-    """Reads an adapter for models of a configuration. Raises ModelFolderError."""
+    """Reads a file of LoRA's matrices, as fine-tuning writes it beside the merged model.
+
+    Args:
+        file: Its adapter.safetensors.
+        config: Architecture of the model that it was trained on.
+
+    Returns:
+        The matrices, and which base they belong to.
+
+    Raises:
+        ModelFolderError: The file is missing, damaged, or for another architecture.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from pathlib import Path
+        >>> mg.load_adapter(Path("adapter.safetensors"), mg.ModelConfig())
+        Traceback (most recent call last):
+        minigpt_tf.errors.ModelFolderError: adapter.safetensors: no such adapter
+    """
     try:
         with safe_open(file, framework="numpy") as archive:
             metadata = archive.metadata() or {}
@@ -104,10 +122,10 @@ def load_adapter(file: Path, config: ModelConfig) -> Adapter:
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFolderError(f"{file}: is damaged or no adapter: {error}") from None
     rank, alpha, base = (values.get(name) for name in ("rank", "alpha", "base"))
-    sound = values.get("format") == FORMAT and type(rank) is int and rank > 0
-    if not sound or not isinstance(alpha, (int, float)) or not isinstance(base, str):
-        raise ModelFolderError(f"{file}: is no adapter of this version of minigpt_tf")
-    return Adapter(_factors(tensors, rank, config, file), rank, float(alpha), base)
+    sound = values.get("format") == FORMAT and isinstance(base, str)
+    if not sound or type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
+        raise ModelFolderError(f"{file}: is not an adapter of this version of minigpt_tf")
+    return Adapter(_factors(tensors, rank, config, file), rank, float(alpha), str(base))
 
 
 def _factors(
@@ -119,10 +137,15 @@ def _factors(
     for name in sorted({name.rpartition(":")[0] for name in tensors}):
         a, b = tensors.get(f"{name}:a"), tensors.get(f"{name}:b")
         shape = shapes.get(name, ())
-        fits = a is not None and b is not None and name.endswith("/kernel")
-        fits = fits and a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0] == rank
-        fits = fits and a.shape[0] * b.shape[1] == np.prod(shape, dtype=int)
-        if not fits or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        fits = (
+            a is not None
+            and b is not None
+            and name.endswith("/kernel")
+            and a.ndim == b.ndim == 2
+            and a.shape[1] == b.shape[0] == rank
+            and a.shape[0] * b.shape[1] == np.prod(shape, dtype=int)
+        )
+        if not fits or a is None or b is None or not (_is_finite(a) and _is_finite(b)):
             raise ModelFolderError(f"{file}: {name or 'a tensor'} does not fit the model")
         factors[name] = (np.asarray(a, np.float32), np.asarray(b, np.float32))
     if not factors:
@@ -130,10 +153,36 @@ def _factors(
     return factors
 
 
-def merge(base: Path, config: ModelConfig, adapter: Adapter) -> Weights:
-    """The weights of the base in a model folder with the adapter's changes added.
+def _is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
 
-    Raises ModelFolderError where the adapter was trained on another base."""
+
+def merge(base: Path, config: ModelConfig, adapter: Adapter) -> Weights:
+    """The weights of a base model with an adapter's low-rank updates added.
+
+    Args:
+        base: The base's model folder.
+        config: Its architecture.
+        adapter: From `load_adapter`.
+
+    Returns:
+        Float32 arrays by the names of `inference.weights`.
+
+    Raises:
+        ModelFolderError: The adapter was trained on another base, or the base is damaged.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.Tokenizer()
+        >>> tokenizer.fit_on_texts(["who is hardy"])
+        >>> model = mg.build_gpt_model(4, 8, embed_dim=8, num_heads=2, ff_dim=8, num_layers=1)
+        >>> folder = mg.save_model_folder(model, tokenizer, "models/mine")
+        >>> from minigpt_tf.inference.adapter import Adapter
+        >>> other = Adapter(1, 1.0, "another base's fingerprint", {})
+        >>> mg.merge(folder, mg.load_folder(folder).model, other)
+        Traceback (most recent call last):
+        minigpt_tf.errors.ModelFolderError: models/mine: is not the base that the adapter was ...
+    """
     if fingerprint(base) != adapter.base:
         raise ModelFolderError(
             f"{base}: is not the base that the adapter was trained on: name that one"

@@ -12,7 +12,7 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..inference.folder import ModelFolder
 from .cache import Cache
-from .kernels import BARRIER_SIZE, compiled_step
+from .kernels import BARRIER_SIZE, KeysValues, Matrices, Scratch, StepWeights, Tokens, compiled_step
 from .positions import rotary_tables
 from .prefill import CHUNK, Prefill
 from .thread_pool import ThreadPool, available_cores
@@ -46,18 +46,25 @@ class Engine:
         if not isinstance(weights, EngineWeights):
             weights = lay_out_weights(weights, config, where)
         self.config, self.weights = config, weights
-        self._angles = _half_tables(config)
+        cosines, sines = _half_tables(config)
+        self._step_weights = StepWeights(
+            Matrices(weights.matrices, weights.scales, weights.biases, weights.layout),
+            weights.norms,
+            np.float32(config.norm_epsilon),
+            cosines,
+            sines,
+        )
         self._step = compiled_step(
             config.activation,
             config.norm == "layer",
             config.norm_first,
             config.positions == "rotary",
         )
-        self._prefill = Prefill(config, weights, self._angles)
+        self._prefill = Prefill(config, weights, cosines, sines)
         self._lock = threading.Lock()  # one step at a time, whoever calls
         self._pool = ThreadPool(threads or available_cores())
         self._barrier = np.zeros(BARRIER_SIZE, dtype=np.int64)
-        self._scratch: dict[int, tuple[np.ndarray, ...]] = {}
+        self._scratch: dict[int, Scratch] = {}
         self.cache = Cache(config, 1)
 
     @classmethod
@@ -89,7 +96,7 @@ class Engine:
         cache = self.cache if cache is None else cache
         self._check_rows(cache, [row])
         cache.positions[row] = 0
-        return self._run(ids, cache, row, wanted=1)[0]
+        return self._run(ids, cache, row, num_logits=1)[0]
 
     def resume(
         self, ids: np.ndarray | list[int], cache: Cache | None = None, row: int = 0
@@ -101,12 +108,12 @@ class Engine:
         kept = min(len(ids) - 1, int(cache.positions[row]))
         differs = np.flatnonzero(cache.ids[row, :kept] != ids[:kept])
         cache.positions[row] = differs[0] if len(differs) else kept
-        return self._run(ids[cache.positions[row] :], cache, row, wanted=1)[0]
+        return self._run(ids[cache.positions[row] :], cache, row, num_logits=1)[0]
 
     def all_logits(self, ids: np.ndarray | list[int]) -> np.ndarray:
         """Logits (T, V) after each of the ids (T,), as the Keras model gives them."""
         self.cache.positions[0] = 0
-        return self._run(ids, None, 0, wanted=len(ids))
+        return self._run(ids, None, 0, num_logits=len(ids))
 
     def hidden(self, ids: np.ndarray | list[int]) -> np.ndarray:
         """What the model makes of the last of ids (T,), behind its last norm: (D,).
@@ -119,29 +126,32 @@ class Engine:
         cache.positions[0] = 0
         with nullcontext() if self._prefill.compiled else uninterrupted():
             x = self._embed(ids, positions)
-            hidden = self._prefill.hidden(x, cache.keys[0], cache.values[0], 0, wanted=1)[0]
+            hidden = self._prefill.hidden(x, cache.keys[0], cache.values[0], 0, num_logits=1)[0]
         cache.ids[0, positions] = ids
         cache.positions[0] = len(ids)
         return hidden
 
     def logits_in_chunks(
-        self, ids: np.ndarray | list[int], wanted: int | None = None
+        self, ids: np.ndarray | list[int], num_logits: int | None = None
     ) -> Iterator[np.ndarray]:
         """`all_logits` without ever holding all: chunks (P, V) of them in order, P at most CHUNK.
 
-        With `wanted` only those after the last so many ids. Uses the engine's own sequence, which
-        must be left alone until the last chunk has come.
+        With `num_logits` only those after that many ids, the last ones. Uses the engine's own
+        sequence, which must be left alone until the last chunk has come.
         """
-        first = 0 if wanted is None else len(ids) - wanted
+        first = 0 if num_logits is None else len(ids) - num_logits
         if first > 0:
             self.prefill(ids[:first])
         self.cache.positions[0] = max(0, first)
         for start in range(max(0, first), len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
-            yield self._run(chunk, None, 0, wanted=len(chunk))
+            yield self._run(chunk, None, 0, num_logits=len(chunk))
 
-    logits_in_pieces = logits_in_chunks
-    """The name in version 0.1."""
+    def logits_in_pieces(
+        self, ids: np.ndarray | list[int], wanted: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """`logits_in_chunks` under its name in version 0.1."""
+        return self.logits_in_chunks(ids, wanted)
 
     def decode_step(self, token_id: int) -> np.ndarray:
         """Appends one token to the engine's own sequence; logits (V,) of the token after it."""
@@ -162,53 +172,47 @@ class Engine:
         if len(ids) != len(places):
             raise ConfigError(f"{len(ids)} ids for {len(places)} sequences")
         positions = cache.positions[places]
-        logits = self._decode(ids, places, positions, cache, wanted=len(ids))
+        logits = self._decode(ids, places, positions, cache, num_logits=len(ids))
         cache.ids[places, positions] = ids
         cache.positions[places] += 1
         return logits
 
     def _run(
-        self, ids: np.ndarray | list[int], cache: Cache | None, row: int, wanted: int
+        self, ids: np.ndarray | list[int], cache: Cache | None, row: int, num_logits: int
     ) -> np.ndarray:
-        """Appends ids (T,) to one sequence; logits (wanted, V) after the last ones."""
+        """Appends ids (T,) to one sequence; logits (num_logits, V) after the last ones."""
         cache = self.cache if cache is None else cache
         start = int(cache.positions[row])
         ids = self._check(ids, start + len(ids))
         positions = np.arange(start, start + len(ids), dtype=np.int64)
         if len(ids) <= STEP_TOKENS[self.weights.matrices.dtype.name]:
             rows = np.full(len(ids), row, dtype=np.int64)
-            logits = self._decode(ids, rows, positions, cache, wanted)
+            logits = self._decode(ids, rows, positions, cache, num_logits)
         else:
             x, row_of_cache = self._embed(ids, positions), (cache.keys[row], cache.values[row])
             with nullcontext() if self._prefill.compiled else uninterrupted():
-                logits = self._prefill(x, *row_of_cache, start, wanted)
+                logits = self._prefill(x, *row_of_cache, start, num_logits)
         cache.ids[row, positions] = ids
         cache.positions[row] = start + len(ids)
         return logits
 
     def _decode(
-        self, ids: np.ndarray, rows: np.ndarray, positions: np.ndarray, cache: Cache, wanted: int
+        self,
+        ids: np.ndarray,
+        rows: np.ndarray,
+        positions: np.ndarray,
+        cache: Cache,
+        num_logits: int,
     ) -> np.ndarray:
-        """The compiled step for tokens at `positions` of sequences `rows`; logits (wanted, V)."""
-        weights, embedded = self.weights, self._embed(ids, positions)
+        """The compiled step for tokens at `positions` of sequences `rows`; logits (num_logits, V)
+        after the last of them."""
+        tokens = Tokens(self._embed(ids, positions), rows, positions, num_logits)
+        keys_values = KeysValues(cache.keys, cache.values)
         with self._lock:
             scratch = self._scratch_for(len(ids))
-            self._pool.run(
-                self._step,
-                self._barrier,
-                embedded,
-                rows,
-                positions,
-                len(ids) - wanted,
-                (weights.matrices, weights.scales, weights.biases),
-                weights.layout,
-                weights.norms,
-                np.float32(self.config.norm_epsilon),
-                self._angles,
-                (cache.keys, cache.values),
-                scratch,
-            )
-            return scratch[-1][:wanted].copy()
+            step, barrier = self._step, self._barrier
+            self._pool.run(step, barrier, tokens, self._step_weights, keys_values, scratch)
+            return scratch.logits[:num_logits].copy()
 
     def _embed(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Token plus position embeddings (T, D)."""
@@ -216,26 +220,26 @@ class Engine:
         x = weights.matrix(0)[ids] * weights.scales[ids][:, None]
         return x + weights.positions[positions] if len(weights.positions) else x
 
-    def _scratch_for(self, tokens: int) -> tuple[np.ndarray, ...]:
-        """The arrays that a step for so many tokens works in, in the order of `decode`."""
+    def _scratch_for(self, tokens: int) -> Scratch:
+        """The arrays that a step for so many tokens works in."""
         if tokens not in self._scratch:
             c, threads = self.config, self._pool.size
             heads = c.num_heads + 2 * c.num_kv_heads
             gate = c.ff_dim if c.activation == "swiglu" else 0
-            shapes = [
-                (threads, tokens, c.embed_dim),  # x
-                (threads, tokens, c.embed_dim),  # normal
-                (threads, c.context_length),  # scores
-                (tokens, heads * c.head_dim),  # qkv
-                (tokens, c.num_heads * c.head_dim),  # mixed
-                (tokens, c.embed_dim),  # delta
-                (tokens, gate),
-                (tokens, c.ff_dim),  # up
-                (tokens, c.vocab_size),  # logits
-            ]
-            arrays = [np.zeros(shape, dtype=np.float32) for shape in shapes]
-            arrays.insert(4, arrays[3].reshape(tokens, heads, c.head_dim))
-            self._scratch[tokens] = tuple(arrays)
+            shapes = {
+                "x": (threads, tokens, c.embed_dim),
+                "normal": (threads, tokens, c.embed_dim),
+                "scores": (threads, c.context_length),
+                "qkv": (tokens, heads * c.head_dim),
+                "mixed": (tokens, c.num_heads * c.head_dim),
+                "delta": (tokens, c.embed_dim),
+                "gate": (tokens, gate),
+                "up": (tokens, c.ff_dim),
+                "logits": (tokens, c.vocab_size),
+            }
+            arrays = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
+            of_heads = arrays["qkv"].reshape(tokens, heads, c.head_dim)
+            self._scratch[tokens] = Scratch(**arrays, heads=of_heads)
         return self._scratch[tokens]
 
     def _check_rows(self, cache: Cache, rows: list[int]) -> None:

@@ -42,7 +42,26 @@ class ModelFolder:
 
 
 def load_folder(folder: str | Path) -> ModelFolder:
-    """Reads and checks a model folder. Raises ModelFolderError that names the file at fault."""
+    """Reads and checks a model folder, all of it but the weights.
+
+    Args:
+        folder: Such as "models/mine".
+
+    Returns:
+        Its configuration, tokenizer and description.
+
+    Raises:
+        ModelFolderError: A file is missing or damaged; it is named.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.Tokenizer()
+        >>> tokenizer.fit_on_texts(["who is hardy"])
+        >>> model = mg.build_gpt_model(4, 8, embed_dim=8, num_heads=2, ff_dim=8, num_layers=1)
+        >>> folder = mg.save_model_folder(model, tokenizer, "models/mine")
+        >>> mg.load_folder(folder).model.context_length
+        8
+    """
     path = Path(folder)
     description = read_description(path)
     where = str(path / CONFIG_NAME)

@@ -103,6 +103,9 @@ class TextGenerator:
             folder: such as "models/mine".
             config: how the engine runs it (unset: float32, all cores).
 
+        Returns:
+            The generator, ready for `generate`.
+
         Raises:
             ModelFolderError: the folder is missing or damaged.
         """
@@ -125,7 +128,14 @@ class TextGenerator:
         return generator
 
     def prepare(self, prompt: str) -> Prompt:
-        """Encodes a prompt; of one longer than the context, the end is kept."""
+        """Encodes a prompt; of one longer than the context, the end is kept.
+
+        Args:
+            prompt: a text.
+
+        Returns:
+            What the model gets.
+        """
         return encode_prompt(self.tokenizer, self.engine.config.context_length, prompt)
 
     def prepare_chat(self, messages: Sequence[Message]) -> Prompt:
@@ -136,6 +146,9 @@ class TextGenerator:
 
         Args:
             messages: {"role": ..., "content": ...} each.
+
+        Returns:
+            What the model gets.
 
         Raises:
             ConfigError: the model has no chat template.
@@ -155,6 +168,9 @@ class TextGenerator:
             prompt: what the answer follows.
             sampling: how tokens are chosen (unset: as the model's makers recommend).
             settings: fields of SamplingConfig that replace those, such as `temperature=0.7`.
+
+        Returns:
+            The answer, its tokens and their probabilities.
 
         Raises:
             ConfigError: a setting is unknown or out of range.
@@ -194,8 +210,17 @@ class TextGenerator:
         num_samples: int = 1,
         **settings: Any,
     ) -> Iterator[Generation]:
-        """As `generate_batch`, yielding the answers as they come: as many as BATCH allows are
-        generated together."""
+        """As `generate_batch`, as the answers come: as many as BATCH allows are generated together.
+
+        Args:
+            prompts: what the answers follow.
+            sampling: as for `generate`.
+            num_samples: answers to each prompt.
+            settings: as for `generate`.
+
+        Yields:
+            The answers, in the order of the prompts.
+        """
         if num_samples < 1:
             raise ConfigError(f"num_samples={num_samples}: must be at least 1")
         sampling = self.sampling(sampling, **settings)
@@ -250,13 +275,27 @@ class TextGenerator:
             system: a message to the model before the conversation, for chat models.
             settings: as for `generate`.
 
+        Returns:
+            The conversation, still empty.
+
         Raises:
             ConfigError: as `generate`, and if there is a `system` message but no chat template.
         """
         return Conversation(self, self.sampling(sampling, **settings), system)
 
     def sampling(self, sampling: SamplingConfig | None = None, **settings: Any) -> SamplingConfig:
-        """How `generate` chooses tokens, given the same arguments. Raises ConfigError."""
+        """How `generate` chooses tokens, given the same arguments.
+
+        Args:
+            sampling: as for `generate`.
+            settings: as for `generate`.
+
+        Returns:
+            All settings.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+        """
         known = {item.name for item in fields(SamplingConfig)}
         for name in settings:
             if name not in known:
@@ -266,12 +305,30 @@ class TextGenerator:
         return SamplingConfig(**{**self.generation, **settings})
 
     def answer(self, prompt_ids: list[int], sampling: SamplingConfig, sample: int = 0) -> Answer:
-        """Sample `sample` of the answers to a prompt, before its first token."""
+        """An answer to a prompt, before its first token.
+
+        Args:
+            prompt_ids: the prompt's tokens.
+            sampling: how tokens are chosen.
+            sample: which of several answers: it draws as the only one with `seed + sample` would.
+
+        Returns:
+            The answer's state, for `run`.
+        """
         sampler = make_sampler(sampling, self._suppressed, sample)
         return Answer(self.tokenizer, prompt_ids, sampling, sampler)
 
     def run(self, answers: list[Answer], cache: Cache, resume: bool = False) -> Iterator[str]:
-        """`generate_tokens` with this model; the text of the answers in chunks, none empty."""
+        """`generate_tokens` with this model.
+
+        Args:
+            answers: from `answer`, generated together.
+            cache: keys and values, with a row for each answer.
+            resume: whether the cache has the beginning of the prompt already.
+
+        Yields:
+            The text of the answers in chunks, none empty.
+        """
         chunks = generate_tokens(
             self.engine,
             answers,
@@ -325,7 +382,14 @@ class Conversation:
             self.messages.append({"role": "system", "content": self.system})
 
     def prepare(self, prompt: str) -> Prompt:
-        """What the model gets for its next answer."""
+        """What the model gets for its next answer.
+
+        Args:
+            prompt: the next message.
+
+        Returns:
+            The conversation so far and the message, as tokens.
+        """
         if self.generator.chat_template is not None:
             return self.generator.prepare_chat([*self.messages, message("user", prompt)])
         prepared = self.generator.prepare(f"\n{prompt}" if self.ids else prompt)
@@ -337,9 +401,15 @@ class Conversation:
         return replace(prepared, text=prompt, ids=ids)
 
     def reply(self, prompt: str | Prompt) -> Generator[str, None, None]:
-        """Yields the answer in chunks, each of whole characters.
+        """The answer as it comes.
 
         If the caller stops early, what was generated so far is part of the conversation.
+
+        Args:
+            prompt: the next message, or what `prepare` made of it.
+
+        Yields:
+            Chunks of text, each of complete characters.
         """
         prepared = self.prepare(prompt) if isinstance(prompt, str) else prompt
         answer = self.generator.answer(prepared.ids, self.sampling)

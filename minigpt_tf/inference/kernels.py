@@ -8,7 +8,9 @@ the weight matrices may be int8. A matrix has one row for each output: (outputs,
 import functools
 import math
 import sys
-from typing import Any
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
@@ -16,8 +18,24 @@ from numba.extending import intrinsic
 
 from ..compiled import entry, inner, item_pointer
 
-MATRICES_OF_A_BLOCK = 5
-"""Query, key and value in one; attention output; feed-forward gate, up and down."""
+
+class BlockMatrix(IntEnum):
+    """The matrices of a block, in the order in which they are used and stored."""
+
+    QKV = 0  # query, key and value
+    OUT = 1  # attention output
+    GATE = 2  # of SwiGLU; without it this matrix has no rows
+    UP = 3
+    DOWN = 4
+
+
+MATRICES_OF_A_BLOCK = len(BlockMatrix)
+
+
+def first_matrix(layer):
+    """Where the first matrix of a block is among all: before the blocks, the token embedding."""
+    return 1 + MATRICES_OF_A_BLOCK * layer
+
 
 f32 = np.float32
 
@@ -131,14 +149,14 @@ def causal_softmax(scores, start):
 
 
 @entry
-def normalize(x, norm, epsilon, centred, out):
-    """Layer normalization of the rows of x (B, D) (Ba et al., 2016); if not `centred`, the RMS norm
-    (Zhang and Sennrich, 2019). `norm` (2, D): scale and shift."""
+def normalize(x, norm, epsilon, centered, out):
+    """Layer normalization of the rows of x (B, D) (Ba et al., 2016); if not `centered`, the RMS
+    norm (Zhang and Sennrich, 2019). `norm` (2, D): scale and shift."""
     scale, shift = norm[0], norm[1]
     for b in range(x.shape[0]):
         row, normal = x[b], out[b]
         mean, variance = f32(0), f32(0)
-        if centred:
+        if centered:
             for i in range(row.size):
                 mean += row[i]
             mean /= f32(row.size)
@@ -235,18 +253,67 @@ def attend(query, keys, values, scores, out):
 # ---------------------------------------------------------------- one step of decoding
 
 
+class Matrices(NamedTuple):
+    """The matrices of a model, as in `weight_layout.EngineWeights`."""
+
+    values: np.ndarray  # all matrices one after the other, float32 or int8
+    scales: np.ndarray  # of each row of a matrix
+    biases: np.ndarray  # of each row of a matrix
+    layout: np.ndarray  # (matrices, 4): start in `values`, first row, outputs, inputs
+
+
+class StepWeights(NamedTuple):
+    """The weights of a model, and its constants."""
+
+    matrices: Matrices
+    norms: np.ndarray  # (2 L + 1, 2, D): scale and shift, in the order of their use
+    epsilon: np.float32  # added to the variance in the norms
+    cosines: np.ndarray  # (C, H / 2) of the rotary angles; (0, 0) without
+    sines: np.ndarray
+
+
+class Tokens(NamedTuple):
+    """The B tokens of a step."""
+
+    embedded: np.ndarray  # (B, D) float32
+    rows: np.ndarray  # (B,) int64: the sequences of the cache that they belong to
+    positions: np.ndarray  # (B,) int64: their positions in those
+    num_logits: int  # logits are given for this many of them, the last ones
+
+
+class KeysValues(NamedTuple):
+    """The arrays of a `cache.Cache`: (sequences, L, K, C, H) each."""
+
+    keys: np.ndarray
+    values: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """The float32 arrays in which a step for B tokens works."""
+
+    x: np.ndarray  # (threads, B, D): the residual stream; each thread has its own
+    normal: np.ndarray  # (threads, B, D): its norm
+    scores: np.ndarray  # (threads, C): of one head's attention
+    qkv: np.ndarray  # (B, (N + 2 K) H): query, key and value, for all threads
+    heads: np.ndarray  # (B, N + 2 K, H): the same memory
+    mixed: np.ndarray  # (B, N H): values, weighted by attention
+    delta: np.ndarray  # (B, D): what a sublayer adds to the residual stream
+    gate: np.ndarray  # (B, F), or (B, 0) without a gate
+    up: np.ndarray  # (B, F)
+    logits: np.ndarray  # (B, V); the first `num_logits` rows are the result
+
+
 @inner
-def dense(weights, layout, index, x, first, last, out):
+def dense(matrices, index, x, first, last, out):
     """Outputs first to last of matrix `index`, for x (B, inputs) -> out (B, outputs).
 
     The rows of the matrix are read one after the other, once: memory is what limits decoding, and
     it is fastest in one stream for each thread.
     """
-    matrices, scales, biases = weights
-    start, row, inputs = layout[index, 0], layout[index, 1], x.shape[1]
+    start, row, inputs = matrices.layout[index, 0], matrices.layout[index, 1], x.shape[1]
     for r in range(first, last):
-        weight = matrices[start + r * inputs : start + (r + 1) * inputs]
-        scale, bias = scales[row + r], biases[row + r]
+        weight = matrices.values[start + r * inputs : start + (r + 1) * inputs]
+        scale, bias = matrices.scales[row + r], matrices.biases[row + r]
         for b in range(x.shape[0]):
             column = x[b]
             total = f32(0)
@@ -256,100 +323,104 @@ def dense(weights, layout, index, x, first, last, out):
 
 
 @inner
-def add_and_normalize(delta, norm, epsilon, centred, norm_first, x, normal):
+def add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal):
     """x += delta; its norm goes into `normal` and, with post-norm, into x too. All (B, D)."""
     for b in range(x.shape[0]):
         for i in range(x.shape[1]):
             x[b, i] += delta[b, i]
-    normalize(x, norm, epsilon, centred, normal)
+    normalize(x, norm, epsilon, centered, normal)
     if not norm_first:
         for b in range(x.shape[0]):
             copy(normal[b], x[b])
 
 
 @inner
-def store(heads, first, last, row, layer, position, keys, values):
-    """Writes what there is of keys and values among heads[first:last] into the cache. `heads`
-    (N + 2 K, H): queries, keys, values of one token."""
-    K = keys.shape[2]
+def store(heads, first, last, row, layer, position, cache):
+    """Writes the keys and values among heads[first:last] into the cache. `heads` (N + 2 K, H):
+    queries, keys, values of one token."""
+    K = cache.keys.shape[2]
     N = heads.shape[0] - 2 * K
     for head in range(max(first, N), last):
         if head < N + K:
-            copy(heads[head], keys[row, layer, head - N, position])
+            copy(heads[head], cache.keys[row, layer, head - N, position])
         else:
-            copy(heads[head], values[row, layer, head - N - K, position])
+            copy(heads[head], cache.values[row, layer, head - N - K, position])
 
 
 @inner
-def attend_all(first, last, heads, rows, positions, layer, keys, values, scores, mixed):
+def attend_all(first, last, heads, tokens, layer, cache, scores, mixed):
     """Attention of tokens and query heads `first` to `last`, counted token by token -> mixed (B,
     N H). Query heads that follow each other share a key/value head."""
-    K, H = keys.shape[2], keys.shape[4]
+    K, H = cache.keys.shape[2], cache.keys.shape[4]
     N = heads.shape[1] - 2 * K
     for unit in range(first, last):
         b, head = unit // N, unit % N
         attend(
             heads[b, head],
-            keys[rows[b], layer, head * K // N],
-            values[rows[b], layer, head * K // N],
-            scores[: positions[b] + 1],
+            cache.keys[tokens.rows[b], layer, head * K // N],
+            cache.values[tokens.rows[b], layer, head * K // N],
+            scores[: tokens.positions[b] + 1],
             mixed[b, head * H : (head + 1) * H],
         )
 
 
+_first_matrix = inner(first_matrix)
+
+
 @functools.cache
-def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool) -> Any:
-    """The function `decode` for models with these switches. They are constants to the compiler, so
-    that it never sees the branches this model does not take."""
+def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: bool) -> Callable:
+    """The function `decode` for models with these switches. They are constants to the compiler,
+    which leaves out the branches that such a model does not take."""
     gated = activation == "swiglu"
     is_relu, is_gelu, is_gelu_tanh = (activation == k for k in ("relu", "gelu", "gelu_tanh"))
 
     @entry
-    def decode(
-        thread, threads, barrier, embedded, rows, positions, wanted, weights, layout, norms,
-        epsilon, angles, cache, scratch,
-    ):  # fmt: skip
+    def decode(thread, threads, barrier, tokens, weights, cache, scratch):
         """The logits after each of B tokens, this thread's share; all threads call it together.
 
-        Token b, embedded[b] (D,), stands at positions[b] of the sequence rows[b] of the cache,
-        where its keys and values are written; several positions of one sequence may be in one
-        call. Logits are given for the tokens from `wanted` on. Each output is computed by one
-        thread and in one order: the result depends neither on how many threads there are nor on
-        how many tokens. The arguments from `weights` on: `weight_layout.EngineWeights`, `engine`.
+        `tokens`: Tokens, `weights`: StepWeights, `cache`: KeysValues, `scratch`: Scratch. Keys and
+        values of the tokens are written into the cache; a call may have several positions of one
+        sequence. Each output is computed by one thread and in one order: the result depends neither
+        on how many threads there are nor on how many tokens.
         """
-        keys, values = cache  # (sequences, L, K, C, H)
-        cosines, sines = angles
-        every_x, every_normal, every_scores, qkv, heads, mixed, delta, gate, up, logits = scratch
-        x, normal, scores = every_x[thread], every_normal[thread], every_scores[thread]
-        B, D, F, K, H = x.shape[0], x.shape[1], up.shape[1], keys.shape[2], keys.shape[4]
+        x, normal, scores = scratch.x[thread], scratch.normal[thread], scratch.scores[thread]
+        qkv, heads, mixed, delta = scratch.qkv, scratch.heads, scratch.mixed, scratch.delta
+        gate, up = scratch.gate, scratch.up
+        matrices, norms, epsilon = weights.matrices, weights.norms, weights.epsilon
+        B, D, F = x.shape[0], x.shape[1], up.shape[1]
+        K, H = cache.keys.shape[2], cache.keys.shape[4]
         N = heads.shape[1] - 2 * K
         for b in range(B):
-            copy(embedded[b], x[b])
-            copy(embedded[b], normal[b])
+            copy(tokens.embedded[b], x[b])
+            copy(tokens.embedded[b], normal[b])
         if norm_first:
-            normalize(x, norms[0], epsilon, centred, normal)
-        for layer in range(keys.shape[1]):
-            matrix, norm = 1 + MATRICES_OF_A_BLOCK * layer, 1 + 2 * layer
+            normalize(x, norms[0], epsilon, centered, normal)
+        for layer in range(cache.keys.shape[1]):
+            block = _first_matrix(layer)
+            # attention: every thread has some heads, then some heads of some tokens, then outputs
             first, last = share(N + 2 * K, thread, threads)
-            dense(weights, layout, matrix, normal, first * H, last * H, qkv)
+            index = block + BlockMatrix.QKV
+            dense(matrices, index, normal, first * H, last * H, qkv)
             for b in range(B):
-                position = positions[b]
+                position = tokens.positions[b]
                 if rotary:
                     turning = heads[b, first : min(last, N + K)]
-                    rotate(turning, cosines[position], sines[position])
-                store(heads[b], first, last, rows[b], layer, position, keys, values)
+                    rotate(turning, weights.cosines[position], weights.sines[position])
+                store(heads[b], first, last, tokens.rows[b], layer, position, cache)
             wait_for_all(barrier, threads)
             first, last = share(B * N, thread, threads)
-            attend_all(first, last, heads, rows, positions, layer, keys, values, scores, mixed)
+            attend_all(first, last, heads, tokens, layer, cache, scores, mixed)
             wait_for_all(barrier, threads)
             first, last = share(D, thread, threads)
-            dense(weights, layout, matrix + 1, mixed, first, last, delta)
+            dense(matrices, block + BlockMatrix.OUT, mixed, first, last, delta)
             wait_for_all(barrier, threads)
-            add_and_normalize(delta, norms[norm], epsilon, centred, norm_first, x, normal)
+            norm = norms[1 + 2 * layer]
+            add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal)
+            # feed-forward
             first, last = share(F, thread, threads)
-            dense(weights, layout, matrix + 3, normal, first, last, up)
+            dense(matrices, block + BlockMatrix.UP, normal, first, last, up)
             if gated:
-                dense(weights, layout, matrix + 2, normal, first, last, gate)
+                dense(matrices, block + BlockMatrix.GATE, normal, first, last, gate)
             for b in range(B):
                 if gated:
                     swiglu(up[b, first:last], gate[b, first:last])
@@ -361,12 +432,13 @@ def compiled_step(activation: str, centred: bool, norm_first: bool, rotary: bool
                     gelu_tanh(up[b, first:last], up[b, first:last])
             wait_for_all(barrier, threads)
             first, last = share(D, thread, threads)
-            dense(weights, layout, matrix + 4, up, first, last, delta)
+            dense(matrices, block + BlockMatrix.DOWN, up, first, last, delta)
             wait_for_all(barrier, threads)
-            add_and_normalize(delta, norms[norm + 1], epsilon, centred, norm_first, x, normal)
-        head_matrix = layout.shape[0] - 1
-        first, last = share(layout[head_matrix, 2], thread, threads)
-        dense(weights, layout, head_matrix, normal[wanted:], first, last, logits)
+            norm = norms[2 + 2 * layer]
+            add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal)
+        head = matrices.layout.shape[0] - 1
+        first, last = share(matrices.layout[head, 2], thread, threads)
+        dense(matrices, head, normal[B - tokens.num_logits :], first, last, scratch.logits)
         wait_for_all(barrier, threads)
 
     return decode

@@ -4,12 +4,13 @@ import numpy as np
 
 from ..config import ModelConfig
 from . import kernels
+from .kernels import BlockMatrix, first_matrix
 from .weight_layout import EngineWeights
 
 CHUNK = 256
 """Tokens that go through the model together: enough for BLAS, and few scores that are masked."""
 
-PIECE = 1 << 20
+WEIGHTS_AT_ONCE = 1 << 20
 """Weights of an int8 matrix that are turned into float32 at a time, small enough for the caches."""
 
 
@@ -17,35 +18,35 @@ class Prefill:
     """Appends many tokens to one sequence of the cache."""
 
     def __init__(
-        self, config: ModelConfig, weights: EngineWeights, angles: tuple[np.ndarray, np.ndarray]
+        self, config: ModelConfig, weights: EngineWeights, cosines: np.ndarray, sines: np.ndarray
     ) -> None:
-        """`angles`: cosines and sines (C, H / 2) of rotary positions."""
-        self.config, self.weights, self.angles = config, weights, angles
+        """`cosines` and `sines`: (C, H / 2), of rotary positions."""
+        self.config, self.weights, self.cosines, self.sines = config, weights, cosines, sines
         self.compiled = False
         """Whether all that this model needs of `kernels` has been compiled."""
         self._activate = kernels.ACTIVATIONS[config.activation]
         self._factor = np.float32(1 / np.sqrt(config.head_dim))
 
     def __call__(
-        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, wanted: int
+        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, num_logits: int
     ) -> np.ndarray:
         """x (T, D), the embeddings from position `start` on, and the cache (L, K, C, H) of their
-        sequence, which is written -> logits (wanted, V) after the last tokens."""
-        hidden = self.hidden(x, keys, values, start, wanted)
+        sequence, which is written -> logits (num_logits, V) after the last tokens."""
+        hidden = self.hidden(x, keys, values, start, num_logits)
         return self._product(len(self.weights.layout) - 1, hidden)
 
     def hidden(
-        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, wanted: int
+        self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, num_logits: int
     ) -> np.ndarray:
-        """As a call, but the last hidden states (wanted, D), from which the logits are made."""
+        """As a call, but the last hidden states (num_logits, D), from which the logits are made."""
         hidden = np.concatenate(
             [
-                self._chunk(x[first : first + CHUNK], keys, values, start + first)[-wanted:]
+                self._chunk(x[first : first + CHUNK], keys, values, start + first)[-num_logits:]
                 for first in range(0, len(x), CHUNK)
             ]
         )
         self.compiled = True
-        return hidden[-wanted:]
+        return hidden[-num_logits:]
 
     def _chunk(self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int) -> np.ndarray:
         """Final hidden states (T, D) of x (T, D)."""
@@ -69,9 +70,9 @@ class Prefill:
         """x (T, D) -> (T, D); keys and values (K, C, H)."""
         N, K, H = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
         T, end = len(x), start + len(x)
-        qkv = self._block_product(layer, 0, x).reshape(T, N + 2 * K, H)
+        qkv = self._block_product(layer, BlockMatrix.QKV, x).reshape(T, N + 2 * K, H)
         if self.config.positions == "rotary":
-            kernels.rotate_tokens(qkv, N + K, *(table[start:end] for table in self.angles))
+            kernels.rotate_tokens(qkv, N + K, self.cosines[start:end], self.sines[start:end])
         q, k, v = np.split(qkv, [N, N + K], axis=1)  # (T, heads, H)
         keys[:, start:end], values[:, start:end] = k.swapaxes(0, 1), v.swapaxes(0, 1)
         q = q.swapaxes(0, 1) * self._factor  # (N, T, H)
@@ -81,17 +82,17 @@ class Prefill:
             scores = q[head] @ keys[kv, :end].T  # (T, end)
             kernels.causal_softmax(scores, start)
             mixed[:, head] = scores @ values[kv, :end]
-        return self._block_product(layer, 1, mixed.reshape(T, N * H))
+        return self._block_product(layer, BlockMatrix.OUT, mixed.reshape(T, N * H))
 
     def _feed_forward(self, x: np.ndarray, layer: int, *_) -> np.ndarray:
         """x (T, D) -> (T, D)."""
-        gate = self._block_product(layer, 2, x)
-        up = self._block_product(layer, 3, x)
+        gate = self._block_product(layer, BlockMatrix.GATE, x)
+        up = self._block_product(layer, BlockMatrix.UP, x)
         self._activate(up.reshape(-1), gate.reshape(-1))
-        return self._block_product(layer, 4, up)
+        return self._block_product(layer, BlockMatrix.DOWN, up)
 
-    def _block_product(self, layer: int, matrix: int, x: np.ndarray) -> np.ndarray:
-        return self._product(1 + kernels.MATRICES_OF_A_BLOCK * layer + matrix, x)
+    def _block_product(self, layer: int, matrix: BlockMatrix, x: np.ndarray) -> np.ndarray:
+        return self._product(first_matrix(layer) + matrix, x)
 
     def _product(self, index: int, x: np.ndarray) -> np.ndarray:
         """x (T, inputs) times matrix `index`, plus bias -> (T, outputs)."""
@@ -100,10 +101,10 @@ class Prefill:
             out = x @ matrix.T
         else:
             out = np.empty((len(x), len(matrix)), dtype=np.float32)
-            step = max(1, PIECE // matrix.shape[1])
+            step = max(1, WEIGHTS_AT_ONCE // matrix.shape[1])
             for first in range(0, len(matrix), step):
-                piece = matrix[first : first + step].astype(np.float32)
-                np.matmul(x, piece.T, out=out[:, first : first + step])
+                rows_at_once = matrix[first : first + step].astype(np.float32)
+                np.matmul(x, rows_at_once.T, out=out[:, first : first + step])
             out *= self.weights.scales[rows]
         out += self.weights.biases[rows]
         return out

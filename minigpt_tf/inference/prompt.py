@@ -30,7 +30,11 @@ class Prompt:
     """Older messages of a conversation left out, because the context is shorter."""
 
     def notices(self) -> Iterator[str]:
-        """What a person should know about the prompt, a sentence each."""
+        """What a person should know about the prompt.
+
+        Yields:
+            A sentence for each thing.
+        """
         if self.text.strip() and not self.ids:
             yield "the model knows nothing of the prompt, and starts by itself"
         if self.unknown:

@@ -23,7 +23,7 @@ from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
 from ..storage.model_folder import QUANTIZED_NAME
 from ..storage.replacing import reserve_space, staging
 from .cache import Cache
-from .kernels import MATRICES_OF_A_BLOCK
+from .kernels import BlockMatrix
 from .positions import sinusoidal_table
 from .weights import check_finite, check_shapes, open_weights
 
@@ -161,8 +161,18 @@ def _layout(config: ModelConfig) -> np.ndarray:
     D, F, H, V = config.embed_dim, config.ff_dim, config.head_dim, config.vocab_size
     heads = config.num_heads + 2 * config.num_kv_heads
     gate = F if config.activation == "swiglu" else 0
-    block = [(heads * H, D), (D, config.num_heads * H), (gate, D), (F, D), (D, F)]
-    shapes = [(V, D), *block * config.num_layers, *[(V, D)] * (not config.tie_embeddings)]
+    block = {
+        BlockMatrix.QKV: (heads * H, D),
+        BlockMatrix.OUT: (D, config.num_heads * H),
+        BlockMatrix.GATE: (gate, D),
+        BlockMatrix.UP: (F, D),
+        BlockMatrix.DOWN: (D, F),
+    }
+    shapes = [(V, D)]
+    for _ in range(config.num_layers):
+        shapes += [block[matrix] for matrix in BlockMatrix]
+    if not config.tie_embeddings:
+        shapes.append((V, D))
     layout = np.zeros((len(shapes), 4), dtype=np.int64)
     layout[:, 2:] = shapes
     layout[1:, 0] = np.cumsum(layout[:, 2] * layout[:, 3])[:-1]
@@ -177,16 +187,17 @@ def _size(layout: np.ndarray) -> int:
 
 def _kernels(config: ModelConfig) -> list[list[str]]:
     """The weights that make up each matrix of the layout, in its order."""
+    layers = {
+        BlockMatrix.QKV: ["attention/query", "attention/key", "attention/value"],
+        BlockMatrix.OUT: ["attention/attention_output"],
+        BlockMatrix.GATE: ["feed_forward_gate"] if config.activation == "swiglu" else [],
+        BlockMatrix.UP: ["feed_forward_up"],
+        BlockMatrix.DOWN: ["feed_forward_down"],
+    }
     kernels = [["token_embedding/embeddings"]]
     for layer in range(config.num_layers):
-        block = f"block_{layer}"
-        attention = [f"{block}/attention/{part}" for part in ("query", "key", "value")]
-        feed_forward = [f"{block}/feed_forward_{part}" for part in ("gate", "up", "down")]
-        if config.activation != "swiglu":
-            feed_forward[0] = ""
-        paths = [attention, [f"{block}/attention/attention_output"], *([p] for p in feed_forward)]
-        kernels += [[f"{path}/kernel" for path in group if path] for group in paths]
-        assert len(paths) == MATRICES_OF_A_BLOCK
+        for matrix in BlockMatrix:
+            kernels.append([f"block_{layer}/{path}/kernel" for path in layers[matrix]])
     return kernels if config.tie_embeddings else [*kernels, ["logits/kernel"]]
 
 

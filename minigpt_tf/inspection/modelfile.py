@@ -7,7 +7,17 @@ from ..errors import ModelFolderError
 
 
 def model_file(path: Path) -> Path:
-    """The .h5 file of a model folder, or the file itself. Raises ModelFolderError."""
+    """The file that `summary` and `view` look into.
+
+    Args:
+        path: A model folder, or a Keras file.
+
+    Returns:
+        The folder's model.h5, or the file itself.
+
+    Raises:
+        ModelFolderError: There is no such file.
+    """
     file = path / MODEL_NAME if path.is_dir() else path
     if not file.is_file():
         raise ModelFolderError(f"{file}: no such model file")

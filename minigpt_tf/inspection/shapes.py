@@ -24,7 +24,14 @@ SAME_SHAPE = {
 
 
 def connections(model: Layer) -> dict[str, list[str]]:
-    """For each layer of a Functional model what it is called with, as Keras writes it."""
+    """What each layer of a Functional model is called with.
+
+    Args:
+        model: The tree of its layers.
+
+    Returns:
+        Layer -> inputs, as Keras writes them: `name[call][output]`.
+    """
     return {
         name: [f"{ref.layer}[{ref.call}][{ref.output}]" for ref in found]
         for name, found in _inputs(model).items()
@@ -46,7 +53,14 @@ def _inputs(model: Layer) -> dict[str, list[Ref]]:
 
 
 def output_shapes(model: Layer) -> dict[str, Shape]:
-    """The output shape of each layer of a model, by its name, as far as it is known."""
+    """The output shapes of a model's layers.
+
+    Args:
+        model: The tree of its layers.
+
+    Returns:
+        Layer -> shape, of the layers for which it is known.
+    """
     known = _noted(model)
     inputs = _inputs(model)
     shapes: dict[str, Shape] = {}

@@ -11,8 +11,23 @@ from .table import Summary, summarize
 
 
 def summary_of_config(config: ModelConfig, *, expand: bool = False) -> Summary:
-    """The table of the model that `build_gpt_model` would make. Raises ConfigError if no machine
-    like this one could hold it."""
+    """The table of the model that `build_gpt_model` would make.
+
+    Args:
+        config: Its architecture.
+        expand: Whether the layers inside each block get lines of their own.
+
+    Returns:
+        The table.
+
+    Raises:
+        ConfigError: A machine like this one could not hold the model.
+
+    Example:
+        >>> from minigpt_tf import model_preset
+        >>> summary_of_config(model_preset("lecture")).parameters
+        13085576
+    """
     check_fits_memory(4 * config.parameter_count, f"{config.parameter_count:,} parameters")
     with quiet_import():
         import keras

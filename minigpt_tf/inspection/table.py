@@ -56,6 +56,9 @@ def summarize(
         model: The tree of its layers.
         weights: Of each layer; only `shape` and `dtype` of a weight are looked at.
         expand: Whether the layers inside nested models get lines of their own.
+
+    Returns:
+        The table, to be printed by `print_summary`.
     """
     counts: dict[Path, int] = {}
     total = frozen = nbytes = frozen_bytes = 0

@@ -51,10 +51,32 @@ def export_model(
 ) -> Exported:
     """Writes the model of a model folder in another tool's format.
 
-    `format` is hf (then `out` is a folder), gguf, keras or h5 (a file), `dtype` one of
-    config.EXPORT_DTYPES; without `out` it lies in exports/. Raises ConfigError or DataError where
-    the format cannot express the model, ModelFolderError where the folder is damaged, `out` is
-    taken or the disk is full; then nothing has changed.
+    Args:
+        folder: The model folder.
+        out: Where to write: a folder for "hf", a file for the others (unset: in exports/).
+        format: "hf" (transformers), "gguf" (llama.cpp), "keras" or "h5".
+        dtype: Of the weights, one of `config.EXPORT_DTYPES[format]`.
+        overwrite: Whether to replace what an earlier export has written.
+        listener: Receives the progress.
+
+    Returns:
+        What was written, with the size of each file. It was read back and compared.
+
+    Raises:
+        ConfigError: The format has no such dtype, or cannot express the model.
+        DataError: The format cannot express the tokenizer.
+        ModelFolderError: The folder is damaged, `out` is taken, or the disk is full; then nothing
+            has changed.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.Tokenizer()
+        >>> tokenizer.fit_on_texts(["who is hardy"])
+        >>> model = mg.build_gpt_model(4, 8, embed_dim=8, num_heads=2, ff_dim=8, num_layers=1)
+        >>> folder = mg.save_model_folder(model, tokenizer, "models/mine")
+        >>> exported = mg.export_model(folder, "mine.h5", format="h5")
+        >>> list(exported.files)
+        ['mine.h5']
     """
     config = ExportConfig(format, dtype)
     contents = load_folder(folder)

@@ -30,7 +30,7 @@ def import_model(
     tokenizer: str | Path | None = None,
     listener: Listener = SILENT,
 ) -> Path:
-    """Makes a model folder of another tool's model, and gives its path.
+    """Makes a model folder of another tool's model.
 
     Args:
         source: A folder of safetensors, a .gguf file, OpenAI's checkpoint folder, a Keras model
@@ -40,10 +40,26 @@ def import_model(
         context_length: A shorter context; for a Keras file that does not say, its context.
         revision: Branch, tag or commit on Hugging Face.
         tokenizer: tokenizer.pkl or tokenizer.json of a Keras model file, which has none.
-        listener: Gets how many values of how many are written.
+        listener: Receives the progress.
+
+    Returns:
+        The folder's path.
 
     Raises:
-        MiniGPTError: That cannot be done; then nothing has changed.
+        ModelFolderError: The source does not exist, is damaged or is of an unsupported
+            architecture; then nothing has changed.
+        DataError: Its tokenizer cannot be read.
+        ConfigError: Options contradict each other.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.Tokenizer()
+        >>> tokenizer.fit_on_texts(["who is hardy"])
+        >>> model = mg.build_gpt_model(4, 8, embed_dim=8, num_heads=2, ff_dim=8, num_layers=1)
+        >>> folder = mg.save_model_folder(model, tokenizer, "models/mine")
+        >>> exported = mg.export_model(folder, "mine.h5", format="h5")
+        >>> mg.import_model(exported.path, "models/again", tokenizer=folder / "tokenizer.pkl").name
+        'again'
     """
     out = default_output(source) if out is None else Path(out)
     check_apart(source, out)

@@ -95,6 +95,9 @@ def generate_text(model: "keras.Model", tokenizer: Any, prompt: str, **sampling:
         sampling: fields of SamplingConfig, such as `temperature=0.8`, `top_k=40`, `greedy=True`,
             `max_new_tokens=60`, `seed=1`.
 
+    Returns:
+        The prompt and its continuation.
+
     Raises:
         ModelFolderError: the engine cannot run the model, or the tokenizer belongs to another one.
         ConfigError: a setting is unknown or out of range.

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import layers
 
 
 class WholeStep(keras.optimizers.Optimizer):
@@ -73,3 +74,94 @@ class MuonHooks(keras.optimizers.Muon):
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
         self.update_by_adam(variable, gradient, learning_rate, m, v)
+
+
+def projections_of(attention: layers.Layer) -> dict[str, layers.EinsumDense]:
+    """The projections of an attention layer that is built: query, key, value, attention_output."""
+    return {
+        "query": attention._query_dense,
+        "key": attention._key_dense,
+        "value": attention._value_dense,
+        "attention_output": attention._output_dense,
+    }
+
+
+class GroupedSelfAttention(layers.GroupQueryAttention):
+    """Keras's attention with grouped heads, for projections that a subclass makes itself."""
+
+    def set_projections(
+        self,
+        *,
+        query: layers.EinsumDense,
+        key: layers.EinsumDense,
+        value: layers.EinsumDense,
+    ) -> None:
+        """Takes projections that are built, and makes what computes with their outputs."""
+        self._query_dense, self._key_dense, self._value_dense = query, key, value
+        self._softmax = layers.Softmax(dtype="float32")
+        self.attention_dropout = layers.Dropout(
+            self.dropout, seed=self.seed, dtype=self.dtype_policy
+        )
+        self._dot_product_equation, self._combine_equation = "btnh,bsnh->bnts", "bnts,bsnh->btnh"
+
+    def set_output_projection(self, output: layers.EinsumDense) -> None:
+        """Takes the last projection, which is built."""
+        self._output_dense = output
+
+    @property
+    def attention_dropout(self) -> layers.Dropout:
+        """What drops attention weights, once it is built."""
+        return self._dropout_layer
+
+    @attention_dropout.setter
+    def attention_dropout(self, dropout: layers.Dropout) -> None:
+        self._dropout_layer = dropout
+
+    def projection_options(self) -> dict[str, Any]:
+        """Arguments that Keras gives to each projection: initializers, regularizers, dtype."""
+        return self._get_common_kwargs_for_sublayer()
+
+    def attend(self, query, key, value, training=None):
+        """Causal attention by Keras: three tensors (B, T, N, H) -> (B, T, N, H)."""
+        mixed, _ = self._compute_attention(
+            query, key, value, training=training, use_causal_mask=True
+        )
+        return mixed
+
+
+class SelfAttention(layers.MultiHeadAttention):
+    """Keras's attention with another dropout."""
+
+    def make_dropout(self, rate: float) -> layers.Dropout:
+        """What drops attention weights."""
+        raise NotImplementedError
+
+    @property
+    def attention_dropout(self) -> layers.Dropout:
+        """What drops attention weights, once it is built."""
+        return self._dropout_layer
+
+    def _build_attention(self, rank: int) -> None:
+        super()._build_attention(rank)
+        self._dropout_layer = self.make_dropout(self._dropout)
+
+
+def stored_kernel(layer: layers.Layer) -> keras.Variable:
+    """The variable of a Dense or EinsumDense layer's kernel, in the form in which Keras holds it:
+    integers if it is quantized, with two in a byte if to int4."""
+    return layer._kernel
+
+
+def int4_block_size(layer: layers.Layer) -> int | None:
+    """How many inputs share a scale in a layer that Keras has quantized to int4; else None."""
+    return getattr(layer, "_int4_block_size", None)
+
+
+def int4_sides(layer: layers.Dense) -> tuple[int, int]:
+    """(inputs, outputs) of a Dense layer that Keras has quantized to int4."""
+    return layer._orig_input_dim, layer._orig_output_dim
+
+
+def exact(variable: keras.Variable) -> tf.Tensor:
+    """A variable's value without the rounding that mixed precision has in a layer's call."""
+    return tf.convert_to_tensor(variable._value)

@@ -7,6 +7,7 @@ from keras import ops
 
 from ..errors import ConfigError
 from ..inference.positions import rotary_tables, sinusoidal_table
+from .keras_internals import GroupedSelfAttention, projections_of
 
 register = keras.saving.register_keras_serializable("minigpt_tf")
 
@@ -130,7 +131,7 @@ class PositionEmbedding(keras.layers.Layer):
 
 
 @register
-class RotaryAttention(keras.layers.GroupQueryAttention):
+class RotaryAttention(GroupedSelfAttention):
     """Causal attention with what MultiHeadAttention lacks: grouped key/value heads, rotary
     positions, and projections whose bias differs from the output's.
 
@@ -156,22 +157,20 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
     def build(self, input_shape: tuple) -> None:
         """Keras's own build gives all four projections the same bias and needs two inputs."""
         N, K, H = self.num_query_heads, self.num_key_value_heads, self.head_dim
-        self._query_dense = self._projection("query", N, input_shape)
-        self._key_dense = self._projection("key", K, input_shape)
-        self._value_dense = self._projection("value", K, input_shape)
-        self._softmax = keras.layers.Softmax(dtype="float32")
-        self._dropout_layer = keras.layers.Dropout(
-            self.dropout, seed=self.seed, dtype=self.dtype_policy
+        self.set_projections(
+            query=self._projection("query", N, input_shape),
+            key=self._projection("key", K, input_shape),
+            value=self._projection("value", K, input_shape),
         )
-        self._dot_product_equation, self._combine_equation = "btnh,bsnh->bnts", "bnts,bsnh->btnh"
-        self._output_dense = keras.layers.EinsumDense(
+        output = keras.layers.EinsumDense(
             "btnh,nhd->btd",
             output_shape=(None, input_shape[-1]),
             bias_axes="d" if self.use_bias else None,
             name="attention_output",
-            **self._get_common_kwargs_for_sublayer(),
+            **self.projection_options(),
         )
-        self._output_dense.build((None, None, N, H))
+        output.build((None, None, N, H))
+        self.set_output_projection(output)
         if self.rope_theta is not None:
             self.tables = rotary_tables(  # (C, H) each
                 self.context_length, H, self.rope_theta, self.rope_scaling
@@ -183,7 +182,7 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
             output_shape=(None, heads, self.head_dim),
             bias_axes="nh" if self.qkv_bias else None,
             name=name,
-            **self._get_common_kwargs_for_sublayer(),
+            **self.projection_options(),
         )
         dense.build(input_shape)
         return dense
@@ -191,16 +190,15 @@ class RotaryAttention(keras.layers.GroupQueryAttention):
     def call(self, x, training=None):
         """x: (B, T, D) -> (B, T, D)"""
         check_length(x, self.context_length)
-        query = self._query_dense(x)  # (B, T, N, H)
-        key, value = self._key_dense(x), self._value_dense(x)  # (B, T, K, H)
+        projections = projections_of(self)
+        query = projections["query"](x)  # (B, T, N, H)
+        key, value = projections["key"](x), projections["value"](x)  # (B, T, K, H)
         if self.rope_theta is not None:
             query, key = self._rotate(query), self._rotate(key)
         key = ops.repeat(key, self.num_repeats, axis=2)  # (B, T, N, H)
         value = ops.repeat(value, self.num_repeats, axis=2)
-        mixed, _ = self._compute_attention(
-            query, key, value, training=training, use_causal_mask=True
-        )
-        return self._output_dense(mixed)  # (B, T, D)
+        mixed = self.attend(query, key, value, training=training)
+        return projections["attention_output"](mixed)  # (B, T, D)
 
     def compute_output_spec(self, x, training=None):
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)

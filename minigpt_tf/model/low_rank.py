@@ -12,6 +12,7 @@ from keras import layers, quantizers
 from ..config import LoraConfig
 from ..inference.weights import role_in_block
 from .dropout import FastDropout
+from .keras_internals import exact, int4_block_size, int4_sides, stored_kernel
 from .layers import register
 
 
@@ -153,12 +154,12 @@ def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
     Quantised by Keras to int8 or int4, it is made of whole numbers and scales each time; its inputs
     stay as they are, other than in Keras's own quantised layers.
     """
-    stored, shape = _exact(layer._kernel), kernel_shape(layer)
+    stored, shape = exact(stored_kernel(layer)), kernel_shape(layer)
     if layer.quantization_mode is None:
         return lambda: tf.cast(stored, dtype)
     rows, columns = matrix_shape(layer, shape)
-    block = getattr(layer, "_int4_block_size", None)
-    scale, zero = _exact(layer.kernel_scale), _exact(layer.kernel_zero) if block else None
+    block = int4_block_size(layer)
+    scale, zero = exact(layer.kernel_scale), exact(layer.kernel_zero) if block else None
 
     def kernel() -> tf.Tensor:
         """The kernel in float32, then in `dtype`."""
@@ -186,11 +187,6 @@ def _unpacked(packed: tf.Tensor, columns: int) -> tf.Tensor:
     return tf.reshape(both, (packed.shape[0], -1))[:, :columns]
 
 
-def _exact(variable: keras.Variable) -> tf.Tensor:
-    """A variable's value without the rounding that mixed precision has in a layer's call."""
-    return tf.convert_to_tensor(variable._value)
-
-
 def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
     """Puts a float32 kernel into a layer, as Keras quantises it where the layer is quantised."""
     if layer.quantization_mode is None:
@@ -199,13 +195,13 @@ def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
     matrix = np.asarray(values, dtype=np.float32).reshape(matrix_shape(layer, values.shape))
     if layer.quantization_mode == "int8":
         numbers, scale = quantizers.abs_max_quantize(matrix, axis=0, to_numpy=True)
-        layer._kernel.assign(np.reshape(numbers, values.shape))
+        stored_kernel(layer).assign(np.reshape(numbers, values.shape))
         layer.kernel_scale.assign(np.reshape(scale, tuple(layer.kernel_scale.shape)))
         return
     numbers, scale, zero = quantizers.abs_max_quantize_grouped_with_zero_point(
-        matrix, block_size=layer._int4_block_size, to_numpy=True
+        matrix, block_size=int4_block_size(layer), to_numpy=True
     )
-    layer._kernel.assign(quantizers.pack_int4(numbers, axis=-1)[0])
+    stored_kernel(layer).assign(quantizers.pack_int4(numbers, axis=-1)[0])
     layer.kernel_scale.assign(scale)
     layer.kernel_zero.assign(zero)
 
@@ -213,10 +209,10 @@ def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
 def kernel_shape(layer: layers.Layer) -> tuple[int, ...]:
     """The shape of a kernel, also where int4 packs two numbers into one."""
     if layer.quantization_mode != "int4":
-        return tuple(layer._kernel.shape)
+        return tuple(stored_kernel(layer).shape)
     if isinstance(layer, layers.EinsumDense):
         return tuple(layer.original_kernel_shape)
-    return layer._orig_input_dim, layer._orig_output_dim
+    return int4_sides(layer)
 
 
 def matrix_shape(layer: layers.Layer, shape: Sequence[int]) -> tuple[int, int]:

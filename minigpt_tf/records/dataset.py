@@ -1,4 +1,4 @@
-"""From a file of records to rows of tokens in training, validation and test part, and a report."""
+"""From a file of records to rows of tokens in training, validation and test set, and a report."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -13,18 +13,19 @@ from ..errors import DataError
 from ..events import SILENT, Listener
 from .batches import Example, RecordBatches
 from .duplicates import find_duplicates
-from .kinds import KINDS, LabelledRecord, Record
-from .prompts import Template, render
+from .prompts import Template
 from .reading import Dropped, Records, read_records, reasons
+from .rendering import render
 from .report import RecordsReport, show_mask
+from .schema import KINDS, LabelledRecord, Record
 from .splitting import Split, balanced, split_records
 
 MOST_FAILURES = 100
-"""Where so many rows fail from the first on, all will: the first reason is told at once."""
+"""Where so many rows fail from the first on, all will: the first reason is an error at once."""
 
 
 @dataclass(frozen=True)
-class Part:
+class RecordSet:
     """Some of the records, and the rows of tokens that each has become."""
 
     records: list[Record]
@@ -38,7 +39,21 @@ class Part:
         batch_size: int,
         seed: int,
     ) -> RecordBatches:
-        """The part in batches, to train on or to score."""
+        """The records in batches, to train on or to score.
+
+        Args:
+            template: Its `pad_id` fills rows up.
+            context_length: The most tokens of a row.
+            config: What widths are multiples of.
+            batch_size: Records in a batch.
+            seed: Decides the order.
+
+        Returns:
+            The batches.
+
+        Raises:
+            DataError: There are no records.
+        """
         return RecordBatches(
             self.examples,
             batch_size,
@@ -54,9 +69,9 @@ class Dataset:
     """Records that are ready to be trained on."""
 
     kind: str
-    train: Part
-    validation: Part
-    test: Part
+    train: RecordSet
+    validation: RecordSet
+    test: RecordSet
     labels: list[str]
     """The labels in alphabetical order: class i is labels[i]; empty for other kinds."""
     report: RecordsReport
@@ -72,18 +87,31 @@ def prepare(
     kinds: Collection[str] = KINDS,
     listener: Listener = SILENT,
 ) -> Dataset:
-    """Reads, renders and splits the records of a file or database; `kinds` as in `read_records`.
+    """Reads, renders and splits records.
 
-    Raises DataError where nothing can be used, or where labelled records have fewer than two
-    labels.
+    Args:
+        source: A file, or a database (sqlite:///FILE).
+        template: Writes conversations for the model, and encodes them.
+        context_length: The most tokens of a row.
+        config: How records are read, truncated and split.
+        seed: Decides the split.
+        kinds: The kinds of records that the caller can use.
+        listener: Gets how far it is.
+
+    Returns:
+        The records in three sets, as rows of tokens, and a report.
+
+    Raises:
+        DataError: Nothing can be used, or labelled records have fewer than two labels.
     """
     found = read_records(source, config, kinds)
     examples, dropped = _render_all(found, template, context_length, config, listener)
     usable = [record for record in found.records if record.row in examples]
+    labelled = [record for record in usable if isinstance(record, LabelledRecord)]
     if config.balance and found.kind != "labelled":
-        raise DataError(f"{found.where}: holds {found.kind} records: only labels can be balanced")
-    records = balanced(usable, seed) if config.balance else usable
-    labels = _check_labels(found, records) if found.kind == "labelled" else []
+        raise DataError(f"{found.where}: only labels can be balanced, not {found.kind} records")
+    records: Sequence[Record] = balanced(labelled, seed) if config.balance else usable
+    labels = _check_labels(found, labelled) if found.kind == "labelled" else []
     listener.preparation("looking for duplicates", 0, 0)
     split = split_records(records, config.val_split, config.test_split, seed)
     if labels:
@@ -100,11 +128,11 @@ def prepare(
         example_row=split.train[0].row,
         example=show_mask(examples[split.train[0].row][0], template.tokenizer),
     )
-    parts = [
-        Part(part, [examples[record.row] for record in part])
-        for part in (split.train, split.validation, split.test)
-    ]
-    return Dataset(found.kind, *parts, labels, report)
+    train, validation, test = (
+        RecordSet(chosen, [examples[record.row] for record in chosen])
+        for chosen in (split.train, split.validation, split.test)
+    )
+    return Dataset(found.kind, train, validation, test, labels, report)
 
 
 def _render_all(
@@ -133,7 +161,7 @@ def _render_all(
 
 
 def _check_labels(found: Records, records: Sequence[LabelledRecord]) -> list[str]:
-    """The labels in alphabetical order. Raises DataError where there is but one."""
+    """The labels in alphabetical order. Raises DataError if there is only one."""
     labels = sorted({record.label for record in records})
     if len(labels) < 2:
         raise DataError(
@@ -144,24 +172,24 @@ def _check_labels(found: Records, records: Sequence[LabelledRecord]) -> list[str
 
 
 def _check_seen(found: Records, split: Split) -> None:
-    """Raises DataError where a label of a held-out record is not in the training part."""
-    seen = {record.label for record in split.train}  # type: ignore[union-attr]
+    """Raises DataError where a label of a held-out record is not in the training set."""
+    seen = {record.label for record in split.train if isinstance(record, LabelledRecord)}
     for record in (*split.validation, *split.test):
-        if record.label not in seen:  # type: ignore[union-attr]
+        if isinstance(record, LabelledRecord) and record.label not in seen:
             raise DataError(
                 f"{found.where}: {found.unit} {record.row}: no record to train on has its label "
-                f"{record.label!r:.40}: add more of them, or lower --val-split and --test-split"  # type: ignore[union-attr]
+                f"{record.label!r:.40}: add more of them, or lower --val-split and --test-split"
             )
 
 
 def _on_records(split: Split, config: RecordsConfig) -> dict[str, Any]:
-    """What the report says of the parts, labels and duplicates."""
-    parts = {"training": split.train, "validation": split.validation, "test": split.test}
-    used = [record for part in parts.values() for record in part]
+    """What the report says of the sets, labels and duplicates."""
+    sets = {"training": split.train, "validation": split.validation, "test": split.test}
+    used = [record for chosen in sets.values() for record in chosen]
     labels = Counter(record.label for record in used if isinstance(record, LabelledRecord))
     held_out = [*split.validation, *split.test]
     return {
-        "parts": {name: len(part) for name, part in parts.items()},
+        "splits": {name: len(chosen) for name, chosen in sets.items()},
         "labels": dict(sorted(labels.items())),
         "duplicates": tuple(find_duplicates(held_out, split.train, config.near_duplicate)),
     }
@@ -173,7 +201,7 @@ def _on_rows(
     """What the report says of the rows of tokens."""
     rows = [row for record in records for row in examples[record.row]]
     lengths = np.array([len(row.ids) for row in rows])
-    lost = {record.row: max(row.lost for row in examples[record.row]) for record in records}
+    dropped = {record.row: max(row.dropped for row in examples[record.row]) for record in records}
     counts = np.bincount(
         np.concatenate([row.ids for row in rows]), minlength=template.tokenizer.vocab_size
     )
@@ -189,9 +217,9 @@ def _on_rows(
             "95 %": int(np.percentile(lengths, 95)),
             "max": int(lengths.max()),
         },
-        "cut": tuple((row, tokens) for row, tokens in lost.items() if tokens),
-        "target_share": sum(int(row.mask.sum()) for row in rows) / tokens,
+        "truncated": tuple((row, tokens) for row, tokens in dropped.items() if tokens),
+        "target_fraction": sum(int(row.mask.sum()) for row in rows) / tokens,
         "end_tokens": tuple(map(template.token_text, sorted(template.stop_ids))),
         "end_trained": sum(token in template.stop_ids for token in last),
-        "unknown_share": template.tokenizer.count_unknown(counts) / tokens,
+        "unknown_fraction": template.tokenizer.count_unknown(counts) / tokens,
     }

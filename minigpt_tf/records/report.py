@@ -21,6 +21,14 @@ MOST_STRETCH = 600
 """A longer stretch of the example is shown without its middle."""
 
 
+FILE_NAMES = {
+    "splits": "parts",
+    "truncated": "cut",
+    "target_fraction": "target_share",
+    "unknown_fraction": "unknown_share",
+}
+
+
 @dataclass(frozen=True)
 class RecordsReport:
     """Counts, lengths in tokens, and everything that a person may want to mend first."""
@@ -34,7 +42,7 @@ class RecordsReport:
     dropped: tuple[Dropped, ...]
     left_out: int
     """Records that balancing the labels left out."""
-    parts: Mapping[str, int]
+    splits: Mapping[str, int]
     """Records in training, validation and test."""
     labels: Mapping[str, int]
     """Records of each label; empty for other kinds."""
@@ -42,9 +50,9 @@ class RecordsReport:
     context_length: int
     lengths: Mapping[str, int]
     """Tokens of a row: min, median, 95 %, max. A row of a preference record is one answer's."""
-    cut: tuple[tuple[int, int], ...]
-    """(row, tokens that its prompt lost)."""
-    target_share: float
+    truncated: tuple[tuple[int, int], ...]
+    """(row, tokens that were dropped from its prompt)."""
+    target_fraction: float
     """Tokens that are trained, of all tokens."""
     end_tokens: tuple[str, ...]
     """The tokens that end an answer; none: the model has no such token."""
@@ -52,17 +60,19 @@ class RecordsReport:
     """Rows of tokens whose last trained token is one of these."""
     rows: int
     """Rows of tokens: two of each preference record."""
-    unknown_share: float
+    unknown_fraction: float
     """Tokens that stand for something the tokenizer does not know, of all tokens."""
     duplicates: tuple[Duplicate, ...]
-    """Held-out records whose prompt stands in the training part, or nearly."""
+    """Held-out records whose prompt is in the training set too, or nearly."""
     example_row: int
     example: str
     """The first training record, with what is trained in [[ ]]."""
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
-        return dataclasses.asdict(self)
+        """All of it as plain data, under the names that config.json has had from the first."""
+        return {
+            FILE_NAMES.get(name, name): value for name, value in dataclasses.asdict(self).items()
+        }
 
     def lines(self) -> Iterator[str]:
         """The report for people, but for the example."""
@@ -74,16 +84,17 @@ class RecordsReport:
             counts = [f"{label!r:.40} {count}" for label, count in self.labels.items()]
             more = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
             yield f"labels: {', '.join(counts[:12])}{more}"
-        yield "parts: " + ", ".join(f"{count:,} {name}" for name, count in self.parts.items())
+        yield "split: " + ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
         yield f"template: {self.template}"
         shown = ", ".join(f"{name} {value:,}" for name, value in self.lengths.items())
         yield f"tokens of a row: {shown}; the context has {self.context_length:,}"
-        if self.cut:
-            lost = sum(tokens for _, tokens in self.cut)
-            places = _places([row for row, _ in self.cut], self.unit)
-            yield f"too long: {_count(len(self.cut), 'prompt')} lost {lost:,} tokens ({places})"
-        if self.unknown_share:
-            yield f"unknown to the tokenizer: {self.unknown_share:.1%} of the tokens"
+        if self.truncated:
+            tokens = sum(tokens for _, tokens in self.truncated)
+            places = _places([row for row, _ in self.truncated], self.unit)
+            prompts = _count(len(self.truncated), "prompt")
+            yield f"too long: {tokens:,} tokens dropped from {prompts} ({places})"
+        if self.unknown_fraction:
+            yield f"unknown to the tokenizer: {self.unknown_fraction:.1%} of the tokens"
         if self.kind != "labelled":
             yield from self._target_lines()
         yield from self._duplicate_lines()
@@ -99,7 +110,7 @@ class RecordsReport:
             yield f"  {len(rows):,}: {reason} ({_places(rows, self.unit)})"
 
     def _target_lines(self) -> Iterator[str]:
-        yield f"trained: {self.target_share:.1%} of the tokens"
+        yield f"trained: {self.target_fraction:.1%} of the tokens"
         if not self.end_tokens:
             yield "end of an answer: the model has no token for it, and will not know where to end"
             return
@@ -112,11 +123,11 @@ class RecordsReport:
         for found, how in ((exact, "word for word"), (near, "nearly")):
             if found:
                 yield (
-                    f"held out, but {how} in the training part too: {_count(len(found), 'prompt')}"
+                    f"held out, but {how} in the training set too: {_count(len(found), 'prompt')}"
                 )
                 for item in found[:MOST_PLACES]:
-                    share = "" if item.exact else f" ({item.similarity:.0%} in common)"
-                    yield f"  {self.unit} {item.row} is like {self.unit} {item.other_row}{share}"
+                    common = "" if item.exact else f" ({item.similarity:.0%} in common)"
+                    yield f"  {self.unit} {item.row} is like {self.unit} {item.other_row}{common}"
                 if len(found) > MOST_PLACES:
                     yield f"  and {len(found) - MOST_PLACES:,} more"
 
@@ -136,9 +147,16 @@ def _places(rows: Sequence[int], unit: str) -> str:
 
 
 def show_mask(row: Row, tokenizer: BaseTokenizer, marks: tuple[str, str] = ("[[", "]]")) -> str:
-    """The text of a row with what is trained between `marks`.
+    """The text of a row with what is trained between marks.
 
-    Control characters are written out, as `printable` does; long stretches lose their middle.
+    Args:
+        row: The row.
+        tokenizer: Decodes it.
+        marks: What stands before and behind what is trained.
+
+    Returns:
+        The text. Control characters are written out, as `printable` does; long stretches lose their
+        middle.
     """
     edges = np.flatnonzero(np.diff(row.mask.astype(np.int8))) + 1
     ends = [*edges.tolist(), len(row.ids)]

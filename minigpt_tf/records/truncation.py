@@ -9,45 +9,46 @@ from ..errors import DataError
 
 
 class Row(NamedTuple):
-    """The ids of one record, and which of them are trained."""
+    """The ids of one conversation, and which of them are trained."""
 
     ids: np.ndarray
     """(T,) int32."""
     mask: np.ndarray
     """(T,) bool: whether the loss of predicting ids[t] from those before it counts."""
-    lost: int = 0
+    dropped: int = 0
     """Tokens of the prompt that were left out because the context is shorter."""
 
 
-class Part(NamedTuple):
-    """A stretch of a conversation's text, encoded."""
-
-    ids: list[int]
-    answer: int
-    """So many of the ids, from the first, are an answer and its end."""
-
-
-def join(parts: Sequence[Part]) -> Row:
-    """The parts as one row that ends with its last answer; the mask is on the answers."""
-    ids = np.array([i for part in parts for i in part.ids], dtype=np.int32)
-    mask = np.concatenate([np.arange(len(part.ids)) < part.answer for part in parts])
-    end = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else len(ids)
-    return Row(ids[:end], mask[:end])
-
-
-def shorten(
-    rows: Sequence[Row], limit: int, cut: Literal["middle", "start"], prefix: int
+def truncate(
+    rows: Sequence[Row], limit: int, drop: Literal["middle", "start"], prefix: int
 ) -> list[Row]:
-    """The rows of one record with at most `limit` ids each; their prompts are cut the same way.
+    """Rows that fit; their prompts are truncated the same way.
 
-    All stretches outside the mask that are longer than some length are cut to that length: they
-    lose their middle, or their start but for the first `prefix` ids of a row. Raises DataError
-    where an answer leaves no room for a token of each prompt.
+    Of all stretches outside the mask that are longer than some length, only that length is kept.
+
+    Args:
+        rows: The rows of one record.
+        limit: The most ids that a row may have.
+        drop: What a stretch loses: its middle, or its start.
+        prefix: So many ids at the beginning of a row are kept when its start is dropped.
+
+    Returns:
+        The rows, each with at most `limit` ids.
+
+    Raises:
+        DataError: An answer leaves no room for a token of each prompt.
+
+    Example:
+        >>> from minigpt_tf.records.truncation import Row, truncate
+        >>> row = Row(np.arange(8), np.arange(8) >= 6)
+        >>> (short,) = truncate([row], 6, "middle", prefix=0)
+        >>> short.ids.tolist(), short.dropped
+        ([0, 1, 4, 5, 6, 7], 2)
     """
-    length = min(_stretch_length(row.mask, limit) for row in rows)
+    length = min(_longest_stretch(row.mask, limit) for row in rows)
     if length < 1:
         raise DataError(f"its answer alone does not fit into the context of {limit - 1} tokens")
-    return [_cut(row, length, cut, prefix) for row in rows]
+    return [_truncated(row, length, drop, prefix) for row in rows]
 
 
 def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -56,8 +57,8 @@ def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _stretch_length(mask: np.ndarray, limit: int) -> int:
-    """The greatest length to which stretches can be cut so that the row fits; 0: it cannot."""
+def _longest_stretch(mask: np.ndarray, limit: int) -> int:
+    """The greatest length of stretches with which the row fits; 0: it cannot."""
     room = limit - int(mask.sum())
     lengths = sorted(end - start for start, end in _stretches(mask))
     for place, length in enumerate(lengths):
@@ -68,13 +69,13 @@ def _stretch_length(mask: np.ndarray, limit: int) -> int:
     return max(lengths, default=1) if room >= 0 else 0
 
 
-def _cut(row: Row, length: int, cut: Literal["middle", "start"], prefix: int) -> Row:
+def _truncated(row: Row, length: int, drop: Literal["middle", "start"], prefix: int) -> Row:
     """A row whose stretches outside the mask have at most `length` ids."""
     kept = np.ones(len(row.ids), dtype=bool)
     for start, end in _stretches(row.mask):
         if end - start > length:
             first = length // 2
-            if cut == "start":
+            if drop == "start":
                 first = prefix if start == 0 and prefix < length else 0
             kept[start + first : end - (length - first)] = False
     return Row(row.ids[kept], row.mask[kept], int((~kept).sum()))

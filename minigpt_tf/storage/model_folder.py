@@ -6,7 +6,7 @@
     chat_template.jinja   how a conversation becomes text, where the model was trained for that
     classifier.safetensors   a head that gives texts labels, where the model was trained for that;
                      confusion.png   which labels it takes for which
-    adapter.safetensors      what a fine-tuning with changes of low rank has learned
+    adapter.safetensors      what a fine-tuning with LoRA updates has learned
     model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
     history.csv      one row for each evaluation        loss.png    the same as a picture
     samples.txt      text generated at each evaluation
@@ -16,11 +16,12 @@
 """
 
 import json
+import os
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelFolderError(f"{path}: no such model folder")
     file = path / CONFIG_NAME
     if not file.is_file():
-        hint = " (training has not finished: go on with --resume)" * has_checkpoint(path)
+        hint = " (training has not finished: continue with --resume)" * has_checkpoint(path)
         raise ModelFolderError(
-            f"{path}: {CONFIG_NAME} is missing, so this is no model folder{hint}"
+            f"{path}: {CONFIG_NAME} is missing, so this is not a model folder{hint}"
         )
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
@@ -85,7 +86,23 @@ def _advice_for(file: Path) -> str:
 
 
 def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
-    """The folder in `models` whose config.json is the newest. Raises ModelFolderError."""
+    """The model folder that was written last.
+
+    Args:
+        models: The folder of model folders.
+
+    Returns:
+        The path of the one whose config.json is the newest.
+
+    Raises:
+        ModelFolderError: There is none.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> mg.newest_folder()
+        Traceback (most recent call last):
+        minigpt_tf.errors.ModelFolderError: no model in models/ yet: ...
+    """
     configs = Path(models).glob(f"*/{CONFIG_NAME}")
     newest = max(configs, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
@@ -97,7 +114,7 @@ def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
 
 
 def has_checkpoint(path: Path) -> bool:
-    """Whether training in this folder can go on."""
+    """Whether training in this folder can be resumed."""
     return (path / CHECKPOINT_NAME / RUN_NAME).is_file()
 
 
@@ -117,10 +134,10 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
         raise ModelFolderError(f"{path} is a file, not a folder: choose another --out")
     elif path.exists() and any(not f.name.startswith(SCRATCH_PREFIX) for f in path.iterdir()):
         if not holds_model(path):
-            raise ModelFolderError(f"{path} exists and is no model folder: choose another --out")
+            raise ModelFolderError(f"{path} exists and is not a model folder: choose another --out")
         if not overwrite:
-            goes_on = ", --resume goes on with it" if has_checkpoint(path) else ""
-            raise ModelFolderError(f"{path} exists: --overwrite replaces it{goes_on}")
+            resumes = ", --resume continues it" if has_checkpoint(path) else ""
+            raise ModelFolderError(f"{path} exists: --overwrite replaces it{resumes}")
 
 
 @contextmanager
@@ -128,7 +145,7 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     """Makes the folder for a run, and holds it until the run has ended, so that there is one only.
 
     Raises ModelFolderError where the folder is taken, is not writable or belongs to a run that is
-    still going on.
+    still running.
     """
     check_output(path, overwrite=overwrite, resume=resume)
     try:
@@ -143,3 +160,46 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
             for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
                 shutil.rmtree(left_over, ignore_errors=True)
         yield
+
+
+def check_apart(base: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Checks that a run does not write into its base, which --resume and the adapter need.
+
+    Args:
+        base: the base's folder.
+        out: the folder to write.
+
+    Raises:
+        ModelFolderError: they are the same, or one lies in the other.
+    """
+    source, target = Path(base).resolve(), Path(out).resolve()
+    if target == source:
+        raise ModelFolderError(
+            f"{out}: is the base itself, which stays as it is: choose another --out"
+        )
+    if source in target.parents:
+        raise ModelFolderError(f"{out}: lies in the base {base}: choose another --out")
+
+
+@contextmanager
+def clean_after_failure(out: Path) -> Iterator[None]:
+    """Removes what was made for a run that ended before it had saved anything.
+
+    That is the folder, with those that it lies in; or the checkpoint alone, if the folder was there
+    before and empty.
+
+    Args:
+        out: the folder to write.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    empty = out.is_dir() and not any(out.iterdir())
+    try:
+        yield
+    except BaseException:
+        left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
+        if (made or empty) and set(left) <= {RUN_NAME}:
+            shutil.rmtree(out if made else out / CHECKPOINT_NAME, ignore_errors=True)
+            with suppress(OSError):  # they may hold something else by now
+                for folder in made[1:]:
+                    folder.rmdir()
+        raise

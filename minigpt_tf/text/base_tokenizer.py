@@ -12,7 +12,7 @@ TOKENIZER_NAMES |= dict.fromkeys(("bpe", "gpt2", "imported"), JSON_NAME)
 """The file of each kind of tokenizer."""
 
 CUT_BEFORE = " \n"
-"""No word, nor byte pair, lies across a cut before one of these and behind what is no white space:
+"""No word, nor byte pair, lies across a cut before one of these and behind what is not white space:
 a text may be cut there, and no vocabulary learned from it changes."""
 
 LONG_TEXT = 4_000_000
@@ -20,26 +20,42 @@ LONG_TEXT = 4_000_000
 
 
 class BaseTokenizer(ABC):
-    """Text <-> token ids. `vocab_size` is the number of ids a model needs: all are below it."""
+    """Text <-> token ids."""
 
     kind: str
-    vocab_size: int
     document_separator = "\n\n"
     end_ids: frozenset[int] = frozenset()
     """Ids that end a text when they are generated."""
     prefix_ids: tuple[int, ...] = ()
     """Ids that the model expects before every text, such as <s>; `encode` does not add them."""
-    cut_before: str | None = None
-    """The characters before which, and behind what is no white space, a text may be cut without a
-    change of its ids; None: it may be cut anywhere."""
+
+    @property
+    def cut_before(self) -> str | None:
+        """The characters before which, and behind what is not white space, a text may be cut
+        without a change of its ids; None: it may be cut anywhere."""
+        return None
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """Text -> int32 ids of shape (T,)."""
+        """The ids of a text.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Int32 ids (T,).
+        """
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids -> text."""
+        """The text of ids.
+
+        Args:
+            ids: Ids below `vocab_size`.
+
+        Returns:
+            The text.
+        """
 
     @abstractmethod
     def to_bytes(self) -> bytes:
@@ -52,21 +68,54 @@ class BaseTokenizer(ABC):
 
     @property
     @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids that a model needs: all are below it."""
+
+    @property
+    @abstractmethod
     def known_size(self) -> int:
         """Number of ids that stand for text; at most `vocab_size`."""
 
     def unknown(self, text: str) -> list[str]:
-        """The parts of the text that the tokenizer does not know, in order, each once."""
+        """What of a text the tokenizer does not know.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Words or characters in order, each once.
+        """
         return []
 
     def count_unknown(self, counts: np.ndarray) -> int:
-        """How many tokens stand for something unknown; `counts` (vocab_size,): tokens by id."""
+        """How many tokens stand for something unknown.
+
+        Args:
+            counts: Tokens by id, (vocab_size,).
+
+        Returns:
+            The number of tokens.
+        """
         return 0
 
-    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
-        """What `encode` does, for the pieces of a text of so many characters, in many threads."""
+    def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        """An encoder of chunks for many threads.
+
+        Args:
+            characters: How many all chunks have together.
+
+        Returns:
+            What gives the ids that `encode` gives.
+        """
         return self.encode
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:
-        """The ids below a model's `vocab_size` that stand for no text: never to be generated."""
+        """Ids that are never to be generated.
+
+        Args:
+            vocab_size: The model's.
+
+        Returns:
+            The ids below it that stand for no text, in order.
+        """
         return np.arange(self.vocab_size, vocab_size)

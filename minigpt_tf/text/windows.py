@@ -1,7 +1,7 @@
 """Token ids -> training windows, without ever storing overlapping windows.
 
 A window is `context_length` ids and the same ids one step later. Which windows make a batch is a
-pure function of (seed, epoch, step): a run that goes on at any step sees the same batches.
+pure function of (seed, epoch, step): a run that resumes at any step sees the same batches.
 """
 
 import math
@@ -103,7 +103,7 @@ def count_covered(length: int, window_size: int, stride: int) -> int:
 
 
 def _require_windows(length: int, window_size: int, stride: int) -> int:
-    """The number of windows; raises DataError where there is none."""
+    """The number of windows; raises DataError for none."""
     count = count_windows(length, window_size, stride)
     if count == 0:
         raise DataError(
@@ -122,11 +122,28 @@ def window_batches(
     shuffle_seed: int | None = None,
     drop_last: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One pass over the windows of `create_dataset`: (x, y) of shape (B, window_size), int32.
+    """One pass over the windows of `create_dataset`, in batches.
 
-    With a `shuffle_seed` in the order of the first epoch of TrainingWindows with that seed. The
-    last batch may have fewer than `batch_size` windows; with `drop_last` it is then left out.
-    Raises DataError where the sequence is too short for one window.
+    Args:
+        sequence: Token ids (N,).
+        window_size: Tokens in a window.
+        batch_size: Windows in a batch, B.
+        stride: Tokens between the starts of two windows.
+        shuffle_seed: Shuffles as the first epoch of training with that seed (unset: in order).
+        drop_last: Whether a last batch of fewer windows is left out.
+
+    Yields:
+        (x, y), each (B, window_size) int32; y is x moved by one token.
+
+    Raises:
+        DataError: The sequence is too short for one window.
+        ConfigError: `batch_size` is less than 1.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> for x, y in mg.window_batches([1, 2, 3, 4, 5], 2, batch_size=2, stride=2):
+        ...     print(x.tolist(), y.tolist())
+        [[1, 2], [3, 4]] [[2, 3], [4, 5]]
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: must be at least 1")
@@ -183,8 +200,8 @@ def scoring_batches(
     """Windows that score every token but the first exactly once: (x, y) of shape (B, T).
 
     Windows do not overlap. Ids that do not fill a last window make a shorter one, alone in its
-    batch, so nothing is padded and nothing is left out. With a `share` below 1 only that share of
-    the full windows is scored, spread evenly.
+    batch, so nothing is padded and nothing is left out. With a `share` below 1 only that fraction
+    of the full windows is scored, spread evenly.
     """
     full = (len(ids) - 1) // context_length
     chosen = full if share == 1 else math.ceil(full * share)

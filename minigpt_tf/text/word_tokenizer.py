@@ -168,7 +168,7 @@ class Tokenizer(WordIndex, BaseTokenizer):
         self._check_fitted()
         return np.array(self._ids(self.split_words(text)), dtype=np.int32)
 
-    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+    def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
         """`encode`, or for long texts its equal in compiled code."""
         self._check_fitted()
         separators = {self.split, *self.filters}
@@ -329,6 +329,9 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
 
     Args:
         json_string: The JSON.
+
+    Returns:
+        The tokenizer.
 
     Raises:
         DataError: For any other text.

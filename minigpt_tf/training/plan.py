@@ -117,10 +117,34 @@ def make_plan(
 ) -> Plan:
     """Reads the text, makes the tokenizer (unless one is given) and fits the model to both.
 
-    `model.vocab_size` bounds the tokenizer; what the tokenizer needs becomes the model's. `preset`
-    is only the name under which the settings were chosen. `may_leave_gaps`: for resuming a run of
-    an older version, whose windows may be further apart than they are long. `listener` gets how
-    far reading is. Raises DataError and ConfigError.
+    Args:
+        sources: Text files, folders, URLs.
+        model: The architecture. Its vocab_size bounds the tokenizer; what the tokenizer needs
+            becomes the plan's.
+        data: How the text becomes windows.
+        training: How the model is trained.
+        preset: The name under which the settings were chosen.
+        may_shrink_context: Whether a text that is shorter than the context shrinks that.
+        may_leave_gaps: For resuming a run of an older version, whose windows may be further apart
+            than they are long.
+        tokenizer: One that exists already (unset: it is learned from the text).
+        listener: Receives progress and notices.
+
+    Returns:
+        What `train` takes.
+
+    Raises:
+        DataError: The text cannot be read, or is too short.
+        ConfigError: Settings do not fit each other.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from pathlib import Path
+        >>> _ = Path("notes.txt").write_text("who is hardy? a friend of ramanujan. " * 20)
+        >>> model, training = mg.model_preset("lecture", context_length=16), mg.TrainingConfig()
+        >>> plan = mg.make_plan(["notes.txt"], model, mg.DataConfig(), training)
+        >>> plan.model.context_length, plan.total_steps
+        (16, 40)
     """
     listener = NoticeLog(listener or SILENT)  # what is said of the tokenizer holds for the ids too
     check_weights_fit(model)  # before a tokenizer of that size is trained
@@ -165,9 +189,20 @@ def plan_from_preset(
         listener: hears how far reading has come.
         settings: fields of ModelConfig, DataConfig and TrainingConfig, such as `epochs=3`.
 
+    Returns:
+        What `train` takes.
+
     Raises:
         ConfigError: a setting is unknown or does not fit.
         DataError: the text cannot be read, or is too short.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from pathlib import Path
+        >>> _ = Path("notes.txt").write_text("who is hardy? a friend of ramanujan. " * 20)
+        >>> plan = mg.plan_from_preset("notes.txt", "shakespeare", steps=30, context_length=32)
+        >>> plan.model.vocab_size, plan.total_steps
+        (18, 30)
     """
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]

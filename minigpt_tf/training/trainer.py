@@ -49,18 +49,39 @@ def train(
 ) -> TrainingResult:
     """Trains and writes the model folder `out`.
 
-    Instead of a plan, the text may be given (a file, a folder, a URL, or several), with a `preset`,
-    a `recipe` and any field of ModelConfig, DataConfig and TrainingConfig by keyword:
+    With the workers of TF_CONFIG all call it with the same plan. The first, the chief, alone reads
+    and writes `out` and reports; the others write nothing.
 
-        mg.train("notes.txt", "models/mine", preset="shakespeare", epochs=3)
+    Args:
+        plan: A text (a file, a folder, a URL, or several), or a plan of `make_plan`.
+        out: The model folder, such as "models/mine".
+        preset: With a text, where the settings start.
+        recipe: With a text, how to train, instead of the preset's own recipe.
+        overwrite: Whether to replace a model in `out`.
+        resume: Whether to continue from the checkpoint in `out`.
+        listener: Receives progress, notices and evaluations.
+        verbose: Without a listener, whether progress, samples and the curve of the loss are shown
+            (unset: in a notebook).
+        settings: With a text, fields of ModelConfig, DataConfig and TrainingConfig.
 
-    `listener` hears how it goes; without one, `verbose` shows progress, samples and the curve of
-    the loss (unset: in a notebook). With `resume` goes on from the folder's checkpoint. With the
-    workers of TF_CONFIG all call it with the same plan, and the first, the chief, alone reads and
-    writes `out` and tells how it goes; the others hear and write nothing. Raises ConfigError where
-    the workers cannot train together, ModelFolderError where `out` is taken, cannot be written or
-    holds a run that is still going on, and TrainingError where the loss is not finite, the
-    checkpoint is of another run, or another worker has ended.
+    Returns:
+        The folder, and how the run went.
+
+    Raises:
+        ConfigError: Settings do not fit each other, or the workers cannot train together.
+        DataError: The text cannot be read, or is too short.
+        ModelFolderError: `out` is taken, cannot be written, or another run is writing to it.
+        TrainingError: The loss is not finite, the checkpoint is of another run, or another worker
+            has ended.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from pathlib import Path
+        >>> _ = Path("notes.txt").write_text("who is hardy? a friend of ramanujan. " * 20)
+        >>> sizes = {"num_layers": 1, "embed_dim": 8, "num_heads": 2, "context_length": 16}
+        >>> result = mg.train("notes.txt", "models/mine", preset="shakespeare", steps=2, **sizes)
+        >>> result.steps, result.out.name
+        (2, 'mine')
     """
     out, listener = Path(out), listener or listener_for(verbose)
     if not isinstance(plan, Plan):

@@ -31,7 +31,7 @@ from minigpt_tf.inference.adapter import fingerprint
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import Generation, TextGenerator
 from minigpt_tf.inference.prompt import Prompt
-from minigpt_tf.records.prompts import ALPACA
+from minigpt_tf.records.alpaca import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT, Recorder
@@ -134,7 +134,7 @@ def json_of(capsys, *words):
         ("a.txt", " \n\n", "contains no queries"),
         ("a.json", "", "is empty"),
         ("a.json", "[]", "contains no queries"),
-        ("a.json", "[1]", "entry 1: it is no object"),
+        ("a.json", "[1]", "entry 1: it is not an object"),
         ("a.json", '["one", {"query": "two"}]', "entry 2: has 'query', where 'question' or"),
         ("a.json", '{"a": 1}', "is not a list"),
         ("a.jsonl", '"one"\n{"question": "two"\n', "line 2"),
@@ -142,7 +142,7 @@ def json_of(capsys, *words):
         ("a.jsonl", '{"question": "one", "fact": 12}\n', "line 1: 'fact' is 12, where a text"),
         ("a.jsonl", '{"question": " "}\n', "line 1: 'question' is empty"),
         ("a.jsonl", '""\n', "line 1: the text is empty"),
-        ("a.jsonl", '{"question": "one", "question": "two"}\n', "stands twice"),
+        ("a.jsonl", '{"question": "one", "question": "two"}\n', "twice"),
         ("a.csv", "question,fact\none\n", "line 2: it has fewer columns"),
         ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x01\x02", "binary data"),
         ("a.jsonl", b"\x00\xff\x80" * 40, "binary data"),

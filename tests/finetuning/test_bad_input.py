@@ -92,7 +92,7 @@ def refusal(capsys, words):
 @pytest.mark.parametrize(
     ("data", "more", "reason"),
     [
-        ("empty.jsonl", (), "empty.jsonl: holds no records"),
+        ("empty.jsonl", (), "empty.jsonl: contains no records"),
         ("mixed.jsonl", (), "line 4 is a record of the kind preference"),
         ("other.jsonl", (), "has 'instruction', 'answer', where these are needed"),
         ("long.jsonl", (), "its answer alone does not fit into the context of 128 tokens"),
@@ -210,7 +210,7 @@ def test_small_sets_and_word_models_are_trained(files, tmp_path, capsys):
     more = ("--batch-size", "64", "--val-split", "0.99", "--steps", "1")
     assert main(words_of(files, tmp_path / "out", *more, base="word")) == 0
     said = capsys.readouterr().out
-    assert "parts: 1 training, 9 validation" in said
+    assert "split: 1 training, 9 validation" in said
     assert "the model has no token for it" in said
     assert load_folder(tmp_path / "out").tokenizer.kind == "word"
 

@@ -427,7 +427,7 @@ def test_records_that_cannot_be_classified(files, tmp_path):
     one = {"text": "a", "label": "x"}
     two = {"text": "b", "label": "y"}
     for data, reason in (
-        (rows(), "is empty|holds no records"),
+        (rows(), "is empty|contains no records"),
         (rows(one, one), "every record has the label 'x': a classifier needs at least two"),
         (rows(*ROWS, {"instruction": "a", "output": "b"}), "line 33 is a record of the kind"),
         (rows({"instruction": "a", "output": "b"}), "labelled records"),
@@ -449,7 +449,7 @@ def test_long_texts_are_cut_the_same_way_in_use(files, tmp_path, cut):
     data = write_jsonl(tmp_path / "rows.jsonl", long)
     common = {"data": data, "records": {"cut": cut}, "tuning": {"max_length": 16}}
     plan = plan_of(files, **common, steps=4)
-    assert len(plan.dataset.report.cut) == len(ROWS)
+    assert len(plan.dataset.report.truncated) == len(ROWS)
     finetune(plan, tmp_path / "out")
     classifier = Classifier.load(tmp_path / "out")
     assert classifier.context_length == 16
@@ -458,8 +458,8 @@ def test_long_texts_are_cut_the_same_way_in_use(files, tmp_path, cut):
         assert row.ids.tolist() == example[0].ids.tolist() and len(row.ids) == 16
         whole = plan.template.text_ids(record.text)
         kept = whole[:8] + whole[-8:] if cut == "middle" else whole[-16:]
-        assert row.ids.tolist() == kept and row.lost == len(whole) - 16
-        assert classifier.classify(record.text).dropped == row.lost
+        assert row.ids.tolist() == kept and row.dropped == len(whole) - 16
+        assert classifier.classify(record.text).dropped == row.dropped
 
 
 def test_an_export_says_what_it_leaves_behind(trained, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from minigpt_tf.config import RecordsConfig
 from minigpt_tf.evaluation.questions.facts import contains_fact
 from minigpt_tf.evaluation.questions.queries import read_queries
-from minigpt_tf.records.kinds import PreferenceRecord
 from minigpt_tf.records.reading import read_records
+from minigpt_tf.records.schema import PreferenceRecord
 from tests.conftest import ROOT
 
 DEPARTMENTS = ("finance", "healthcare", "hr", "marketing", "sales")

@@ -14,7 +14,7 @@ from minigpt_tf.config.presets import fine_tuning_preset, model_preset
 from minigpt_tf.errors import ConfigError
 from minigpt_tf.finetuning import memory
 from minigpt_tf.finetuning.methods import method_of
-from minigpt_tf.finetuning.targets import kernel_sides
+from minigpt_tf.inference.lora_targets import kernel_sides
 from minigpt_tf.inference.weights import full_name, weight_shapes
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.model.low_rank import FusedDense, kernel_of, product

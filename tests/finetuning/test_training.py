@@ -11,8 +11,8 @@ from minigpt_tf.__main__ import main
 from minigpt_tf.config import FineTuningConfig, LoraConfig, RecordsConfig
 from minigpt_tf.config.presets import fine_tuning_preset
 from minigpt_tf.errors import ConfigError, DataError, ModelFolderError, TrainingError
+from minigpt_tf.evaluation.difference import merge_difference
 from minigpt_tf.events import Listener
-from minigpt_tf.finetuning.difference import merge_difference
 from minigpt_tf.finetuning.models import SupervisedModel, target_weights
 from minigpt_tf.finetuning.preference import PreferenceJob, pairs
 from minigpt_tf.finetuning.preparation import make_finetuning_plan
@@ -23,7 +23,8 @@ from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.adapted import assign_base, build_adapted_model
-from minigpt_tf.records.prompts import ALPACA_CHAT_TEMPLATE, Template
+from minigpt_tf.records.alpaca import ALPACA_CHAT_TEMPLATE
+from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.truncation import Row
 from minigpt_tf.storage.model_folder import ADAPTER_NAME
 from minigpt_tf.text.chat_template import ChatTemplate, message

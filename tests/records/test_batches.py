@@ -12,9 +12,9 @@ from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.records.batches import RecordBatches, collate, collate_texts
 from minigpt_tf.records.dataset import prepare
 from minigpt_tf.records.duplicates import Duplicate, find_duplicates
-from minigpt_tf.records.kinds import InstructionRecord, LabelledRecord
 from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.report import show_mask
+from minigpt_tf.records.schema import InstructionRecord, LabelledRecord
 from minigpt_tf.records.splitting import balanced, split_records
 from minigpt_tf.records.truncation import Row
 from minigpt_tf.text.chat_template import ChatTemplate
@@ -243,18 +243,18 @@ def test_the_report_counts_what_there_is(tmp_path):
     dataset = prepared(tmp_path, rows)
     report = dataset.report
     assert (dataset.kind, report.read, report.rows) == ("instruction", 11, 9)
-    assert report.parts == {"training": 7, "validation": 2, "test": 0}
+    assert report.splits == {"training": 7, "validation": 2, "test": 0}
     assert len(dataset.train.examples) == len(dataset.train.records) == 7
     # "u:Q0 is what?\na:it is 0\n" has 24 characters, 8 of them after "a:"
     assert report.lengths == {"min": 24, "median": 24, "95 %": 34, "max": 41}
-    assert report.cut == ((7, 69 - 41),)
-    assert report.target_share == pytest.approx((8 * 8 + 4) / (8 * 24 + 41))
+    assert report.truncated == ((7, 69 - 41),)
+    assert report.target_fraction == pytest.approx((8 * 8 + 4) / (8 * 24 + 41))
     assert (report.end_trained, report.end_tokens) == (9, ("\n (0)",))
     lines = "\n".join(report.lines())
     assert "hr.json: 11 entries read, instruction records\ndropped: 2 entries\n" in lines
     assert "  1: 'output' is empty (entry 8)" in lines
     assert "  1: its answer alone does not fit into the context of 40 tokens (entry 9)" in lines
-    assert "too long: 1 prompt lost 28 tokens (entry 7)" in lines
+    assert "too long: 28 tokens dropped from 1 prompt (entry 7)" in lines
     assert "trained in 9 of 9 rows" in lines and "trained: 29.2% of the tokens" in lines
     assert json.loads(json.dumps(report.as_json()))["read"] == 11
 
@@ -274,7 +274,7 @@ def test_duplicates_across_the_split_are_named(tmp_path):
     report = prepared(tmp_path, rows).report
     assert len(report.duplicates) == 10 and all(item.exact for item in report.duplicates)
     lines = "\n".join(report.lines())
-    assert "held out, but word for word in the training part too: 10 prompts" in lines
+    assert "held out, but word for word in the training set too: 10 prompts" in lines
     first = report.duplicates[0]
     assert f"  entry {first.row} is like entry {first.other_row}" in lines
     assert first.row % 2 == first.other_row % 2 and "  and 4 more" in lines
@@ -293,7 +293,7 @@ def test_unknown_words_are_told(tmp_path):
     source = "{% for m in messages %}{{ m.content + ' ' }}{% endfor %}"
     template = Template(tokenizer, ChatTemplate(source), None, "t")
     report = prepared(tmp_path, rows, template=template).report
-    assert report.unknown_share == pytest.approx(1 / 5)
+    assert report.unknown_fraction == pytest.approx(1 / 5)
     assert any("unknown to the tokenizer: 20.0% of the tokens" in line for line in report.lines())
 
 
@@ -302,7 +302,7 @@ def test_labelled_records_have_classes(tmp_path):
     dataset = prepared(tmp_path, rows, balance=True)
     assert dataset.labels == ["a", "b"] and dataset.report.left_out == 10
     assert dataset.report.labels == {"a": 5, "b": 5}
-    assert dataset.report.parts == {"training": 8, "validation": 2, "test": 0}
+    assert dataset.report.splits == {"training": 8, "validation": 2, "test": 0}
     assert not any(row.mask.any() for (row,) in dataset.train.examples)
     lines = list(dataset.report.lines())
     assert "labels: 'a' 5, 'b' 5" in lines and not any("trained" in line for line in lines)
@@ -317,7 +317,7 @@ def test_a_label_that_is_held_out_alone_is_named(tmp_path):
     rows = [{"text": f"text {i}", "label": "a"} for i in range(9)] + [{"text": "x", "label": "b"}]
     with pytest.raises(DataError, match="entry 10: no record to train on has its label 'b'"):
         prepared(tmp_path, rows, val_split=0.7)
-    with pytest.raises(DataError, match="holds instruction records: only labels can be balanced"):
+    with pytest.raises(DataError, match="only labels can be balanced, not instruction records"):
         prepared(tmp_path, [{"instruction": "q", "output": "a"}], balance=True)
 
 

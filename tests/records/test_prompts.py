@@ -10,16 +10,18 @@ from tokenizers import models, pre_tokenizers
 from minigpt_tf.config import ModelConfig, RecordsConfig
 from minigpt_tf.errors import DataError
 from minigpt_tf.inference.folder import ModelFolder
-from minigpt_tf.records.kinds import (
+from minigpt_tf.records.alpaca import ALPACA, ALPACA_WITH_INPUT
+from minigpt_tf.records.prompts import Template
+from minigpt_tf.records.rendering import render
+from minigpt_tf.records.report import show_mask
+from minigpt_tf.records.schema import (
     ConversationRecord,
     InstructionRecord,
     LabelledRecord,
     PreferenceRecord,
     ask,
 )
-from minigpt_tf.records.prompts import ALPACA, ALPACA_WITH_INPUT, Template, render
-from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.truncation import Row, shorten
+from minigpt_tf.records.truncation import Row, truncate
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import CharTokenizer, ImportedTokenizer
 
@@ -97,7 +99,7 @@ def test_only_the_answer_and_its_end_are_trained():
     (row,) = render(RECORD, template_of(CHATML, ["<|im_end|>"]), 100, RecordsConfig())
     assert row.ids.tolist() == [2, 6, 5, 9, 10, 11, 3, 5, 2, 7, 5, 11, 10, 12, 3]
     assert row.mask.tolist() == [False] * 11 + [True] * 4
-    assert row.ids.dtype == np.int32 and row.mask.dtype == bool and row.lost == 0
+    assert row.ids.dtype == np.int32 and row.mask.dtype == bool and row.dropped == 0
 
 
 def test_every_answer_of_a_conversation_is_trained():
@@ -293,7 +295,7 @@ def test_a_long_prompt_loses_its_middle_or_its_start():
     ]
     assert rendered(RECORD, template, 9) == rendered(RECORD, template)
     (row,) = render(RECORD, template, 7, RecordsConfig())
-    assert row.lost == 2 and len(row.ids) == 8
+    assert row.dropped == 2 and len(row.ids) == 8
 
 
 def test_an_answer_that_does_not_fit_is_refused_and_never_cut():
@@ -314,7 +316,7 @@ def test_both_answers_of_a_preference_keep_the_same_prompt():
 
 
 @pytest.mark.parametrize("cut", ["middle", "start"])
-def test_shortening_keeps_as_much_as_fits(cut):
+def test_truncation_keeps_as_much_as_fits(cut):
     """Against trying every length, on random masks."""
     random = np.random.default_rng(1)
     for _ in range(300):
@@ -332,10 +334,10 @@ def test_shortening_keeps_as_much_as_fits(cut):
         possible = [length for length in range(1, size + 1) if total(length) <= limit]
         if not possible:
             with pytest.raises(DataError, match="does not fit"):
-                shorten([row], limit, cut, prefix=0)
+                truncate([row], limit, cut, prefix=0)
             continue
-        (short,) = shorten([row], limit, cut, prefix=0)
-        assert len(short.ids) == total(max(possible)) and short.lost == size - len(short.ids)
+        (short,) = truncate([row], limit, cut, prefix=0)
+        assert len(short.ids) == total(max(possible)) and short.dropped == size - len(short.ids)
         assert set(np.flatnonzero(mask)) <= set(short.ids.tolist())
         assert (mask[short.ids] == short.mask).all()
 

@@ -9,9 +9,9 @@ from ...config import RecordsConfig, SamplingConfig
 from ...inference.engine import Engine
 from ...inference.generate import Generation, TextGenerator
 from ...inference.prompt import Prompt
-from ...records.kinds import ask
 from ...records.prompts import Template
-from ...records.truncation import Row, shorten
+from ...records.schema import ask
+from ...records.truncation import Row, truncate
 from ...text.chat_template import Message
 
 
@@ -97,4 +97,4 @@ def prompt_row(
     row = Row(ids, np.zeros(len(ids), dtype=bool))
     room = max(1, context_length // 2, context_length - sampling.max_new_tokens)
     prefix = len(template.tokenizer.prefix_ids)
-    return shorten([row], room, RecordsConfig.cut, prefix)[0]
+    return truncate([row], room, RecordsConfig.cut, prefix)[0]

@@ -14,8 +14,8 @@ from ...inference.folder import ModelFolder, load_folder
 from ...inference.generate import BATCH, Generation
 from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
-from ...records.kinds import ask
 from ...records.prompts import Template
+from ...records.schema import ask
 from ...records.truncation import Row
 from ...storage.model_folder import CLASSIFIER_SECTION
 from .answers import answer_each, prompt_row
@@ -50,11 +50,25 @@ class ModelAnswers:
     """Of all answers together, without loading."""
 
     def text(self, place: int) -> str:
-        """The answer to a query, without the white space around it."""
+        """The answer to a query.
+
+        Args:
+            place: Of the query.
+
+        Returns:
+            The text, without white space around it.
+        """
         return self.generations[place].text.strip()
 
     def ended(self, place: int) -> bool:
-        """Whether the answer ended before the room for it did."""
+        """Whether an answer ended by itself.
+
+        Args:
+            place: Of the query.
+
+        Returns:
+            False if its tokens or the context were used up.
+        """
         return self.generations[place].finish_reason in ("end", "stop")
 
 
@@ -69,24 +83,55 @@ class Comparison:
     notices: list[str] = field(default_factory=list)
 
     def right(self, model: int, query: int) -> bool | None:
-        """Whether an answer contains the query's fact; None where the query has none."""
+        """Whether an answer contains the query's fact.
+
+        Args:
+            model: Place of the model among the answers.
+            query: Place of the query.
+
+        Returns:
+            None if the query has no fact.
+        """
         fact = self.queries.queries[query].fact
         return None if fact is None else contains_fact(self.answers[model].text(query), fact)
 
     def same_as(self, model: int, query: int) -> int | None:
-        """The first of the models before whose answer is the same, word by word; None: none."""
+        """The first of the models before this one whose answer is the same, word by word.
+
+        Args:
+            model: Place of the model among the answers.
+            query: Place of the query.
+
+        Returns:
+            Its place; None if all differ.
+        """
         text = self.answers[model].text(query)
         return next((i for i in range(model) if self.answers[i].text(query) == text), None)
 
     def as_base(self, model: int, query: int) -> bool | None:
-        """Whether an answer is that of the model's base, word by word; None without a base."""
+        """Whether an answer is that of the model's base, word by word.
+
+        Args:
+            model: Place of the model among the answers.
+            query: Place of the query.
+
+        Returns:
+            None if the model has no base, or that was not asked.
+        """
         base = self.answers[model].model.base
         if base is None:
             return None
         return self.answers[model].text(query) == self.answers[base].text(query)
 
     def facts_right(self, model: int) -> int:
-        """Answers of a model that contain the query's fact."""
+        """How many answers of a model contain the query's fact.
+
+        Args:
+            model: Place of the model among the answers.
+
+        Returns:
+            The number.
+        """
         return sum(self.right(model, query) is True for query in range(len(self.queries.queries)))
 
 
@@ -231,7 +276,7 @@ def _prompts(
             raise DataError(f"{place}, to {model.folder.path}: {error}") from None
         unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
     truncated = [
-        str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.lost
+        str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.dropped
     ]
     if truncated:
         listener.notice(

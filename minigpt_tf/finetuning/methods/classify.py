@@ -1,14 +1,14 @@
 """The method `classify`: a head on the last token is trained on labeled texts, with some weights
 of the base."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..method import Method, Trained
 
 if TYPE_CHECKING:
-    from ..classifier import ClassifierJob
+    from ..job import FineTuningJob
 
 
 class Classify(Method):
@@ -18,7 +18,7 @@ class Classify(Method):
     options = frozenset({"classify_layers"})
     writes_answers = False
 
-    def job(self) -> "type[ClassifierJob]":
+    def job(self) -> "Callable[..., FineTuningJob]":
         from ..classifier import ClassifierJob
 
         return ClassifierJob

@@ -3,24 +3,25 @@
 Rafailov et al., 2023, "Direct Preference Optimization".
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..method import ANSWER_OPTIONS, Method, Trained
+from ..method import Method, Trained
 
 if TYPE_CHECKING:
-    from ..preference import PreferenceJob
+    from ..job import FineTuningJob
 
 
 class Dpo(Method):
     """Trains an adapter on preferences."""
 
     record_kinds = ("preference",)
-    options = ANSWER_OPTIONS | {"beta"}
+    options = frozenset({"sample_tokens", "beta"})
     rows_per_record = 2
     logits_in_chunks = False  # the sum of a whole answer is needed for its gradients
     trains: Trained = "adapter"
 
-    def job(self) -> "type[PreferenceJob]":
+    def job(self) -> "Callable[..., FineTuningJob]":
         from ..preference import PreferenceJob
 
         return PreferenceJob

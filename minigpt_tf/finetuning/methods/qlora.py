@@ -6,28 +6,19 @@ instead of the paper's NF4.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from ..method import ANSWER_OPTIONS, Method, Quantization, Trained
-
-if TYPE_CHECKING:
-    from ..supervised import SupervisedJob
+from ..answers_method import AnswersMethod
+from ..method import Method, Quantization, Trained
 
 BYTES_OF_A_WEIGHT = {"8": 1.0, "4": 0.5 + 5 / 64}
 """Of a quantized kernel, with int4's scales and zeros."""
 
 
-class QLora(Method):
+class QLora(AnswersMethod):
     """Trains an adapter of a quantized base."""
 
-    record_kinds = ("instruction", "conversation")
-    options = ANSWER_OPTIONS | {"train_on", "base_bits"}
+    options = AnswersMethod.options | {"base_bits"}
     trains: Trained = "adapter"
-
-    def job(self) -> "type[SupervisedJob]":
-        from ..supervised import SupervisedJob
-
-        return SupervisedJob
 
     @property
     def quantize(self) -> Quantization:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ..config import LORA_TARGETS, LoraConfig, ModelConfig
 from ..errors import ConfigError
-from ..inference.weights import weight_shapes
+from .weights import weight_shapes
 
 
 def kernel_sides(model: ModelConfig) -> dict[str, tuple[int, int]]:

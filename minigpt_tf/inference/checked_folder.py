@@ -1,14 +1,14 @@
-"""What can be a base, and the messages for what cannot."""
+"""A model folder that is read and checked as a whole, and the messages for what is not one."""
 
 import os
 from pathlib import Path
 
 from ..config import CONFIG_NAME, KERAS_SUFFIXES, MODEL_NAME
 from ..errors import ModelFolderError
-from ..inference.folder import ModelFolder, load_folder
-from ..inference.weights import check_finite, open_weights
 from ..machine import check_fits_memory
 from ..storage.hdf5 import datasets, open_hdf5
+from .folder import ModelFolder, load_folder
+from .weights import check_finite, open_weights
 
 FOREIGN_ENDINGS = {
     ".gguf",
@@ -24,8 +24,8 @@ FOREIGN_FILES = ("*.safetensors", "*.gguf", "pytorch_model*.bin", "hparams.json"
 """Files in the folders of other tools' models."""
 
 
-def load_base(path: str | os.PathLike) -> ModelFolder:
-    """Reads a base's folder, and all its weights once.
+def load_checked_folder(path: str | os.PathLike) -> ModelFolder:
+    """Reads a model folder, and all its weights once.
 
     Args:
         path: a model folder.
@@ -44,25 +44,6 @@ def load_base(path: str | os.PathLike) -> ModelFolder:
     check_fits_memory(4 * folder.model.parameter_count, f"the weights of {path}")
     _check_weights(folder)
     return folder
-
-
-def check_apart(base: str | os.PathLike, out: str | os.PathLike) -> None:
-    """Checks that a run does not write into its base, which --resume and the adapter need.
-
-    Args:
-        base: the base's folder.
-        out: the folder to write.
-
-    Raises:
-        ModelFolderError: they are the same, or one lies in the other.
-    """
-    source, target = Path(base).resolve(), Path(out).resolve()
-    if target == source:
-        raise ModelFolderError(
-            f"{out}: is the base itself, which stays as it is: choose another --out"
-        )
-    if source in target.parents:
-        raise ModelFolderError(f"{out}: lies in the base {base}: choose another --out")
 
 
 def _check_not_foreign(path: Path) -> None:
