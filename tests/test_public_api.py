@@ -23,8 +23,6 @@ UNFINISHED: set[str] = {
     "TextGenerator",
     "Tokenizer",
     "load_tokenizer",
-    "make_finetuning_plan",
-    "plan_finetuning",
     "train_tokenizer",
 }
 """Names whose docstrings lack something."""

@@ -16,7 +16,8 @@ COMMANDS = {"python": "", "minigpt": " -m minigpt_tf"}
 LINKED = ("data", "train.py", "generate.py", "benchmarks", "notebooks", "docs", "tests")
 SECONDS = 3600
 """For one snippet, on a busy machine."""
-TRAIN = "python train.py --data data/ramanujan.txt"
+RECITES, TRAIN = "ramanujan", "python train.py --data data/ramanujan.txt"
+"""The model of the quick start, and what makes it; for other models that has --out."""
 GGUF = "smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -63,26 +64,22 @@ class Shelf:
         if not (model / "config.json").exists():
             model = self.folder / "models" / name
         if not model.exists():
-            if not self._may_train:
-                pytest.skip(f"no models/{name} in the clone: train it, or use --all-snippets")
             self._make(name)
         shutil.copytree(model, to, copy_function=_link)
 
     def _make(self, name: str) -> None:
+        """Makes it as a page says."""
+        words = re.compile(
+            f"{re.escape(TRAIN)}$" if name == RECITES else rf"--out models/{name}(\s|$)"
+        )
+        found = (s for s in all_snippets() if words.search(s.code.strip()) and not s.not_run)
+        snippet = next(found, None)
+        assert snippet, f"no page makes models/{name}"
+        if not (self._may_train or snippet.quick):
+            pytest.skip(f"no models/{name} in the clone: make it, or use --all-snippets")
         if self._workspace is None:
             self._workspace = Workspace(self.folder, self)
-        if name == "ramanujan":
-            command = TRAIN
-        elif name == "smollm2":
-            command = f"minigpt import {Path(GGUF).name} --out models/smollm2"
-            if not (self.folder / Path(GGUF).name).exists():
-                pytest.skip(f"no {GGUF} in MINIGPT_ASSETS, to import models/smollm2 from")
-        else:  # a page has the command that makes it
-            pattern = re.compile(rf"--out models/{name}\b")
-            self._workspace.run(next(s for s in all_snippets() if pattern.search(s.code)))
-            return
-        done = run_in(self.folder, ["bash", "-c", command])
-        assert done.returncode == 0, done.stderr
+        self._workspace.run(snippet)
 
 
 def _link(source: str, target: str) -> str:
