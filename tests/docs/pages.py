@@ -5,7 +5,7 @@ prints. A comment right above it, such as `<!-- snippet: quick; numbers 10% -->`
 
     quick           runs with the normal tests; the others run with `--all-snippets`
     numbers P%      a printed number may differ from the page's by P percent
-    continues       Python that needs the Python block above it on the page
+    continues       Python that runs after the Python blocks above it on the page, as in a notebook
     needs NAME      needs models/NAME, which tests/docs/workspace.py puts there (if need be by the
                     snippet with `--out models/NAME`), or a file of the assets, such as sms.tsv
     not run: WHY    cannot run here, for the reason given

@@ -1,10 +1,13 @@
 """Where snippets run: a folder that looks like a clone, and the models that they need."""
 
+import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -43,12 +46,48 @@ class Workspace:
                     pytest.skip(f"no {name} in MINIGPT_ASSETS")
             elif not (self.folder / "models" / name).exists():
                 self._shelf.copy(name, self.folder / "models" / name)
-        words = ["bash", "-euo", "pipefail", "-c", snippet.code]
         if snippet.language == "python":
-            words = [sys.executable, "-c", "\n".join([*snippet.earlier, snippet.code])]
-        done = run_in(self.folder, words)
+            return self._shelf.session(self.folder, snippet).run(snippet.code)
+        done = run_in(self.folder, ["bash", "-euo", "pipefail", "-c", snippet.code])
         assert done.returncode == 0, f"{snippet.code}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+
+class Session:
+    """A Python in a workspace in which blocks that continue each other run: see session.py."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.done = folder, ()
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "docs" / "session.py")],
+            cwd=folder,
+            env=environment_in(folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def run(self, code: str) -> str:
+        """What the code prints. Fails if it fails."""
+        self._process.stdin.write(json.dumps(code) + "\n")
+        self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], SECONDS)
+        reply = self._process.stdout.readline() if ready else ""
+        if not reply:
+            self.close()
+            self._errors.seek(0)
+            pytest.fail(f"{code}\nPython ended, or took {SECONDS} s\n{self._errors.read()[-3000:]}")
+        failed, printed, errors = json.loads(reply)
+        assert not failed, f"{code}\n{printed}\n{errors}"
+        self.done = (*self.done, code)
+        return printed
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
 
 
 class Shelf:
@@ -57,6 +96,27 @@ class Shelf:
     def __init__(self, folder: Path, may_train: bool) -> None:
         self.folder, self._may_train = folder, may_train
         self._workspace: Workspace | None = None
+        self._session: Session | None = None
+
+    def session(self, folder: Path, snippet: Snippet) -> Session:
+        """A Python in which the blocks that the snippet continues have run, and nothing else.
+
+        There is one at a time: pages come one after the other, and a Keras takes half a gigabyte.
+        """
+        old = self._session
+        if old and snippet.earlier and (old.folder, old.done) == (folder, snippet.earlier):
+            return old
+        self.close()
+        self._session = Session(folder)
+        for code in snippet.earlier:
+            self._session.run(code)
+        return self._session
+
+    def close(self) -> None:
+        """Ends the Python that is open."""
+        if self._session:
+            self._session.close()
+            self._session = None
 
     def copy(self, name: str, to: Path) -> None:
         """Puts models/`name` there. Skips if it cannot be made here."""
@@ -100,15 +160,19 @@ def make_programs(folder: Path) -> None:
 
 
 def run_in(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a workspace, with its programs found first."""
-    path = f"{folder / '.bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    """Runs a command in a workspace."""
     return subprocess.run(
         words,
         cwd=folder,
-        env=environment,
+        env=environment_in(folder),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=SECONDS,
     )
+
+
+def environment_in(folder: Path) -> dict[str, str]:
+    """Variables with which the programs of a workspace are found first."""
+    path = f"{folder / '.bin'}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
