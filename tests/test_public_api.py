@@ -22,8 +22,6 @@ UNFINISHED: set[str] = {
     "Engine",
     "TextGenerator",
     "Tokenizer",
-    "make_finetuning_plan",
-    "plan_finetuning",
 }
 """Names whose docstrings lack something."""
 
