@@ -27,7 +27,7 @@ products, for which int8 weights must become float32 first (`python benchmarks/p
 class Engine:
     """Runs sequences through the model.
 
-    `prefill` starts a sequence, `decode_step` goes on by one token; both give the logits of the
+    `prefill` starts a sequence, `decode_step` continues by one token; both give the logits of the
     next token. Without a cache of the caller's they use the engine's own, of one sequence. Several
     threads may use one engine, each with a cache of its own.
     """
