@@ -35,15 +35,33 @@ class BaseTokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """Text -> int32 ids of shape (T,)."""
+        """Text -> token ids.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            int32 (T,).
+        """
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids -> text."""
+        """Token ids -> text.
+
+        Args:
+            ids: Any number of them.
+
+        Returns:
+            The text.
+        """
 
     @abstractmethod
     def to_bytes(self) -> bytes:
-        """The content of the tokenizer's file."""
+        """The content of the tokenizer's file.
+
+        Returns:
+            What is written to a model folder.
+        """
 
     @property
     def file_name(self) -> str:
@@ -56,17 +74,45 @@ class BaseTokenizer(ABC):
         """Number of ids that stand for text; at most `vocab_size`."""
 
     def unknown(self, text: str) -> list[str]:
-        """The parts of the text that the tokenizer does not know, in order, each once."""
+        """What of a text the tokenizer does not know.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            Words or characters, in order, each once.
+        """
         return []
 
     def count_unknown(self, counts: np.ndarray) -> int:
-        """How many tokens stand for something unknown; `counts` (vocab_size,): tokens by id."""
+        """How many tokens of a text stand for something unknown.
+
+        Args:
+            counts: How often each id occurs in it (vocab_size,).
+
+        Returns:
+            The number.
+        """
         return 0
 
     def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
-        """What `encode` does, for the pieces of a text of so many characters, in many threads."""
+        """What encodes the chunks of a long text, in many threads.
+
+        Args:
+            characters: Length of the whole text.
+
+        Returns:
+            A function that does what `encode` does.
+        """
         return self.encode
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:
-        """The ids below a model's `vocab_size` that stand for no text: never to be generated."""
+        """The ids that stand for no text and are never to be generated.
+
+        Args:
+            vocab_size: The model's.
+
+        Returns:
+            Ids below it.
+        """
         return np.arange(self.vocab_size, vocab_size)

@@ -193,9 +193,25 @@ def byte_level_backend(model: Any, add_prefix_space: bool = False) -> Any:
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTokenizer:
-    """A tokenizer of the kind word | char | bpe | gpt2 for the texts, or pieces of texts.
+    """Learns a tokenizer from texts.
 
-    `vocab_size` bounds word and bpe; char has what the text has, and gpt2 what OpenAI gave it.
+    Args:
+        kind: "word", "char", "bpe", or "gpt2", which is OpenAI's and learns nothing.
+        texts: Texts, or chunks of them.
+        vocab_size: Bounds word and bpe; char has what the texts have.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        ConfigError: `vocab_size` is too small.
+        DataError: The texts are empty, or OpenAI's files are unavailable.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
+        >>> tokenizer.decode(tokenizer.encode("hardy"))
+        'hardy'
     """
     if kind == "word":
         return WordTokenizer.train(texts, vocab_size)
@@ -207,9 +223,25 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
 
 
 def load_tokenizer(path: str | Path, kind: str | None = None) -> BaseTokenizer:
-    """The tokenizer in a tokenizer.pkl or tokenizer.json file. Raises DataError.
+    """The tokenizer in a file of a model folder or a notebook. No code in it runs.
 
-    `kind` is the kind expected; it tells bpe from gpt2, which share a format.
+    Args:
+        path: A tokenizer.pkl or tokenizer.json.
+        kind: The kind expected; bpe and gpt2 share a format.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        DataError: The file is missing, damaged or of another kind.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from pathlib import Path
+        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
+        >>> _ = Path("tokenizer.pkl").write_bytes(tokenizer.to_bytes())
+        >>> mg.load_tokenizer("tokenizer.pkl").decode(tokenizer.encode("who"))
+        'who'
     """
     path = Path(path)
     try:
