@@ -32,9 +32,9 @@ import numpy as np
 from minigpt_tf.config import END_OF_TEXT, DataConfig
 from minigpt_tf.files.documents import read_documents
 from minigpt_tf.machine import usable_cores
+from minigpt_tf.text.chunks import rechunk
 from minigpt_tf.text.compiled.byte_level import byte_symbols
 from minigpt_tf.text.corpus import ENCODED_AT_ONCE, build_corpus, learn_tokenizer
-from minigpt_tf.text.pieces import cut_pieces
 from minigpt_tf.text.tokenizers import BytePairTokenizer, load_tokenizer
 
 DATA = DataConfig(tokenizer="bpe")
@@ -137,7 +137,7 @@ def report_speed(arguments: argparse.Namespace, scratch: Path) -> None:
     (scratch / "tokenizer.json").write_bytes(tokenizer.to_bytes())
     peer, cores = tiktoken_encoding(tokenizer), usable_cores()
     (document,) = documents.documents
-    pieces = list(cut_pieces(document.chunks(), ENCODED_AT_ONCE, tokenizer.cut_before))
+    pieces = list(rechunk(document.chunks(), ENCODED_AT_ONCE, tokenizer.cut_before))
     megabytes = arguments.data.stat().st_size / 1e6
 
     def theirs() -> list[list[int]]:
@@ -145,7 +145,7 @@ def report_speed(arguments: argparse.Namespace, scratch: Path) -> None:
 
     def ours() -> list[np.ndarray]:
         with ThreadPoolExecutor(cores) as team:
-            return list(team.map(tokenizer.piece_encoder(document.characters), pieces))
+            return list(team.map(tokenizer.chunk_encoder(document.characters), pieces))
 
     same = [np.array_equal(a, b) for a, b in zip(theirs(), ours(), strict=True)]
     print(f"\n{cores} cores, {len(pieces)} pieces, {sum(same)} with tiktoken's very ids")

@@ -48,9 +48,9 @@ class ModelConfig:
         "low_freq_factor, high_freq_factor and original_context_length (Llama 3); may be repeated",
         optional_in_files=True,
     )
-    norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalisation")
+    norm: Literal["layer", "rms"] = setting("layer", "layer or RMS normalization")
     norm_first: bool = setting(
-        False, "normalise before each sublayer (GPT-2) or after (2017 paper)"
+        False, "normalize before each sublayer (GPT-2) or after (2017 paper)"
     )
     norm_epsilon: float = setting(1e-6, "added to the variance in the norms")
     activation: Literal["relu", "gelu", "gelu_tanh", "swiglu"] = setting(

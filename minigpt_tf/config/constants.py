@@ -1,4 +1,4 @@
-"""Names of files, sizes and bounds that are no settings."""
+"""Names of files, sizes and bounds that are not settings."""
 
 MODELS_DIRECTORY = "models"
 MODEL_NAME = "model.h5"
@@ -8,13 +8,13 @@ RUN_NAME = "run.json"
 """Names in a model folder (see `storage.model_folder`); RUN_NAME lies in the checkpoint."""
 
 WINDOW_SIZE = 32
-"""Tokens in a window of `create_dataset`, unless told otherwise: the lecture's."""
+"""Tokens in a window of `create_dataset`, by default: the lecture's."""
 
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 """Endings of Keras's model files."""
 
 CACHE_NAME = "minigpt_tf"
-"""In the user's cache folder: where downloads and tokenised texts are kept (`storage.cache`)."""
+"""In the user's cache folder: where downloads and tokenized texts are kept (`storage.cache`)."""
 
 CACHE_DAYS = 30
 """Entries of the cache that were not used for so long are removed."""
@@ -32,7 +32,7 @@ OOV_TOKEN = "<OOV>"
 """What an unknown word becomes; always id 1, as in Keras's Tokenizer."""
 
 CHAT_TOKENS = 512
-"""Length of a chat model's answer at most, in tokens, unless told otherwise: such models end their
+"""Length of a chat model's answer at most, in tokens, by default: such models end their
 answers themselves."""
 
 ANSWER_TOKENS = 80
@@ -43,7 +43,7 @@ USEFUL_THREADS = 8
 """More threads do not read memory faster when decoding, and wait longer for each other."""
 
 MOST_EVALUATION_TOKENS = 2**17
-"""Tokens of the validation part that are scored at each evaluation, unless told otherwise."""
+"""Tokens of the validation set that are scored at each evaluation, by default."""
 
 ATTENTION_PROJECTIONS = ("query", "key", "value", "attention_output")
 LORA_TARGETS = (
@@ -62,7 +62,7 @@ LLAMA3_SCALING = ("low_freq_factor", "high_freq_factor", "original_context_lengt
 """What `rope_scaling` holds beside its factor, in Llama 3's kind."""
 
 EXPORTS_DIRECTORY = "exports"
-"""Where exported models go, unless told otherwise."""
+"""Where exported models go, by default."""
 
 EXPORT_DTYPES = {
     "hf": ("f32", "f16", "bf16"),

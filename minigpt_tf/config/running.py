@@ -54,14 +54,14 @@ class SamplingConfig:
     temperature: float = setting(0.8, "below 1 safer, above 1 wilder, 0 the same as --greedy")
     top_k: int = setting(0, "choose among the k most likely tokens (0: off)")
     top_p: float = setting(
-        0.95, "choose among the likeliest tokens that together have probability p"
+        0.95, "choose among the most likely tokens that together have probability p"
     )
-    min_p: float = setting(0.0, "drop tokens less likely than this share of the likeliest")
+    min_p: float = setting(0.0, "drop tokens less likely than this fraction of the most likely")
     greedy: bool = setting(False, "always take the most likely token")
     seed: int | None = setting(None, "same seed, same text (unset: different each time)")
     stop: tuple[str, ...] = setting((), "end before this text; may be repeated")
     context_full: Literal["slide", "stop"] = setting(
-        "slide", "when the context is full: go on from its newer half, or end"
+        "slide", "when the context is full: continue from its newer half, or end"
     )
 
     def __post_init__(self) -> None:

@@ -132,19 +132,19 @@ def _is_unset(value: Any, item: dataclasses.Field) -> bool:
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    """Whether a value fits a field's type; a whole number also fits where a float is expected."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    """Whether a value fits a field's type; an integer also fits where a float is expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return value in parts
+        return value in arguments
     if origin is tuple:
-        return isinstance(value, tuple) and all(_has_type(item, parts[0]) for item in value)
+        return isinstance(value, tuple) and all(_has_type(item, arguments[0]) for item in value)
     if origin is dict:
-        key, item = parts
+        key, item = arguments
         return isinstance(value, dict) and all(
             _has_type(k, key) and _has_type(v, item) for k, v in value.items()
         )
-    if parts:  # a union
-        return any(_has_type(value, part) for part in parts)
+    if arguments:  # a union
+        return any(_has_type(value, argument) for argument in arguments)
     if hint in (int, float):
         number = Integral if hint is int else Real
         return isinstance(value, number) and not isinstance(value, bool)

@@ -23,7 +23,7 @@ class DataConfig:
         "word", "word (Keras's Tokenizer), char, bpe (trained on the text), gpt2 (OpenAI's)"
     )
     encoding: str = setting("utf-8", "encoding of the text files")
-    val_split: float = setting(0.1, "last share of the text, kept for validation (0: none)")
+    val_split: float = setting(0.1, "last fraction of the text, kept for validation (0: none)")
     stride: int | None = setting(
         None, "tokens between the starts of two training windows: at most the context"
     )
@@ -95,8 +95,8 @@ class RecordsConfig:
         "auto",
         'whether " encloses cells of a table; auto: where every " in the file stands as if it did',
     )
-    val_split: float = setting(0.1, "share of the records kept for validation (0: none)")
-    test_split: float = setting(0.0, "share of the records kept for a test at the end (0: none)")
+    val_split: float = setting(0.1, "fraction of the records kept for validation (0: none)")
+    test_split: float = setting(0.0, "fraction of the records kept for a test at the end (0: none)")
     balance: bool = setting(False, "keep as many records of every label as there are of the rarest")
     train_on: Literal["answers", "everything"] = setting(
         "answers", "the tokens whose loss counts: answers and their end, or prompts too"
@@ -109,7 +109,8 @@ class RecordsConfig:
         32, "batches are padded to a multiple of so many tokens: fewer shapes, more padding"
     )
     near_duplicate: float = setting(
-        0.8, "share of common five-letter pieces from which two prompts are told as near duplicates"
+        0.8,
+        "fraction of common five-letter sequences from which two prompts count as near duplicates",
     )
 
     def __post_init__(self) -> None:
@@ -176,8 +177,8 @@ class TrainingConfig:
     )
     eval_share: float | None = setting(
         None,
-        "share of the validation part scored at each evaluation, spread evenly over it (unset: "
-        f"all, or the share that has {MOST_EVALUATION_TOKENS:,} tokens)",
+        "fraction of the validation set scored at each evaluation, spread evenly over it (unset: "
+        f"all, or the fraction that has {MOST_EVALUATION_TOKENS:,} tokens)",
     )
     checkpoint_every: int | None = setting(
         None, "steps between checkpoints, beside those by time (unset: by time alone)"
@@ -189,8 +190,8 @@ class TrainingConfig:
     sample_tokens: int = setting(30, "length of that sample, in tokens")
     early_stopping: int | None = setting(
         None,
-        "stop after this many evaluations without a better validation loss (training loss, where "
-        "there is no validation)",
+        "stop after this many evaluations without a better validation loss (training loss, "
+        "without validation)",
     )
     keep: Literal["auto", "last", "best"] = setting(
         "auto",

@@ -95,7 +95,7 @@ def _rows(connection: sqlite3.Connection, query: str, refused: list[str]) -> lis
     calls = 0
 
     def count() -> bool:
-        """Whether the query has run for too long; Python hears Ctrl-C meanwhile."""
+        """Whether the query has run for too long; Ctrl-C works meanwhile."""
         nonlocal calls
         calls += 1
         return calls > MOST_INSTRUCTIONS // _INSTRUCTIONS_A_CALL

@@ -14,7 +14,7 @@ BLOCK = 1 << 20
 """So many bytes are read at a time."""
 
 SAMPLE = 1 << 16
-"""So many bytes tell what a file is."""
+"""So many bytes show what a file is."""
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -122,7 +122,7 @@ def _count_lines(file: BinaryIO, place: int) -> int:
 
 
 def tidy(texts: Iterable[str]) -> Iterator[str]:
-    """The pieces of a text with line ends as \\n, also where two pieces meet, and no surrogates."""
+    """The chunks of a text with line ends as \\n, also where two chunks meet, and no surrogates."""
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
     for text in texts:
         yield _without_surrogates(line_ends.decode(text))
@@ -138,7 +138,14 @@ def _without_surrogates(text: str) -> str:
 
 
 def guess_encoding(content: bytes) -> str | None:
-    """The likeliest encoding of text that is not UTF-8, or None where it looks like binary data."""
+    """The most likely encoding of text that is not UTF-8.
+
+    Args:
+        content: The text, or its beginning.
+
+    Returns:
+        The name of an encoding; None for what looks like binary data.
+    """
     sample = content[:SAMPLE]
     zeros_even, zeros_odd = sample[::2].count(0), sample[1::2].count(0)
     if zeros_even or zeros_odd:  # Latin text in UTF-16 has a zero in every other byte

@@ -139,7 +139,7 @@ def read_documents(
         try:
             result.documents.append(read_document(file, encoding, spool, meter))
         except DataError as error:
-            if named:
+            if named or not isinstance(file, Path):
                 raise
             result.skipped.append((file, str(error).removeprefix(f"{file}: ")))
     if not result.documents:
@@ -151,7 +151,7 @@ def read_documents(
 
 
 def _missing(path: Path) -> str:
-    """What is said of a path where nothing is."""
+    """The error for a path where nothing is."""
     if path.parts and path.parts[0] in ("http:", "https:"):
         url = str(path).replace(":/", "://", 1)
         return f"is a URL that lost a slash, as in a Path: give {url!r}, as text"

@@ -106,21 +106,22 @@ def _address_of(url: str) -> str:
         instead = "give the file's path" if kind == "file" else ELSEWHERE
         raise DataError(f"{url}: {kind} URLs are not supported, only http and https: {instead}")
     try:
-        parts = urllib.parse.urlsplit(url)
-        host, port = parts.hostname, parts.port
+        address = urllib.parse.urlsplit(url)
+        host, port = address.hostname, address.port
         name = host.encode("idna").decode() if host and ":" not in host else f"[{host}]"
     except ValueError as error:  # UnicodeError too
         raise DataError(f"{url}: is not a valid URL: {error}") from None
     if not host:
         raise DataError(f"{url}: has no host: expected https://HOST/FILE")
-    if "@" in parts.netloc:
+    if "@" in address.netloc:
         raise DataError(
             f"{url}: contains a user name or a password, which the model folder would keep: "
             f"{ELSEWHERE}"
         )
     place = name if port is None else f"{name}:{port}"
     path, query = (
-        urllib.parse.quote(part, safe="/%:;,=&?~+!$'()*@[]") for part in (parts.path, parts.query)
+        urllib.parse.quote(text, safe="/%:;,=&?~+!$'()*@[]")
+        for text in (address.path, address.query)
     )
     return urllib.parse.urlunsplit((kind, place, path or "/", query, ""))
 

@@ -12,7 +12,7 @@ _FIELD = re.compile(r"(license|license_name):\s*(.*)")
 
 
 def is_license(name: str) -> bool:
-    """Tells files of a license by their names.
+    """Whether a file is of a license, by its name.
 
     Args:
         name: A file's name.

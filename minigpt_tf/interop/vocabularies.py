@@ -169,7 +169,7 @@ def _check_unique(pieces: Sequence[str]) -> None:
 
 
 def _normalizers(normalizer: _Normalizer) -> list[Any]:
-    """SentencePiece's normalisation as steps of the library."""
+    """SentencePiece's normalization as steps of the library."""
     import tokenizers
     from tokenizers.normalizers import Precompiled, Prepend, Replace
 
@@ -178,7 +178,7 @@ def _normalizers(normalizer: _Normalizer) -> list[Any]:
         try:
             steps.append(Precompiled(normalizer.charsmap))
         except Exception as error:  # the library raises a bare Exception
-            raise DataError(f"its normalisation cannot be read: {error!s:.80}") from None
+            raise DataError(f"its normalization cannot be read: {error!s:.80}") from None
     if normalizer.remove_extra_spaces:
         steps.append(Replace(tokenizers.Regex("^ +| +$"), ""))
         steps.append(Replace(tokenizers.Regex(" {2,}"), " "))

@@ -71,7 +71,7 @@ class RecordBatches:
 
     Every epoch shows every example, in an order of its own; where the last batch is not full, some
     are shown a second time, others in each epoch. The batch of a step depends on nothing but the
-    examples, the seed and the step: a run that goes on at any step sees the same batches.
+    examples, the seed and the step: a run that resumes at any step sees the same batches.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RecordBatches:
         pad_id: int,
         context_length: int,
     ) -> None:
-        """Raises DataError where there are no examples."""
+        """Raises DataError for no examples."""
         if not examples:
             raise DataError("there are no records to train on")
         self.examples, self.batch_size, self.seed = examples, batch_size, seed
@@ -144,7 +144,7 @@ class RecordBatches:
         places = np.resize(places, steps * self.batch_size)  # fills the last batch from the first
         pool = POOL * self.batch_size
         for first in range(0, len(places), pool):
-            part = places[first : first + pool]
-            places[first : first + pool] = part[np.argsort(self._lengths[part], kind="stable")]
+            pooled = places[first : first + pool]
+            places[first : first + pool] = pooled[np.argsort(self._lengths[pooled], kind="stable")]
         batches = places.reshape(steps, self.batch_size)
         return batches[shuffled(np.arange(steps), steps, seed=self.seed + 1, epoch=epoch)]

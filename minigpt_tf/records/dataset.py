@@ -107,10 +107,11 @@ def prepare(
     found = read_records(source, config, kinds)
     examples, dropped = _render_all(found, template, context_length, config, listener)
     usable = [record for record in found.records if record.row in examples]
+    labelled = [record for record in usable if isinstance(record, LabelledRecord)]
     if config.balance and found.kind != "labelled":
         raise DataError(f"{found.where}: only labels can be balanced, not {found.kind} records")
-    records = balanced(usable, seed) if config.balance else usable
-    labels = _check_labels(found, records) if found.kind == "labelled" else []
+    records: Sequence[Record] = balanced(labelled, seed) if config.balance else usable
+    labels = _check_labels(found, labelled) if found.kind == "labelled" else []
     listener.preparation("looking for duplicates", 0, 0)
     split = split_records(records, config.val_split, config.test_split, seed)
     if labels:
@@ -160,7 +161,7 @@ def _render_all(
 
 
 def _check_labels(found: Records, records: Sequence[LabelledRecord]) -> list[str]:
-    """The labels in alphabetical order. Raises DataError where there is but one."""
+    """The labels in alphabetical order. Raises DataError if there is only one."""
     labels = sorted({record.label for record in records})
     if len(labels) < 2:
         raise DataError(
@@ -172,12 +173,12 @@ def _check_labels(found: Records, records: Sequence[LabelledRecord]) -> list[str
 
 def _check_seen(found: Records, split: Split) -> None:
     """Raises DataError where a label of a held-out record is not in the training set."""
-    seen = {record.label for record in split.train}  # type: ignore[union-attr]
+    seen = {record.label for record in split.train if isinstance(record, LabelledRecord)}
     for record in (*split.validation, *split.test):
-        if record.label not in seen:  # type: ignore[union-attr]
+        if isinstance(record, LabelledRecord) and record.label not in seen:
             raise DataError(
                 f"{found.where}: {found.unit} {record.row}: no record to train on has its label "
-                f"{record.label!r:.40}: add more of them, or lower --val-split and --test-split"  # type: ignore[union-attr]
+                f"{record.label!r:.40}: add more of them, or lower --val-split and --test-split"
             )
 
 

@@ -1,7 +1,7 @@
 """Prompts of one part of the records that stand in another part too, word for word or nearly.
 
-Near means: of the five-letter pieces that either prompt has, both have a large share (Jaccard's
-similarity). Candidates are found by their rarest pieces: two sets that share enough have one of
+Near means: of the five-letter grams that either prompt has, both have a large share (Jaccard's
+similarity). Candidates are found by their rarest grams: two sets with enough in common have one of
 those in common (Chaudhuri, Ganti and Kaushik, 2006, "A primitive operator for similarity joins").
 """
 
@@ -14,15 +14,15 @@ import numpy as np
 from .schema import Record
 
 LETTERS = 5
-"""Length of a piece; a shorter text is one piece."""
+"""Length of a gram; a shorter text is one gram."""
 
 MOST_CHARACTERS = 20_000
 """So much of a prompt is compared."""
 
 MOST_HOLDERS = 100
 MOST_CANDIDATES = 50
-"""Where more prompts share a rare piece, or are candidates for one prompt, the first, or those with
-most rare pieces in common, are compared: thousands of prompts that are all alike take no longer."""
+"""Where more prompts share a rare gram, or are candidates for one prompt, the first, or those with
+most rare grams in common, are compared: thousands of prompts that are all alike take no longer."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Duplicate:
     row: int
     other_row: int
     similarity: float
-    """Share of common pieces, from 0 to 1; case and white space do not count."""
+    """Fraction of common grams, from 0 to 1; case and white space do not count."""
     exact: bool
     """Whether the prompts are the same, letter for letter."""
 
@@ -59,9 +59,9 @@ def find_duplicates(
         else:
             found.append(Duplicate(record.row, alike.row, 1.0, exact=same is not None))
     texts = list(first_like)
-    for record, place, similarity in _near([_plain(r.prompt_text) for r in rest], texts, threshold):
+    for query, place, similarity in _near([_plain(r.prompt_text) for r in rest], texts, threshold):
         other = first_like[texts[place]]
-        found.append(Duplicate(rest[record].row, other.row, similarity, exact=False))
+        found.append(Duplicate(rest[query].row, other.row, similarity, exact=False))
     return sorted(found, key=lambda item: item.row)
 
 
@@ -70,8 +70,8 @@ def _plain(text: str) -> str:
     return " ".join(text[:MOST_CHARACTERS].casefold().split())
 
 
-def _pieces(text: str) -> np.ndarray:
-    """The different pieces of a text as 64-bit hashes, sorted."""
+def _grams(text: str) -> np.ndarray:
+    """The different grams of a text as 64-bit hashes, sorted."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64) + 1
     length = min(LETTERS, len(codes))
     hashes = np.zeros(len(codes) - length + 1, dtype=np.uint64)
@@ -86,14 +86,14 @@ def _near(
     """(query, its closest text, similarity) where that reaches the threshold."""
     if not queries or not texts:
         return []
-    sets = _by_rarity([_pieces(text) for text in (*queries, *texts)])
+    sets = _by_rarity([_grams(text) for text in (*queries, *texts)])
     wanted, known = sets[: len(queries)], sets[len(queries) :]
     holders = _Holders(known, threshold)
     found = []
-    for query, pieces in enumerate(wanted):
+    for query, grams in enumerate(wanted):
         best, best_place = 0.0, -1
-        for place in holders.candidates(pieces):
-            similarity = _similarity(pieces, known[place])
+        for place in holders.candidates(grams):
+            similarity = _similarity(grams, known[place])
             if (similarity, -place) > (best, -best_place):
                 best, best_place = similarity, int(place)
         if best >= threshold:
@@ -102,49 +102,49 @@ def _near(
 
 
 def _by_rarity(sets: list[np.ndarray]) -> list[np.ndarray]:
-    """The sets with their pieces renamed 0, 1, ... from the rarest to the commonest, sorted."""
+    """The sets with their grams renamed 0, 1, ... from the rarest to the commonest, sorted."""
     together = np.concatenate(sets)
     _, names, counts = np.unique(together, return_inverse=True, return_counts=True)
     ranks = np.empty(len(counts), dtype=np.int64)
     ranks[np.argsort(counts, kind="stable")] = np.arange(len(counts))
-    ends = np.cumsum([len(pieces) for pieces in sets])[:-1]
-    return [np.sort(pieces) for pieces in np.split(ranks[names], ends)]
+    ends = np.cumsum([len(grams) for grams in sets])[:-1]
+    return [np.sort(grams) for grams in np.split(ranks[names], ends)]
 
 
-def _rarest(pieces: np.ndarray, threshold: float) -> np.ndarray:
-    """So many of the rarest pieces that a set without any of them is not similar enough."""
-    return pieces[: len(pieces) - math.ceil(threshold * len(pieces) - 1e-9) + 1]
+def _rarest(grams: np.ndarray, threshold: float) -> np.ndarray:
+    """So many of the rarest grams that a set without any of them is not similar enough."""
+    return grams[: len(grams) - math.ceil(threshold * len(grams) - 1e-9) + 1]
 
 
 def _similarity(one: np.ndarray, other: np.ndarray) -> float:
-    """Jaccard's: common pieces over all pieces."""
+    """Jaccard's: common grams over all grams."""
     common = len(np.intersect1d(one, other, assume_unique=True))
     return common / (len(one) + len(other) - common)
 
 
 class _Holders:
-    """Which texts have a piece among their rarest."""
+    """Which texts have a gram among their rarest."""
 
     def __init__(self, sets: list[np.ndarray], threshold: float) -> None:
-        rare = [_rarest(pieces, threshold) for pieces in sets]
-        pieces = np.concatenate(rare)
+        rare = [_rarest(grams, threshold) for grams in sets]
+        grams = np.concatenate(rare)
         places = np.repeat(np.arange(len(rare)), [len(item) for item in rare])
-        order = np.argsort(pieces, kind="stable")
+        order = np.argsort(grams, kind="stable")
         self.threshold = threshold
-        self.pieces, self.places = pieces[order], places[order]
+        self.grams, self.places = grams[order], places[order]
         self.sizes = np.array([len(item) for item in sets])
 
-    def candidates(self, pieces: np.ndarray) -> np.ndarray:
+    def candidates(self, grams: np.ndarray) -> np.ndarray:
         """The places of the texts that may be similar enough."""
-        rare = _rarest(pieces, self.threshold)
-        starts = np.searchsorted(self.pieces, rare, side="left")
-        ends = np.searchsorted(self.pieces, rare, side="right")
+        rare = _rarest(grams, self.threshold)
+        starts = np.searchsorted(self.grams, rare, side="left")
+        ends = np.searchsorted(self.grams, rare, side="right")
         ends = np.minimum(ends, starts + MOST_HOLDERS)
         slices = [self.places[a:b] for a, b in zip(starts, ends, strict=True) if a < b]
         if not slices:
             return np.empty(0, dtype=np.int64)
         places, common = np.unique(np.concatenate(slices), return_counts=True)
-        sizes, size = self.sizes[places], len(pieces)
+        sizes, size = self.sizes[places], len(grams)
         fits = np.minimum(sizes, size) >= self.threshold * np.maximum(sizes, size) - 1e-9
         places, common = places[fits], common[fits]
         return places[np.argsort(-common, kind="stable")[:MOST_CANDIDATES]]

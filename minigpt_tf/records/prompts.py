@@ -30,7 +30,7 @@ class Template:
     chat: ChatTemplate | None
     """None: Alpaca's template."""
     end_id: int | None
-    """What ends an answer where the chat template does not; None where there is no such token."""
+    """What ends an answer where the chat template does not; None if absent."""
     name: str = ALPACA_NAME
     """The file of the chat template, for errors and reports."""
 
@@ -160,8 +160,17 @@ class Template:
         return re.compile("|".join(map(re.escape, texts))) if texts else None
 
     def check_plain(self, texts: Sequence[str]) -> None:
-        """Raises DataError where a text would be read as one of the model's special tokens."""
-        for text in texts if self._special_text else ():
+        """Refuses texts that would be read as one of the model's special tokens.
+
+        Args:
+            texts: The texts of a record or a question.
+
+        Raises:
+            DataError: One of them contains such a token.
+        """
+        if self._special_text is None:
+            return
+        for text in texts:
             if found := self._special_text.search(text):
                 raise DataError(f"it holds {found[0]!r}, which is a token of the model's own")
 

@@ -1,6 +1,6 @@
 """Files of records -> rows of named values: JSON, JSONL, CSV, TSV, XLSX, plain text, databases.
 
-What the values mean is not known here; a row that is unsound in itself carries the reason.
+What the values mean is for `reading.py`; a row that is unsound in itself carries the reason.
 """
 
 import re
@@ -15,13 +15,12 @@ from ..files.decoding import read_text
 from ..files.json_values import DuplicateName, as_object, parse_json_file, parse_json_lines
 from ..files.sources import is_url
 from ..files.tables import split_cells
-from .raw import RawRow, RawTable
-from .tables import read_csv, read_xlsx, table_of
+from .tables import Table, TableRow, read_csv, read_xlsx, table_of
 
-Reader = Callable[[Path, RecordsConfig, Container[str]], RawTable]
+Reader = Callable[[Path, RecordsConfig, Container[str]], Table]
 
 
-def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) -> Table:
     """The rows of a file, or of a query on a database.
 
     `names`: the lower-case names by which a table's header is known. Raises DataError that names
@@ -29,8 +28,8 @@ def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) 
     """
     if is_url(str(source)) or Path(source).suffix.lower() in DATABASE_ENDINGS:
         found = read_query(str(source), config.query)
-        rows = [RawRow(number, values) for number, values in enumerate(found, start=1)]
-        return RawTable(str(source), "row", rows, plain_cells=True)
+        rows = [TableRow(number, values) for number, values in enumerate(found, start=1)]
+        return Table(str(source), "row", rows, plain_cells=True)
     path = Path(source)
     if config.query is not None:
         raise DataError(
@@ -51,7 +50,7 @@ def read_file(
     config: RecordsConfig,
     names: Container[str],
     also: Sequence[str] = (),
-) -> RawTable:
+) -> Table:
     """The rows of a file, by the one of `readers` that belongs to its ending.
 
     `also`: what could be named instead of a file, for the error. Otherwise as `read_rows`.
@@ -79,21 +78,21 @@ def read_file(
 
 # JSON and JSONL
 
-NO_OBJECT = "it is no object of names and values"
+NO_OBJECT = "it is not an object of names and values"
 
 
-def _row_of(number: int, value: Any) -> RawRow:
+def _row_of(number: int, value: Any) -> TableRow:
     """A row from any value of a JSON file."""
     if isinstance(value, str):
-        return RawRow(number, {}, NO_OBJECT, text=value)
+        return TableRow(number, {}, NO_OBJECT, text=value)
     if isinstance(value, DuplicateName):
-        return RawRow(number, value, f"the name {value.name!r:.40} stands twice in it")
+        return TableRow(number, value, f"the name {value.name!r:.40} is in it twice")
     if not isinstance(value, dict):
-        return RawRow(number, {}, NO_OBJECT)
-    return RawRow(number, value)
+        return TableRow(number, {}, NO_OBJECT)
+    return TableRow(number, value)
 
 
-def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """The entries of a list of JSON."""
     text = read_text(path, config.encoding)
     if not text.strip():
@@ -104,8 +103,8 @@ def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> RawTa
     return _json_table(path, "entry", enumerate(_list_in(values[0][1]), start=1))
 
 
-def _json_table(path: Path, unit: str, values: Iterable[tuple[int, Any]]) -> RawTable:
-    return RawTable(str(path), unit, [_row_of(number, value) for number, value in values])
+def _json_table(path: Path, unit: str, values: Iterable[tuple[int, Any]]) -> Table:
+    return Table(str(path), unit, [_row_of(number, value) for number, value in values])
 
 
 def _list_in(value: Any) -> list[Any]:
@@ -113,7 +112,7 @@ def _list_in(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
     if isinstance(value, DuplicateName):
-        raise DataError(f"the name {value.name!r:.40} stands twice in it: keep one")
+        raise DataError(f"the name {value.name!r:.40} is in it twice: keep one")
     named = value if isinstance(value, dict) else {}
     lists = [name for name in named if isinstance(named[name], list)]
     if len(lists) == 1:
@@ -124,7 +123,7 @@ def _list_in(value: Any) -> list[Any]:
     raise DataError("is not a list of records: expected [{...}, {...}], or an object with one list")
 
 
-def read_jsonl(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def read_jsonl(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """A row for each line of JSON."""
     lines = read_text(path, config.encoding).split("\n")
     return _json_table(path, "line", parse_json_lines(lines))
@@ -149,7 +148,7 @@ TEXT_HELP = (
 )
 
 
-def _read_text(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def _read_text(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """Records written out, or lines of label, tab and text.
 
     A line that begins with the file's first word, such as "Q:", begins a record; every field goes
@@ -163,16 +162,17 @@ def _read_text(path: Path, config: RecordsConfig, names: Container[str]) -> RawT
     found = _FIELD.fullmatch(filled[0])
     style = next((s for s in STYLES if found and found[1].lower() in s), None)
     if style is not None and found is not None:
-        return RawTable(str(path), "line", list(_written_out(lines, style, found[1].lower())))
+        return Table(str(path), "line", list(_written_out(lines, style, found[1].lower())))
     if all("\t" in line for line in filled[:100]):
         quoting = "never" if config.quoting == "auto" else config.quoting
         return table_of(path, "line", split_cells(text, "\t", quoting), config, names)
-    raise DataError(f"holds no records: {TEXT_HELP}")
+    raise DataError(f"contains no records: {TEXT_HELP}")
 
 
-def _written_out(lines: list[str], style: dict[str, str], first: str) -> Iterator[RawRow]:
+def _written_out(lines: list[str], style: dict[str, str], first: str) -> Iterator[TableRow]:
     """The records of plain text, of which each begins with the word `first`."""
-    begins, fields = 0, []  # the record's line, and its (name, lines)
+    begins = 0  # the record's line
+    fields: list[tuple[str, list[str]]] = []
     for number, line in enumerate(lines, start=1):
         found = _FIELD.fullmatch(line)
         word = found[1].lower() if found else ""
@@ -189,7 +189,7 @@ def _written_out(lines: list[str], style: dict[str, str], first: str) -> Iterato
         yield _record_of(begins, fields)
 
 
-def _record_of(number: int, fields: list[tuple[str, list[str]]]) -> RawRow:
+def _record_of(number: int, fields: list[tuple[str, list[str]]]) -> TableRow:
     pairs = [(name, "\n".join(lines).strip()) for name, lines in fields]
     return _row_of(number, as_object(pairs))
 

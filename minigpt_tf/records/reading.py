@@ -1,12 +1,12 @@
 """Records for fine-tuning: questions with answers, pairs of answers, labelled texts, conversations.
 
-`read_records` takes them from a file or a database, tells which of the four kinds they are, and
+`read_records` takes them from a file or a database, finds which of the four kinds they are, and
 drops what cannot be used, with the reason and the place.
 """
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from ..files.decoding import tidy
 from ..files.json_values import DuplicateName
 from ..files.sheets import text_of_cell
 from ..text.chat_template import Message, message
-from .raw import RawRow, RawTable
 from .readers import read_rows
 from .schema import (
     KINDS,
@@ -29,9 +28,10 @@ from .schema import (
     PreferenceRecord,
     Record,
 )
+from .tables import Table, TableRow
 
 MOST_CHARACTERS = 1_000_000
-"""Longer than any context; a text of more is no record, but a file that was not taken apart."""
+"""Longer than any context; a text of more is not a record, but a file that was not taken apart."""
 
 ROLES = ("system", "user", "assistant")
 
@@ -60,7 +60,7 @@ class Records:
     @property
     def labels(self) -> list[str]:
         """The labels of labelled records, in alphabetical order."""
-        return sorted({record.label for record in self.records})  # type: ignore[union-attr]
+        return sorted({r.label for r in self.records if isinstance(r, LabelledRecord)})
 
 
 def read_records(
@@ -75,7 +75,7 @@ def read_records(
     _check_map(config)
     table = read_rows(source, config, NAMES)
     if not table.rows:
-        raise DataError(f"{table.where}: holds no records")
+        raise DataError(f"{table.where}: contains no records")
     _check_mapped_names(table, config)
     rows = [_Row(row, table.plain_cells, config) for row in table.rows]
     kind, first = _kind_of_all(rows, table, kinds)
@@ -84,7 +84,7 @@ def read_records(
     for row in rows:
         _check_kind(row, kind, first, table)
         try:
-            records.append(_MAKERS[kind](row))
+            records.append(_BUILDERS[kind](row))
         except _Unusable as error:
             dropped.append(Dropped(row.number, str(error)))
     if not records:
@@ -115,7 +115,7 @@ def _check_map(config: RecordsConfig) -> None:
             raise ConfigError(f"map {name}={foreign}: {foreign!r} is given to two names")
 
 
-def _check_mapped_names(table: RawTable, config: RecordsConfig) -> None:
+def _check_mapped_names(table: Table, config: RecordsConfig) -> None:
     """Raises DataError where no row has a name that --map speaks of."""
     there = dict.fromkeys(name for row in table.rows for name in row.values)
     for name, foreign in (config.map or {}).items():
@@ -127,7 +127,7 @@ def _check_mapped_names(table: RawTable, config: RecordsConfig) -> None:
 
 
 def _listed(names: Collection[str]) -> str:
-    """Some names, quoted and shortened."""
+    """Some names, quoted and truncated."""
     shown = ", ".join(f"{name!r:.30}" for name in list(names)[:8])
     return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown or "no names"
 
@@ -139,7 +139,7 @@ class _Unusable(Exception):
 class _Row:
     """A row under our names, its texts checked as they are asked for."""
 
-    def __init__(self, raw: RawRow, plain_cells: bool, config: RecordsConfig) -> None:
+    def __init__(self, raw: TableRow, plain_cells: bool, config: RecordsConfig) -> None:
         self.number, self.fault, self.plain_cells = raw.number, raw.fault, plain_cells
         self.file_names = dict(config.map or {})
         taken = set(self.file_names.values())
@@ -177,7 +177,7 @@ class _Row:
         return text
 
     def optional_text(self, name: str, value: Any) -> str | None:
-        """A value as text; None where there is none. Raises _Unusable."""
+        """A value as text; None if absent. Raises _Unusable."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
         if self.plain_cells:
@@ -206,7 +206,7 @@ _JSON_KINDS = {
 }
 
 
-def _kind_of_all(rows: list[_Row], table: RawTable, kinds: Collection[str]) -> tuple[str, _Row]:
+def _kind_of_all(rows: list[_Row], table: Table, kinds: Collection[str]) -> tuple[str, _Row]:
     """The kind of the first row that is whole, and that row. Raises DataError."""
     wanted = [kind for kind in KINDS if kind in kinds]
     for row in rows:
@@ -234,7 +234,7 @@ def _needed(kind: str) -> str:
     return ", ".join(group[0] for group in NEEDS[kind])
 
 
-def _check_kind(row: _Row, kind: str, first: _Row, table: RawTable) -> None:
+def _check_kind(row: _Row, kind: str, first: _Row, table: Table) -> None:
     """Raises DataError where a row is whole, but of another kind than the first."""
     if row.has_all_of(kind):
         return
@@ -298,7 +298,7 @@ def _conversation(row: _Row) -> ConversationRecord:
     while messages and messages[-1]["role"] != "assistant":  # nothing answers them
         messages.pop()
     if not messages:
-        raise _Unusable(f"{name} holds no answer of the assistant")
+        raise _Unusable(f"{name} contains no answer of the assistant")
     roles = [message["role"] for message in messages]
     if "user" not in roles[: roles.index("assistant")]:
         raise _Unusable(f"{name} begin with the assistant")
@@ -318,7 +318,7 @@ def _message(row: _Row, name: str, value: Any) -> Message:
     return message(role, content)
 
 
-_MAKERS = {
+_BUILDERS: dict[str, Callable[[_Row], Record]] = {
     "preference": _preference,
     "conversation": _conversation,
     "instruction": _instruction,

@@ -1,6 +1,6 @@
-"""Records -> training, validation and test part; and as many records of every label.
+"""Records -> training, validation and test set; and as many records of every label.
 
-Which part a record goes to depends on its texts, the seed and the other records, and not on the
+Which set a record goes to depends on its texts, the seed and the other records, and not on the
 order of the rows: a file that was sorted, or shuffled, is split as before.
 """
 
@@ -15,7 +15,7 @@ from .schema import LabelledRecord, Record
 
 @dataclass(frozen=True)
 class Split:
-    """The parts of a set of records, each in the order of the rows."""
+    """The sets of some records, each in the order of the rows."""
 
     train: list[Record]
     validation: list[Record] = field(default_factory=list)
@@ -25,10 +25,20 @@ class Split:
 def split_records(
     records: Sequence[Record], val_split: float, test_split: float, seed: int
 ) -> Split:
-    """Training, validation and test part; the shares are rounded to whole records.
+    """Splits records into training, validation and test set.
 
-    A share above 0 has at least one record, where there are enough. Every label has its share of
-    each part, as far as whole records allow, and is in the training part first.
+    Fractions are rounded to whole records; one above 0 gets at least one record if there are
+    enough. Every label has the same fraction in each set, as far as whole records allow, and is in
+    the training set first.
+
+    Args:
+        records: The records.
+        val_split: The fraction for validation.
+        test_split: The fraction for the test.
+        seed: Decides the split, with the texts.
+
+    Returns:
+        The sets.
     """
     count = len(records)
     spare = count - 1  # training keeps one
@@ -36,12 +46,20 @@ def split_records(
     validation = min(max(round(count * val_split), int(val_split > 0)), spare - test)
     train = count - validation - test
     order = _spread(records, seed)
-    parts = (order[:train], order[train : train + validation], order[train + validation :])
-    return Split(*([records[i] for i in sorted(part)] for part in parts))
+    places = (order[:train], order[train : train + validation], order[train + validation :])
+    return Split(*([records[i] for i in sorted(chosen)] for chosen in places))
 
 
 def balanced(records: Sequence[LabelledRecord], seed: int) -> list[LabelledRecord]:
-    """As many records of every label as there are of the rarest, in the order of the rows."""
+    """As many records of every label as there are of the rarest.
+
+    Args:
+        records: The records.
+        seed: Decides which are kept, with the texts.
+
+    Returns:
+        Those kept, in the order of the rows.
+    """
     by_label: dict[str, list[int]] = defaultdict(list)
     for i in _ranked(records, seed):
         by_label[records[i].label].append(i)

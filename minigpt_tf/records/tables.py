@@ -1,6 +1,7 @@
-"""Tables of records: CSV, TSV and XLSX, with a header or without."""
+"""Rows of named values, as they stand in their source; those of CSV, TSV and XLSX."""
 
 from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,39 @@ from ..errors import DataError
 from ..files.decoding import read_text
 from ..files.sheets import read_sheets
 from ..files.tables import TAB_ENDINGS, find_delimiter, split_cells
-from .raw import RawRow, RawTable
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row as it stands in its source."""
+
+    number: int
+    """The line, row or entry, counted from 1 as a person does."""
+    values: dict[str, Any]
+    fault: str = ""
+    """Why the row cannot be used, whatever its values are."""
+    text: str | None = None
+    """What stands there in place of named values, where it is a text."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of one source."""
+
+    where: str
+    """The file, or the URL of the database."""
+    unit: str
+    """What the rows' numbers count: line, row or entry."""
+    rows: list[TableRow]
+    plain_cells: bool = False
+    """Whether every cell may be text: numbers stand for their text, "nan" for nothing."""
+
 
 Numbered = Iterable[tuple[int, list[Any]]]
 """Cells, and the line or row in which they stand."""
 
 
-def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """The rows of a CSV or TSV file; what stands between its cells is found out."""
     text = read_text(path, config.encoding)
     preferred = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
@@ -25,7 +52,7 @@ def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> RawTab
 
 def table_of(
     path: Path, unit: str, numbered: Numbered, config: RecordsConfig, names: Container[str]
-) -> RawTable:
+) -> Table:
     """Rows named by the table's header, or by what stands in it."""
     filled = [(n, row) for n, row in numbered if any(cell not in (None, "") for cell in row)]
     if not filled:
@@ -37,19 +64,19 @@ def table_of(
     named = [name for name in header if name]
     doubled = next((name for name in named if named.count(name) > 1), None)
     if doubled is not None:
-        raise DataError(f"the column {doubled!r:.40} stands twice in the header: rename one")
-    return RawTable(
+        raise DataError(f"the column {doubled!r:.40} is in the header twice: rename one")
+    return Table(
         str(path), unit, [_named(n, header, cells) for n, cells in filled], plain_cells=True
     )
 
 
-def _named(number: int, header: list[str], cells: list[Any]) -> RawRow:
+def _named(number: int, header: list[str], cells: list[Any]) -> TableRow:
     values = {name: cell for name, cell in zip(header, cells, strict=False) if name}
     if len(cells) < len(header):
-        return RawRow(number, values, f"it has fewer columns than the header's {len(header)}")
+        return TableRow(number, values, f"it has fewer columns than the header's {len(header)}")
     if any(cell not in (None, "") for cell in cells[len(header) :]):
-        return RawRow(number, values, f"it has more columns than the header's {len(header)}")
-    return RawRow(number, values)
+        return TableRow(number, values, f"it has more columns than the header's {len(header)}")
+    return TableRow(number, values)
 
 
 def _known_name(cell: Any, config: RecordsConfig, names: Container[str]) -> bool:
@@ -82,7 +109,7 @@ def _header(
     return None
 
 
-def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """The rows of one sheet: that of --sheet, or the first."""
 
     def choose(titles: list[str]) -> list[str]:

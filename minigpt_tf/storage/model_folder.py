@@ -6,7 +6,7 @@
     chat_template.jinja   how a conversation becomes text, where the model was trained for that
     classifier.safetensors   a head that gives texts labels, where the model was trained for that;
                      confusion.png   which labels it takes for which
-    adapter.safetensors      what a fine-tuning with changes of low rank has learned
+    adapter.safetensors      what a fine-tuning with LoRA updates has learned
     model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
     history.csv      one row for each evaluation        loss.png    the same as a picture
     samples.txt      text generated at each evaluation
@@ -56,9 +56,9 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelFolderError(f"{path}: no such model folder")
     file = path / CONFIG_NAME
     if not file.is_file():
-        hint = " (training has not finished: go on with --resume)" * has_checkpoint(path)
+        hint = " (training has not finished: continue with --resume)" * has_checkpoint(path)
         raise ModelFolderError(
-            f"{path}: {CONFIG_NAME} is missing, so this is no model folder{hint}"
+            f"{path}: {CONFIG_NAME} is missing, so this is not a model folder{hint}"
         )
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ def newest_folder(models: str | Path = MODELS_DIRECTORY) -> Path:
 
 
 def has_checkpoint(path: Path) -> bool:
-    """Whether training in this folder can go on."""
+    """Whether training in this folder can be resumed."""
     return (path / CHECKPOINT_NAME / RUN_NAME).is_file()
 
 
@@ -134,10 +134,10 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
         raise ModelFolderError(f"{path} is a file, not a folder: choose another --out")
     elif path.exists() and any(not f.name.startswith(SCRATCH_PREFIX) for f in path.iterdir()):
         if not holds_model(path):
-            raise ModelFolderError(f"{path} exists and is no model folder: choose another --out")
+            raise ModelFolderError(f"{path} exists and is not a model folder: choose another --out")
         if not overwrite:
-            goes_on = ", --resume goes on with it" if has_checkpoint(path) else ""
-            raise ModelFolderError(f"{path} exists: --overwrite replaces it{goes_on}")
+            resumes = ", --resume continues it" if has_checkpoint(path) else ""
+            raise ModelFolderError(f"{path} exists: --overwrite replaces it{resumes}")
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     """Makes the folder for a run, and holds it until the run has ended, so that there is one only.
 
     Raises ModelFolderError where the folder is taken, is not writable or belongs to a run that is
-    still going on.
+    still running.
     """
     check_output(path, overwrite=overwrite, resume=resume)
     try:

@@ -12,7 +12,7 @@ TOKENIZER_NAMES |= dict.fromkeys(("bpe", "gpt2", "imported"), JSON_NAME)
 """The file of each kind of tokenizer."""
 
 CUT_BEFORE = " \n"
-"""No word, nor byte pair, lies across a cut before one of these and behind what is no white space:
+"""No word, nor byte pair, lies across a cut before one of these and behind what is not white space:
 a text may be cut there, and no vocabulary learned from it changes."""
 
 LONG_TEXT = 4_000_000
@@ -20,36 +20,38 @@ LONG_TEXT = 4_000_000
 
 
 class BaseTokenizer(ABC):
-    """Text <-> token ids. `vocab_size` is the number of ids a model needs: all are below it."""
+    """Text <-> token ids."""
 
     kind: str
-    vocab_size: int
     document_separator = "\n\n"
     end_ids: frozenset[int] = frozenset()
     """Ids that end a text when they are generated."""
     prefix_ids: tuple[int, ...] = ()
     """Ids that the model expects before every text, such as <s>; `encode` does not add them."""
-    cut_before: str | None = None
-    """The characters before which, and behind what is no white space, a text may be cut without a
-    change of its ids; None: it may be cut anywhere."""
+
+    @property
+    def cut_before(self) -> str | None:
+        """The characters before which, and behind what is not white space, a text may be cut
+        without a change of its ids; None: it may be cut anywhere."""
+        return None
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """Text -> token ids.
+        """The ids of a text.
 
         Args:
-            text: Any text.
+            text: The text.
 
         Returns:
-            int32 (T,).
+            Int32 ids (T,).
         """
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Token ids -> text.
+        """The text of ids.
 
         Args:
-            ids: Any number of them.
+            ids: Ids below `vocab_size`.
 
         Returns:
             The text.
@@ -57,16 +59,17 @@ class BaseTokenizer(ABC):
 
     @abstractmethod
     def to_bytes(self) -> bytes:
-        """The content of the tokenizer's file.
-
-        Returns:
-            What is written to a model folder.
-        """
+        """The content of the tokenizer's file."""
 
     @property
     def file_name(self) -> str:
         """The name of the tokenizer's file in a model folder."""
         return TOKENIZER_NAMES[self.kind]
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids that a model needs: all are below it."""
 
     @property
     @abstractmethod
@@ -77,42 +80,42 @@ class BaseTokenizer(ABC):
         """What of a text the tokenizer does not know.
 
         Args:
-            text: Any text.
+            text: The text.
 
         Returns:
-            Words or characters, in order, each once.
+            Words or characters in order, each once.
         """
         return []
 
     def count_unknown(self, counts: np.ndarray) -> int:
-        """How many tokens of a text stand for something unknown.
+        """How many tokens stand for something unknown.
 
         Args:
-            counts: How often each id occurs in it (vocab_size,).
+            counts: Tokens by id, (vocab_size,).
 
         Returns:
-            The number.
+            The number of tokens.
         """
         return 0
 
-    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
-        """What encodes the chunks of a long text, in many threads.
+    def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+        """An encoder of chunks for many threads.
 
         Args:
-            characters: Length of the whole text.
+            characters: How many all chunks have together.
 
         Returns:
-            A function that does what `encode` does.
+            What gives the ids that `encode` gives.
         """
         return self.encode
 
     def suppressed_ids(self, vocab_size: int) -> np.ndarray:
-        """The ids that stand for no text and are never to be generated.
+        """Ids that are never to be generated.
 
         Args:
             vocab_size: The model's.
 
         Returns:
-            Ids below it.
+            The ids below it that stand for no text, in order.
         """
         return np.arange(self.vocab_size, vocab_size)

@@ -14,8 +14,8 @@ from ..errors import DataError
 from ..events import SILENT, Listener
 from ..files.documents import Documents
 from ..storage.cache import Facts, open_entry
+from .chunks import rechunk, rechunk_splits, split_chunks
 from .idfiles import ID_NAMES, map_ids, write_ids
-from .pieces import cut_parts, cut_pieces, split_pieces
 from .tokenizers import (
     CUT_BEFORE,
     JSON_NAME,
@@ -50,12 +50,12 @@ class Corpus:
     train_ids: np.ndarray
     val_ids: np.ndarray
     counts: np.ndarray
-    """Tokens by part and id: int64 (2, vocab_size), first the training part."""
+    """Tokens by part and id: int64 (2, vocab_size), first for training."""
     characters: int
     opening: str
     """How the training text begins: at least a few words of it."""
     fingerprint: str
-    """SHA-256 of the ids of both parts: equal for equal text, tokenizer and split."""
+    """SHA-256 of the ids of both splits: equal for equal text, tokenizer and split."""
     documents: int
     """How many were read."""
     skipped: list[tuple[Path, str]]
@@ -97,7 +97,7 @@ def _chunks_to_learn(documents: Documents, listener: Listener) -> Iterator[str]:
     """The texts, cut where no token can lie across."""
     done, total = 0, sum(document.characters for document in documents.documents)
     for document in documents.documents:
-        for chunk in cut_pieces(document.chunks(), LEARNED_AT_ONCE, CUT_BEFORE):
+        for chunk in rechunk(document.chunks(), LEARNED_AT_ONCE, CUT_BEFORE):
             done += len(chunk)
             listener.preparation("collecting words", done, total)
             yield chunk
@@ -162,13 +162,13 @@ def _encode(
     listener: Listener,
 ) -> Facts:
     """Writes the ids of both sets and their counts into the folder."""
-    parts = split_pieces(
+    chunks = split_chunks(
         _joined(documents, tokenizer.document_separator),
         characters,
         val_split,
         whole_words=tokenizer.kind == "word",
     )
-    chunks = cut_parts(parts, ENCODED_AT_ONCE, tokenizer.cut_before)
+    chunks = rechunk_splits(chunks, ENCODED_AT_ONCE, tokenizer.cut_before)
     opening: list[str] = []
     reported = _reporting(chunks, opening, characters, listener)
     facts, counts = write_ids(folder, reported, tokenizer, characters)
@@ -189,11 +189,11 @@ def _reporting(
 ) -> Iterator[tuple[int, str]]:
     """Passes the chunks on, keeps how the training text begins, and reports how far it is."""
     done, missing = 0, OPENING_LENGTH
-    for part, chunk in chunks:
-        if part == 0 and missing > 0:
+    for split, chunk in chunks:
+        if split == 0 and missing > 0:
             opening.append(chunk[:missing])
             missing -= len(opening[-1])
-        yield part, chunk
+        yield split, chunk
         done += len(chunk)
         listener.preparation("encoding", done, characters)
 
@@ -210,9 +210,18 @@ def _key(documents: Documents, kind: str, **settings: Any) -> Facts:
 
 
 def fit_context(corpus: Corpus, context_length: int, *, may_shrink: bool) -> int:
-    """A context for which the training part has windows: the one asked for, or a shorter one.
+    """A context for which the training text has windows.
 
-    Raises DataError where the text is too short, or too short for a context that must not shrink.
+    Args:
+        corpus: The ids.
+        context_length: The context that is wanted, in tokens.
+        may_shrink: Whether a shorter one will do.
+
+    Returns:
+        The context wanted, or a shorter one.
+
+    Raises:
+        DataError: The text is too short, or too short for a context that must not shrink.
     """
     tokens = len(corpus.train_ids)
     if tokens > context_length:
@@ -230,7 +239,15 @@ def fit_context(corpus: Corpus, context_length: int, *, may_shrink: bool) -> int
 
 
 def check_validation(corpus: Corpus, val_split: float) -> None:
-    """Raises DataError where a validation part was asked for that has nothing to predict."""
+    """Refuses a validation set that was asked for and has nothing to predict.
+
+    Args:
+        corpus: The ids.
+        val_split: The fraction of the text that was to be split off.
+
+    Raises:
+        DataError: Fewer than two tokens are for validation.
+    """
     if val_split and len(corpus.val_ids) < 2:
         raise DataError(
             f"val_split={val_split} leaves {len(corpus.val_ids)} tokens for validation, and at "
@@ -239,7 +256,16 @@ def check_validation(corpus: Corpus, val_split: float) -> None:
 
 
 def describe(corpus: Corpus, data: DataConfig, model: ModelConfig) -> Iterator[tuple[str, str]]:
-    """The data report: (name, value) pairs to print before training."""
+    """The data report.
+
+    Args:
+        corpus: The ids.
+        data: How windows are made of them.
+        model: Its vocabulary and context.
+
+    Returns:
+        (name, value) pairs to print before training.
+    """
     tokenizer, train_ids, val_ids = corpus.tokenizer, corpus.train_ids, corpus.val_ids
     tokens = len(train_ids) + len(val_ids)
     unknown = tokenizer.count_unknown(corpus.counts.sum(axis=0))
@@ -262,7 +288,7 @@ def describe(corpus: Corpus, data: DataConfig, model: ModelConfig) -> Iterator[t
     covered = count_covered(len(train_ids), context, stride)
     validation = f"{-(-(len(val_ids) - 1) // context):,} validation" if len(val_ids) else "none"
     if 1 < len(val_ids) <= context:
-        validation += f" (of {len(val_ids) - 1}: the part is shorter than the context)"
+        validation += f" (of {len(val_ids) - 1}: the set is shorter than the context)"
     yield "windows", f"{windows:,} training (of {context}, stride {stride}), {validation}"
     yield (
         "in a window",

@@ -57,7 +57,6 @@ class CharTokenizer(BaseTokenizer):
     def __init__(self, characters: str) -> None:
         self.characters = characters
         self.char_index = {character: index for index, character in enumerate(characters)}
-        self.vocab_size = len(characters)
         codes = [ord(character) for character in characters]
         self._ids = np.full(max(codes, default=0) + 2, -1, dtype=np.int32)  # by code point
         self._ids[codes] = np.arange(len(codes))
@@ -79,6 +78,10 @@ class CharTokenizer(BaseTokenizer):
         return "".join(self.characters[i] for i in ids)
 
     @property
+    def vocab_size(self) -> int:
+        return len(self.characters)
+
+    @property
     def known_size(self) -> int:
         return self.vocab_size
 
@@ -98,7 +101,7 @@ class BytePairTokenizer(BaseTokenizer):
     def __init__(self, backend: Any, kind: str = "bpe") -> None:
         """`backend`: a `tokenizers.Tokenizer`."""
         self.backend, self.kind = backend, kind
-        self.vocab_size = backend.get_vocab_size()
+        self._size = backend.get_vocab_size()
         end_id = backend.token_to_id(END_OF_TEXT)
         self.end_ids = frozenset() if end_id is None else frozenset({end_id})
 
@@ -134,6 +137,10 @@ class BytePairTokenizer(BaseTokenizer):
         backend.add_special_tokens([END_OF_TEXT])
         return cls(backend, kind="gpt2")
 
+    @property
+    def vocab_size(self) -> int:
+        return self._size
+
     @functools.cached_property
     def cut_before(self) -> str:
         return CUT_BEFORE if byte_level.cuts_as_gpt2(byte_level.describe(self.backend)) else ""
@@ -141,7 +148,7 @@ class BytePairTokenizer(BaseTokenizer):
     def encode(self, text: str) -> np.ndarray:
         return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
-    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+    def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
         fast = None
         if characters >= LONG_TEXT:
             fast = byte_level.fast_encoder(byte_level.describe(self.backend))
@@ -172,7 +179,7 @@ class ImportedTokenizer(BytePairTokenizer):
         super().__init__(backend, "imported")
         self.end_ids, self.prefix_ids = frozenset(end_ids), tuple(prefix_ids)
         self._ids = frozenset(backend.get_vocab().values())
-        self.vocab_size = max(self._ids, default=0) + 1  # some vocabularies have gaps
+        self._size = max(self._ids, default=0) + 1  # some vocabularies have gaps
 
     @property
     def known_size(self) -> int:

@@ -1,7 +1,7 @@
 """Token ids -> training windows, without ever storing overlapping windows.
 
 A window is `context_length` ids and the same ids one step later. Which windows make a batch is a
-pure function of (seed, epoch, step): a run that goes on at any step sees the same batches.
+pure function of (seed, epoch, step): a run that resumes at any step sees the same batches.
 """
 
 import math
@@ -103,7 +103,7 @@ def count_covered(length: int, window_size: int, stride: int) -> int:
 
 
 def _require_windows(length: int, window_size: int, stride: int) -> int:
-    """The number of windows; raises DataError where there is none."""
+    """The number of windows; raises DataError for none."""
     count = count_windows(length, window_size, stride)
     if count == 0:
         raise DataError(
@@ -200,8 +200,8 @@ def scoring_batches(
     """Windows that score every token but the first exactly once: (x, y) of shape (B, T).
 
     Windows do not overlap. Ids that do not fill a last window make a shorter one, alone in its
-    batch, so nothing is padded and nothing is left out. With a `share` below 1 only that share of
-    the full windows is scored, spread evenly.
+    batch, so nothing is padded and nothing is left out. With a `share` below 1 only that fraction
+    of the full windows is scored, spread evenly.
     """
     full = (len(ids) - 1) // context_length
     chosen = full if share == 1 else math.ceil(full * share)

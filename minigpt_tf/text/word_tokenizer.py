@@ -174,7 +174,7 @@ class Tokenizer(WordIndex, BaseTokenizer):
         self._check_fitted()
         return np.array(self._ids(self.split_words(text)), dtype=np.int32)
 
-    def piece_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
+    def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
         """`encode`, or for long texts its equal in compiled code."""
         self._check_fitted()
         separators = {self.split, *self.filters}

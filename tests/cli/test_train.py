@@ -213,7 +213,7 @@ def test_a_strangers_folder_is_never_overwritten(tmp_path, capsys):
     (tmp_path / "out" / "checkpoint").mkdir(parents=True)
     (tmp_path / "out" / "checkpoint" / "thesis.txt").write_text("precious")
     command = ["train", "--data", str(SAMPLE), "--out", str(tmp_path / "out"), "--overwrite"]
-    assert "exists and is no model folder" in error_of(command, capsys)
+    assert "exists and is not a model folder" in error_of(command, capsys)
     assert (tmp_path / "out" / "checkpoint" / "thesis.txt").read_text() == "precious"
 
 

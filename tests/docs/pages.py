@@ -6,7 +6,8 @@ prints. A comment right above it, such as `<!-- snippet: quick; numbers 10% -->`
     quick           runs with the normal tests; the others run with `--all-snippets`
     numbers P%      a printed number may differ from the page's by P percent
     continues       Python that needs the Python blocks above it on the page
-    needs NAME      needs models/NAME, which tests/docs/workspace.py puts there
+    needs NAME      needs models/NAME, which tests/docs/workspace.py puts there, or a file of the
+                    assets, such as sms.tsv
     not run: WHY    cannot run here, for the reason given
 
 In what is printed `...` stands for anything, and a line of `...` for any lines.
@@ -89,7 +90,7 @@ def _options(before: str, where: str) -> dict:
             options[word] = True
         elif match := re.fullmatch(r"numbers (\d+)%", word):
             options["numbers"] = int(match[1]) / 100
-        elif match := re.fullmatch(r"needs ([\w -]+)", word):
+        elif match := re.fullmatch(r"needs ([\w. -]+)", word):
             options["needs"] = tuple(match[1].split())
         else:
             raise ValueError(f"{where}: unknown words in a snippet's comment: {word!r}")

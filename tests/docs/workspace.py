@@ -37,7 +37,10 @@ class Workspace:
     def run(self, snippet: Snippet) -> str:
         """What a snippet prints. Fails if it fails."""
         for name in snippet.needs:
-            if not (self.folder / "models" / name).exists():
+            if "." in name:
+                if not (self.folder / name).exists():
+                    pytest.skip(f"no {name} in MINIGPT_ASSETS")
+            elif not (self.folder / "models" / name).exists():
                 self._shelf.copy(name, self.folder / "models" / name)
         words = ["bash", "-euo", "pipefail", "-c", snippet.code]
         if snippet.language == "python":

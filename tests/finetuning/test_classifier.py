@@ -427,7 +427,7 @@ def test_records_that_cannot_be_classified(files, tmp_path):
     one = {"text": "a", "label": "x"}
     two = {"text": "b", "label": "y"}
     for data, reason in (
-        (rows(), "is empty|holds no records"),
+        (rows(), "is empty|contains no records"),
         (rows(one, one), "every record has the label 'x': a classifier needs at least two"),
         (rows(*ROWS, {"instruction": "a", "output": "b"}), "line 33 is a record of the kind"),
         (rows({"instruction": "a", "output": "b"}), "labelled records"),

@@ -171,9 +171,9 @@ def test_plain_text_of_questions_and_answers(tmp_path):
     assert found.records == [InstructionRecord(2, "one?\nmore of it", "first\n\nsecond: yes")]
     assert reasons(found) == [
         (8, "'output' is empty"),
-        (10, "the name 'output' stands twice in it"),
+        (10, "the name 'output' is in it twice"),
     ]
-    with pytest.raises(DataError, match=r'a\.txt: holds no records: expected "Q: \.\.\."'):
+    with pytest.raises(DataError, match=r'a\.txt: contains no records: expected "Q: \.\.\."'):
         read(tmp_path, "a.txt", "Once upon a time\nthere was a text.")
 
 
@@ -311,8 +311,8 @@ def test_rows_are_dropped_with_reason_and_place(tmp_path):
         (6, "'output' is missing"),
         (7, "'input' is an object, not text"),
         (8, "'output' has more than 1,000,000 characters"),
-        (9, "it is no object of names and values"),
-        (10, "it is no object of names and values"),
+        (9, "it is not an object of names and values"),
+        (10, "it is not an object of names and values"),
     ]
 
 
@@ -320,7 +320,7 @@ def test_a_name_that_stands_twice_drops_its_row(tmp_path):
     text = '{"instruction": "i", "output": "a", "output": "b"}\n{"instruction": "i", "output": "o"}'
     found = read(tmp_path, "a.jsonl", text)
     assert found.records == [InstructionRecord(2, "i", "o")]
-    assert reasons(found) == [(1, "the name 'output' stands twice in it")]
+    assert reasons(found) == [(1, "the name 'output' is in it twice")]
 
 
 def test_rows_of_tables_with_other_columns_are_dropped(tmp_path):
@@ -359,9 +359,9 @@ def test_conversations_are_checked(tmp_path):
     found = read(tmp_path, "a.json", [{"messages": messages} for messages in rows])
     assert found.records == [ConversationRecord(1, (user, answer))]
     assert reasons(found) == [
-        (2, "'messages' holds no answer of the assistant"),
+        (2, "'messages' contains no answer of the assistant"),
         (3, "'messages' begin with the assistant"),
-        (4, "'messages' holds no answer of the assistant"),
+        (4, "'messages' contains no answer of the assistant"),
         (5, "'messages' is text, not a list"),
         (6, "'messages' hold an empty message"),
         (7, "'messages' hold the role 'robot', which is none of system, user, assistant"),
@@ -390,22 +390,22 @@ def test_halves_of_characters_and_line_ends_are_mended(tmp_path):
     ("name", "content", "expected"),
     [
         ("a.json", "", r"a\.json: is empty"),
-        ("a.jsonl", "\n \n", r"a\.jsonl: holds no records"),
+        ("a.jsonl", "\n \n", r"a\.jsonl: contains no records"),
         ("a.csv", "", r"a\.csv: is empty"),
         ("a.txt", "\n\n", r"a\.txt: is empty"),
-        ("a.csv", "text,label\n", r"a\.csv: holds no records"),
-        ("a.json", "[]", r"a\.json: holds no records"),
+        ("a.csv", "text,label\n", r"a\.csv: contains no records"),
+        ("a.json", "[]", r"a\.json: contains no records"),
         ("a.json", '{"a": 1}', "is not a list of records"),
         ("a.json", "5", "is not a list of records"),
         ("a.json", '"text"', "is not a list of records"),
         ("a.json", '{"a": [1], "b": [2]}', r"holds several lists \('a', 'b'\)"),
-        ("a.json", '{"a": [], "a": []}', "the name 'a' stands twice in it"),
+        ("a.json", '{"a": [], "a": []}', "the name 'a' is in it twice"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.json", "[" + "9" * 5000 + "]", "is damaged"),
         ("a.json", "[1, 2", r"is not valid JSON \(line 1"),
-        ("a.json", "[1, 2]", "no row can be used: it is no object"),
+        ("a.json", "[1, 2]", "no row can be used: it is not an object"),
         ("a.jsonl", '{"text": "t", "label": "l"}\n{"text":\n', r"is not valid JSON \(line 2"),
-        ("a.csv", "text,text,label\na,b,c\n", "the column 'text' stands twice in the header"),
+        ("a.csv", "text,text,label\na,b,c\n", "the column 'text' is in the header twice"),
         ("a.csv", "name,age\nAda,36\n", r"has 'name', 'age', where these are needed"),
         ("a.csv", bytes(range(256)) * 20, "looks like binary data"),
         ("a.json", b"\x89PNG\r\n\x1a\n\0\0", "looks like binary data"),

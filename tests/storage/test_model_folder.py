@@ -130,7 +130,7 @@ def test_the_newest_folder_is_the_default(tmp_path, trained_folder):
 
 
 def test_an_output_that_is_taken_is_refused(tmp_path, trained_folder):
-    with pytest.raises(ModelFolderError, match="--overwrite replaces it, --resume goes on"):
+    with pytest.raises(ModelFolderError, match="--overwrite replaces it, --resume continues"):
         check_output(trained_folder, overwrite=False, resume=False)
     check_output(trained_folder, overwrite=True, resume=False)
     check_output(tmp_path / "new", overwrite=False, resume=False)

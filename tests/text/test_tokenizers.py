@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.errors import ConfigError, DataError
-from minigpt_tf.text.pieces import split_pieces
+from minigpt_tf.text.chunks import split_chunks
 from minigpt_tf.text.tokenizers import (
     BytePairTokenizer,
     CharTokenizer,
@@ -97,7 +97,7 @@ def test_char_counts_of_tinyshakespeare(assets):
     text = (assets / "tinyshakespeare.txt").read_text(encoding="utf-8")
     tokenizer = CharTokenizer.train([text])
     assert tokenizer.vocab_size == 65
-    pieces = list(split_pieces([text], len(text), 0.1, whole_words=False))
+    pieces = list(split_chunks([text], len(text), 0.1, whole_words=False))
     parts = ["".join(text for of, text in pieces if of == part) for part in (0, 1)]
     assert [len(tokenizer.encode(part)) for part in parts] == [1003854, 111540]
 

@@ -172,7 +172,7 @@ def test_the_file_of_a_model_folder_has_the_same_ids(seed, tmp_path):
     for text in (random_text(choices), "unheard of"):
         ids = ours.encode(text)
         assert np.array_equal(again.encode(text), ids)
-        assert np.array_equal(again.piece_encoder(1)(text), ids)
+        assert np.array_equal(again.chunk_encoder(1)(text), ids)
         assert (ids < ours.vocab_size).all() and again.decode(ids) == ours.decode(ids)
         assert not set(ids) & {*ours.suppressed_ids(ours.vocab_size)} - {ours.oov_id}
     with pytest.raises(DataError, match=r"no word_counts.* fit a new Tokenizer"):
@@ -205,7 +205,7 @@ def test_characters_are_words_of_a_model_too():
     assert tokenizer.sequences_to_texts([ids]) == ["n o t   t o   b e"]
     assert tokenizer.decode(ids) == "not to be" and tokenizer.unknown("to x") == ["x"]
     assert tokenizer.document_count == 13 and tokenizer.cut_before == " \n"
-    assert tokenizer.piece_encoder(LONG_TEXT) == tokenizer.encode
+    assert tokenizer.chunk_encoder(LONG_TEXT) == tokenizer.encode
 
 
 def test_attributes_may_be_set_by_hand():
@@ -292,7 +292,7 @@ def test_what_is_not_text_is_named(call, message):
         lambda t: t.sequences_to_texts([[1]]),
         lambda t: t.encode("a"),
         lambda t: t.decode([1]),
-        lambda t: t.piece_encoder(LONG_TEXT),
+        lambda t: t.chunk_encoder(LONG_TEXT),
         lambda t: t.suppressed_ids(9),
         lambda t: t.vocab_size,
         lambda t: t.to_bytes(),

@@ -8,10 +8,9 @@ from typing import Any
 from ...config import RecordsConfig
 from ...errors import DataError
 from ...files.decoding import read_text, tidy
-from ...records.raw import RawRow, RawTable
 from ...records.readers import read_file, read_json, read_jsonl
 from ...records.reading import MOST_CHARACTERS
-from ...records.tables import read_csv
+from ...records.tables import Table, TableRow, read_csv
 
 QUESTION_NAMES = ("question", "instruction", "prompt")
 """Names of a row's question; of several the first that is there is taken."""
@@ -90,7 +89,7 @@ def read_queries(path: str | Path, encoding: str = RecordsConfig.encoding) -> Qu
     return Queries(table.where, table.unit, queries)
 
 
-def _query(row: RawRow) -> Query:
+def _query(row: TableRow) -> Query:
     """Raises DataError if a row is not a query."""
     if row.text is not None:
         return Query(row.number, _text("the text", row.text))
@@ -121,11 +120,11 @@ def _text(name: str, value: Any, *, blank: bool = False) -> str:
     return text
 
 
-def _read_lines(path: Path, config: RecordsConfig, names: Container[str]) -> RawTable:
+def _read_lines(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """A row for each line of plain text that is not blank."""
     lines = enumerate(read_text(path, config.encoding).split("\n"), start=1)
-    rows = [RawRow(number, {}, text=line) for number, line in lines if line.strip()]
-    return RawTable(str(path), "line", rows)
+    rows = [TableRow(number, {}, text=line) for number, line in lines if line.strip()]
+    return Table(str(path), "line", rows)
 
 
 READERS = {

@@ -192,7 +192,7 @@ def _propose(left, right, ids, pairs, merges, heap, size):
 def _merge(text, i, end, byte_ids, pairs, merges, links, heap, out, count):
     """Writes the ids of the word text[i:end] to out[count:]; the new count.
 
-    Of all neighbours the pair of the lowest rank is merged, the leftmost first, until none is
+    Of all neighbors the pair of the lowest rank is merged, the leftmost first, until none is
     known (Sennrich et al., 2016). `links` (3, N): id, next and previous place of each symbol, which
     stands at the place of its first byte; a symbol that was merged away has id -1.
     """

@@ -20,7 +20,7 @@ def test_ids_are_those_of_the_tokenizer(num_words, oov_token):
     learned = WordTokenizer.train(TEXTS, 5000)
     words = learned.words if oov_token else learned.words[1:]
     tokenizer = WordTokenizer.from_words(words, num_words, oov_token)
-    encode = tokenizer.piece_encoder(tokenizers.LONG_TEXT)
+    encode = tokenizer.chunk_encoder(tokenizers.LONG_TEXT)
     assert encode.__name__ == "<lambda>"
     choices = random.Random(5)
     for text in [*TEXTS, "", "...", *("".join(choices.choices(PARTS, k=30)) for _ in range(300))]:
@@ -30,7 +30,7 @@ def test_ids_are_those_of_the_tokenizer(num_words, oov_token):
 def test_other_separators_and_case_are_kept():
     settings = {"filters": "|", "lower": False, "split": ","}
     tokenizer = WordTokenizer.from_words(["<OOV>", "a b", "A b", "c"], None, **settings)
-    encode = tokenizer.piece_encoder(tokenizers.LONG_TEXT)
+    encode = tokenizer.chunk_encoder(tokenizers.LONG_TEXT)
     assert encode("a b,A b|c,,d c").tolist() == [2, 3, 4, 1]
     wide = WordTokenizer.from_words(["<OOV>", "a"], None, filters="。")
-    assert wide.piece_encoder(tokenizers.LONG_TEXT) == wide.encode
+    assert wide.chunk_encoder(tokenizers.LONG_TEXT) == wide.encode

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from minigpt_tf.text.pieces import cut_parts, cut_pieces, split_pieces
+from minigpt_tf.text.chunks import rechunk, rechunk_splits, split_chunks
 
 ALPHABET = "ab.'\n \t\u00a0\u2003\x1c日"
 
@@ -23,7 +23,7 @@ def random_texts(count=200):
 def split(text, val_split, whole_words, size):
     found = ["", ""]
     pieces = pieces_of(text, size)
-    for part, piece in split_pieces(pieces, len(text), val_split, whole_words=whole_words):
+    for part, piece in split_chunks(pieces, len(text), val_split, whole_words=whole_words):
         assert piece and not (part == 0 and found[1])
         found[part] += piece
     return tuple(found)
@@ -53,7 +53,7 @@ def test_split_does_not_depend_on_the_pieces(val_split):
 def test_pieces_make_up_the_text_and_end_where_they_may(before):
     for text in random_texts():
         for given, size in [(1, 1), (2, 5), (5, 2), (100, 4), (100, 1000)]:
-            cut = list(cut_pieces(pieces_of(text, given), size, before))
+            cut = list(rechunk(pieces_of(text, given), size, before))
             assert "".join(cut) == text and "" not in cut
             if before is None:
                 assert all(len(piece) <= size for piece in cut)
@@ -63,12 +63,18 @@ def test_pieces_make_up_the_text_and_end_where_they_may(before):
 
 
 def test_a_piece_ends_at_the_first_place_where_it_may():
-    assert list(cut_pieces(["ab cd ", "ef gh"], 3, " ")) == ["ab cd", " ef", " gh"]
-    assert list(cut_pieces(["ab", " cd"], 2, " ")) == ["ab", " cd"]
-    assert list(cut_pieces(["abc", "def"], 2, " ")) == ["abcdef"]
+    assert list(rechunk(["ab cd ", "ef gh"], 3, " ")) == ["ab cd", " ef", " gh"]
+    assert list(rechunk(["ab", " cd"], 2, " ")) == ["ab", " cd"]
+    assert list(rechunk(["abc", "def"], 2, " ")) == ["abcdef"]
 
 
 def test_parts_are_not_mixed():
     parts = [(0, "a b"), (0, " c"), (1, " d"), (1, " e")]
-    assert list(cut_parts(parts, 100, " ")) == [(0, "a b c"), (1, " d e")]
-    assert list(cut_parts(parts, 1, " ")) == [(0, "a"), (0, " b"), (0, " c"), (1, " d"), (1, " e")]
+    assert list(rechunk_splits(parts, 100, " ")) == [(0, "a b c"), (1, " d e")]
+    assert list(rechunk_splits(parts, 1, " ")) == [
+        (0, "a"),
+        (0, " b"),
+        (0, " c"),
+        (1, " d"),
+        (1, " e"),
+    ]
