@@ -53,19 +53,13 @@ class Alternative(NamedTuple):
 
 
 def run_bytes(run: Run) -> float:
-    """Estimates the bytes that a run takes at its peak.
+    """Estimates the bytes that the process of a run takes at its peak.
 
     Weights, gradients and averages; what the layers keep of the rows for the gradients; logits; the
     copies that are made for files, on top of all that, since TensorFlow keeps what it has ever
     taken. bfloat16 is counted only where it is asked for. Measured to be within a fifth of the
     peaks of whole runs, full, lora and qlora, of two models of 109 and 135 million parameters; not
     measured: dpo, whole runs in bfloat16, and rows of more than 256 tokens.
-
-    Args:
-        run: the sizes and settings.
-
-    Returns:
-        Bytes, of the whole process.
     """
     model, method = run.model, run.method
     trained = method.trained_parameters(model, run.lora)

@@ -115,14 +115,6 @@ class SupervisedModel(FineTunedModel):
 
 
 def target_weights(mask: np.ndarray, accumulate: int) -> np.ndarray:
-    """Weights with which gradient accumulation has the mean over all targets of a batch.
-
-    Args:
-        mask: which targets count, (B, T).
-        accumulate: steps in which the batch is computed.
-
-    Returns:
-        Weights (B, T): the mean over the steps of the weighted sums is the mean over all targets
-        that count.
-    """
+    """Weights (B, T) of the targets that count in a mask (B, T): the mean of the weighted sums over
+    the `accumulate` steps of a batch is the mean over all targets that count."""
     return (mask * (accumulate / max(1.0, float(mask.sum())))).astype(np.float32)

@@ -110,8 +110,7 @@ class FineTuningPlan:
 
     @property
     def queries(self) -> list[str]:
-        """The questions that are answered at every evaluation, as they are shown: those of the
-        settings, or those of some records."""
+        """The questions of the settings, or else of some records, as evaluations show them."""
         given = self.tuning.sample_queries
         return list(given) or [record.prompt_text for record in self._sample_records]
 

@@ -50,6 +50,17 @@ def plan_finetuning(
         ConfigError: a setting is unknown, out of range, or not for this method.
         DataError: no record can be used.
         ModelFolderError: the base is missing, damaged, or another tool's.
+
+    Example:
+        >>> import json
+        >>> import minigpt_tf as mg
+        >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 500)
+        >>> _ = mg.train("notes.txt", "small", preset="modern", steps=1, embed_dim=16)
+        >>> pairs = [{"prompt": f"Add {i}", "chosen": "1", "rejected": "?"} for i in range(9)]
+        >>> _ = open("pairs.json", "w").write(json.dumps(pairs))
+        >>> plan = mg.plan_finetuning("small", "pairs.json", method="dpo", epochs=2, batch_size=4)
+        >>> plan.total_steps, plan.training.learning_rate
+        (4, 0.0001)
     """
     for name in FOR_TEXTS_ONLY & settings.keys():
         raise ConfigError(f"{name}: is for training on a text, not on records: drop it")
@@ -97,6 +108,19 @@ def make_finetuning_plan(
         ConfigError: the settings do not fit each other, the base, or this machine's memory.
         DataError: no record can be used.
         ModelFolderError: the base is missing, damaged, or another tool's.
+
+    Example:
+        >>> import json
+        >>> import minigpt_tf as mg
+        >>> _ = open("notes.txt", "w").write("the sun is up and the moon is down. " * 500)
+        >>> _ = mg.train("notes.txt", "base", preset="modern", steps=1, embed_dim=16)
+        >>> rows = [{"instruction": f"Add {i}", "output": f"{i + 1}"} for i in range(9)]
+        >>> _ = open("rows.json", "w").write(json.dumps(rows))
+        >>> settings = mg.FineTuningConfig("lora"), mg.RecordsConfig(val_split=0.1)
+        >>> training = mg.fine_tuning_preset("lora", steps=5)
+        >>> plan = mg.make_finetuning_plan("base", "rows.json", *settings, training)
+        >>> len(plan.dataset.train.records), len(plan.dataset.validation.records), plan.total_steps
+        (8, 1, 5)
     """
     lora = lora or LoraConfig()
     folder, method = load_checked_folder(base), method_of(tuning)

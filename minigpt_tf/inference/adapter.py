@@ -122,10 +122,10 @@ def load_adapter(file: Path, config: ModelConfig) -> Adapter:
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFolderError(f"{file}: is damaged or no adapter: {error}") from None
     rank, alpha, base = (values.get(name) for name in ("rank", "alpha", "base"))
-    sound = values.get("format") == FORMAT and type(rank) is int and rank > 0
-    if not sound or not isinstance(alpha, (int, float)) or not isinstance(base, str):
-        raise ModelFolderError(f"{file}: is no adapter of this version of minigpt_tf")
-    return Adapter(_factors(tensors, rank, config, file), rank, float(alpha), base)
+    sound = values.get("format") == FORMAT and isinstance(base, str)
+    if not sound or type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
+        raise ModelFolderError(f"{file}: is not an adapter of this version of minigpt_tf")
+    return Adapter(_factors(tensors, rank, config, file), rank, float(alpha), str(base))
 
 
 def _factors(
@@ -137,15 +137,24 @@ def _factors(
     for name in sorted({name.rpartition(":")[0] for name in tensors}):
         a, b = tensors.get(f"{name}:a"), tensors.get(f"{name}:b")
         shape = shapes.get(name, ())
-        fits = a is not None and b is not None and name.endswith("/kernel")
-        fits = fits and a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0] == rank
-        fits = fits and a.shape[0] * b.shape[1] == np.prod(shape, dtype=int)
-        if not fits or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        fits = (
+            a is not None
+            and b is not None
+            and name.endswith("/kernel")
+            and a.ndim == b.ndim == 2
+            and a.shape[1] == b.shape[0] == rank
+            and a.shape[0] * b.shape[1] == np.prod(shape, dtype=int)
+        )
+        if not fits or a is None or b is None or not (_is_finite(a) and _is_finite(b)):
             raise ModelFolderError(f"{file}: {name or 'a tensor'} does not fit the model")
         factors[name] = (np.asarray(a, np.float32), np.asarray(b, np.float32))
     if not factors:
         raise ModelFolderError(f"{file}: holds no changes")
     return factors
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def merge(base: Path, config: ModelConfig, adapter: Adapter) -> Weights:

@@ -41,16 +41,15 @@ def gelu_tanh(x):
 
 @dataclass(frozen=True)
 class LayerKit:
-    """The layers of a model that there are two kinds of."""
+    """The layers that a model is built of; docs/architecture.md tells the kits apart."""
 
     Dropout: type
     LayerNormalization: type
     RMSNormalization: type
     MultiHeadAttention: Any
     RotaryAttention: Any
-    gelu: Any
-    gelu_tanh: Any
-    silu: Any
+    activations: dict[str, Any]
+    """What each ModelConfig.activation is: of the up projection, and of SwiGLU's gate."""
     Dense: Any = layers.Dense
     kernels: str | None = None
     """The dtype policy of the layers of a block that have kernels, where it is not the model's."""
@@ -58,24 +57,25 @@ class LayerKit:
 
 
 BUILT_IN = LayerKit(
-    layers.Dropout,
-    layers.LayerNormalization,
-    layers.RMSNormalization,
-    layers.MultiHeadAttention,
-    RotaryAttention,
-    "gelu",
-    gelu_tanh,
-    "silu",
+    Dropout=layers.Dropout,
+    LayerNormalization=layers.LayerNormalization,
+    RMSNormalization=layers.RMSNormalization,
+    MultiHeadAttention=layers.MultiHeadAttention,
+    RotaryAttention=RotaryAttention,
+    activations={"relu": "relu", "gelu": "gelu", "gelu_tanh": gelu_tanh, "swiglu": "silu"},
 )
 FOR_TRAINING = LayerKit(
-    FastDropout,
-    FusedLayerNormalization,
-    FusedRMSNormalization,
-    FusedAttention,
-    FusedRotaryAttention,
-    fused_gelu,
-    fused_gelu_tanh,
-    fused_silu,
+    Dropout=FastDropout,
+    LayerNormalization=FusedLayerNormalization,
+    RMSNormalization=FusedRMSNormalization,
+    MultiHeadAttention=FusedAttention,
+    RotaryAttention=FusedRotaryAttention,
+    activations={
+        "relu": "relu",
+        "gelu": fused_gelu,
+        "gelu_tanh": fused_gelu_tanh,
+        "swiglu": fused_silu,
+    },
 )
 
 
@@ -314,12 +314,12 @@ def _feed_forward(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
             dtype=kit.kernels or dtype,
         )
 
+    activation = kit.activations[config.activation]
     if config.activation == "swiglu":
-        gate = dense(config.ff_dim, "gate", kit.silu)(x)
+        gate = dense(config.ff_dim, "gate", activation)(x)
         up = dense(config.ff_dim, "up")(x)
         hidden = layers.Multiply(name=f"{path}_product", dtype=dtype)([gate, up])  # (B, T, F)
     else:
-        activation = getattr(kit, config.activation, config.activation)
         hidden = dense(config.ff_dim, "up", activation)(x)  # (B, T, F)
     return dense(config.embed_dim, "down")(hidden)
 

@@ -297,7 +297,10 @@ def _tried(loss: Any) -> bool | None:
         found = _value(loss, target, _PROBABILITIES)
         if found is None:
             continue
-        shifted, halved = (_value(loss, target, p) for p in (_PROBABILITIES + 1, _HALVED))
+        shifted = _value(loss, target, _PROBABILITIES + 1)
+        halved = _value(loss, target, _HALVED)
+        if shifted is None or halved is None:
+            continue
         of_logits = np.isclose(found, shifted, rtol=1e-4)
         of_probabilities = np.isclose(halved - found, [0, math.log(2)], atol=1e-4).any()
         if of_logits != of_probabilities:

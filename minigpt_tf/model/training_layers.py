@@ -200,33 +200,45 @@ def _build_adapters(attention: layers.Layer, width: int) -> None:
 
 
 def _project(x: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf.Tensor:
-    """x (B, T, D) -> the heads of query, key and value together, (heads, B, T, H)."""
+    """x (B, T, D) -> the heads of query, key and value together, (heads, B, T, H).
+
+    One product for all three; a frozen kernel is made when the product needs it (`product`).
+    """
     projections = {n: p for n, p in projections_of(attention).items() if n != "attention_output"}
-    rows = tf.reshape(x, (-1, x.shape[-1]))
-    outputs = [matrix_shape(p, kernel_shape(p))[1] for p in projections.values()]
-    D, H = x.shape[-1], kernel_shape(projections["query"])[-1]
-
-    kernels = [kernel_of(p, x.dtype) for p in projections.values()]  # (D, heads, H) each
-
-    def kernel() -> tf.Tensor:
-        """Query's, key's and value's side by side, (D, heads H)."""
-        return tf.concat([tf.reshape(make(), (D, -1)) for make in kernels], axis=1)
-
-    y = product(rows, kernel, frozen=attention.lora is not None)
+    rows = tf.reshape(x, (-1, x.shape[-1]))  # (B T, D)
+    H = kernel_shape(projections["query"])[-1]
+    kernel = _side_by_side([kernel_of(p, x.dtype) for p in projections.values()], x.shape[-1])
+    y = product(rows, kernel, frozen=attention.lora is not None)  # (B T, heads H)
     biases = [p.bias for p in projections.values()]
     if biases[0] is not None:
         y = tf.nn.bias_add(y, tf.concat([tf.reshape(bias, (-1,)) for bias in biases], axis=0))
     if attention.adapters:
-        changes = low_rank_products(rows, attention.adapters, list(projections), training)
-        y += tf.concat(
-            [
-                tf.zeros((tf.shape(rows)[0], width), y.dtype) if change is None else change
-                for change, width in zip(changes, outputs, strict=True)
-            ],
-            axis=1,
-        )
+        y += _adapter_outputs(rows, attention, projections, training)
     y = tf.reshape(y, (-1, tf.shape(x)[1], y.shape[-1] // H, H))  # (B, T, heads, H)
     return tf.transpose(y, (2, 0, 1, 3))
+
+
+def _side_by_side(makers: list[Callable[[], tf.Tensor]], width: int) -> Callable[[], tf.Tensor]:
+    """Functions that make kernels (D, heads, H) -> one that makes them all, (D, heads H)."""
+    return lambda: tf.concat([tf.reshape(make(), (width, -1)) for make in makers], axis=1)
+
+
+def _adapter_outputs(
+    rows: tf.Tensor,
+    attention: layers.Layer,
+    projections: dict[str, layers.EinsumDense],
+    training: bool | None,
+) -> tf.Tensor:
+    """What LoRA adds to the projections of rows (B T, D), side by side; 0 for one without."""
+    outputs = low_rank_products(rows, attention.adapters, list(projections), training)
+    widths = [matrix_shape(p, kernel_shape(p))[1] for p in projections.values()]
+    return tf.concat(
+        [
+            tf.zeros((tf.shape(rows)[0], width), rows.dtype) if output is None else output
+            for output, width in zip(outputs, widths, strict=True)
+        ],
+        axis=1,
+    )
 
 
 def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf.Tensor:
@@ -247,7 +259,11 @@ def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | No
 def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) -> tf.Tensor:
     """Query (N, B, T, H), key and value (K, B, T, H) -> (N, B, T, H).
 
-    Each token attends to those before; N / K heads, one after the other, share a key and a value.
+    Each token attends to itself and those before it; N / K neighboring heads share a key and a
+    value. For N = 4, K = 2 the queries of such heads are stacked along T, so no key is copied:
+
+        q (4, B, T, H): q0 q1 q2 q3   ->   (2, B, 2 T, H): [q0; q1] [q2; q3]
+        k (2, B, T, H):  k0    k1          scores (2, B, 2 T, T): [q0; q1] k0^T, [q2; q3] k1^T
     """
     (N, H), K = (q.shape[0], q.shape[-1]), k.shape[0]
     B, T = tf.unstack(tf.shape(q)[1:3])

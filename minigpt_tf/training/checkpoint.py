@@ -114,7 +114,7 @@ class StateWriter:
             with staging(self.folder) as scratch:
                 # A zip archive spends some hundred bytes on each array's name and place.
                 reserve_space(scratch, sum(array.nbytes + 1024 for array in arrays.values()))
-                np.savez(scratch / state_name(step), **arrays)
+                np.savez(scratch / state_name(step), allow_pickle=False, **arrays)
             states = list_states(self.folder)
             newest = [file.name for file in states].index(state_name(step))
             # One of a later step can only be damaged: the run went on from a state before it.

@@ -48,7 +48,7 @@ def choose_cluster(config: WorkersConfig) -> Cluster | None:
 
     Raises ConfigError where either is wrong.
     """
-    if config.workers is None:
+    if config.workers is None or config.worker_index is None:  # they belong together
         return read_cluster()
     workers = [address.strip() for address in config.workers.split(",")]
     Cluster(tuple(workers), config.worker_index)

@@ -42,8 +42,9 @@ def loss_picture(history: list[Evaluation]) -> bytes:
     axes = figure.add_subplot()
     steps = [evaluation.step for evaluation in history]
     axes.plot(steps, [evaluation.loss for evaluation in history], marker=".", label="training")
-    if history and history[0].val_loss is not None:
-        axes.plot(steps, [e.val_loss for e in history], marker=".", label="validation")
+    val_losses = [e.val_loss for e in history if e.val_loss is not None]
+    if val_losses:  # of every evaluation, or of none
+        axes.plot(steps, val_losses, marker=".", label="validation")
     per = history[-1].loss_per if history else Evaluation.loss_per
     axes.set(xlabel="step", ylabel=f"loss (nats per {per})", ylim=(0, None))
     axes.grid(alpha=0.3)

@@ -135,7 +135,8 @@ class TrainingLoop:
             return
         evaluation = self.evaluator.evaluate(self.state)
         self.write_history()
-        self.listener.weights(self.state.step, self.evaluator.last_weights)
+        if self.evaluator.last_weights is not None:
+            self.listener.weights(self.state.step, self.evaluator.last_weights)
         self.listener.evaluation(evaluation)
 
     def write_history(self) -> None:

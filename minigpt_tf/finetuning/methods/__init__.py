@@ -8,14 +8,7 @@ from ..method import Method
 
 
 def method_of(tuning: FineTuningConfig) -> Method:
-    """The method that the settings name.
-
-    Args:
-        tuning: the settings.
-
-    Returns:
-        The method, with these settings.
-    """
+    """The method that the settings name, with these settings."""
     found = importlib.import_module(f".{tuning.method}", __name__).METHOD
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise TypeError(f"finetuning/methods/{tuning.method}.py: METHOD must be a Method")
