@@ -1,4 +1,4 @@
-"""Adapter files: the changes of low rank that LoRA learned, and the base that they belong to.
+"""Adapter files: the low-rank updates that LoRA learned, and the base that they belong to.
 
 One safetensors file: for each changed kernel, by its name in `inference.weights`, the factors
 "NAME:a" (inputs, rank) and "NAME:b" (rank, outputs); rank, alpha and the base's fingerprint are its

@@ -27,6 +27,7 @@ products, for which int8 weights must become float32 first (`python benchmarks/p
 class Engine:
     """Runs sequences through the model.
 
+<<<<<<< HEAD
     `prefill` starts a sequence, `decode_step` continues it by one token; both give the logits of
     the next token. Without a cache of the caller's they use the engine's own, of one sequence.
     Several threads may use one engine, each with a cache of its own.
@@ -47,6 +48,11 @@ class Engine:
         >>> logits = engine.prefill([1, 2, 3])
         >>> engine.decode_step(int(logits.argmax())).shape
         (8,)
+=======
+    `prefill` starts a sequence, `decode_step` continues by one token; both give the logits of the
+    next token. Without a cache of the caller's they use the engine's own, of one sequence. Several
+    threads may use one engine, each with a cache of its own.
+>>>>>>> main
     """
 
     def __init__(

@@ -62,7 +62,7 @@ def apply_top_k(logits: np.ndarray, top_k: int) -> np.ndarray:
 
 
 def apply_top_p(logits: np.ndarray, top_p: float) -> np.ndarray:
-    """Keeps the smallest set of likeliest tokens whose probability reaches p; at least one
+    """Keeps the smallest set of most likely tokens whose probability reaches p; at least one
     (Holtzman et al., 2019, "The Curious Case of Neural Text Degeneration")."""
     probabilities = softmax(logits)
     # All V tokens of less than (1 - p) / V have less than 1 - p together: the set never needs one.
@@ -73,7 +73,7 @@ def apply_top_p(logits: np.ndarray, top_p: float) -> np.ndarray:
 
 
 def apply_min_p(logits: np.ndarray, min_p: float) -> np.ndarray:
-    """Drops tokens less likely than `min_p` times the likeliest (Nguyen et al., 2024)."""
+    """Drops tokens less likely than `min_p` times the most likely (Nguyen et al., 2024)."""
     return np.where(logits < logits.max() + np.log(min_p), -np.inf, logits)
 
 

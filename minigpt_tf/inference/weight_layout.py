@@ -1,7 +1,7 @@
 """Weights as the engine reads them: all matrices one after the other, row by row, in one array.
 
 Decoding a token reads every weight once, so they lie in the order in which they are used, a row for
-each output. As int8, a weight is a whole number from -127 to 127 times a scale of its row; such
+each output. As int8, a weight is an integer from -127 to 127 times a scale of its row; such
 weights are made once and kept beside the model, in model.int8.h5.
 """
 

@@ -1,4 +1,4 @@
-"""Models for LoRA and QLoRA: a frozen base, perhaps quantised, with changes of low rank."""
+"""Models for LoRA and QLoRA: a frozen base, perhaps quantized, with LoRA adapters."""
 
 import functools
 import re
@@ -22,7 +22,7 @@ from .training_layers import (
 _CHANGE = re.compile("(.+)[_/]lora/a")
 
 QUANTIZED_KERNELS = {"int8": "int8_from_{}", "int4": "int4/64_from_{}"}
-"""Keras's dtype policies for quantised kernels; int4 has a scale for every 64 inputs."""
+"""Keras's dtype policies for quantized kernels; int4 has a scale for every 64 inputs."""
 
 
 def build_adapted_model(
@@ -34,7 +34,7 @@ def build_adapted_model(
     quantize: str = "none",
     remat: bool = False,
 ) -> tuple[keras.Model, keras.Model]:
-    """As `build_training_model`, with low-rank changes, which alone are trainable.
+    """As `build_training_model`, with LoRA adapters, which alone are trainable.
 
     `quantize`: none | int8 | int4, how Keras keeps the kernels of the blocks; embeddings, norms
     and the output head stay float32. Without it kernels are kept in the precision of the products,
@@ -73,7 +73,7 @@ def low_rank_changes(model: keras.Model) -> dict[str, tuple[keras.Variable, kera
 
 
 def assign_base(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Puts the weights of a base into a model with low-rank changes, quantised where it is."""
+    """Puts the weights of a base into a model with LoRA adapters, quantized where it is."""
     layers_of = dict(_layers_with_kernels(model))
     for name, variable in named_variables(model).items():
         if name in layers_of:

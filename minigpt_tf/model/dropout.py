@@ -16,7 +16,7 @@ _steps: list[tf.Tensor] = []
 def dropout_step(step: tf.Tensor) -> Iterator[None]:
     """While the model is called in it, dropout is a function of the layers' seeds and of `step`.
 
-    So a run that goes on at any step draws the same numbers, and so does a block that is computed
+    So a run resumed at any step draws the same numbers, and so does a block that is computed
     once more for its gradients. `step`: an int32 scalar, another one for every batch.
     """
     _steps.append(step)

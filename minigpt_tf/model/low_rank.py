@@ -1,4 +1,4 @@
-"""LoRA in the layers: frozen kernels, perhaps quantised, and their changes of low rank."""
+"""LoRA in the layers: frozen kernels, perhaps quantized, and their LoRA adapters."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ class LowRank(layers.Layer):
         self.dropout = FastDropout(lora.lora_dropout, name="dropout", dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple) -> None:
-        """A is uniform within 1 / sqrt(inputs), as Kaiming's initialiser for a linear layer."""
+        """A is uniform within 1 / sqrt(inputs), as Kaiming's initializer for a linear layer."""
         inputs = input_shape[-1]
         bound = 1 / math.sqrt(inputs)
         self.a = self.add_weight(
@@ -71,19 +71,19 @@ def low_rank_products(
 
 
 class WithKernels:
-    """For layers that take their kernels from `kernel_of`: their formula is the same for quantised
+    """For layers that take their kernels from `kernel_of`: their formula is the same for quantized
     ones."""
 
     call: Callable[..., Any]
 
     def quantized_call(self, *arguments, **kwargs):
-        """What Keras calls in the place of `call` under a quantised dtype policy."""
+        """What Keras calls in the place of `call` under a quantized dtype policy."""
         return self.call(*arguments, **kwargs)
 
 
 @register
 class FusedDense(WithKernels, layers.Dense):
-    """Keras's Dense, whose kernel may be quantised, with a low-rank change where there is one."""
+    """Keras's Dense, whose kernel may be quantized, with perhaps a LoRA adapter."""
 
     def __init__(self, *arguments, lora: LoraConfig | None = None, **kwargs) -> None:
         super().__init__(*arguments, **kwargs)
@@ -117,7 +117,7 @@ def adapter_for(
 
 
 def plain_policy(layer: layers.Layer) -> str:
-    """The dtype policy of what is trained in a layer with a frozen or quantised kernel: variables
+    """The dtype policy of what is trained in a layer with a frozen or quantized kernel: variables
     in float32, products as the layer's."""
     compute = layer.compute_dtype
     return compute if compute == "float32" else f"mixed_{compute}"
@@ -127,8 +127,8 @@ def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool)
     """x (N, inputs) times a kernel (inputs, outputs).
 
     One that is `frozen`, not trained, is made when x is there, and a second time for the gradient
-    of x: else what is made of all quantised kernels would be in memory together, and take as much
-    of it as a model that is not quantised.
+    of x: else what is made of all quantized kernels would be in memory together, and take as much
+    of it as a model that is not quantized.
     """
     if not frozen:
         return tf.matmul(x, make_kernel())
@@ -151,8 +151,8 @@ def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool)
 def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
     """What makes the kernel of a Dense or EinsumDense layer, in the dtype of its products.
 
-    Quantised by Keras to int8 or int4, it is made of whole numbers and scales each time; its inputs
-    stay as they are, other than in Keras's own quantised layers.
+    Quantized by Keras to int8 or int4, it is made of integers and scales each time; its inputs
+    stay as they are, other than in Keras's own quantized layers.
     """
     stored, shape = exact(stored_kernel(layer)), kernel_shape(layer)
     if layer.quantization_mode is None:
@@ -180,7 +180,7 @@ def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
 
 
 def _unpacked(packed: tf.Tensor, columns: int) -> tf.Tensor:
-    """Bytes (rows, columns / 2) -> the whole numbers in their halves, the lower ones first."""
+    """Bytes (rows, columns / 2) -> the integers in their halves, the lower ones first."""
     four = tf.constant(4, tf.int8)
     lower = tf.bitwise.right_shift(tf.bitwise.left_shift(packed, four), four)  # keeps the sign
     both = tf.stack([lower, tf.bitwise.right_shift(packed, four)], axis=-1)
@@ -188,7 +188,7 @@ def _unpacked(packed: tf.Tensor, columns: int) -> tf.Tensor:
 
 
 def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
-    """Puts a float32 kernel into a layer, as Keras quantises it where the layer is quantised."""
+    """Puts a float32 kernel into a layer, as Keras quantizes it where the layer is quantized."""
     if layer.quantization_mode is None:
         layer.kernel.assign(values)
         return

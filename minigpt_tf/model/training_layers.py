@@ -47,10 +47,10 @@ class FusedLayerNormalization(layers.LayerNormalization):
         def normalize(x, gamma, *beta):
             """Layer norm, and the function that turns d(loss)/dy into those of the arguments."""
             x32 = tf.cast(x, tf.float32)
-            centred = x32 - tf.reduce_mean(x32, -1, keepdims=True)
-            variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
+            centered = x32 - tf.reduce_mean(x32, -1, keepdims=True)
+            variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
             inverse = tf.math.rsqrt(variance + self.epsilon)
-            normal = centred * inverse
+            normal = centered * inverse
             y = normal * gamma + beta[0] if beta else normal * gamma
 
             def gradient(dy):
@@ -190,7 +190,7 @@ def _shared_tables(
 
 
 def _build_adapters(attention: layers.Layer, width: int) -> None:
-    """Gives each projection that `lora` names its low-rank change."""
+    """Gives each projection that `lora` names its LoRA adapter."""
     for name, projection in projections_of(attention).items():
         if attention.lora is not None and name in attention.lora.targets:
             inputs, outputs = matrix_shape(projection, kernel_shape(projection))

@@ -32,7 +32,8 @@ def workspaces(tmp_path_factory, pytestconfig):
             made[page] = Workspace(folder / page.replace("/", "-").removesuffix(".md"), shelf)
         return made[page]
 
-    return workspace
+    yield workspace
+    shelf.close()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

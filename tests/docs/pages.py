@@ -5,9 +5,9 @@ prints. A comment right above it, such as `<!-- snippet: quick; numbers 10% -->`
 
     quick           runs with the normal tests; the others run with `--all-snippets`
     numbers P%      a printed number may differ from the page's by P percent
-    continues       Python that needs the Python blocks above it on the page
-    needs NAME      needs models/NAME, which tests/docs/workspace.py puts there, or a file of the
-                    assets, such as sms.tsv
+    continues       Python that runs after the Python blocks above it on the page, as in a notebook
+    needs NAME      needs models/NAME, which tests/docs/workspace.py puts there (if need be by the
+                    snippet with `--out models/NAME`), or a file of the assets, such as sms.tsv
     not run: WHY    cannot run here, for the reason given
 
 In what is printed `...` stands for anything, and a line of `...` for any lines.
@@ -47,7 +47,7 @@ class Snippet:
     needs: tuple[str, ...] = ()
     not_run: str = ""
     earlier: tuple[str, ...] = field(default=(), repr=False)
-    """Python that runs first."""
+    """The Python that it continues."""
 
     @property
     def name(self) -> str:

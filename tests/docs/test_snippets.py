@@ -10,7 +10,14 @@ import pytest
 
 from minigpt_tf.__main__ import VERBS
 from tests.conftest import ROOT
-from tests.docs.pages import all_snippets, difference, inline_commands, page_files
+from tests.docs.pages import (
+    Snippet,
+    all_snippets,
+    difference,
+    inline_commands,
+    page_files,
+    snippets,
+)
 
 
 def test_snippet(snippet, workspaces):
@@ -44,6 +51,46 @@ def _parses(command: str) -> bool:
         except SystemExit as stop:
             return stop.code == 0
     return True
+
+
+PAGE = """
+<!-- snippet: quick; needs small sms.tsv; numbers 5% -->
+```python
+one
+```
+
+```text
+printed
+```
+
+<!-- snippet: continues -->
+```python
+two
+```
+text
+```text
+not what it prints
+```
+<!-- a comment -->
+<!-- snippet: not run: needs a network; and more -->
+```bash
+three
+```
+"""
+
+
+def test_comments_of_snippets(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.docs.pages.ROOT", tmp_path)
+    (tmp_path / "page.md").write_text(PAGE)
+    one, two, three = snippets(tmp_path / "page.md")
+    assert one == Snippet(
+        "page.md", 3, "python", "one\n", "printed\n", True, 0.05, ("small", "sms.tsv")
+    )
+    assert two == Snippet("page.md", 12, "python", "two\n", None, earlier=("one\n",))
+    assert three.language == "bash" and three.not_run == "needs a network; and more"
+    (tmp_path / "page.md").write_text(PAGE.replace("continues", "continued"))
+    with pytest.raises(ValueError, match=r"page\.md:11: unknown words .* 'continued'"):
+        snippets(tmp_path / "page.md")
 
 
 def test_what_is_not_run_says_why():
