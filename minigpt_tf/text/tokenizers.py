@@ -200,14 +200,6 @@ def byte_level_backend(model: Any, add_prefix_space: bool = False) -> Any:
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTokenizer:
-<<<<<<< HEAD
-    """Learns a tokenizer from texts.
-
-    Args:
-        kind: "word", "char", "bpe", or "gpt2", which is OpenAI's and learns nothing.
-        texts: Texts, or chunks of them.
-        vocab_size: Bounds word and bpe; char has what the texts have.
-=======
     """Learns a tokenizer.
 
     Args:
@@ -215,22 +207,11 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
         texts: The texts, or chunks of them.
         vocab_size: Bound on the tokens of word and bpe; char has what the text has, and gpt2 what
             OpenAI gave it.
->>>>>>> main
 
     Returns:
         The tokenizer.
 
     Raises:
-<<<<<<< HEAD
-        ConfigError: `vocab_size` is too small.
-        DataError: The texts are empty, or OpenAI's files are unavailable.
-
-    Example:
-        >>> import minigpt_tf as mg
-        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
-        >>> tokenizer.decode(tokenizer.encode("hardy"))
-        'hardy'
-=======
         ConfigError: `vocab_size` is too small for the kind.
         DataError: GPT-2's files are unavailable.
 
@@ -239,7 +220,6 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
         >>> tokenizer = mg.train_tokenizer("char", ["he was a genius"], 100)
         >>> tokenizer.decode(tokenizer.encode("genius")), tokenizer.vocab_size
         ('genius', 10)
->>>>>>> main
     """
     if kind == "word":
         return WordTokenizer.train(texts, vocab_size)
@@ -251,35 +231,16 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
 
 
 def load_tokenizer(path: str | Path, kind: str | None = None) -> BaseTokenizer:
-<<<<<<< HEAD
-    """The tokenizer in a file of a model folder or a notebook. No code in it runs.
-
-    Args:
-        path: A tokenizer.pkl or tokenizer.json.
-        kind: The kind expected; bpe and gpt2 share a format.
-=======
     """Loads a tokenizer.
 
     Args:
         path: A tokenizer.pkl or tokenizer.json file. Nothing in it is run.
         kind: The kind expected; it tells bpe and gpt2 apart, which share a format.
->>>>>>> main
 
     Returns:
         The tokenizer.
 
     Raises:
-<<<<<<< HEAD
-        DataError: The file is missing, damaged or of another kind.
-
-    Example:
-        >>> import minigpt_tf as mg
-        >>> from pathlib import Path
-        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
-        >>> _ = Path("tokenizer.pkl").write_bytes(tokenizer.to_bytes())
-        >>> mg.load_tokenizer("tokenizer.pkl").decode(tokenizer.encode("who"))
-        'who'
-=======
         DataError: The file cannot be read, is not a tokenizer, or is of another kind.
 
     Example:
@@ -289,7 +250,6 @@ def load_tokenizer(path: str | Path, kind: str | None = None) -> BaseTokenizer:
         >>> _ = Path("tokenizer.pkl").write_bytes(tokenizer.to_bytes())
         >>> mg.load_tokenizer("tokenizer.pkl", "char").vocab_size
         10
->>>>>>> main
     """
     path = Path(path)
     try:
