@@ -30,6 +30,23 @@ class Engine:
     `prefill` starts a sequence, `decode_step` continues by one token; both give the logits of the
     next token. Without a cache of the caller's they use the engine's own, of one sequence. Several
     threads may use one engine, each with a cache of its own.
+
+    Args:
+        config: Architecture of the model.
+        weights: Arrays by the names of `inference.weights`, or weights in the engine's layout.
+        where: Names the weights in errors.
+        threads: Threads that decode (unset: one for each available core).
+
+    Raises:
+        ModelFolderError: The weights do not fit the configuration, or are not finite.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> config = mg.model_preset("shakespeare", vocab_size=8, num_layers=1, context_length=16)
+        >>> engine = mg.Engine.from_model(mg.build_gpt_model(config), config)
+        >>> logits = engine.prefill([1, 2, 3])
+        >>> engine.decode_step(int(logits.argmax())).shape
+        (8,)
     """
 
     def __init__(
@@ -39,10 +56,6 @@ class Engine:
         where: str = "weights",
         threads: int | None = None,
     ) -> None:
-        """`where` names the weights in errors; `threads`: unset, one for each available core.
-
-        Raises ModelFolderError where the weights do not fit the configuration or are not finite.
-        """
         if not isinstance(weights, EngineWeights):
             weights = lay_out_weights(weights, config, where)
         self.config, self.weights = config, weights
@@ -69,14 +82,34 @@ class Engine:
 
     @classmethod
     def from_model(cls, model: Any, config: ModelConfig) -> "Engine":
-        """An engine with a copy of a live Keras model's weights."""
+        """An engine with a copy of a live Keras model's weights.
+
+        Args:
+            model: Of `build_gpt_model`.
+            config: Its architecture.
+
+        Returns:
+            The engine; training the model further does not change it.
+        """
         return cls(config, weights_of(model))
 
     @classmethod
     def load(
         cls, folder: ModelFolder, quantize: str = "none", threads: int | None = None
     ) -> tuple["Engine", str]:
-        """An engine for a model folder, and a notice, perhaps empty. Raises ModelFolderError."""
+        """An engine for a model folder.
+
+        Args:
+            folder: From `load_folder`.
+            quantize: "none" or "int8".
+            threads: As for the class.
+
+        Returns:
+            The engine, and a notice for a person, perhaps empty.
+
+        Raises:
+            ModelFolderError: The weights are missing or damaged.
+        """
         weights, notice = load_weights(folder, quantize)
         return cls(folder.model, weights, str(folder.path), threads), notice
 
@@ -92,7 +125,16 @@ class Engine:
     def prefill(
         self, ids: np.ndarray | list[int], cache: Cache | None = None, row: int = 0
     ) -> np.ndarray:
-        """Starts a sequence with ids (T,), T >= 1; logits (V,) of the token after them."""
+        """Starts a sequence.
+
+        Args:
+            ids: (T,), at least one.
+            cache: Of the caller (unset: the engine's own).
+            row: Which of the cache's sequences.
+
+        Returns:
+            Logits (V,) of the token after them.
+        """
         cache = self.cache if cache is None else cache
         self._check_rows(cache, [row])
         cache.positions[row] = 0
@@ -101,7 +143,16 @@ class Engine:
     def resume(
         self, ids: np.ndarray | list[int], cache: Cache | None = None, row: int = 0
     ) -> np.ndarray:
-        """Like `prefill`, but keeps what the cache holds of the beginning of ids already."""
+        """Like `prefill`, but keeps what the cache already has of the beginning of the ids.
+
+        Args:
+            ids: (T,), at least one.
+            cache: Of the caller (unset: the engine's own).
+            row: Which of the cache's sequences.
+
+        Returns:
+            Logits (V,) of the token after them.
+        """
         cache = self.cache if cache is None else cache
         ids = self._check(ids, len(ids))
         self._check_rows(cache, [row])
@@ -111,15 +162,28 @@ class Engine:
         return self._run(ids[cache.positions[row] :], cache, row, num_logits=1)[0]
 
     def all_logits(self, ids: np.ndarray | list[int]) -> np.ndarray:
-        """Logits (T, V) after each of the ids (T,), as the Keras model gives them."""
+        """Logits after each token, as the Keras model gives them.
+
+        Args:
+            ids: (T,), at least one.
+
+        Returns:
+            (T, V).
+        """
         self.cache.positions[0] = 0
         return self._run(ids, None, 0, num_logits=len(ids))
 
     def hidden(self, ids: np.ndarray | list[int]) -> np.ndarray:
-        """What the model makes of the last of ids (T,), behind its last norm: (D,).
+        """The hidden state of the last token, behind the last norm.
 
         The output head turns it into logits, other heads into something else. Uses the engine's own
         sequence.
+
+        Args:
+            ids: (T,), at least one.
+
+        Returns:
+            (D,).
         """
         ids, cache = self._check(ids, len(ids)), self.cache
         positions = np.arange(len(ids), dtype=np.int64)
@@ -134,10 +198,16 @@ class Engine:
     def logits_in_chunks(
         self, ids: np.ndarray | list[int], num_logits: int | None = None
     ) -> Iterator[np.ndarray]:
-        """`all_logits` without ever holding all: chunks (P, V) of them in order, P at most CHUNK.
+        """`all_logits` without ever having all in memory.
 
-        With `num_logits` only those after that many ids, the last ones. Uses the engine's own
-        sequence, which must be left alone until the last chunk has come.
+        Uses the engine's own sequence, which must be left alone until the last chunk has come.
+
+        Args:
+            ids: (T,), at least one.
+            num_logits: Only those after the last so many ids (unset: all).
+
+        Yields:
+            Chunks (P, V) in order, P at most CHUNK.
         """
         first = 0 if num_logits is None else len(ids) - num_logits
         if first > 0:
@@ -150,11 +220,26 @@ class Engine:
     def logits_in_pieces(
         self, ids: np.ndarray | list[int], wanted: int | None = None
     ) -> Iterator[np.ndarray]:
-        """`logits_in_chunks` under its name in version 0.1."""
+        """`logits_in_chunks` under its name in version 0.1.
+
+        Args:
+            ids: As there.
+            wanted: Its `num_logits`.
+
+        Returns:
+            The same.
+        """
         return self.logits_in_chunks(ids, wanted)
 
     def decode_step(self, token_id: int) -> np.ndarray:
-        """Appends one token to the engine's own sequence; logits (V,) of the token after it."""
+        """Appends one token to the engine's own sequence.
+
+        Args:
+            token_id: The token.
+
+        Returns:
+            Logits (V,) of the token after it.
+        """
         return self.decode_batch([token_id], self.cache)[0]
 
     def decode_batch(
@@ -162,8 +247,13 @@ class Engine:
     ) -> np.ndarray:
         """Appends one token to each of B sequences, in one pass over the weights.
 
-        ids (B,), one for each of the cache's sequences `rows` (unset: all); logits (B, V). They
-        are to the bit what one sequence after the other would give.
+        Args:
+            ids: (B,), a token for each sequence.
+            cache: The sequences.
+            rows: Which of them (unset: all).
+
+        Returns:
+            Logits (B, V), to the bit what one sequence after the other would give.
         """
         given = list(range(len(cache.positions))) if rows is None else rows
         self._check_rows(cache, given)

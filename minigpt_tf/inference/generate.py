@@ -77,6 +77,15 @@ class TextGenerator:
 
     Raises:
         ModelFolderError: the tokenizer contains no token that could be generated.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
+        >>> config = mg.ModelConfig(vocab_size=20, embed_dim=8, num_heads=2, num_layers=1)
+        >>> engine = mg.Engine.from_model(mg.build_gpt_model(config), config)
+        >>> generator = mg.TextGenerator(engine, tokenizer, start_ids=[0])
+        >>> len(generator.generate("who", max_new_tokens=5, seed=1).ids)
+        5
     """
 
     def __init__(

@@ -59,7 +59,11 @@ class BaseTokenizer(ABC):
 
     @abstractmethod
     def to_bytes(self) -> bytes:
-        """The content of the tokenizer's file."""
+        """The content of the tokenizer's file.
+
+        Returns:
+            What is written to a model folder.
+        """
 
     @property
     def file_name(self) -> str:

@@ -200,9 +200,26 @@ def byte_level_backend(model: Any, add_prefix_space: bool = False) -> Any:
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTokenizer:
-    """A tokenizer of the kind word | char | bpe | gpt2 for the texts, or pieces of texts.
+    """Learns a tokenizer.
 
-    `vocab_size` bounds word and bpe; char has what the text has, and gpt2 what OpenAI gave it.
+    Args:
+        kind: word, char, bpe or gpt2.
+        texts: The texts, or chunks of them.
+        vocab_size: Bound on the tokens of word and bpe; char has what the text has, and gpt2 what
+            OpenAI gave it.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        ConfigError: `vocab_size` is too small for the kind.
+        DataError: GPT-2's files are unavailable.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.train_tokenizer("char", ["he was a genius"], 100)
+        >>> tokenizer.decode(tokenizer.encode("genius")), tokenizer.vocab_size
+        ('genius', 10)
     """
     if kind == "word":
         return WordTokenizer.train(texts, vocab_size)
@@ -214,9 +231,25 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
 
 
 def load_tokenizer(path: str | Path, kind: str | None = None) -> BaseTokenizer:
-    """The tokenizer in a tokenizer.pkl or tokenizer.json file. Raises DataError.
+    """Loads a tokenizer.
 
-    `kind` is the kind expected; it tells bpe from gpt2, which share a format.
+    Args:
+        path: A tokenizer.pkl or tokenizer.json file. Nothing in it is run.
+        kind: The kind expected; it tells bpe and gpt2 apart, which share a format.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        DataError: The file cannot be read, is not a tokenizer, or is of another kind.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import minigpt_tf as mg
+        >>> tokenizer = mg.train_tokenizer("char", ["he was a genius"], 100)
+        >>> _ = Path("tokenizer.pkl").write_bytes(tokenizer.to_bytes())
+        >>> mg.load_tokenizer("tokenizer.pkl", "char").vocab_size
+        10
     """
     path = Path(path)
     try:

@@ -122,6 +122,9 @@ class WordIndex:
         Args:
             texts: As in `fit_on_texts`.
 
+        Returns:
+            A list of ids for each text.
+
         Raises:
             DataError: If a text is not text, or if the tokenizer was not fitted.
 
@@ -135,6 +138,12 @@ class WordIndex:
 
     def texts_to_sequences_generator(self, texts: Iterable[str | list[str]]) -> Iterator[list[int]]:
         """The same, one text at a time.
+
+        Args:
+            texts: As in `fit_on_texts`.
+
+        Yields:
+            A list of ids.
 
         Example:
             >>> tokenizer = Tokenizer.from_words(["<OOV>", "the", "cat"])
@@ -157,6 +166,9 @@ class WordIndex:
             sequences: Ids. What stands for no word becomes the `oov_token` or, without one, is left
                 out.
 
+        Returns:
+            A text for each sequence.
+
         Raises:
             DataError: If the tokenizer was not fitted.
 
@@ -169,6 +181,12 @@ class WordIndex:
 
     def sequences_to_texts_generator(self, sequences: Iterable[Iterable[int]]) -> Iterator[str]:
         """The same, one sequence at a time.
+
+        Args:
+            sequences: As in `sequences_to_texts`.
+
+        Yields:
+            A text.
 
         Example:
             >>> tokenizer = Tokenizer.from_words(["<OOV>", "the", "cat"])
@@ -264,6 +282,9 @@ class WordIndex:
         Args:
             **options: Those of `json.dumps`.
 
+        Returns:
+            The JSON.
+
         Example:
             >>> tokenizer_from_json(Tokenizer.from_words(["he", "was"]).to_json()).word_index
             {'he': 1, 'was': 2}
@@ -282,6 +303,12 @@ class WordIndex:
 
     def split_words(self, text: str | list[str]) -> list[str]:
         """One text -> its words, known or not; a list of words is taken as it is but for its case.
+
+        Args:
+            text: A text, or its words.
+
+        Returns:
+            The words.
 
         Example:
             >>> Tokenizer().split_words("He was -- twice! -- at Trinity.")

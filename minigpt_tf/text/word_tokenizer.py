@@ -72,6 +72,9 @@ class Tokenizer(WordIndex, BaseTokenizer):
             oov_token: As in `Tokenizer`.
             **settings: The other settings of `Tokenizer`.
 
+        Returns:
+            The tokenizer.
+
         Example:
             >>> Tokenizer.from_words(["<OOV>", "he", "was"]).encode("he is")
             array([2, 1], dtype=int32)
@@ -85,8 +88,11 @@ class Tokenizer(WordIndex, BaseTokenizer):
         """The tokenizer that training makes: "<OOV>" stands for unknown words.
 
         Args:
-            texts: Texts, or pieces of texts.
+            texts: Texts, or chunks of texts.
             num_words: As in `Tokenizer`.
+
+        Returns:
+            The tokenizer.
 
         Raises:
             ConfigError: If no word has room.
@@ -253,6 +259,9 @@ class Tokenizer(WordIndex, BaseTokenizer):
         Args:
             values: What the file holds, less its "kind".
 
+        Returns:
+            The tokenizer.
+
         Raises:
             DataError: Whose message continues the name of the file.
         """
@@ -271,6 +280,9 @@ class Tokenizer(WordIndex, BaseTokenizer):
 
         Args:
             state: Attributes by name, as a pickled `Tokenizer` has them.
+
+        Returns:
+            The tokenizer.
 
         Raises:
             DataError: Whose message continues the name of the file.

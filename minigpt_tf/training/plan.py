@@ -144,7 +144,7 @@ def make_plan(
         >>> model, training = mg.model_preset("lecture", context_length=16), mg.TrainingConfig()
         >>> plan = mg.make_plan(["notes.txt"], model, mg.DataConfig(), training)
         >>> plan.model.context_length, plan.total_steps
-        (16, 40)
+        (16, 35)
     """
     listener = NoticeLog(listener or SILENT)  # what is said of the tokenizer holds for the ids too
     check_weights_fit(model)  # before a tokenizer of that size is trained
