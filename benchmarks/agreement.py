@@ -24,7 +24,7 @@ from minigpt_tf.config.presets import PRESETS, model_preset
 from minigpt_tf.inference.folder import describe_model, load_folder
 from minigpt_tf.inference.weights import assign_weights, read_weights
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.storage.replacing import write_json
+from minigpt_tf.storage.json_files import write_json
 from minigpt_tf.text.tokenizers import CharTokenizer
 
 PLAIN_KERAS = """

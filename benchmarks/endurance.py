@@ -91,7 +91,7 @@ import sys, pathlib
 from minigpt_tf.config.presets import model_preset
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.inference.folder import describe_model, write_tokenizer
-from minigpt_tf.storage.replacing import write_json
+from minigpt_tf.storage.json_files import write_json
 from minigpt_tf.text.tokenizers import CharTokenizer
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir()

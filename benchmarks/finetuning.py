@@ -50,7 +50,7 @@ from minigpt_tf.records.reading import read_records
 from minigpt_tf.records.rendering import render
 from minigpt_tf.records.schema import KINDS, InstructionRecord
 from minigpt_tf.records.truncation import Row
-from minigpt_tf.storage.replacing import write_json
+from minigpt_tf.storage.json_files import write_json
 from minigpt_tf.text.tokenizers import BytePairTokenizer
 
 RECORDS = Path(__file__).parents[1] / "data" / "departments"

@@ -1,12 +1,12 @@
 """Measurements in order, named, and as a picture."""
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..storage.replacing import replaced_file
 
 if TYPE_CHECKING:  # which is slow to import
     from .measurement import Measurement
@@ -119,15 +119,12 @@ def write_picture(file: Path, measurements: "Sequence[Measurement]") -> None:
     axes[0].invert_yaxis()
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format=file.suffix[1:].lower())
-    scratch = file.with_name(f".{os.getpid()}-{file.name}")
     try:
-        scratch.write_bytes(picture.getbuffer())
-        os.replace(scratch, file)
+        with replaced_file(file) as scratch:
+            scratch.write_bytes(picture.getbuffer())
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"{file}: cannot be written: {reason}: choose another") from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _draw_bits(axes: Any, rows: "Sequence[Measurement]") -> None:

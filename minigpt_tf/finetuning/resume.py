@@ -6,7 +6,8 @@ from typing import Any
 
 from ..config import CHECKPOINT_NAME, FORMAT_VERSION, RUN_NAME
 from ..errors import ModelFolderError, TrainingError
-from ..storage.replacing import staging, write_json
+from ..storage.json_files import read_object, write_json
+from ..storage.replacing import staging
 from ..training.resume import MAY_CHANGE
 from .plan import FineTuningPlan
 
@@ -63,12 +64,8 @@ def read_run(out: Path) -> dict[str, Any]:
         ModelFolderError: it is missing, damaged, or of another kind or version.
     """
     file = out / CHECKPOINT_NAME / RUN_NAME
-    try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
-    sound = isinstance(run, dict) and run.get("format_version") == FORMAT_VERSION
-    if not sound or run.get("kind") != KIND:
+    run = read_object(file)
+    if run.get("format_version") != FORMAT_VERSION or run.get("kind") != KIND:
         raise ModelFolderError(f"{file}: is not the run of a fine-tuning of this version")
     if run.get("dtype") not in ("float32", "mixed_bfloat16"):
         raise ModelFolderError(f"{file}: is damaged")

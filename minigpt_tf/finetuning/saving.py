@@ -8,6 +8,7 @@ from typing import Any
 from ..config import CONFIG_NAME, MODEL_NAME
 from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
 from ..records.alpaca import ALPACA_CHAT_TEMPLATE
+from ..storage.json_files import write_json
 from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
@@ -19,7 +20,7 @@ from ..storage.model_folder import (
     QUANTIZED_NAME,
     SAMPLES_NAME,
 )
-from ..storage.replacing import SCRATCH_PREFIX, staging, write_json
+from ..storage.replacing import SCRATCH_PREFIX, staging
 from ..training.checkpoint import RunState
 from ..training.history import write_loss_picture
 from ..training.saving import save_model

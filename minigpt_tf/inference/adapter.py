@@ -5,7 +5,6 @@ One safetensors file: for each updated kernel, by its name in `inference.weights
 metadata.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from safetensors.numpy import save
 
 from ..config import MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
+from ..storage.replacing import sha256_of
 from .weights import Weights, open_weights, weight_shapes
 
 FORMAT = "minigpt_tf adapter 1"
@@ -84,8 +84,7 @@ class UpdatedKernel:
 
 def fingerprint(path: Path) -> str:
     """SHA-256 of a base's model.h5."""
-    with open(path / MODEL_NAME, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path / MODEL_NAME)
 
 
 def save_adapter(file: Path, adapter: Adapter) -> None:

@@ -5,7 +5,6 @@ each output. As int8, a weight is an integer from -127 to 127 times a scale of i
 weights are made once and kept beside the model, in model.int8.h5.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ..inference.folder import ModelFolder
 from ..machine import check_fits_memory
 from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
 from ..storage.model_folder import QUANTIZED_NAME
-from ..storage.replacing import reserve_space, staging
+from ..storage.replacing import reserve_space, sha256_of, staging
 from .cache import Cache
 from .kernels import BlockMatrix
 from .positions import sinusoidal_table
@@ -244,7 +243,7 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str
     before = _state(file)
     with open_weights(file, model) as weights:
         laid_out = lay_out_weights(weights, model, str(file), np.int8)
-    sha256 = _sha256(file)
+    sha256 = sha256_of(file)
     if _state(file) != before:  # replaced in the meantime: whose hash would it be?
         return laid_out, ""
     try:
@@ -286,7 +285,7 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> EngineWeig
                 return None
             # The same size and time of change stand for the same content, which is slow to hash.
             if list(file.attrs["source_state"]) != _state(source) and (
-                text_attribute(file, "source_sha256") != _sha256(source)
+                text_attribute(file, "source_sha256") != sha256_of(source)
             ):
                 return None
             for name, shape in zip(_KEPT, shapes, strict=True):
@@ -306,8 +305,3 @@ def _state(path: Path) -> list[int]:
     """Size and time of change."""
     state = path.stat()
     return [state.st_size, state.st_mtime_ns]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

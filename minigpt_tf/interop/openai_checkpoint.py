@@ -9,10 +9,10 @@ import numpy as np
 
 from ..config import END_OF_TEXT, ModelConfig
 from ..errors import ConfigError, ModelFolderError
+from ..storage.json_files import integer, read_object
 from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
-from .huggingface.json_files import read_object, whole_number
 from .huggingface.tokenizer import byte_pair_backend, read_byte_pairs
 from .license import license_files
 from .source import Source
@@ -79,11 +79,11 @@ def _config(folder: Path) -> ModelConfig:
     values = read_object(file)
     try:
         return ModelConfig(
-            vocab_size=whole_number(values, "n_vocab", file),
-            context_length=whole_number(values, "n_ctx", file),
-            embed_dim=whole_number(values, "n_embd", file),
-            num_layers=whole_number(values, "n_layer", file),
-            num_heads=whole_number(values, "n_head", file),
+            vocab_size=integer(values, "n_vocab", file),
+            context_length=integer(values, "n_ctx", file),
+            embed_dim=integer(values, "n_embd", file),
+            num_layers=integer(values, "n_layer", file),
+            num_heads=integer(values, "n_head", file),
             dropout=0.1,
             positions="learned",
             norm_first=True,

@@ -14,6 +14,7 @@ from ..errors import ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
 from ..inference.weights import Weights, check_finite, open_weights, weight_shapes
+from ..storage.json_files import write_json
 from ..storage.model_folder import (
     CHAT_TEMPLATE_NAME,
     HISTORY_NAME,
@@ -21,7 +22,7 @@ from ..storage.model_folder import (
     SAMPLES_NAME,
     claim_output,
 )
-from ..storage.replacing import removed_if_empty, staging, write_json
+from ..storage.replacing import removed_if_empty, staging
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import BaseTokenizer
 from .license import is_license

@@ -15,7 +15,6 @@
 `replacing` changes the files of a folder as one; `inference.folder` reads it as a whole.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -34,6 +33,7 @@ from ..config import (
     RUN_NAME,
 )
 from ..errors import ModelFolderError
+from .json_files import read_object
 from .replacing import SCRATCH_PREFIX, locked
 
 QUANTIZED_NAME = "model.int8.h5"
@@ -60,13 +60,8 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelFolderError(
             f"{path}: {CONFIG_NAME} is missing, so this is not a model folder{hint}"
         )
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelFolderError(f"{file}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{file}: is damaged: {error}") from None
-    version = description.get("format_version") if isinstance(description, dict) else None
+    description = read_object(file)
+    version = description.get("format_version")
     if type(version) is not int or version < 1:
         raise ModelFolderError(f"{file}: has no format_version: it is not a model's {CONFIG_NAME}")
     if version > FORMAT_VERSION:

@@ -1,4 +1,4 @@
-"""Files and folders that are replaced as one, and a folder that one process at a time writes to.
+"""Files and folders that are replaced as one, their hashes, and a lock of a folder.
 
 Every file is written under another name first and then renamed, so a reader never sees half a file
 and a full disk leaves the old one in place.
@@ -6,14 +6,13 @@ and a full disk leaves the old one in place.
 
 import contextlib
 import errno
-import json
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
 from ..errors import ModelFolderError
@@ -115,6 +114,33 @@ def _flush_to_disk(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def write_json(file: Path, description: dict[str, Any]) -> None:
-    """Writes config.json, or another file of plain data."""
-    file.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+@contextmanager
+def replaced_file(file: Path) -> Iterator[Path]:
+    """A scratch file beside `file`, which it replaces after the block; if that raises, it is gone.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=SCRATCH_PREFIX, suffix=file.suffix, dir=file.parent)
+    os.close(descriptor)
+    scratch = Path(name)
+    try:
+        yield scratch
+        _flush_to_disk(scratch)
+        scratch.chmod(0o666 & ~_mask())  # a temporary file has its owner's permissions alone
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _mask() -> int:
+    """The permissions that new files do not get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in chunks. Raises OSError."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,7 +1,5 @@
 """checkpoint/run.json: what a run is, and whether a plan is still that run."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from ..config.presets import PRESETS
 from ..config.settings import from_dict, to_dict
 from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..inference.folder import write_tokenizer
-from ..storage.replacing import staging, write_json
+from ..storage.json_files import read_object, write_json
+from ..storage.replacing import sha256_of, staging
 from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 from .plan import Plan
 
@@ -62,16 +61,12 @@ def _describe_run(folder: Path, plan: Plan, dtype: str) -> dict[str, Any]:
         "characters": corpus.characters,
         "tokens": len(corpus.train_ids) + len(corpus.val_ids),
         "fingerprint": corpus.fingerprint,
-        "tokenizer_sha256": _sha256(folder / corpus.tokenizer.file_name),
+        "tokenizer_sha256": sha256_of(folder / corpus.tokenizer.file_name),
         "model": to_dict(plan.model),
         "data": to_dict(plan.data),
         "training": to_dict(plan.training),
         "dtype": dtype,
     }
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -95,11 +90,8 @@ def read_run(out: Path) -> SavedRun:
     Raises ModelFolderError.
     """
     file = out / CHECKPOINT_NAME / RUN_NAME
-    try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
-    if not isinstance(run, dict) or run.get("format_version") != FORMAT_VERSION:
+    run = read_object(file)
+    if run.get("format_version") != FORMAT_VERSION:
         raise ModelFolderError(f"{file}: was not written by this version of minigpt_tf")
     kinds = {"sources": list, "characters": int, "tokens": int, "fingerprint": str}
     kinds |= {"tokenizer_sha256": str}
@@ -128,7 +120,7 @@ def read_run(out: Path) -> SavedRun:
 
 def _check_tokenizer(file: Path, sha256: str) -> None:
     try:
-        changed = _sha256(file) != sha256
+        changed = sha256_of(file) != sha256
     except OSError as error:
         raise ModelFolderError(f"{file}: cannot be read: {error.strerror}") from None
     if changed:

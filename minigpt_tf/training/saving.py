@@ -16,7 +16,8 @@ from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
 from ..inference.weights import Weights, assign_weights, open_weights
 from ..model import build_gpt_model
 from ..model.keras_file import write_keras_file
-from ..storage.replacing import staging, write_json
+from ..storage.json_files import write_json
+from ..storage.replacing import staging
 from .history import write_history, write_loss_picture
 from .plan import Plan
 

@@ -10,8 +10,8 @@ from minigpt_tf.inference.folder import describe_model, load_folder, write_token
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.weights import weights_of
 from minigpt_tf.model import build_gpt_model
+from minigpt_tf.storage.json_files import write_json
 from minigpt_tf.storage.model_folder import CHAT_TEMPLATE_NAME
-from minigpt_tf.storage.replacing import write_json
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import ImportedTokenizer, train_tokenizer
 from minigpt_tf.training.saving import save_model

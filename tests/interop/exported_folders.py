@@ -8,8 +8,8 @@ from minigpt_tf.config import CONFIG_NAME, MODEL_NAME, ModelConfig
 from minigpt_tf.inference.folder import describe_model, write_tokenizer
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model.keras_file import write_keras_file
+from minigpt_tf.storage.json_files import write_json
 from minigpt_tf.storage.model_folder import CHAT_TEMPLATE_NAME
-from minigpt_tf.storage.replacing import write_json
 from minigpt_tf.text.tokenizers import BaseTokenizer, train_tokenizer
 from tests.conftest import tiny_config
 

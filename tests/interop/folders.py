@@ -9,8 +9,8 @@ from minigpt_tf.config.presets import model_preset
 from minigpt_tf.inference.folder import describe_model, load_folder, write_tokenizer
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model.keras_file import write_keras_file
+from minigpt_tf.storage.json_files import write_json
 from minigpt_tf.storage.model_folder import CHAT_TEMPLATE_NAME
-from minigpt_tf.storage.replacing import write_json
 
 TEXT = "the cat sat on the mat, and the café's owner said: it's 12345 o'clock!\n\nnaïve — 日本語 "
 TEXT += "\U0001f600 "

@@ -63,7 +63,8 @@ DAMAGES = {
         lambda f: h5py.File(f / "model.h5", "w").close(),
         "or not a Keras model file",
     ),
-    "foreign config": (lambda f: (f / "config.json").write_text("[]"), "has no format_version"),
+    "foreign config": (lambda f: (f / "config.json").write_text("{}"), "has no format_version"),
+    "a list as config": (lambda f: (f / "config.json").write_text("[]"), "expected an object"),
     "foreign tokenizer": (
         lambda f: (f / "tokenizer.pkl").write_bytes(b"cos\nsystem\n."),
         "names os.system",

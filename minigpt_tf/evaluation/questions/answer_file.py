@@ -1,14 +1,13 @@
 """The answers of several models as plain data, and the file with them."""
 
-import contextlib
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...config.settings import to_dict
 from ...errors import ConfigError
+from ...storage.json_files import write_json
+from ...storage.replacing import replaced_file
 from .comparison import Comparison
 
 
@@ -104,15 +103,9 @@ def write_answers(file: Path, described: dict[str, Any]) -> None:
     Raises:
         ConfigError: The file cannot be written.
     """
-    scratch = file.with_name(f".{os.getpid()}-{file.name}")
     try:
-        scratch.write_text(
-            json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        os.replace(scratch, file)
+        with replaced_file(file) as scratch:
+            write_json(scratch, described)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"{file}: cannot be written: {reason}: choose another") from None
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)

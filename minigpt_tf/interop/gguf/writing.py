@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +17,7 @@ from ...errors import ConfigError, ModelFolderError
 from ...inference.folder import ModelFolder
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
 from ...inference.weights import check_finite, open_weights, weight_shapes
-from ...storage.replacing import reserve_space
+from ...storage.replacing import replaced_file, reserve_space
 from ..families import GPT2, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shape, to_tensor
 from .metadata import MODEL_KEY, TEXT_KEY
@@ -58,10 +56,9 @@ def export_gguf(folder: ModelFolder, file: Path, dtype: DType) -> None:
     if file.is_dir() or not file.parent.is_dir():
         reason = "is a folder" if file.is_dir() else "lies in a folder that does not exist"
         raise ModelFolderError(f"{file}: {reason}: choose another file")
-    scratch = None
-    try:
+    with ExitStack() as stack:
         with _writing(file):
-            scratch = _scratch_file(file)
+            scratch = stack.enter_context(replaced_file(file))
             reserve_space(file.parent, plan.nbytes + HEADER_SPACE + vocabulary.nbytes)
         with open_weights(folder.path / MODEL_NAME, folder.model) as weights:
             writer = gguf.GGUFWriter(scratch, plan.family.name)
@@ -76,10 +73,7 @@ def export_gguf(folder: ModelFolder, file: Path, dtype: DType) -> None:
                 with _writing(file):
                     writer.close()
         with _writing(file):
-            _put_in_place(scratch, file)
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
+            stack.close()
 
 
 @contextmanager
@@ -91,27 +85,6 @@ def _writing(file: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelFolderError(f"{file}: cannot be written: {reason}") from None
-
-
-def _scratch_file(file: Path) -> Path:
-    """An empty file beside it."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".saving-", delete=False) as made:
-        return Path(made.name)
-
-
-def _put_in_place(scratch: Path, file: Path) -> None:
-    """Renames the finished file, when it has left the system's memory."""
-    with open(scratch, "rb+") as stream:
-        os.fsync(stream.fileno())
-    scratch.chmod(0o666 & ~_mask())
-    os.replace(scratch, file)
-
-
-def _mask() -> int:
-    """The permissions that new files do not get; a temporary file has the user's alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def check_exportable(folder: ModelFolder, dtype: DType) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from ...config import ModelConfig
 from ...config.settings import from_dict
 from ...errors import ConfigError, ModelFolderError
+from ...storage.json_files import integer
 from ..families import FAMILIES, GPT2, Family, expressed, family_of
-from .json_files import whole_number
 
 OWN_NAME = "minigpt_tf"
 """Our exporter puts the whole ModelConfig here: it may say what the other fields cannot."""
@@ -107,11 +107,11 @@ def _gpt2_config(values: dict[str, Any], file: Path) -> ModelConfig:
             f"{file}: activation_function={activation!r:.40} is unknown; known: {known}"
         )
     return ModelConfig(
-        vocab_size=whole_number(values, "vocab_size", file),
-        context_length=whole_number(values, "n_positions", file, "max_position_embeddings"),
-        embed_dim=whole_number(values, "n_embd", file, "hidden_size"),
-        num_layers=whole_number(values, "n_layer", file, "num_hidden_layers"),
-        num_heads=whole_number(values, "n_head", file, "num_attention_heads"),
+        vocab_size=integer(values, "vocab_size", file),
+        context_length=integer(values, "n_positions", file, "max_position_embeddings"),
+        embed_dim=integer(values, "n_embd", file, "hidden_size"),
+        num_layers=integer(values, "n_layer", file, "num_hidden_layers"),
+        num_heads=integer(values, "n_head", file, "num_attention_heads"),
         ff_dim=values.get("n_inner"),
         dropout=_value(values, "resid_pdrop", 0.1),
         positions="learned",
@@ -124,17 +124,17 @@ def _gpt2_config(values: dict[str, Any], file: Path) -> ModelConfig:
 
 
 def _llama_config(values: dict[str, Any], file: Path) -> ModelConfig:
-    context = whole_number(values, "max_position_embeddings", file)
+    context = integer(values, "max_position_embeddings", file)
     theta, scaling = _rope(values, file)
     return ModelConfig(
-        vocab_size=whole_number(values, "vocab_size", file),
+        vocab_size=integer(values, "vocab_size", file),
         context_length=context,
-        embed_dim=whole_number(values, "hidden_size", file),
-        num_layers=whole_number(values, "num_hidden_layers", file),
-        num_heads=whole_number(values, "num_attention_heads", file),
+        embed_dim=integer(values, "hidden_size", file),
+        num_layers=integer(values, "num_hidden_layers", file),
+        num_heads=integer(values, "num_attention_heads", file),
         num_kv_heads=values.get("num_key_value_heads"),
         head_dim=values.get("head_dim"),
-        ff_dim=whole_number(values, "intermediate_size", file),
+        ff_dim=integer(values, "intermediate_size", file),
         dropout=_value(values, "attention_dropout", 0.0),
         positions="rotary",
         rope_theta=theta,

@@ -9,11 +9,11 @@ import numpy as np
 
 from ...config import ModelConfig
 from ...errors import ModelFolderError
+from ...storage.json_files import read_object
 from ..families import GPT2, Family
 from ..license import license_files, license_name
 from ..source import Source
 from .config import read_config
-from .json_files import read_object
 from .safetensors_files import INDEX_NAME, SINGLE_NAME, StoredTensor, open_folder
 from .tokenizer import read_chat_template, read_generation, read_tokenizer
 

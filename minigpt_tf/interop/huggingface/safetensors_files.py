@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...errors import ModelFolderError
-from .json_files import read_object
+from ...storage.json_files import read_object
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...config import SamplingConfig
 from ...errors import ConfigError, DataError, ModelFolderError
+from ...storage.json_files import read_object, read_object_if_there
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...text.chat_template import ChatTemplate
 from ...text.tokenizers import (
@@ -15,7 +16,6 @@ from ...text.tokenizers import (
     errors_of_the_library,
     load_tokenizer,
 )
-from .json_files import read_object, read_object_if_there
 
 SETTINGS_NAME = "tokenizer_config.json"
 SPECIAL_TOKENS_NAME = "special_tokens_map.json"

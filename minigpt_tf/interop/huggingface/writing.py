@@ -20,8 +20,8 @@ from ...errors import ConfigError, ModelFolderError
 from ...events import SILENT, Listener
 from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...storage.json_files import write_json
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
-from ...storage.replacing import write_json
 from ..families import LLAMA, Family, expressed, family_of
 from ..license import license_files
 from ..tensors import Entry, entries, tensor_shapes, to_tensor

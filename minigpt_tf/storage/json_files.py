@@ -1,14 +1,23 @@
-"""JSON files of other tools, read with care: whatever is in them ends in one sentence."""
+"""JSON files: written with care for people, and read with care for what others wrote."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from ...errors import ModelFolderError
+from ..errors import ModelFolderError
+
+
+def write_json(file: Path, description: dict[str, Any]) -> None:
+    """Writes config.json, or another file of plain data."""
+    file.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises ModelFolderError that names the file."""
+    """The JSON object in a file.
+
+    Raises:
+        ModelFolderError: the file cannot be read, is damaged or contains something else.
+    """
     try:
         text = file.read_bytes().decode("utf-8-sig")
         values = json.loads(text)
@@ -24,12 +33,22 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def read_object_if_there(file: Path) -> dict[str, Any]:
-    """As `read_object`; of a file that does not exist, nothing."""
+    """As `read_object`; {} if the file does not exist."""
     return read_object(file) if file.is_file() else {}
 
 
-def whole_number(values: dict[str, Any], name: str, file: Path, *others: str) -> int:
-    """A field that must be there, under its name or one of the `others`."""
+def integer(values: dict[str, Any], name: str, file: Path, *others: str) -> int:
+    """A field that must be there.
+
+    Args:
+        values: the object in the file.
+        name: of the field.
+        file: what an error names.
+        others: other names of the field.
+
+    Raises:
+        ModelFolderError: the field is missing, or not an integer.
+    """
     for key in (name, *others):
         if values.get(key) is not None:
             if type(values[key]) is not int:
