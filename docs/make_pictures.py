@@ -14,10 +14,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from drawing import text  # noqa: E402
+from drawing import netron, text, trained  # noqa: E402
 
 PICTURES: dict[str, Callable[[], Path]] = {
     "tokens.png": text.tokens,
+    "windows.png": text.windows,
+    "positions.png": text.positions,
+    "loss.png": trained.loss,
+    "attention.png": trained.attention,
+    "sampling.png": trained.sampling,
+    "surprise.png": trained.surprise,
+    "netron-block.png": netron.netron_block,
+    "loss-steps.png": trained.loss_steps,
+    "benchmark.png": text.benchmark,
 }
 LARGEST = 150_000
 """Bytes that a picture may have."""

@@ -1,10 +1,13 @@
 """Pictures of text: tokens, windows, merges. They need no model."""
 
+import re
 from pathlib import Path
+
+import numpy as np
 
 import minigpt_tf as mg
 
-from .style import BLUE, GRAY, GREEN, ORANGE, Canvas, save
+from .style import BLUE, GRAY, GREEN, ORANGE, Canvas, new_figure, save
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "data" / "ramanujan.txt").read_text(encoding="utf-8")
@@ -30,3 +33,72 @@ def tokens() -> Path:
             x = right
         y += 3.7
     return save(canvas.figure, "tokens.png")
+
+
+def windows() -> Path:
+    """Two windows of a text, and the targets of the first."""
+    words = mg.Tokenizer().split_words(TEXT)[:9]
+    canvas = Canvas(72, 11.6)
+    rows = (
+        ("text", words, GRAY, 0),
+        ("x[0]", words[:6], BLUE, 0),
+        ("y[0]", words[1:7], ORANGE, 1),
+        ("x[1]", words[1:7], BLUE, 1),
+        ("y[1]", words[2:8], ORANGE, 2),
+    )
+    left = [8.0]
+    for word in words:
+        left.append(left[-1] + len(word) + 1.4)
+    for i, (name, chosen, color, start) in enumerate(rows):
+        y = 1.0 + 1.7 * i + (0.7 if i > 0 else 0) + (0.7 if i > 2 else 0)
+        canvas.text(1, y, name, weight="bold")
+        for k, word in enumerate(chosen):
+            canvas.box(left[start + k], y, word, color)
+    canvas.text(8, 10.6, "Window size 6, stride 1: the next window starts one word later.", GRAY)
+    return save(canvas.figure, "windows.png")
+
+
+def positions() -> Path:
+    """The table of sines and cosines, and four of its columns."""
+    places = np.arange(100)[:, None]
+    i = np.arange(64)[None]
+    angles = places / 10000 ** (2 * (i // 2) / 64)
+    table = np.where(i % 2 == 0, np.sin(angles), np.cos(angles))
+    figure, (left, right) = new_figure(9.5, 3.2, 2)
+    image = left.imshow(table, cmap="RdBu", aspect="auto", interpolation="nearest")
+    left.set(xlabel="dimension (D = 64)", ylabel="position")
+    figure.colorbar(image, ax=left, ticks=(-1, 0, 1))
+    for k, color in zip((0, 8, 16, 32), (BLUE, ORANGE, GREEN, GRAY), strict=True):
+        right.plot(table[:, k], color=color, label=f"dimension {k}", linewidth=1.3)
+    right.set(xlabel="position", ylim=(-1.1, 1.9), yticks=(-1, 0, 1))
+    right.legend(frameon=False, ncols=2, loc="upper center", fontsize=9)
+    return save(figure, "positions.png")
+
+
+def benchmark() -> Path:
+    """How many times as fast as others, of the rows of docs/figures.md."""
+    page = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    ratio = r"([\d.]+)"
+    training = re.search(
+        rf"nanoGPT's CPU size \|.*?: {ratio}, {ratio} and {ratio} times PyTorch", page
+    )
+    decoding = re.search(rf"GPT-2 124M, float32 \| .*?{ratio} times transformers", page)
+    int8 = re.search(rf"with int8 weights, GPT-2 124M; .*?: {ratio} and {ratio} of llama", page)
+    start = re.search(rf"whole process, 1 word; .*? \| {ratio} s; .*? of the {ratio} s", page)
+    if not (training and decoding and int8 and start):
+        raise SystemExit("docs/figures.md: a row that benchmark.png shows is gone")
+    bars = {
+        "first word, beside\n`import tensorflow` alone": float(start[2]) / float(start[1]),
+        "int8 decoding, GPT-2 124M,\nbeside llama.cpp q8_0": float(int8[1]),
+        "float32 decoding, GPT-2 124M,\nbeside transformers": float(decoding[1]),
+        "training nanoGPT's CPU size,\nbeside PyTorch": float(training[3]),
+        "training GPT-2 124M,\nbeside PyTorch": float(training[2]),
+        "training the course's size,\nbeside PyTorch": float(training[1]),
+    }
+    figure, axes = new_figure(8, 3.6)
+    drawn = axes.barh(list(bars), list(bars.values()), color=BLUE, height=0.62)
+    axes.bar_label(drawn, fmt="%.2g ×", padding=4, size=9)
+    axes.axvline(1, color=GRAY, linewidth=1, linestyle="--")
+    axes.set(xlabel="times as fast, on two cores of an AMD EPYC (Zen 5)", xlim=(0, 7.4))
+    axes.tick_params(axis="y", labelsize=9, left=False)
+    return save(figure, "benchmark.png")

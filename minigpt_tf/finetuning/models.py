@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..config import LoraConfig, ModelConfig, TrainingConfig
 from ..inference.weights import Weights, named_variables
 from ..model import build_training_model
-from ..model.adapted import assign_base, build_adapted_model, low_rank_changes
+from ..model.adapted import assign_base, build_adapted_model, low_rank_updates
 from ..model.output_head import OutputHead
 from ..training.job import TrainableModel
 from ..training.losses import linear_cross_entropy
@@ -65,7 +65,7 @@ class FineTunedModel(TrainableModel):
         and "NAME:b" (rank, outputs)."""
         if self.lora is None:
             return named_variables(self.keras_model)
-        updates = low_rank_changes(self.keras_model).items()
+        updates = low_rank_updates(self.keras_model).items()
         return {f"{name}:{f}": v for name, pair in updates for f, v in zip("ab", pair, strict=True)}
 
     def weights(self) -> Weights:

@@ -1,6 +1,6 @@
 """Adapter files: the low-rank updates that LoRA learned, and the base that they belong to.
 
-One safetensors file: for each changed kernel, by its name in `inference.weights`, the factors
+One safetensors file: for each updated kernel, by its name in `inference.weights`, the factors
 "NAME:a" (inputs, rank) and "NAME:b" (rank, outputs); rank, alpha and the base's fingerprint are its
 metadata.
 """
@@ -25,7 +25,7 @@ FORMAT = "minigpt_tf adapter 1"
 
 @dataclass(frozen=True)
 class Adapter:
-    """Changes of kernels by name: alpha / rank * A B is added to each."""
+    """Low-rank updates of kernels by name: alpha / rank * A B is added to each."""
 
     factors: dict[str, tuple[np.ndarray, np.ndarray]]
     rank: int
@@ -33,28 +33,35 @@ class Adapter:
     base: str
     """`fingerprint` of the base's weights."""
 
-    def change(self, name: str) -> np.ndarray:
-        """What is added to a kernel, (inputs, outputs)."""
+    def update(self, name: str) -> np.ndarray:
+        """What is added to a kernel.
+
+        Args:
+            name: The kernel, as in `inference.weights`.
+
+        Returns:
+            float32 (inputs, outputs).
+        """
         a, b = self.factors[name]
         return np.float32(self.alpha / self.rank) * (a @ b)
 
     def merged(self, base: Mapping[str, np.ndarray]) -> Weights:
-        """The base's weights with the changes added, new arrays."""
+        """The base's weights with the updates added."""
         return {
             name: np.array(values, dtype=np.float32) for name, values in self.over(base).items()
         }
 
     def over(self, base: Mapping[str, Any]) -> dict[str, Any]:
-        """The same without copies: a changed kernel is made each time it is read.
+        """The same without copies: an updated kernel is computed each time it is read.
 
         `base`: arrays, or the datasets of an open file."""
-        changed = {name: ChangedKernel(base[name], self, name) for name in self.factors}
-        return {**base, **changed}
+        updated = {name: UpdatedKernel(base[name], self, name) for name in self.factors}
+        return {**base, **updated}
 
 
 @dataclass(frozen=True)
-class ChangedKernel:
-    """A kernel of the base with its change, for whom reads it as an array."""
+class UpdatedKernel:
+    """A kernel of the base with its low-rank update, which is read as an array."""
 
     base: Any
     adapter: Adapter
@@ -66,13 +73,13 @@ class ChangedKernel:
         return self.base.shape
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """A new array, float32 unless told otherwise."""
+        """A new array, float32 if no dtype is given."""
         values = np.array(self.base, dtype=np.float32)
-        values += self.adapter.change(self.name).reshape(values.shape)
+        values += self.adapter.update(self.name).reshape(values.shape)
         return values.astype(dtype or np.float32, copy=False)
 
-    def __getitem__(self, part: Any) -> np.ndarray:
-        return self.__array__()[part]
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.__array__()[index]
 
 
 def fingerprint(path: Path) -> str:
@@ -119,7 +126,7 @@ def load_adapter(file: Path, config: ModelConfig) -> Adapter:
     except FileNotFoundError:
         raise ModelFolderError(f"{file}: no such adapter") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFolderError(f"{file}: is damaged or no adapter: {error}") from None
+        raise ModelFolderError(f"{file}: is damaged or not an adapter: {error}") from None
     rank, alpha, base = (values.get(name) for name in ("rank", "alpha", "base"))
     sound = values.get("format") == FORMAT and isinstance(base, str)
     if not sound or type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
@@ -148,7 +155,7 @@ def _factors(
             raise ModelFolderError(f"{file}: {name or 'a tensor'} does not fit the model")
         factors[name] = (np.asarray(a, np.float32), np.asarray(b, np.float32))
     if not factors:
-        raise ModelFolderError(f"{file}: holds no changes")
+        raise ModelFolderError(f"{file}: contains no low-rank updates")
     return factors
 
 
@@ -177,7 +184,7 @@ def merge(base: Path, config: ModelConfig, adapter: Adapter) -> Weights:
         >>> model = mg.build_gpt_model(4, 8, embed_dim=8, num_heads=2, ff_dim=8, num_layers=1)
         >>> folder = mg.save_model_folder(model, tokenizer, "models/mine")
         >>> from minigpt_tf.inference.adapter import Adapter
-        >>> other = Adapter(1, 1.0, "another base's fingerprint", {})
+        >>> other = Adapter({}, 1, 1.0, "another base's fingerprint")
         >>> mg.merge(folder, mg.load_folder(folder).model, other)
         Traceback (most recent call last):
         minigpt_tf.errors.ModelFolderError: models/mine: is not the base that the adapter was ...

@@ -11,7 +11,14 @@ class Cache:
     """Keys and values of some sequences, allocated once for the whole context."""
 
     def __init__(self, config: ModelConfig, sequences: int) -> None:
-        """Raises ConfigError where there is not memory enough."""
+        """
+        Args:
+            config: Architecture of the model.
+            sequences: How many there is room for.
+
+        Raises:
+            ConfigError: There is not enough memory.
+        """
         c = config
         shape = (sequences, c.num_layers, c.num_kv_heads, c.context_length, c.head_dim)
         what = f"the keys and values of {sequences} sequences of {config.context_length} tokens"
@@ -19,7 +26,7 @@ class Cache:
         try:
             self.keys, self.values = (np.zeros(shape, dtype=np.float32) for _ in range(2))
         except MemoryError:
-            raise ConfigError(f"there is not memory enough for {what}") from None
+            raise ConfigError(f"not enough memory for {what}") from None
         self.positions = np.zeros(sequences, dtype=np.int64)
         """Number of tokens of each sequence so far."""
         self.ids = np.zeros((sequences, config.context_length), dtype=np.int64)

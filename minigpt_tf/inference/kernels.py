@@ -90,8 +90,8 @@ def wait_for_all(barrier, threads):
 
 
 @inner
-def share(count, thread, threads):
-    """This thread's part of range(count), as (first, last)."""
+def portion(count, thread, threads):
+    """This thread's portion of range(count), as (first, last)."""
     return count * thread // threads, count * (thread + 1) // threads
 
 
@@ -209,7 +209,7 @@ def swiglu(x, gate):
 
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": swiglu}
-"""By ModelConfig.activation: functions of (F,) and, where there is one, the gate (F,)."""
+"""By ModelConfig.activation: functions of (F,) and the gate (F,), which only SwiGLU has."""
 
 
 @inner
@@ -376,7 +376,7 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
 
     @entry
     def decode(thread, threads, barrier, tokens, weights, cache, scratch):
-        """The logits after each of B tokens, this thread's share; all threads call it together.
+        """The logits after each of B tokens, this thread's portion; all threads call it together.
 
         `tokens`: Tokens, `weights`: StepWeights, `cache`: KeysValues, `scratch`: Scratch. Keys and
         values of the tokens are written into the cache; a call may have several positions of one
@@ -398,7 +398,7 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
         for layer in range(cache.keys.shape[1]):
             block = _first_matrix(layer)
             # attention: every thread has some heads, then some heads of some tokens, then outputs
-            first, last = share(N + 2 * K, thread, threads)
+            first, last = portion(N + 2 * K, thread, threads)
             index = block + BlockMatrix.QKV
             dense(matrices, index, normal, first * H, last * H, qkv)
             for b in range(B):
@@ -408,16 +408,16 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
                     rotate(turning, weights.cosines[position], weights.sines[position])
                 store(heads[b], first, last, tokens.rows[b], layer, position, cache)
             wait_for_all(barrier, threads)
-            first, last = share(B * N, thread, threads)
+            first, last = portion(B * N, thread, threads)
             attend_all(first, last, heads, tokens, layer, cache, scores, mixed)
             wait_for_all(barrier, threads)
-            first, last = share(D, thread, threads)
+            first, last = portion(D, thread, threads)
             dense(matrices, block + BlockMatrix.OUT, mixed, first, last, delta)
             wait_for_all(barrier, threads)
             norm = norms[1 + 2 * layer]
             add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal)
             # feed-forward
-            first, last = share(F, thread, threads)
+            first, last = portion(F, thread, threads)
             dense(matrices, block + BlockMatrix.UP, normal, first, last, up)
             if gated:
                 dense(matrices, block + BlockMatrix.GATE, normal, first, last, gate)
@@ -431,13 +431,13 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
                 if is_gelu_tanh:
                     gelu_tanh(up[b, first:last], up[b, first:last])
             wait_for_all(barrier, threads)
-            first, last = share(D, thread, threads)
+            first, last = portion(D, thread, threads)
             dense(matrices, block + BlockMatrix.DOWN, up, first, last, delta)
             wait_for_all(barrier, threads)
             norm = norms[2 + 2 * layer]
             add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal)
         head = matrices.layout.shape[0] - 1
-        first, last = share(matrices.layout[head, 2], thread, threads)
+        first, last = portion(matrices.layout[head, 2], thread, threads)
         dense(matrices, head, normal[B - tokens.num_logits :], first, last, scratch.logits)
         wait_for_all(barrier, threads)
 

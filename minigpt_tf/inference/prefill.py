@@ -53,9 +53,9 @@ class Prefill:
         norms, norm_first = self.weights.norms, self.config.norm_first
         normal = self._norm(x, norms[0]) if norm_first else x
         for layer in range(self.config.num_layers):
-            for part, sublayer in enumerate((self._attention, self._feed_forward)):
+            for number, sublayer in enumerate((self._attention, self._feed_forward)):
                 x = x + sublayer(normal, layer, keys[layer], values[layer], start)
-                normal = self._norm(x, norms[1 + 2 * layer + part])
+                normal = self._norm(x, norms[1 + 2 * layer + number])
                 x = x if norm_first else normal
         return normal
 

@@ -78,7 +78,7 @@ class EngineWeights:
 def lay_out_weights(
     weights: Mapping[str, Any], config: ModelConfig, where: str, dtype: type = np.float32
 ) -> EngineWeights:
-    """Packs named weights, arrays or datasets of an .h5 file, one matrix after the other.
+    """Lays out named weights, arrays or datasets of an .h5 file, one matrix after the other.
 
     `dtype`: np.float32 or np.int8. Raises ModelFolderError that names a weight which is missing,
     extra, of another shape or not finite.
@@ -100,7 +100,7 @@ def lay_out_weights(
     except MemoryError:
         raise ModelFolderError(
             f"{where}: its weights need {_size(layout) * np.dtype(dtype).itemsize / 2**30:.2f} GiB "
-            "of memory, which are not to be had"
+            "of memory, which is unavailable"
         ) from None
     for index, names in enumerate(_kernels(config)):
         matrix, scales = laid_out.matrix(index), laid_out.scales[laid_out.rows(index)]
@@ -128,15 +128,15 @@ class _Source:
     def __init__(self, weights: Mapping[str, Any], where: str) -> None:
         self.weights, self.where = weights, where
 
-    def values(self, name: str, part: slice = slice(None)) -> np.ndarray:
+    def values(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         """The weight, or some of its rows, as float32."""
-        values = np.asarray(self.weights[name][part], dtype=np.float32)
+        values = np.asarray(self.weights[name][rows], dtype=np.float32)
         check_finite(values, name, self.where)
         return values
 
     def rows(self, name: str, inputs: int):
-        """The rows (outputs, inputs) of a matrix, in pieces. Keras stores (inputs, outputs), but
-        for an embedding."""
+        """The rows (outputs, inputs) of a matrix, in chunks. Keras stores (inputs, outputs),
+        except for an embedding."""
         if name.endswith("/embeddings"):
             for first in range(0, self.weights[name].shape[0], ROWS_AT_ONCE):
                 yield self.values(name, slice(first, first + ROWS_AT_ONCE))

@@ -19,7 +19,7 @@ from .training_layers import (
     projections_of,
 )
 
-_CHANGE = re.compile("(.+)[_/]lora/a")
+_LORA_A = re.compile("(.+)[_/]lora/a")
 
 QUANTIZED_KERNELS = {"int8": "int8_from_{}", "int4": "int4/64_from_{}"}
 """Keras's dtype policies for quantized kernels; int4 has a scale for every 64 inputs."""
@@ -49,9 +49,9 @@ def build_adapted_model(
         kernels=_kernel_policy(quantize, dtype),
     )
     model, body = build_from_kit(config, seed, dtype, kit)
-    changes = {id(variable) for change in low_rank_changes(model).values() for variable in change}
+    factors = {id(factor) for pair in low_rank_updates(model).values() for factor in pair}
     for variable in model.weights:
-        variable.trainable = id(variable) in changes
+        variable.trainable = id(variable) in factors
     return model, body
 
 
@@ -62,13 +62,20 @@ def _kernel_policy(quantize: str, dtype: str) -> str:
     return QUANTIZED_KERNELS[quantize].format(dtype)
 
 
-def low_rank_changes(model: keras.Model) -> dict[str, tuple[keras.Variable, keras.Variable]]:
-    """Name of a kernel -> the A (inputs, rank) and B (rank, outputs) of its change."""
+def low_rank_updates(model: keras.Model) -> dict[str, tuple[keras.Variable, keras.Variable]]:
+    """The LoRA adapters of a model that `build_adapted_model` made.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Name of a kernel -> its adapter's A (inputs, rank) and B (rank, outputs).
+    """
     named = named_variables(model)
     return {
         f"{match[1]}/kernel": (variable, named[f"{name[:-1]}b"])
         for name, variable in named.items()
-        if (match := _CHANGE.fullmatch(name))
+        if (match := _LORA_A.fullmatch(name))
     }
 
 

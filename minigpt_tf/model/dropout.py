@@ -31,13 +31,13 @@ class FastDropout(layers.Dropout):
     """Dropout that draws 16 bits for each number; outside `dropout_step` it is Keras's own."""
 
     def call(self, inputs, training=False):
-        """Any shape -> the same, a share of it 0 and the rest larger by as much."""
+        """Any shape -> the same: a fraction `rate` is 0, the rest is divided by 1 - `rate`."""
         if not (training and self.rate and _steps):
             return super().call(inputs, training=training)
         seed = tf.stack([tf.cast(self.seed_generator.state[0], tf.int32), _steps[-1]])
         bits = _random_uint16(tf.size(inputs), seed)
-        share = min(round(self.rate * 2**16), 2**16 - 1)  # 2**16 would be 0 in 16 bits
-        dropped = tf.reshape(bits, tf.shape(inputs)) < share
+        threshold = min(round(self.rate * 2**16), 2**16 - 1)  # 2**16 would be 0 in 16 bits
+        dropped = tf.reshape(bits, tf.shape(inputs)) < threshold
         scale = tf.constant(1 / (1 - self.rate), inputs.dtype)
 
         @tf.custom_gradient

@@ -19,7 +19,7 @@ OVERHEAD, LAYER_OVERHEAD = 2**20, 2**15
 """Bytes of an .h5 file beside the weights, at most: of the whole, and for each block (measured: 24
 kB a block)."""
 
-PART = 2**20
+SLICE_VALUES = 2**20
 """Values of a weight that are copied at a time."""
 
 
@@ -62,12 +62,19 @@ def _write_layer(group: h5py.Group, layer: keras.Layer, read: Callable[[str], np
     for path in paths:
         values = read(full_name(layer.name, path))
         dataset = group.create_dataset(path, values.shape, dtype=np.float32)
-        for rows in parts(values.shape):  # a view of other strides would be copied as a whole
+        for rows in row_slices(values.shape):  # a view of other strides would be copied as a whole
             dataset[rows] = values[rows]
 
 
-def parts(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices along the first axis of an array, of PART values each, or of one row."""
-    rows = max(1, PART * shape[0] // max(1, math.prod(shape)))
+def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices along the first axis of an array, to copy it chunk by chunk.
+
+    Args:
+        shape: Of the array.
+
+    Yields:
+        Slices of at most SLICE_VALUES values, or of one row if that is longer.
+    """
+    rows = max(1, SLICE_VALUES * shape[0] // max(1, math.prod(shape)))
     for first in range(0, shape[0], rows):
         yield slice(first, min(first + rows, shape[0]))

@@ -18,11 +18,11 @@ from .layers import register
 
 @register
 class LowRank(layers.Layer):
-    """The change of one kernel: x (N, inputs) -> alpha / rank * dropout(x) A B, (N, outputs).
+    """The LoRA adapter of one kernel: x (N, inputs) -> alpha / rank * dropout(x) A B, (N, outputs).
 
     Hu et al., 2021, "LoRA". B starts at zero, so the model starts as its base. Keras's own
     `enable_lora` gives attention's kernels (D, N, H) other factors than a matrix (D, N H) has, and
-    knows no dropout.
+    has no dropout.
     """
 
     def __init__(self, outputs: int, lora: LoraConfig, **kwargs) -> None:
@@ -51,9 +51,18 @@ class LowRank(layers.Layer):
 def low_rank_products(
     x: tf.Tensor, adapters: Mapping[str, LowRank], names: Sequence[str], training: bool | None
 ) -> list[tf.Tensor | None]:
-    """The changes of several kernels with the same input x (N, inputs), None where there is none.
+    """What the adapters of several kernels with the same input add to their outputs.
 
-    One product with all A side by side. The inputs that are dropped are the same for all.
+    One product with all A side by side. All adapters drop the same inputs.
+
+    Args:
+        x: The input (N, inputs).
+        adapters: By name of the kernel.
+        names: The kernels, in the order of the result.
+        training: Whether dropout applies.
+
+    Returns:
+        (N, outputs) for each name, None for a kernel without an adapter.
     """
     present = [adapters[name] for name in names if name in adapters]
     if not present:
@@ -61,9 +70,9 @@ def low_rank_products(
     matrices = [tf.convert_to_tensor(adapter.a) for adapter in present]
     x = present[0].dropout(x, training=training)
     low = tf.matmul(x, tf.cast(tf.concat(matrices, axis=1), x.dtype)) * present[0].scale
-    parts = iter(tf.split(low, [adapter.rank for adapter in present], axis=1))
+    projected = iter(tf.split(low, [adapter.rank for adapter in present], axis=1))
     return [
-        tf.matmul(next(parts), tf.cast(tf.convert_to_tensor(adapters[name].b), x.dtype))
+        tf.matmul(next(projected), tf.cast(tf.convert_to_tensor(adapters[name].b), x.dtype))
         if name in adapters
         else None
         for name in names
@@ -110,7 +119,18 @@ class FusedDense(WithKernels, layers.Dense):
 def adapter_for(
     name: str, inputs: int, outputs: int, lora: LoraConfig, owner: layers.Layer
 ) -> LowRank:
-    """The change of a kernel of `owner`, built."""
+    """The LoRA adapter of a kernel, built.
+
+    Args:
+        name: Of the adapter.
+        inputs: Rows of the kernel as a matrix.
+        outputs: Its columns.
+        lora: Rank, scale and dropout.
+        owner: The layer that the kernel belongs to.
+
+    Returns:
+        The adapter, in the precision of its owner's products.
+    """
     adapter = LowRank(outputs, lora, name=name, dtype=plain_policy(owner))
     adapter.build((None, inputs))
     return adapter
@@ -167,7 +187,7 @@ def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
             numbers = tf.cast(tf.reshape(stored, (rows, columns)), tf.float32)
             values = numbers / tf.reshape(scale, (1, columns))
         else:  # a scale and a zero for every `block` rows
-            numbers = tf.cast(_unpacked(stored, columns), tf.float32)
+            numbers = tf.cast(_int4_values(stored, columns), tf.float32)
             blocks = scale.shape[0]
             if rows < blocks * block:
                 numbers = tf.pad(numbers, [(0, blocks * block - rows), (0, 0)])
@@ -179,12 +199,12 @@ def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
     return kernel
 
 
-def _unpacked(packed: tf.Tensor, columns: int) -> tf.Tensor:
+def _int4_values(stored: tf.Tensor, columns: int) -> tf.Tensor:
     """Bytes (rows, columns / 2) -> the integers in their halves, the lower ones first."""
     four = tf.constant(4, tf.int8)
-    lower = tf.bitwise.right_shift(tf.bitwise.left_shift(packed, four), four)  # keeps the sign
-    both = tf.stack([lower, tf.bitwise.right_shift(packed, four)], axis=-1)
-    return tf.reshape(both, (packed.shape[0], -1))[:, :columns]
+    lower = tf.bitwise.right_shift(tf.bitwise.left_shift(stored, four), four)  # keeps the sign
+    both = tf.stack([lower, tf.bitwise.right_shift(stored, four)], axis=-1)
+    return tf.reshape(both, (stored.shape[0], -1))[:, :columns]
 
 
 def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:

@@ -17,8 +17,17 @@ from .job import Job
 
 
 def divergence(step: int, loss: float, job: Job, weights: Weights) -> TrainingError:
-    """The error for a run whose loss, gradients or weights are no numbers any more, with the likely
-    cause. `weights`: those that the step began with."""
+    """The error for a run whose loss, gradients or weights are not finite, with the likely cause.
+
+    Args:
+        step: The step that failed, counted from 1.
+        loss: Its loss, in nats.
+        job: What is trained.
+        weights: Those that the step began with.
+
+    Returns:
+        The error, to be raised.
+    """
     training, usual = job.training, job.usual_rate
     broken = next((name for name, w in weights.items() if not np.isfinite(w).all()), None)
     if training.learning_rate > 3 * usual:
@@ -39,8 +48,8 @@ def divergence(step: int, loss: float, job: Job, weights: Weights) -> TrainingEr
     return TrainingError(f"the loss is {loss} at step {step}{place}: {cause}")
 
 
-class ProgressTeller:
-    """Tells the listener about every step."""
+class ProgressReporter:
+    """Reports every step to the listener."""
 
     def __init__(self, first_step: int, job: Job, listener: Listener) -> None:
         self.first_step, self.job, self.listener = first_step, job, listener
@@ -77,7 +86,7 @@ class ProgressTeller:
 class Evaluator:
     """Validation loss, a sample of text, best weights, early stopping."""
 
-    def __init__(self, job: Job, progress: ProgressTeller) -> None:
+    def __init__(self, job: Job, progress: ProgressReporter) -> None:
         self.job, self.progress = job, progress
         self.last_weights: Weights | None = None
 
@@ -133,7 +142,7 @@ def _all_finite(weights: Weights) -> bool:
 class Interruption:
     """Lets Ctrl-C (and SIGTERM) end a run after the step in progress, and a second one at once.
 
-    A context: signals are heard inside it, in the main thread.
+    A context manager: it handles signals while it is open, in the main thread.
     """
 
     def __init__(self, listener: Listener) -> None:

@@ -1,4 +1,4 @@
-"""checkpoint/: everything a run needs to go on where it stopped, to the bit.
+"""checkpoint/: everything a run needs to resume where it stopped, to the bit.
 
     run.json            what the run is (`resume`): configurations, fingerprint of the tokens
     tokenizer.*         its tokenizer
@@ -6,7 +6,7 @@
 
 Data order and dropout are functions of seed and step, so they need no state. A state is written
 under another name and then renamed: what has a state's name is whole. The folder itself appears
-with run.json and the tokenizer in it: a run that has a checkpoint/ can go on.
+with run.json and the tokenizer in it: a run that has a checkpoint/ can resume.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class RunState:
     steps_summed: int = 0
     """Since the last evaluation, as are the two sums."""
     before: dict[str, float] = field(default_factory=dict)
-    """What the model achieved on held-out data before its first step, where that was measured."""
+    """What the model achieved on held-out data before its first step, if that was measured."""
     history: list[Evaluation] = field(default_factory=list)
     best_loss: float = math.inf
     best_weights: Weights | None = None
@@ -77,7 +77,7 @@ class StateWriter:
         self._error: Exception | None = None
 
     def save(self, variables: dict[str, Any], state: RunState) -> None:
-        """Copies the state now and writes it while the run goes on.
+        """Copies the state now and writes it while the run continues.
 
         Waits for the state before, and raises what `wait` raises.
         """
@@ -94,8 +94,8 @@ class StateWriter:
     def wait(self) -> None:
         """Until the last state is on disk.
 
-        Raises ModelFolderError where that failed, and TrainingError where the state holds values
-        that are no finite numbers: it is not written, and those before it stay.
+        Raises ModelFolderError where that failed, and TrainingError where the state has values
+        that are not finite: it is not written, and those before it stay.
         """
         self.close()
         if self._error is not None:
@@ -117,7 +117,7 @@ class StateWriter:
                 np.savez(scratch / state_name(step), allow_pickle=False, **arrays)
             states = list_states(self.folder)
             newest = [file.name for file in states].index(state_name(step))
-            # One of a later step can only be damaged: the run went on from a state before it.
+            # One of a later step can only be damaged: the run continued from a state before it.
             for file in states[:newest] + states[newest + STATES_KEPT :]:
                 file.unlink(missing_ok=True)
         except Exception as error:
@@ -165,11 +165,13 @@ def restore_state(
             errors.append(error)
             continue
         for passed_over in errors:
-            listener.notice(f"{passed_over}; going on from step {state.step}, the state before it")
+            listener.notice(
+                f"{passed_over}; continuing from step {state.step}, the state before it"
+            )
         return state
     if errors:
         raise ModelFolderError(f"{errors[0]}; no other state is left: start anew with --overwrite")
-    listener.notice("the run had saved no state yet: going on from step 0")
+    listener.notice("the run had saved no state yet: continuing from step 0")
     return RunState()
 
 

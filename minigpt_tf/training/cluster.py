@@ -44,9 +44,16 @@ class Cluster:
 
 
 def choose_cluster(config: WorkersConfig) -> Cluster | None:
-    """The cluster of the options, which is put into TF_CONFIG, or else the one that is there.
+    """The cluster of the options, which is put into TF_CONFIG; without them, TF_CONFIG's own.
 
-    Raises ConfigError where either is wrong.
+    Args:
+        config: The options --workers and --worker-index.
+
+    Returns:
+        The workers; None if this process trains alone.
+
+    Raises:
+        ConfigError: The options or TF_CONFIG do not name workers.
     """
     if config.workers is None or config.worker_index is None:  # they belong together
         return read_cluster()
@@ -58,9 +65,13 @@ def choose_cluster(config: WorkersConfig) -> Cluster | None:
 
 
 def read_cluster() -> Cluster | None:
-    """The cluster in TF_CONFIG; None where there is none, or this process is all of it.
+    """The cluster in TF_CONFIG.
 
-    Raises ConfigError where TF_CONFIG is not what TensorFlow expects.
+    Returns:
+        The workers; None without TF_CONFIG, or if this process is the only one.
+
+    Raises:
+        ConfigError: TF_CONFIG is not what TensorFlow expects.
     """
     text = os.environ.get(VARIABLE, "")
     if not text.strip():
@@ -68,7 +79,7 @@ def read_cluster() -> Cluster | None:
     try:
         cluster = _parse(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{VARIABLE}: is no JSON ({error}): correct it, or unset it") from None
+        raise ConfigError(f"{VARIABLE}: is not JSON ({error}): correct it, or unset it") from None
     except ConfigError as error:
         raise ConfigError(f"{VARIABLE}: {error}") from None
     return cluster if len(cluster.workers) > 1 else None
@@ -84,7 +95,7 @@ def _parse(settings: Any) -> Cluster:
         raise ConfigError('has no list of workers: expected {"cluster": {"worker": [...]}, ...}')
     for job, addresses in jobs.items():
         if job not in ("chief", "worker"):
-            raise ConfigError(f"the job {job!r} is not known here: name workers only")
+            raise ConfigError(f"unsupported job {job!r}: name workers only")
         if not isinstance(addresses, list) or not all(isinstance(a, str) for a in addresses):
             raise ConfigError(f"cluster.{job}={addresses!r:.40}: expected a list of host:port")
     chiefs, workers = jobs.get("chief", []), jobs.get("worker", [])

@@ -22,7 +22,7 @@ from .plan import Plan
 
 
 class WorkerLostError(TrainingError):
-    """Another worker has ended, or cannot be reached any more."""
+    """Another worker has ended, or cannot be reached."""
 
 
 class Distribution:
@@ -35,7 +35,11 @@ class Distribution:
     def __init__(
         self, strategy: tf.distribute.Strategy | None = None, cluster: Cluster | None = None
     ) -> None:
-        """`strategy`: TensorFlow's default one where there is none."""
+        """
+        Args:
+            strategy: How TensorFlow distributes the steps (unset: its default, one device).
+            cluster: The workers, if there are several.
+        """
         self.strategy = strategy or tf.distribute.get_strategy()
         self.cluster = cluster
         self.is_chief = cluster is None or cluster.is_chief
@@ -48,12 +52,19 @@ class Distribution:
         return self.strategy.scope()
 
     def check_batch(self, training: TrainingConfig) -> None:
-        """Raises ConfigError where the batch has not the same share for every device."""
+        """Checks that every device gets equally many windows of a batch.
+
+        Args:
+            training: Its batch size and gradient accumulation.
+
+        Raises:
+            ConfigError: The batch does not divide among the devices.
+        """
         replicas = self.strategy.num_replicas_in_sync
         if training.batch_size % (replicas * training.accumulate):
-            parts = f" in {training.accumulate} parts each" if training.accumulate > 1 else ""
+            each = f" of {training.accumulate} microbatches" if training.accumulate > 1 else ""
             raise ConfigError(
-                f"batch_size={training.batch_size} does not divide among {replicas} devices{parts}:"
+                f"batch_size={training.batch_size} does not divide among {replicas} devices{each}:"
                 f" choose a multiple of {replicas * training.accumulate}"
             )
 
@@ -121,13 +132,13 @@ class Distribution:
                 raise
             raise WorkerLostError(
                 f"{_lost_worker(self.cluster, error.message)} has ended or cannot be reached: see "
-                "what it said last, then start all workers again (--resume goes on from the last "
+                "its last message, then start all workers again (--resume continues from the last "
                 "checkpoint)"
             ) from None
 
 
 def _lost_worker(cluster: Cluster, message: str) -> str:
-    """The worker that TensorFlow's error is about, as far as it tells."""
+    """The worker that TensorFlow's error is about, as far as it names one."""
     named = {int(index) for index in re.findall(r"/task:(\d+)", message)} - {cluster.index}
     if "CoordinationService/Heartbeat" in message:  # what the chief answers
         named = {0}
@@ -139,8 +150,14 @@ def _lost_worker(cluster: Cluster, message: str) -> str:
 def connect() -> Distribution:
     """The distribution for this process: the workers of TF_CONFIG, all GPUs, or one device.
 
-    Waits until all workers are there. Has to come before TensorFlow's first operation where there
-    are other workers. Raises ConfigError where they cannot be joined.
+    Waits until all workers are there. With other workers, call it before TensorFlow's
+    first operation.
+
+    Returns:
+        The distribution, ready for use.
+
+    Raises:
+        ConfigError: TF_CONFIG is wrong, or the workers cannot be joined.
     """
     cluster = read_cluster()
     if cluster is not None:
@@ -172,7 +189,10 @@ def _join(cluster: Cluster) -> tf.distribute.Strategy:
 
 @contextmanager
 def _killed_by_ctrl_c() -> Iterator[None]:
-    """TensorFlow waits for the others where Python hears no signals; nothing is lost there yet."""
+    """Lets Ctrl-C end the process: while TensorFlow waits for the others, Python gets no signals.
+
+    Nothing has been computed by then.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

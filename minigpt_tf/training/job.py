@@ -30,7 +30,7 @@ class TrainableModel(ABC):
 class Job(ABC):
     """A run's model, its batches, how it is judged, and what becomes of it.
 
-    Everything about a batch is a function of the step, so a run can go on at any step.
+    Everything about a batch is a function of the step, so a run can resume at any step.
     """
 
     training: TrainingConfig
@@ -70,7 +70,11 @@ class Job(ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float] | None:
-        """What the model achieves on held-out data, "loss" among it; None where there are none."""
+        """Scores the model on held-out data.
+
+        Returns:
+            Figures by name, "loss" among them; None without held-out data.
+        """
 
     @abstractmethod
     def sample(self, weights: Weights) -> str:

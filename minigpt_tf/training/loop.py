@@ -12,7 +12,7 @@ from ..errors import ModelFolderError, TrainingError
 from ..events import Evaluation, Listener
 from ..inference.weights import Weights
 from ..storage.replacing import staging
-from .callbacks import Evaluator, Interruption, ProgressTeller, divergence
+from .callbacks import Evaluator, Interruption, ProgressReporter, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError
 from .job import Job
@@ -38,17 +38,24 @@ class TrainingLoop:
     def __init__(
         self, job: Job, out: Path, listener: Listener, distribution: Distribution, *, resume: bool
     ) -> None:
-        """With `resume` puts the newest state of the folder's checkpoint into the variables.
+        """
+        Args:
+            job: What is trained.
+            out: The model folder.
+            listener: Receives progress, notices and evaluations.
+            distribution: The devices and workers that compute.
+            resume: Whether to load the newest state of the folder's checkpoint.
 
-        Raises ModelFolderError where there is no sound one, and TrainingError where it has come
-        further than the job goes.
+        Raises:
+            ModelFolderError: The checkpoint contains no valid state.
+            TrainingError: Its state is beyond the last step of the job.
         """
         self.job, self.out, self.listener, self.distribution = job, out, listener, distribution
         self.state = self._resumed_state() if resume else RunState()
         distribution.spread(job.state_variables().values())
         if not distribution.is_chief:
             self.state.step = int(np.array(job.optimizer.iterations))
-        self.progress = ProgressTeller(self.state.step, job, listener)
+        self.progress = ProgressReporter(self.state.step, job, listener)
         self.evaluator = Evaluator(job, self.progress)
         self.writer = StateWriter(out)
 
@@ -64,7 +71,15 @@ class TrainingLoop:
         return state
 
     def to_the_end(self) -> TrainingResult:
-        """Trains, whatever happens saves, and tells how it ended."""
+        """Trains to the last step, and saves whatever happens.
+
+        Returns:
+            How the run ended.
+
+        Raises:
+            TrainingError: The loss is not finite, memory is too small, or another worker has ended.
+            ModelFolderError: The folder cannot be written.
+        """
         with Interruption(self.listener) as interruption:
             try:
                 with self.distribution.watching():
@@ -149,7 +164,7 @@ class TrainingLoop:
             self.writer.save(self.job.state_variables(), self.state)
 
     def _rescue(self) -> str:
-        """Saves the weights of the last evaluation, which were good; says what became of them."""
+        """Saves the weights of the last evaluation, which were finite; returns what to report."""
         if self.evaluator.last_weights is None:
             return "no evaluation came before it, so nothing was saved"
         self.state.step = self.state.history[-1].step
@@ -157,10 +172,10 @@ class TrainingLoop:
             self._save(self.evaluator.last_weights)
         except ModelFolderError as error:
             return f"the weights before it could not be saved: {error}"
-        return f"{self.out} holds the weights of step {self.state.step}"
+        return f"{self.out} has the weights of step {self.state.step}"
 
     def _save(self, last_weights: Weights) -> str:
-        """Writes the result; returns whose weights it holds."""
+        """Writes the result; returns which weights it has: "last" or "best"."""
         choice = self.job.training.keep
         if choice == "auto":
             choice = "best" if self.job.training.early_stopping else "last"

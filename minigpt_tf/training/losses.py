@@ -59,7 +59,7 @@ def linear_cross_entropy(
 
         def gradient(d_loss, _):
             d_x = tf.concat(d_hidden, 0) * tf.cast(d_loss, hidden.dtype)
-            return d_x, *(tf.add_n(parts) * d_loss for parts in (d_kernel, d_bias) if parts)
+            return d_x, *(tf.add_n(chunks) * d_loss for chunks in (d_kernel, d_bias) if chunks)
 
         return (tf.add_n(losses), tf.add_n(hits)), gradient
 

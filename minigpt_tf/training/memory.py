@@ -81,7 +81,7 @@ def _advice(model: ModelConfig, training: TrainingConfig) -> str:
             if training.batch_size % accumulate == 0:
                 changed = replace(training, accumulate=accumulate, remat=remat)
                 if step_bytes(model, changed) <= memory:
-                    parts = f"--accumulate {accumulate}" * (accumulate > training.accumulate)
+                    smaller = f"--accumulate {accumulate}" * (accumulate > training.accumulate)
                     again = "--remat" * (remat and not training.remat)
-                    return f"{' '.join(filter(None, (again, parts)))} fits, and trains the same"
+                    return f"{' '.join(filter(None, (again, smaller)))} fits, and trains the same"
     return "choose a smaller model or a shorter --context-length"

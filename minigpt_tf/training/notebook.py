@@ -19,7 +19,7 @@ def in_notebook() -> bool:
 
 
 def listener_for(verbose: bool | None) -> Listener:
-    """Who hears of a run: nobody, the terminal, or (where this is one) the notebook.
+    """The listener for a run: a silent one, the terminal's, or the notebook's if this is one.
 
     Args:
         verbose: whether progress is shown (unset: in a notebook).

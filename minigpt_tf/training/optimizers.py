@@ -15,8 +15,8 @@ from ..model.tensorflow_internals import apply_adam
 LONGEST_WARMUP = 100
 """Steps of warm-up where none are asked for: a tenth of the run, but no more than this."""
 
-FINAL_SHARE = 0.1
-"""The cosine schedule ends at this share of the highest learning rate."""
+FINAL_FRACTION = 0.1
+"""The cosine schedule ends at this fraction of the highest learning rate."""
 
 NO_WEIGHT_DECAY = ["bias", "beta", "gamma", "scale", "embeddings"]
 """Names of the variables that weight decay spares: norms, biases, embeddings."""
@@ -46,7 +46,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         if self.schedule == "linear":
             return self.learning_rate * rise * (1 - progress)
         cosine = 0.5 * (1 + ops.cos(math.pi * progress))
-        return self.learning_rate * rise * (FINAL_SHARE + (1 - FINAL_SHARE) * cosine)
+        return self.learning_rate * rise * (FINAL_FRACTION + (1 - FINAL_FRACTION) * cosine)
 
     def get_config(self) -> dict:
         names = ("learning_rate", "warmup_steps", "total_steps", "schedule")
@@ -133,7 +133,12 @@ class Muon(_OneStep, MuonHooks):
 def clip_scale(gradients: Sequence[tf.Tensor], clip_norm: float) -> tuple[tf.Tensor, tf.Tensor]:
     """The global norm of the gradients, and the factor that makes it at most `clip_norm`.
 
-    The factor is 0 where the norm is no finite number; a `clip_norm` of 0 does not clip.
+    Args:
+        gradients: Of all variables.
+        clip_norm: The largest norm; 0 does not clip.
+
+    Returns:
+        The norm and the factor, scalars. The factor is 0 if the norm is not finite.
     """
     norm = tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
     scale = tf.minimum(1.0, clip_norm / norm) if clip_norm else tf.ones_like(norm)

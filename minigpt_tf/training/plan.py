@@ -82,9 +82,9 @@ class Plan:
 
     @property
     def eval_share(self) -> float:
-        """Share of the validation part that each evaluation scores."""
-        share = MOST_EVALUATION_TOKENS / max(1, len(self.corpus.val_ids))
-        return self.training.eval_share or min(1.0, share)
+        """Fraction of the validation split that each evaluation scores."""
+        fraction = MOST_EVALUATION_TOKENS / max(1, len(self.corpus.val_ids))
+        return self.training.eval_share or min(1.0, fraction)
 
     @property
     def eval_every(self) -> int:
@@ -99,8 +99,8 @@ class Plan:
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} windows, {self.epoch_of(steps):.4g} epochs"
         if len(self.corpus.val_ids):
-            share = f"{self.eval_share:.3g} of the validation part"
-            yield "evaluation", f"every {self.eval_every:,} steps, on {share}"
+            fraction = f"{self.eval_share:.3g} of the validation split"
+            yield "evaluation", f"every {self.eval_every:,} steps, on {fraction}"
 
 
 def make_plan(
@@ -146,7 +146,7 @@ def make_plan(
         >>> plan.model.context_length, plan.total_steps
         (16, 35)
     """
-    listener = NoticeLog(listener or SILENT)  # what is said of the tokenizer holds for the ids too
+    listener = NoticeLog(listener or SILENT)  # what holds for the tokenizer is not repeated for ids
     check_weights_fit(model)  # before a tokenizer of that size is trained
     _with_stride(data, model.context_length, may_leave_gaps)  # refused before anything is read
     places = [as_source(source) for source in sources]
@@ -186,7 +186,7 @@ def plan_from_preset(
         sources: a text file, a folder, a URL, or several of them.
         preset: where the settings start: its model, its tokenizer and its training go together.
         recipe: how to train, instead of the preset's own.
-        listener: hears how far reading has come.
+        listener: receives progress and notices.
         settings: fields of ModelConfig, DataConfig and TrainingConfig, such as `epochs=3`.
 
     Returns:

@@ -71,7 +71,7 @@ def _describe_run(folder: Path, plan: Plan, dtype: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What run.json tells of a run."""
+    """What run.json records of a run."""
 
     preset: str
     sources: list[str]
@@ -158,7 +158,7 @@ def check_same_run(run: SavedRun, plan: Plan) -> None:
         )
     if differences:
         raise TrainingError(
-            f"--resume goes on with the same run, but {'; '.join(differences)}: resume without "
+            f"--resume continues the same run, but {'; '.join(differences)}: resume without "
             "these changes, or start anew with another --out"
         )
 

@@ -31,7 +31,7 @@ ENGINE_TOLERANCE = 1e-4
 ODD_POSITIONS, ODD_TOLERANCE = 0.1, 20
 """In a real model single positions may multiply what was rounded: for a fine-tuned SmolLM2 one of
 32 was off by 7e-4, where its logits were up to 33 and the others off by at most 1.4e-4 (measured).
-So the engine may be off at this share of the positions by so many times its tolerance."""
+So the engine may be off at this fraction of the positions by so many times its tolerance."""
 
 
 def save_model_folder(

@@ -29,7 +29,17 @@ class LanguageModel(TrainableModel):
         self.variables = self.keras_model.trainable_variables
 
     def loss(self, x: tf.Tensor, y: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean loss in nats per token and share of right guesses, for ids x and y (B, T)."""
+        """Loss and accuracy of a batch of windows.
+
+        Args:
+            x: Token ids (B, T).
+            y: The next tokens (B, T).
+            training: Whether dropout applies.
+
+        Returns:
+            Mean loss in nats per token, and the fraction of targets that were the most likely
+            token.
+        """
         hidden = self.body(x, training=training)  # (B, T, D)
         return linear_cross_entropy(
             tf.reshape(hidden, (-1, self.config.embed_dim)),
@@ -51,8 +61,8 @@ class StepResult:
 class TrainingStep:
     """Called with the ids of a batch, changes the model and the state of the optimizer.
 
-    Under a `tf.distribute` strategy each replica takes its share of the batch; loss and gradients
-    are those of the whole batch.
+    Under a `tf.distribute` strategy each replica takes an equal slice of the batch; loss and
+    gradients are those of the whole batch.
     """
 
     def __init__(
@@ -89,29 +99,28 @@ class TrainingStep:
         """Loss, accuracy and gradient norm of a batch; then the update."""
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
-        parts = replicas * self.accumulate
-        divided = [_in_parts(array, parts) for array in batch]
+        count = replicas * self.accumulate
+        microbatches = [_microbatches(array, count) for array in batch]
         first = replica.replica_id_in_sync_group * self.accumulate
-        results, gradients = self._mean_gradients(divided, first, step * parts)
+        results, gradients = self._mean_gradients(microbatches, first, step * count)
         if replicas > 1:
             mean = tf.distribute.ReduceOp.MEAN
             results, gradients = replica.all_reduce(mean, (results, gradients))
         norm, scale = clip_scale(gradients, self.clip_norm)
         gradients = [tf.math.multiply_no_nan(g, scale) for g in gradients]
-        # Neither update nor decay before all replicas were heard: a step is done, or not begun.
+        # Neither update nor decay before all replicas have answered: a step is done, or not begun.
         with tf.control_dependencies([norm, *results]):
             self.optimizer.apply(gradients, self.model.variables)
         return *results, norm
 
     def _mean_gradients(self, batch, first, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Means over the parts of a batch (parts, B, ...) that this replica has, from `first`
-        on."""
+        """Means over this replica's microbatches, from `first`; arrays (microbatches, B, ...)."""
         if self.accumulate == 1:
             return self._gradients([array[first] for array in batch], step + first)
 
         def add(i, sums):
-            part = first + i
-            terms = self._gradients([array[part] for array in batch], step + part)
+            index = first + i
+            terms = self._gradients([array[index] for array in batch], step + index)
             return i + 1, tf.nest.map_structure(tf.add, sums, terms)
 
         shapes = [()] * 2, [variable.shape for variable in self.model.variables]
@@ -132,7 +141,7 @@ class TrainingStep:
         return [loss, accuracy], [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def _in_parts(array: tf.Tensor, parts: int) -> tf.Tensor:
-    """(B, ...) -> (parts, B / parts, ...); one axis of the array may be of unknown length."""
+def _microbatches(array: tf.Tensor, count: int) -> tf.Tensor:
+    """(B, ...) -> (count, B / count, ...); one axis of the array may be of unknown length."""
     rows, *others = array.shape
-    return tf.reshape(array, (parts, rows // parts, *(-1 if n is None else n for n in others)))
+    return tf.reshape(array, (count, rows // count, *(-1 if n is None else n for n in others)))

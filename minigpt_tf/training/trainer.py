@@ -124,7 +124,7 @@ def _loop(
     *,
     resume: bool = False,
 ) -> TrainingLoop:
-    """The run's loop; one that goes on has its checkpoint's state, and the files on disk too."""
+    """The run's loop; a resumed one starts from its checkpoint, and so do the files on disk."""
     with distribution.scope():
         job = _Pretraining(plan, out, dtype)
     loop = TrainingLoop(job, out, listener, distribution, resume=resume)
@@ -168,7 +168,7 @@ class _Pretraining(Job):
         return None if self._validation_loss is None else {"loss": self._validation_loss()}
 
     def sample(self, weights: Weights) -> str:
-        """The prompt as it was understood, and how the model goes on from it."""
+        """The prompt as the tokenizer decodes it, and how the model continues it."""
         tokenizer = self.plan.corpus.tokenizer
         generator = TextGenerator(Engine(self.plan.model, weights), tokenizer, self.plan.start_ids)
         sampling = SamplingConfig(
@@ -208,12 +208,12 @@ def _validation(model: LanguageModel, plan: Plan) -> Callable[[], float] | None:
         plan.corpus.val_ids,
         context_length=plan.model.context_length,
         vocab_size=plan.model.vocab_size,
-        share=plan.eval_share,
+        fraction=plan.eval_share,
     )
 
 
 def _sections(plan: Plan, state: RunState, dtype: str, kept: str) -> dict[str, Any]:
-    """The parts of config.json that tell how the model was made."""
+    """The sections of config.json that record how the model was trained."""
     last = state.history[-1] if state.history else None
     metrics: dict[str, Any] = {
         "steps": state.step,

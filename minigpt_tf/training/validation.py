@@ -15,12 +15,21 @@ def make_validation(
     *,
     context_length: int,
     vocab_size: int,
-    share: float = 1.0,
+    fraction: float = 1.0,
 ) -> Callable[[], float]:
-    """A function that gives the present mean loss over ids (N,), in nats per token.
+    """A function that scores held-out ids with the model's present weights.
 
-    `loss` is the mean loss over ids x and y (B, T). Windows do not overlap: the first id is given,
-    each other one is predicted once; with a `share` below 1, in that share of the windows.
+    Windows do not overlap: the first id is given, each other one is predicted once.
+
+    Args:
+        loss: The mean loss over ids x and their next tokens y, (B, T) each.
+        ids: Token ids (N,).
+        context_length: Tokens of a window.
+        vocab_size: Number of token ids; bounds how many windows are scored at once.
+        fraction: Of the windows that are scored, spread evenly.
+
+    Returns:
+        A function that gives the mean loss in nats per token.
     """
     signature = tf.TensorSpec((None, None), tf.int32)
     compiled = tf.function(loss, input_signature=[signature, signature], autograph=False)
@@ -28,7 +37,7 @@ def make_validation(
 
     def validation_loss() -> float:
         total, count = 0.0, 0
-        for x, y in scoring_batches(ids, context_length, batch_size, share):
+        for x, y in scoring_batches(ids, context_length, batch_size, fraction):
             total += float(compiled(x, y)) * x.size
             count += x.size
         return total / count

@@ -9,8 +9,8 @@ from tests.conftest import ROOT
 from tests.docs.pages import links, page_files
 
 PICTURES = ROOT / "docs" / "pictures"
-OTHERS = {"rooms.svg", "badge-keras.svg", "badge-license.svg", "badge-python.svg"}
-"""Drawn by make_rooms.py and make_badges.py."""
+OTHERS = {"rooms.svg", "terminal.svg", "badge-keras.svg", "badge-license.svg", "badge-python.svg"}
+"""Drawn by make_rooms.py, make_terminal.py and make_badges.py."""
 
 
 @pytest.fixture(scope="module")

@@ -179,12 +179,12 @@ def test_workers_with_different_settings_are_refused_by_all(tmp_path):
 
 
 BAD_TF_CONFIG = [
-    ("{worker", "TF_CONFIG: is no JSON"),
+    ("{worker", "TF_CONFIG: is not JSON"),
     ("[]", "TF_CONFIG: has no list of workers"),
     ('{"task": {"type": "worker", "index": 0}}', "TF_CONFIG: has no list of workers"),
     ('{"cluster": {"worker": []}}', "TF_CONFIG: has no list of workers"),
     ('{"cluster": {"worker": "a:1"}}', "expected a list of host:port"),
-    ('{"cluster": {"ps": ["a:1"]}}', "the job 'ps' is not known here"),
+    ('{"cluster": {"ps": ["a:1"]}}', "unsupported job 'ps'"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}}', "task=None: expected a type"),
     (tf_config(["a:1", "b:1"], 2), "'index': 2}: expected a type"),
     (tf_config(["a:1", "b:1"], -1), "'index': -1}: expected a type"),

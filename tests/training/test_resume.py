@@ -135,7 +135,7 @@ def test_a_run_left_before_its_first_state_starts_anew(straight, tmp_path):
 
     seen = []
     train(tiny_plan(**STEPS), out, resume=True, listener=Look())
-    assert seen == ["the run had saved no state yet: going on from step 0", []]
+    assert seen == ["the run had saved no state yet: continuing from step 0", []]
     assert results(out) == results(straight)
 
 
@@ -234,7 +234,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(damage, saved):
     assert saved.restore() == (5, {5.0})
     (notice,) = saved.recorder.notices
     assert notice.startswith(f"{saved.out}/checkpoint/state-00000008.npz: ")
-    assert notice.endswith("; going on from step 5, the state before it")
+    assert notice.endswith("; continuing from step 5, the state before it")
     saved.save(6)  # the damaged one is none of the two that are kept
     assert states(saved.out) == ["state-00000006.npz", "state-00000005.npz"]
 
