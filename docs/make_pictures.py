@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from drawing import netron, text, trained  # noqa: E402
+from drawing import finetuned, netron, text, trained  # noqa: E402
 
 PICTURES: dict[str, Callable[[], Path]] = {
     "tokens.png": text.tokens,
@@ -26,6 +26,11 @@ PICTURES: dict[str, Callable[[], Path]] = {
     "surprise.png": trained.surprise,
     "netron-block.png": netron.netron_block,
     "loss-steps.png": trained.loss_steps,
+    "merges.png": text.merges,
+    "confusion.png": finetuned.confusion,
+    "loss-mask.png": finetuned.loss_mask,
+    "ask.svg": finetuned.ask,
+    "dpo.png": finetuned.dpo,
     "benchmark.png": text.benchmark,
 }
 LARGEST = 150_000

@@ -9,9 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from .models import ROOT, tutorial_model
 from .style import PICTURES
-from .text import ROOT
-from .trained import course_model
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
@@ -50,7 +49,7 @@ def netron_block() -> Path:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         raise SystemExit("netron-block.png needs chromium and chromedriver")
-    model = course_model() / "model.h5"
+    model = tutorial_model("course") / "model.h5"
     command = [sys.executable, "-m", "minigpt_tf", "view", "--no-browser", "--model", str(model)]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     options = webdriver.ChromeOptions()

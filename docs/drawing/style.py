@@ -1,5 +1,6 @@
 """How all pictures look: on white, so that they are readable on a dark page too."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,12 @@ def new_figure(width: float, height: float, columns: int = 1, **options: Any) ->
 
 def save(figure: Figure, name: str) -> Path:
     """Writes docs/pictures/`name`."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=130, format="png")
     path = PICTURES / name
-    figure.savefig(path, dpi=130, pil_kwargs={"optimize": True}, metadata={"Software": None})
+    Image.open(drawn).convert("RGB").quantize(128).save(path, optimize=True)
     return path
 
 

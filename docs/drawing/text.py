@@ -1,15 +1,17 @@
 """Pictures of text: tokens, windows, merges. They need no model."""
 
+import itertools
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 import minigpt_tf as mg
 
+from .models import ROOT
 from .style import BLUE, GRAY, GREEN, ORANGE, Canvas, new_figure, save
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "data" / "ramanujan.txt").read_text(encoding="utf-8")
 COLORS = (BLUE, ORANGE, GREEN)
 
@@ -102,3 +104,45 @@ def benchmark() -> Path:
     axes.set(xlabel="times as fast, on two cores of an AMD EPYC (Zen 5)", xlim=(0, 7.4))
     axes.tick_params(axis="y", labelsize=9, left=False)
     return save(figure, "benchmark.png")
+
+
+def merges() -> Path:
+    """Words of the text after the first 5, 20, ... merges of byte-pair encoding."""
+    sentence, learned = "Hardy and Ramanujan found a formula", _learn_merges(TEXT.split(), 150)
+    canvas = Canvas(81, 10.2)
+    for i, count in enumerate((0, 5, 20, 60, 150)):
+        y = 1.0 + 2 * i
+        canvas.text(1, y, f"{count:3} merges", GRAY)
+        x = 13.0
+        for word in sentence.split():
+            chunks = list(word)
+            for pair in learned[:count]:
+                chunks = _merged(chunks, pair)
+            for k, chunk in enumerate(chunks):
+                x = canvas.box(x, y, chunk, COLORS[k % 3]) - 0.1
+            x += 0.8
+    return save(canvas.figure, "merges.png")
+
+
+def _learn_merges(words: list[str], count: int) -> list[tuple[str, str]]:
+    """As docs/tutorial/07-gpt2.md does it."""
+    counts = Counter(words)
+    cut, learned = {word: list(word) for word in counts}, []
+    for _ in range(count):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, times in counts.items():
+            for pair in itertools.pairwise(cut[word]):
+                pairs[pair] += times
+        learned.append(max(pairs, key=lambda pair: (pairs[pair], pair)))
+        cut = {word: _merged(chunks, learned[-1]) for word, chunks in cut.items()}
+    return learned
+
+
+def _merged(chunks: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    for chunk in chunks:
+        if merged and (merged[-1], chunk) == pair:
+            merged[-1] += chunk
+        else:
+            merged.append(chunk)
+    return merged

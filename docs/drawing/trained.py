@@ -1,35 +1,20 @@
 """Pictures of the tutorial's model: its loss, attention, choices and surprise."""
 
 import csv
-import functools
 import os
 from pathlib import Path
 
 import numpy as np
 
+from .models import tutorial_model
 from .style import BLUE, GRAY, GREEN, ORANGE, RED, Canvas, new_figure, save
-from .text import ROOT
 
-MODELS = ROOT / "build" / "pictures"
 SENTENCE = "who is janaki janaki was the wife of ramanujan they were married in july 1909"
-
-
-@functools.cache
-def course_model() -> Path:
-    """The folder of the model that docs/tutorial/04-training.md trains."""
-    import minigpt_tf as mg
-
-    folder = MODELS / "course"
-    if not (folder / "config.json").exists():
-        sizes = {"context_length": 32, "embed_dim": 128, "num_heads": 4, "ff_dim": 512}
-        sizes |= {"vocab_size": 512, "num_layers": 2, "dropout": 0.0, "steps": 300}
-        mg.train(ROOT / "data" / "ramanujan.txt", folder, verbose=False, **sizes)
-    return folder
 
 
 def loss() -> Path:
     """Training and validation loss, from history.csv."""
-    with open(course_model() / "history.csv", encoding="utf-8") as file:
+    with open(tutorial_model("course") / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     steps = [int(row["step"]) for row in rows]
     figure, axes = new_figure(7, 2.9)
@@ -57,7 +42,7 @@ def attention_weights(layer: int) -> tuple[list[str], np.ndarray]:
 
     import minigpt_tf as mg
 
-    generator = mg.load(course_model())
+    generator = mg.load(tutorial_model("course"))
     model, ids = generator.keras_model(), generator.tokenizer.encode(SENTENCE)[None]
     # What goes into a block: the outputs of the layers before it.
     x = model.get_layer("position_encoding")(model.get_layer("token_embedding")(ids))
@@ -90,7 +75,7 @@ def next_words(prompt: str) -> tuple[list[str], np.ndarray]:
     """All words, and the logits of the one that follows the prompt."""
     import minigpt_tf as mg
 
-    generator = mg.load(course_model())
+    generator = mg.load(tutorial_model("course"))
     tokenizer = generator.tokenizer
     logits = generator.engine.prefill(tokenizer.encode(prompt)).astype("float64")
     return [tokenizer.decode([i]) for i in range(len(logits))], logits
@@ -129,7 +114,7 @@ def surprise() -> Path:
     import minigpt_tf as mg
     from minigpt_tf.metrics import log_softmax
 
-    generator = mg.load(course_model())
+    generator = mg.load(tutorial_model("course"))
     sentences = (
         "who is hardy godfrey harold hardy was an english mathematician",
         "who is hardy godfrey harold hardy was an indian clerk",
@@ -154,7 +139,7 @@ def loss_steps() -> Path:
     import minigpt_tf as mg
     from minigpt_tf.metrics import softmax
 
-    generator = mg.load(course_model())
+    generator = mg.load(tutorial_model("course"))
     tokenizer = generator.tokenizer
     prompt, target = "who is hardy godfrey harold", "hardy"
     ids = [int(i) for i in tokenizer.encode(prompt)]
