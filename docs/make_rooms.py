@@ -99,15 +99,17 @@ def picture() -> str:
         for i, room in enumerate(names):
             x = LEFT + i % IN_A_ROW * (BOX + GAP)
             top = y + 26 + i // IN_A_ROW * (HEIGHT + GAP)
+            style = "long room" if len(room) > 16 else "room"
             shapes.append(
                 f'<rect x="{x}" y="{top}" width="{BOX}" height="{HEIGHT}" rx="5" fill="#ffffff"/>'
-                f'<text x="{x + 9}" y="{top + 19}" class="room">{escape(room)}</text>'
+                f'<text x="{x + 9}" y="{top + 19}" class="{style}">{escape(room)}</text>'
                 f'<text x="{x + 9}" y="{top + 36}" class="what">{escape(captions[room])}</text>'
             )
         y += height + 8
     style = (
         "text{font-family:system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif;fill:#202124}"
         ".title{font-size:13px;font-weight:600}.room{font-size:13px;font-weight:600}"
+        ".long.room{font-size:11px}"
         ".what{font-size:11px;fill:#5f6368}"
     )
     return (
