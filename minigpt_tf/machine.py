@@ -14,7 +14,7 @@ def usable_cores() -> int:
     """Processor cores that this process may use.
 
     Returns:
-        The cores of its affinity where the system has one, else the machine's.
+        The cores of its affinity if the system has one, else the machine's.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -42,7 +42,7 @@ def memory_size() -> int | None:
 
 
 def check_fits_memory(needed: float, what: str, advice: str = "choose smaller sizes") -> None:
-    """Refuses what this machine's memory cannot hold.
+    """Checks that something fits into this machine's memory.
 
     Args:
         needed: Bytes.

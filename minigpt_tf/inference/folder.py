@@ -26,7 +26,7 @@ from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The contents of a model folder but for the weights, which are in `path / MODEL_NAME`."""
+    """The contents of a model folder, except the weights, which are in `path / MODEL_NAME`."""
 
     path: Path
     model: ModelConfig
@@ -38,11 +38,11 @@ class ModelFolder:
     generation: dict[str, Any]
     """Fields of SamplingConfig that the model's makers recommend."""
     chat_template: ChatTemplate | None
-    """None where the model was not trained for conversations."""
+    """None if the model was not trained for conversations."""
 
 
 def load_folder(folder: str | Path) -> ModelFolder:
-    """Reads and checks a model folder, all of it but the weights.
+    """Reads and checks a model folder, except the weights.
 
     Args:
         folder: Such as "models/mine".

@@ -126,7 +126,7 @@ def copy(source, target):
 
 @inner
 def exponential(x):
-    """e^x, to float32's precision, from -87 to 88; the ends stand for what lies beyond.
+    """e^x, to float32's precision, from -87 to 88; values outside are clipped.
 
     x = n ln 2 + r, and a polynomial for e^r (Moshier's Cephes library, expf). Unlike math.exp it
     runs in vector registers.
@@ -386,7 +386,7 @@ def dense(matrices, index, x, first, last, out):
         x: (B, inputs).
         first: The first output.
         last: The output after the last one.
-        out: (B, outputs), of which these are written.
+        out: (B, outputs), in which only these are written.
     """
     start, row, inputs = matrices.layout[index, 0], matrices.layout[index, 1], x.shape[1]
     for r in range(first, last):
@@ -498,8 +498,8 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
 
         `tokens`: Tokens, `weights`: StepWeights, `cache`: KeysValues, `scratch`: Scratch. Keys and
         values of the tokens are written into the cache; a call may have several positions of one
-        sequence. Each output is computed by one thread and in one order: the result depends neither
-        on how many threads there are nor on how many tokens.
+        sequence. Each output is computed by one thread and in one order: the result depends on
+        neither the number of threads nor the number of tokens.
         """
         x, normal, scores = scratch.x[thread], scratch.normal[thread], scratch.scores[thread]
         qkv, heads, mixed, delta = scratch.qkv, scratch.heads, scratch.mixed, scratch.delta

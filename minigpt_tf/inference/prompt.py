@@ -82,10 +82,10 @@ def encode_chat(
     template: ChatTemplate,
     messages: Sequence[Message],
 ) -> Prompt:
-    """A conversation, whose last message is the user's, up to where the answer begins.
+    """A conversation as ids, up to where the answer begins. Its last message is the user's.
 
-    The oldest messages are left out, but for the system's and the last one, until half of the
-    context is free for the answer.
+    The oldest messages are left out until half of the context is free for the answer; the system
+    message and the last one always stay.
 
     Args:
         tokenizer: the model's.

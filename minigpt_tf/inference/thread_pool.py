@@ -34,7 +34,7 @@ class ThreadPool:
         self._outbox: SimpleQueue = SimpleQueue()
         self._process = self._round = 0
         self._known: Callable[..., Any] | None = None
-        # The other threads do not hold the pool, so they end when it is no longer used.
+        # The other threads do not refer to the pool, so they end when it is no longer used.
         weakref.finalize(self, _dismiss, self._inboxes)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -75,11 +75,11 @@ class ThreadPool:
 
 
 def _member(inbox: SimpleQueue, outbox: SimpleQueue) -> None:
-    """Does what comes in, until None comes."""
+    """Calls what comes in, until None comes."""
     while (work := inbox.get()) is not None:
         number, call = work
         call()
-        del work, call  # they hold the engine's arrays
+        del work, call  # they refer to the engine's arrays
         outbox.put(number)
 
 

@@ -1,6 +1,6 @@
 """Weights as the engine reads them: all matrices one after the other, row by row, in one array.
 
-Decoding a token reads every weight once, so they lie in the order in which they are used, a row for
+Decoding a token reads every weight once, so they are stored in the order of their use, a row for
 each output. As int8, a weight is an integer from -127 to 127 times a scale of its row; such
 weights are made once and kept beside the model, in model.int8.h5.
 """
@@ -27,7 +27,7 @@ from .positions import sinusoidal_table
 from .weights import check_finite, check_shapes, open_weights
 
 FORMAT = 1
-"""Version of what lies in model.int8.h5; a file of another version is made anew."""
+"""Version of model.int8.h5; a file of another version is replaced."""
 
 ROWS_AT_ONCE = 4096
 """Rows of the token embedding that are read together."""
@@ -50,10 +50,10 @@ class EngineWeights:
     scales: np.ndarray
     """(R,) float32: what each row is multiplied by."""
     biases: np.ndarray
-    """(R,) float32, 0 where a layer has none."""
+    """(R,) float32, 0 for a layer without."""
     norms: np.ndarray
     """(2 L + 1, 2, D) float32: scale and shift of the norms in the order of their use. The first
-    stands before the first block, which it does with pre-norm only."""
+    is the one before the first block; only pre-norm has it."""
     positions: np.ndarray
     """(C, D) float32, added to the token embedding; (0, D) with rotary positions."""
     layout: np.ndarray
@@ -61,7 +61,7 @@ class EngineWeights:
 
     @property
     def nbytes(self) -> int:
-        """What decoding a token reads, nearly: the matrices but for the rows of other tokens."""
+        """Bytes that decoding a token reads, nearly: all but the embeddings of other tokens."""
         return self.matrices.nbytes + self.scales.nbytes + self.biases.nbytes
 
     def matrix(self, index: int) -> np.ndarray:
@@ -133,7 +133,7 @@ def lay_out_weights(
 
 
 class _Source:
-    """Reads weights, and refuses what is not finite."""
+    """Reads weights, and checks that they are finite."""
 
     def __init__(self, weights: Mapping[str, Any], where: str) -> None:
         self.weights, self.where = weights, where
@@ -305,7 +305,7 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> EngineWeig
             made_for = text_attribute(file, "model")
             if file.attrs["format"] != FORMAT or made_for != json.dumps(to_dict(config)):
                 return None
-            # The same size and time of change stand for the same content, which is slow to hash.
+            # The same size and time of change mean the same content, which is slow to hash.
             if list(file.attrs["source_state"]) != _state(source) and (
                 text_attribute(file, "source_sha256") != sha256_of(source)
             ):

@@ -1,4 +1,4 @@
-"""The GPT as a Functional Keras model of nested blocks: nothing that Netron cannot draw."""
+"""The GPT as a Functional Keras model of nested blocks: Netron can draw all of it."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,9 +27,9 @@ INITIAL_STDDEV = 0.02
 """Standard deviation of the initial weights, as in GPT-2."""
 
 UNTIED_EMBEDDING_STDDEV = 1.0
-"""Of embeddings, of tokens and of positions, where the token embedding is not the output head too,
-as in PyTorch. Smaller ones drown in sinusoidal positions, whose own is 0.7: for that reason the
-2017 paper (section 3.4) multiplies its embeddings by sqrt(D). With learned positions and 0.02 the
+"""Of the embeddings of tokens and positions if the token embedding is not also the output head, as
+in PyTorch. Smaller ones drown in sinusoidal positions, whose own is 0.7: for that reason the 2017
+paper (section 3.4) multiplies its embeddings by sqrt(D). With learned positions and 0.02 the
 model stays for long at the loss of knowing only the token frequencies (tried on
 `benchmarks/verdict.py`)."""
 
@@ -53,7 +53,7 @@ class LayerKit:
     """What each ModelConfig.activation is: of the up projection, and of SwiGLU's gate."""
     Dense: Any = layers.Dense
     kernels: str | None = None
-    """The dtype policy of the layers of a block that have kernels, where it is not the model's."""
+    """The dtype policy of a block's layers that have kernels (unset: the model's)."""
     Block: type = keras.Model
 
 
@@ -99,10 +99,10 @@ def build_gpt_model(
 ) -> Model:
     """A GPT as a Functional Keras model: token ids (B, T) -> float32 (B, T, vocab_size).
 
-    By sizes, as the lecture has it, it ends in probabilities (softmax); sizes that are not given
-    are the lecture's. By a ModelConfig, of which the first argument may be one, it ends in logits.
-    T may be anything up to the context. Attention is causal: what the model gives at t depends on
-    the tokens up to t alone.
+    Built from sizes, as in the lecture, it ends in probabilities (softmax); the default sizes are
+    the lecture's. Built from a ModelConfig, which may be the first argument, it ends in logits.
+    T may be anything up to the context. Attention is causal: the output at t depends only on the
+    tokens up to t.
 
     Args:
         vocab_size: number of token ids, or a ModelConfig instead of all sizes.
@@ -121,7 +121,7 @@ def build_gpt_model(
         The model, not compiled.
 
     Raises:
-        ConfigError: where the sizes do not fit each other, or both sizes and a config are given.
+        ConfigError: The sizes do not fit each other, or both sizes and a config are given.
 
     Example:
         >>> import minigpt_tf as mg
@@ -153,7 +153,7 @@ def build_gpt_model(
     if head not in (None, "softmax", "logits"):
         raise ConfigError(f"head={head!r}: expected 'softmax' or 'logits'")
     dtype = dtype or keras.config.dtype_policy().name
-    # In mixed precision Keras's own attention has no float32 softmax.
+    # In mixed precision the softmax of Keras's own attention is not float32.
     kit = BUILT_IN if _compute_dtype(dtype) == "float32" else FOR_TRAINING
     return build_from_kit(config, seed, dtype, kit, head or usual_head)[0]
 
@@ -240,7 +240,7 @@ def transformer_block(
             blocks of any other kind.
         num_heads: attention heads.
         ff_dim: width of the feed-forward layer.
-        dropout: fraction dropped behind attention and feed-forward; also as `rate`.
+        dropout: fraction dropped after attention and feed-forward; also as `rate`.
         name: of the block; its layers' names begin with it (unset: block_0, block_1, ...).
         dtype: a Keras dtype policy (unset: Keras's global one).
 
@@ -248,7 +248,7 @@ def transformer_block(
         The block.
 
     Raises:
-        ConfigError: where the sizes do not fit each other.
+        ConfigError: The sizes do not fit each other.
 
     Example:
         >>> import minigpt_tf as mg
@@ -357,7 +357,7 @@ def _token_embedding(config: ModelConfig, dtype: str) -> layers.Layer:
 
 
 def _embedding_stddev(config: ModelConfig) -> float:
-    """As an output head they must be small, else the first logits are large."""
+    """Small if they are the output head too: otherwise the first logits would be large."""
     return INITIAL_STDDEV if config.tie_embeddings else UNTIED_EMBEDDING_STDDEV
 
 

@@ -1,4 +1,4 @@
-"""What is used of Keras beyond its documented names, behind names of our own.
+"""Keras's undocumented names, behind names of our own.
 
 The only module that does; `tests/test_private_api.py` names each of them and why it is needed.
 """
@@ -187,8 +187,8 @@ class SelfAttention(layers.MultiHeadAttention):
 
 
 def stored_kernel(layer: layers.Layer) -> keras.Variable:
-    """The variable of a Dense or EinsumDense layer's kernel, in the form in which Keras holds it:
-    integers if it is quantized, with two in a byte if to int4."""
+    """The variable of a Dense or EinsumDense layer's kernel as Keras stores it: integers if it is
+    quantized, two in a byte with int4."""
     return layer._kernel
 
 
@@ -203,5 +203,5 @@ def int4_sides(layer: layers.Dense) -> tuple[int, int]:
 
 
 def exact(variable: keras.Variable) -> tf.Tensor:
-    """A variable's value without the rounding that mixed precision has in a layer's call."""
+    """A variable's float32 value, which mixed precision would round inside a layer's call."""
     return tf.convert_to_tensor(variable._value)

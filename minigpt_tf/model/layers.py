@@ -95,7 +95,7 @@ class PositionalEncoding(keras.layers.Layer):
             )
 
     def build(self, input_shape: tuple) -> None:
-        """Makes the table (C, D). Raises ConfigError where the width D does not fit."""
+        """Computes the table (C, D). Raises ConfigError if the width D does not fit."""
         width = input_shape[-1]
         if self.d_model not in (None, width):
             raise ConfigError(

@@ -136,8 +136,8 @@ def adapter_for(
 
 
 def plain_policy(layer: layers.Layer) -> str:
-    """The dtype policy of what is trained in a layer with a frozen or quantized kernel: variables
-    in float32, products as the layer's."""
+    """The dtype policy for adapters of a frozen or quantized kernel: float32 variables, and
+    products in the layer's dtype."""
     compute = layer.compute_dtype
     return compute if compute == "float32" else f"mixed_{compute}"
 

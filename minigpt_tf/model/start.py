@@ -13,17 +13,17 @@ RARE = 0.01
 def start_from_frequencies(model: keras.Model, ids: np.ndarray | list[int]) -> None:
     """Sets the bias of the output head to the log frequencies of the tokens.
 
-    The model then starts at the loss of knowing how frequent each token is. Without it the first
-    steps push all hidden states the same way to learn that; with post-norm the push makes every
+    The model then starts at the loss of knowing only the token frequencies. Without it the first
+    steps push all hidden states the same way to learn them. With post-norm the push makes every
     position look alike, and training stays on that plateau, for some seeds very long. With a small
-    text and a large vocabulary most of what there is to learn at first is which ids never occur.
+    text and a large vocabulary, the first thing to learn is which ids never occur.
 
     Args:
-        model: one with a bias in its output head, of `build_gpt_model`.
-        ids: the training text as token ids (N,).
+        model: Of `build_gpt_model`, with a bias in its output head.
+        ids: The training text as token ids (N,).
 
     Raises:
-        ConfigError: where the output head has no bias, or an id is not one of the model's.
+        ConfigError: The output head has no bias, or an id is outside the vocabulary.
 
     Example:
         >>> import minigpt_tf as mg

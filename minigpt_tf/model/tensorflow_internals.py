@@ -1,4 +1,4 @@
-"""What is used of TensorFlow beyond its documented names: raw and experimental operations.
+"""TensorFlow's undocumented names: raw and experimental operations.
 
 The only module that does; `tests/test_private_api.py` names each of them and why it is needed.
 """

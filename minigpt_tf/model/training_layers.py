@@ -1,7 +1,7 @@
 """Layers that compute what Keras's do, and are faster to differentiate on a CPU.
 
-They have the names, weights and formulas of the layers they inherit from, which stand in their
-place in every saved model. What they save are passes over memory: one product for query, key and
+They have the names, weights and formulas of the layers they inherit from, which replace them in
+every saved model. They save passes over memory: one product for query, key and
 value, gradients as one formula instead of one operation after another, and dropout from
 16-bit random numbers. Norms and softmax are float32 under every dtype policy.
 """
@@ -180,8 +180,8 @@ def _shared_tables(
 ) -> tuple[tf.Tensor, ...]:
     """Cosines and sines as tensors that all layers of a model share.
 
-    A compiled function refers to such a tensor, while it holds copies of an array for each place
-    where that is used: at 30 layers and a context of 8,192 tokens almost 3 GB (measured).
+    A compiled function refers to such a tensor, but copies an array for each of its uses: with 30
+    layers and a context of 8,192 tokens these are almost 3 GB (measured).
     """
     with tf.init_scope():
         tables = rotary_tables(context_length, head_dim, rope_theta, dict(scaling) or None)
@@ -320,7 +320,7 @@ def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
 
 @register
 class RecomputedModel(keras.Model):
-    """A Functional model that keeps its input alone, and is computed again for its gradients.
+    """A Functional model that keeps only its input, and is computed again for its gradients.
 
     Keras's own RematScope cannot be used in a `tf.function` (Keras 3.15).
     """

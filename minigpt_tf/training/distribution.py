@@ -83,8 +83,8 @@ class Distribution:
         (differs,) = self.agree(not np.array_equal(mine, self.from_chief(mine)))
         if differs:
             raise ConfigError(
-                "the workers have not all the same text and settings: give each the same --data "
-                "and the same options, but for --worker-index"
+                "the workers do not all have the same text and settings: give each the same --data "
+                "and the same options, except --worker-index"
             )
 
     def agree(self, *flags: bool) -> tuple[bool, ...]:

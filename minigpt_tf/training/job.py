@@ -48,13 +48,13 @@ class Job(ABC):
     eval_every: int
     """Steps between evaluations."""
     usual_rate: float = TrainingConfig.learning_rate
-    """A learning rate with which such runs go well."""
+    """A typical learning rate; errors suggest it."""
     signature: Sequence[tf.TensorSpec] | None = None
-    """Shapes and types of a batch, where the lengths of its rows vary."""
+    """Shapes and types of a batch whose rows vary in length; None for fixed shapes."""
     batch_tokens: float
     """Tokens of a batch, on average."""
     loss_per: str = "token"
-    """What the loss is a mean of; exp(loss) is a perplexity where these are tokens."""
+    """What the loss is a mean of; exp(loss) is a perplexity if it is "token"."""
 
     @abstractmethod
     def epoch_of(self, step: int) -> float:

@@ -125,7 +125,7 @@ class Muon(_OneStep, MuonHooks):
 
     Jordan et al., 2024, with the step size of Moonlight (Liu et al., 2025), so that learning rate
     and weight decay are AdamW's. Keras leaves attention's kernels (D, N, H) and (N, H, D) to Adam,
-    as they have three axes; here they are the matrices (D, N H) and (N H, D) that they stand for.
+    since they have three axes; here they are trained as matrices (D, N H) and (N H, D).
     """
 
     @property

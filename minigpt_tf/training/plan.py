@@ -136,9 +136,9 @@ def make_plan(
         data: How the text becomes windows.
         training: How the model is trained.
         preset: The name under which the settings were chosen.
-        may_shrink_context: Whether a text that is shorter than the context shrinks that.
-        may_leave_gaps: For resuming a run of an older version, whose windows may be further apart
-            than they are long.
+        may_shrink_context: Whether a text shorter than the context shrinks the context.
+        may_leave_gaps: Whether the stride may be larger than a window, as in runs of older
+            versions that are resumed.
         tokenizer: One that exists already (unset: it is learned from the text).
         listener: Receives progress and notices.
 
@@ -158,9 +158,9 @@ def make_plan(
         >>> plan.model.context_length, plan.total_steps
         (16, 35)
     """
-    listener = NoticeLog(listener or SILENT)  # what holds for the tokenizer is not repeated for ids
+    listener = NoticeLog(listener or SILENT)  # shows a notice once, for tokenizer and ids
     check_weights_fit(model)  # before a tokenizer of that size is trained
-    _with_stride(data, model.context_length, may_leave_gaps)  # refused before anything is read
+    _with_stride(data, model.context_length, may_leave_gaps)  # fails before anything is read
     places = [as_source(source) for source in sources]
     documents = read_documents(places, data.encoding, listener)
     if tokenizer is None:
@@ -240,7 +240,7 @@ def plan_from_preset(
 
 
 def _with_stride(data: DataConfig, context_length: int, may_leave_gaps: bool) -> DataConfig:
-    """The settings with the stride as the number that it is in this context."""
+    """The settings with the stride as a number of tokens."""
     stride = data.stride_for(context_length)
     if not may_leave_gaps:
         check_window(context_length, stride)

@@ -124,7 +124,7 @@ class TrainingStep:
             results, gradients = replica.all_reduce(mean, (results, gradients))
         norm, scale = clip_scale(gradients, self.clip_norm)
         gradients = [tf.math.multiply_no_nan(g, scale) for g in gradients]
-        # Neither update nor decay before all replicas have answered: a step is done, or not begun.
+        # No update and no decay before all replicas have answered: a step is done or not begun.
         with tf.control_dependencies([norm, *results]):
             self.optimizer.apply(gradients, self.model.variables)
         return *results, norm

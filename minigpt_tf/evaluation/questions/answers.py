@@ -7,7 +7,8 @@ import numpy as np
 
 from ...config import RecordsConfig, SamplingConfig
 from ...inference.engine import Engine
-from ...inference.generate import Generation, TextGenerator
+from ...inference.answer import Generation
+from ...inference.generate import TextGenerator
 from ...inference.prompt import Prompt
 from ...records.prompts import Template
 from ...records.schema import ask

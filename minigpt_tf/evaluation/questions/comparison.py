@@ -11,7 +11,8 @@ from ...events import SILENT, Listener, NoticeLog
 from ...inference.adapter import fingerprint
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
-from ...inference.generate import BATCH, Generation
+from ...inference.answer import Generation
+from ...inference.generate import BATCH
 from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
 from ...records.prompts import Template
