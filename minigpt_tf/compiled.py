@@ -60,7 +60,17 @@ def inner(function: Callable) -> Any:
 
 
 def item_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """For an `intrinsic` of (array, index, ...): LLVM's pointer to array[index]."""
+    """LLVM's pointer to array[index], for an `intrinsic` of (array, index, ...).
+
+    Args:
+        context: What Numba gives to an intrinsic's `generate`, as are the following.
+        builder: Of LLVM instructions.
+        signature: Types of the arguments.
+        arguments: Their LLVM values.
+
+    Returns:
+        The LLVM value of the pointer.
+    """
     array_type = signature.args[0]
     array = context.make_array(array_type)(context, builder, arguments[0])
     return cgutils.get_item_pointer(context, builder, array_type, array, [arguments[1]])

@@ -6,7 +6,7 @@ from .samplers import Sampler
 
 
 class Answer:
-    """What there is of an answer; `generation_loop.generate_tokens` adds token after token.
+    """An answer so far; `generation_loop.generate_tokens` appends token after token.
 
     Args:
         tokenizer: turns the tokens into text.
@@ -36,11 +36,19 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The text so far, but for what is held back."""
+        """The text so far, without what is held back."""
         return self._stop_filter.text
 
     def append(self, token_id: int, logprob: float | None) -> str:
-        """Adds a token; the text that it completes, perhaps empty."""
+        """Adds a token.
+
+        Args:
+            token_id: The token.
+            logprob: Natural logarithm of its probability; None for one that was given.
+
+        Returns:
+            The text that it completes, perhaps empty.
+        """
         self.ids.append(token_id)
         self.new_ids.append(token_id)
         self.logprobs.append(logprob)
@@ -52,7 +60,14 @@ class Answer:
         return chunk
 
     def finish(self, reason: str) -> str:
-        """Ends the answer, if it has not ended; the text that was held back."""
+        """Ends the answer, unless it has ended.
+
+        Args:
+            reason: The `finish_reason`, unless the text that was held back has a stop string.
+
+        Returns:
+            The text that was held back.
+        """
         if self.finish_reason:
             return ""
         chunk = self._stop_filter.push(self._detokenizer.rest())

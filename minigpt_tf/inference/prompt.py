@@ -58,7 +58,10 @@ def encode_prompt(
         tokenizer: the model's.
         context_length: tokens that fit; of a longer text the end is kept.
         text: what the model gets.
-        shown: the prompt's text for people, if another one.
+        shown: the prompt's text for people (unset: the same).
+
+    Returns:
+        The prompt, empty of ids if the text has none.
     """
     prefix = list(tokenizer.prefix_ids)
     ids = tokenizer.encode(text).tolist()
@@ -83,6 +86,15 @@ def encode_chat(
 
     The oldest messages are left out, but for the system's and the last one, until half of the
     context is free for the answer.
+
+    Args:
+        tokenizer: the model's.
+        context_length: tokens that fit.
+        template: writes the conversation as one text.
+        messages: {"role": ..., "content": ...} each.
+
+    Returns:
+        The prompt; `left_out` counts the messages that were left out.
 
     Raises:
         DataError: the template rejects the conversation.

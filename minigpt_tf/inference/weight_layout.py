@@ -80,8 +80,18 @@ def lay_out_weights(
 ) -> EngineWeights:
     """Lays out named weights, arrays or datasets of an .h5 file, one matrix after the other.
 
-    `dtype`: np.float32 or np.int8. Raises ModelFolderError that names a weight which is missing,
-    extra, of another shape or not finite.
+    Args:
+        weights: By the names of `inference.weights`.
+        config: The architecture.
+        where: Names the weights in errors.
+        dtype: np.float32 or np.int8.
+
+    Returns:
+        The weights in the engine's layout.
+
+    Raises:
+        ModelFolderError: A weight is missing, extra, of another shape or not finite; or there is
+            not enough memory.
     """
     check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
     source = _Source(weights, where)
@@ -223,9 +233,21 @@ def _positions(config: ModelConfig, source: _Source) -> np.ndarray:
 
 
 def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str]:
-    """The weights of a model folder, `quantize` "none" (float32) or "int8", and a notice for the
-    user, perhaps empty. int8 weights come from model.int8.h5, which is made where it is missing or
-    belongs to other weights. Raises ModelFolderError."""
+    """The weights of a model folder in the engine's layout.
+
+    int8 weights come from model.int8.h5, which is written first if it is missing or belongs to
+    other weights.
+
+    Args:
+        folder: From `load_folder`.
+        quantize: "none" (float32) or "int8".
+
+    Returns:
+        The weights, and a notice for the user, perhaps empty.
+
+    Raises:
+        ModelFolderError: The weights are missing or damaged, or larger than memory.
+    """
     file, model = folder.path / MODEL_NAME, folder.model
     needed = model.parameter_count * (1 if quantize == "int8" else 4)
     needed += Cache.nbytes(model) + 4 * model.context_length * model.embed_dim
@@ -272,7 +294,7 @@ def _write_quantized(
 
 
 def _read_quantized(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None:
-    """What model.int8.h5 holds; None where it was not made from `source`, or is damaged."""
+    """The content of model.int8.h5; None if it was not made from `source`, or is damaged."""
     layout = _layout(config)
     rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
     context = 0 if config.positions == "rotary" else config.context_length

@@ -28,9 +28,10 @@ INITIAL_STDDEV = 0.02
 
 UNTIED_EMBEDDING_STDDEV = 1.0
 """Of embeddings, of tokens and of positions, where the token embedding is not the output head too,
-as in PyTorch. Smaller ones drown in sinusoidal positions, whose own is 0.7: the 2017 paper (section
-3.4) multiplies its embeddings by sqrt(D) for that. With learned positions and 0.02 the model stays
-for long at the loss of knowing the frequencies (tried on `benchmarks/verdict.py`)."""
+as in PyTorch. Smaller ones drown in sinusoidal positions, whose own is 0.7: for that reason the
+2017 paper (section 3.4) multiplies its embeddings by sqrt(D). With learned positions and 0.02 the
+model stays for long at the loss of knowing only the token frequencies (tried on
+`benchmarks/verdict.py`)."""
 
 
 @register
@@ -160,11 +161,18 @@ def build_gpt_model(
 def build_training_model(
     config: ModelConfig, *, seed: int, dtype: str = "float32", remat: bool = False
 ) -> tuple[keras.Model, keras.Model]:
-    """The model of `build_gpt_model` from layers that train faster, and the part before its head.
+    """The model of `build_gpt_model` from layers that train faster.
 
-    Both have the same variables; the part gives the hidden states (B, T, D) that the head turns
-    into logits. With `remat` a block keeps only its input for the gradients and is computed again
-    (Chen et al., 2016, "Training deep nets with sublinear memory cost").
+    Args:
+        config: The architecture.
+        seed: Fixes the initial weights and the dropout.
+        dtype: A Keras dtype policy.
+        remat: Whether a block keeps only its input for the gradients, and is computed again (Chen
+            et al., 2016, "Training deep nets with sublinear memory cost").
+
+    Returns:
+        The model, and its body: ids (B, T) -> hidden states (B, T, D), which the head turns into
+        logits. Both have the same variables.
     """
     kit = replace(FOR_TRAINING, Block=RecomputedModel) if remat else FOR_TRAINING
     return build_from_kit(config, seed, dtype, kit)
@@ -173,7 +181,18 @@ def build_training_model(
 def build_from_kit(
     config: ModelConfig, seed: int | None, dtype: str, kit: LayerKit, head: str = "logits"
 ) -> tuple[Model, keras.Model]:
-    """The model from the layers of `kit`, and the part before its head."""
+    """A model from the layers of a kit.
+
+    Args:
+        config: The architecture.
+        seed: Fixes the initial weights and the dropout (None: random).
+        dtype: A Keras dtype policy.
+        kit: The classes of the layers.
+        head: "softmax" or "logits".
+
+    Returns:
+        The model, and its body as in `build_training_model`.
+    """
     if seed is not None:
         keras.utils.set_random_seed(seed)
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -361,10 +380,10 @@ def _norm(
     """A norm over the last axis. One that is `shifted` starts with a beta of 1.
 
     That is for the last norm of a post-norm model, right before the output head. All hidden states
-    then have a part in common, from which the head learns how frequent each token is in some 30
-    steps. Without it the first steps push all hidden states the same way to learn that, every
-    position looks alike, and training stays on that plateau for several epochs, for some seeds for
-    all of them (tried on data/ramanujan.txt: `benchmarks/lecture.py`).
+    then have a component in common, from which the head learns the token frequencies in some 30
+    steps. Without it the first steps push all hidden states the same way to learn them. Every
+    position then looks alike, and training stays on that plateau for several epochs; for some
+    seeds, for all of them (tried on data/ramanujan.txt: `benchmarks/lecture.py`).
     """
     if config.norm == "rms":
         return kit.RMSNormalization(epsilon=config.norm_epsilon, name=name, dtype=dtype)

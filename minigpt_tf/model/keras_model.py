@@ -1,4 +1,4 @@
-"""The class of every model here: Keras's Functional, with the mistakes of a notebook refused."""
+"""The class of every model here: Keras's Functional, which refuses common mistakes."""
 
 import inspect
 import math
@@ -41,8 +41,18 @@ class Model(keras.Model):
     def compile(
         self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any
     ) -> None:
-        """As `keras.Model.compile`. Raises ConfigError where the loss, or a metric, expects logits
-        and the model gives probabilities, or the other way round."""
+        """As `keras.Model.compile`.
+
+        Args:
+            optimizer: As Keras's.
+            loss: As Keras's, for what the model ends in: logits or probabilities.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Raises:
+            ConfigError: The loss, or a metric, expects logits and the model gives probabilities, or
+                the other way round.
+        """
         super().compile(optimizer, loss, *args, **kwargs)
         metrics = kwargs.get("metrics", args[1] if len(args) > 1 else None)
         for argument, functions in (("loss", loss), ("metrics", metrics)):
@@ -83,37 +93,87 @@ class Model(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """As `keras.Model.fit`. Raises DataError for ids beyond the vocabulary and for windows
-        longer than the context."""
+        """As `keras.Model.fit`.
+
+        Args:
+            x: Windows of ids (N, T), or a data set of them.
+            y: Targets (N, T); a data set has its own.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            Keras's History.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         self._check_targets(y)
         return self._named_ids(super().fit, self._watched(x), y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """As `keras.Model.evaluate`, with the checks of `fit`."""
+        """As `keras.Model.evaluate`.
+
+        Args:
+            x: Windows of ids (N, T), or a data set of them.
+            y: Targets (N, T); a data set has its own.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            What Keras's returns.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         self._check_targets(y)
         return self._named_ids(super().evaluate, x, y, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any):
-        """As `keras.Model.predict`, with the checks of `fit`."""
+        """As `keras.Model.predict`.
+
+        Args:
+            x: Windows of ids (N, T), or a data set of them.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            (N, T, V): logits or probabilities.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         return self._named_ids(super().predict, x, *args, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any):
-        """As `keras.Model.train_on_batch`, with the checks of `fit`."""
+        """As `keras.Model.train_on_batch`.
+
+        Args:
+            x: Windows of ids (N, T).
+            y: Targets (N, T).
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            What Keras's returns.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         self._check_targets(y)
         return self._named_ids(super().train_on_batch, x, y, *args, **kwargs)
 
     @property
     def vocab_size(self) -> int:
-        """Ids that the model knows: 0 to `vocab_size - 1`."""
+        """Number of ids that the model knows: 0 to `vocab_size - 1`."""
         return self.output_shape[-1]
 
     @property
     def context_length(self) -> int | None:
-        """Tokens of the longest sequence, None where no layer of positions bounds it."""
+        """Tokens of the longest sequence; None if no layer bounds it."""
         inside = (
             layer for outer in self.layers for layer in (outer, *getattr(outer, "layers", ()))
         )
@@ -264,6 +324,9 @@ def expects_logits(function: Any, argument: str = "loss") -> bool | None:
     Args:
         function: a name, a function or an object, as `compile` takes it.
         argument: "loss" or "metrics": what a name stands for.
+
+    Returns:
+        True, False or None.
 
     Example:
         >>> from minigpt_tf.model.keras_model import expects_logits

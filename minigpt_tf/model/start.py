@@ -7,7 +7,7 @@ from ..errors import ConfigError
 from .keras_model import LOGITS
 
 RARE = 0.01
-"""How often a token counts that the text does not have: rare, not never."""
+"""The count of a token that does not occur in the text: rare, not impossible."""
 
 
 def start_from_frequencies(model: keras.Model, ids: np.ndarray | list[int]) -> None:
@@ -39,7 +39,15 @@ def start_from_frequencies(model: keras.Model, ids: np.ndarray | list[int]) -> N
 
 
 def start_from_counts(model: keras.Model, counts: np.ndarray) -> None:
-    """As `start_from_frequencies`, from how often each token occurs: `counts` (V,)."""
+    """As `start_from_frequencies`, for counted tokens.
+
+    Args:
+        model: One with a bias in its output head.
+        counts: How often each token occurs, (V,).
+
+    Raises:
+        ConfigError: The output head has no bias.
+    """
     names = [layer.name for layer in model.layers]
     bias = getattr(model.get_layer(LOGITS), "bias", None) if LOGITS in names else None
     if bias is None:

@@ -27,12 +27,12 @@ from ..text.windows import TrainingWindows, check_window
 from .memory import check_step_fits, check_weights_fit
 
 LONGEST_EVALUATION_INTERVAL = 250
-"""Steps between evaluations where an epoch is longer and --eval-every is not given."""
+"""Most steps between evaluations by default; a shorter epoch is evaluated at its end."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a run's outcome."""
+    """All that decides a run's outcome: what `make_plan` returns and `train` takes."""
 
     preset: str
     sources: list[Path | str]
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def start_ids(self) -> list[int]:
-        """Where an empty prompt starts: how the training text begins."""
+        """The tokens from which an empty prompt starts: the first of the training text."""
         return [int(self.corpus.train_ids[0])]
 
     @property
@@ -61,7 +61,7 @@ class Plan:
         return " ".join(first_line.split()[:4])
 
     def windows(self) -> TrainingWindows:
-        """The training windows, in the order that the seed gives them."""
+        """The training windows, in the order that the seed gives."""
         return TrainingWindows(
             self.corpus.train_ids,
             self.model.context_length,
@@ -72,12 +72,20 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
+        """Steps of the whole run: as set, or those of the epochs."""
         windows = self.windows().count
         epochs = math.ceil(self.training.epochs * windows / self.training.batch_size)
         return self.training.steps or epochs
 
     def epoch_of(self, step: int) -> float:
-        """How often the windows have been seen after so many steps."""
+        """How often the windows have been seen.
+
+        Args:
+            step: Steps done.
+
+        Returns:
+            Epochs, such as 1.5.
+        """
         return step * self.training.batch_size / self.windows().count
 
     @property
@@ -93,7 +101,11 @@ class Plan:
         return self.training.eval_every or epoch
 
     def report(self) -> Iterator[tuple[str, str]]:
-        """(name, value) pairs to show before training."""
+        """What to show before training.
+
+        Yields:
+            (name, value), both texts.
+        """
         yield from describe(self.corpus, self.data, self.model)
         yield "model", f"{self.model.parameter_count:,} parameters"
         steps, size = self.total_steps, self.training.batch_size
