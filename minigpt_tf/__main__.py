@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .errors import MiniGPTError
+from .machine import limit_threads
 
 VERBS = {
     "train": ("minigpt_tf.cli.train", "train a GPT on text files"),
@@ -26,6 +27,7 @@ VERBS = {
         "hand a model to transformers, llama.cpp, Keras",
     ),
     "summary": ("minigpt_tf.cli.summary", "show a model's layers and parameters"),
+    "doctor": ("minigpt_tf.cli.doctor", "show what this machine has, and what to mend"),
     "view": ("minigpt_tf.cli.view", "show a model's graph in the browser (Netron)"),
 }
 
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] not in VERBS:
         return _overview(arguments)
+    limit_threads()
     debug = "--debug" in arguments
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up messages

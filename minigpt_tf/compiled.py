@@ -24,7 +24,7 @@ _OPTIONS = {
 
 
 class _Cache(FunctionCache):
-    """Numba's cache of machine code, without which all still works, if slower at the start."""
+    """Numba's cache of machine code. Everything works without it, but starts slower."""
 
     def load_overload(self, signature, target_context):
         try:
@@ -45,11 +45,11 @@ class _Cache(FunctionCache):
 def entry(function: Callable) -> Any:
     """Compiles a function that Python calls, and keeps the machine code on disk.
 
-    The code is made anew when the file changes that the function stands in; functions that it calls
-    should stand in the same one.
+    The code is compiled again when the function's file changes; functions that it calls should be
+    in the same file.
     """
     compiled = njit(**_OPTIONS)(function)
-    with contextlib.suppress(RuntimeError):  # neither the package's folder nor the user's is ours
+    with contextlib.suppress(RuntimeError):  # no folder for the cache is writable
         compiled._cache = _Cache(function)
     return compiled
 
@@ -60,7 +60,17 @@ def inner(function: Callable) -> Any:
 
 
 def item_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """For an `intrinsic` of (array, index, ...): LLVM's pointer to array[index]."""
+    """LLVM's pointer to array[index], for an `intrinsic` of (array, index, ...).
+
+    Args:
+        context: What Numba gives to an intrinsic's `generate`, as are the following.
+        builder: Of LLVM instructions.
+        signature: Types of the arguments.
+        arguments: Their LLVM values.
+
+    Returns:
+        The LLVM value of the pointer.
+    """
     array_type = signature.args[0]
     array = context.make_array(array_type)(context, builder, arguments[0])
     return cgutils.get_item_pointer(context, builder, array_type, array, [arguments[1]])
@@ -68,7 +78,7 @@ def item_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Puts Ctrl-C off until the block's end; Numba, while it compiles, may lose or garble it."""
+    """Delays Ctrl-C until the end of the block: Numba may lose or garble it while it compiles."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -37,7 +37,7 @@ class DataError(MiniGPTError):
 
 
 class ModelFolderError(MiniGPTError):
-    """A model folder or one of its files is missing, damaged, foreign or in the way.
+    """A model folder or one of its files is missing, damaged, of another tool, or in the way.
 
     Example:
         >>> import minigpt_tf as mg
@@ -48,7 +48,7 @@ class ModelFolderError(MiniGPTError):
 
 
 class TrainingError(MiniGPTError):
-    """Training cannot continue: the loss is not finite, or what is to be resumed differs.
+    """Training cannot continue: the loss is not finite, or the run to resume is a different one.
 
     Example:
         >>> import minigpt_tf as mg

@@ -103,7 +103,7 @@ class Listener:
         """
 
     def preparation(self, what: str, done: int, total: int) -> None:
-        """Outside of training steps, often: which work, and how far it is.
+        """Called often during work other than training steps: which work, and how far it is.
 
         Args:
             what: The work, such as "encoding" or "scoring".

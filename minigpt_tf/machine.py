@@ -7,18 +7,70 @@ from pathlib import Path
 
 from .errors import ConfigError
 
-_CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTROL_GROUPS, _OWN_CONTROL_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Processor cores that this process may use.
+    """Processor cores that this process may use, at least 1.
 
     Returns:
-        The cores of its affinity where the system has one, else the machine's.
+        The cores of its affinity if the system has one, else the machine's; at most the whole
+        cores of the container's quota. With more threads than that, all would wait for the one that
+        has used up the quota.
     """
+    quota = core_quota()
+    return affinity_cores() if quota is None else max(1, min(affinity_cores(), int(quota)))
+
+
+def limit_threads() -> None:
+    """Limits the thread pools of NumPy and TensorFlow to a container's quota, which they ignore.
+
+    Call it before they are imported. Variables that are set in the environment stay.
+    """
+    if usable_cores() < affinity_cores():
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+            os.environ.setdefault(name, str(usable_cores()))
+
+
+def affinity_cores() -> int:
+    """Processor cores on which the system may run this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def core_quota() -> float | None:
+    """The time of processor cores that a container gives to all its processes together.
+
+    Returns:
+        Cores, such as 1.5; None without a limit. The smallest of the control groups (version 2,
+        `cpu.max`) that this process belongs to.
+    """
+    quotas = []
+    for text in _control_group_values("cpu.max"):
+        with contextlib.suppress(ValueError):  # "max 100000"
+            quota, period = map(float, text.split())
+            quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def _control_group_values(name: str) -> list[str]:
+    """What a file has in this process's control group and in those above it.
+
+    Inside a container its own group is usually the highest that can be seen.
+    """
+    try:
+        lines = _OWN_CONTROL_GROUP.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return []
+    group = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    folder, values = _CONTROL_GROUPS / group, []
+    for level in (folder, *folder.parents):
+        with contextlib.suppress(OSError):
+            values.append((level / name).read_text(encoding="utf-8").strip())
+        if level == _CONTROL_GROUPS:
+            break
+    return values
 
 
 def memory_size() -> int | None:
@@ -31,8 +83,8 @@ def memory_size() -> int | None:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
-    with contextlib.suppress(OSError, ValueError):  # not in a container, or one without a limit
-        size = min(size, int(_CONTROL_GROUP_LIMIT.read_text()))
+    limits = [int(text) for text in _control_group_values("memory.max") if text.isdigit()]
+    size = min([size, *limits])
     with contextlib.suppress(ImportError):
         import resource
 
@@ -42,7 +94,7 @@ def memory_size() -> int | None:
 
 
 def check_fits_memory(needed: float, what: str, advice: str = "choose smaller sizes") -> None:
-    """Refuses what this machine's memory cannot hold.
+    """Checks that something fits into this machine's memory.
 
     Args:
         needed: Bytes.
@@ -60,12 +112,23 @@ def check_fits_memory(needed: float, what: str, advice: str = "choose smaller si
         )
 
 
+FEATURES = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
+"""Instructions of x86 processors that change speed."""
+
+
 def processor_name() -> str:
     """The processor, for figures.
 
     Returns:
         Its name, how many of its cores this process may use, and features that change speed.
     """
+    name, features = processor()
+    shown = [feature for feature in features if feature not in ("avx2", "avx512_vnni")]
+    return f"{name} ({', '.join([f'{usable_cores()} cores', *shown])})"
+
+
+def processor() -> tuple[str, list[str]]:
+    """The processor's name, and which of `FEATURES` it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         facts = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -73,5 +136,5 @@ def processor_name() -> str:
     except OSError:  # not Linux
         facts = {}
     name = facts.get("model name") or platform.processor() or platform.machine()
-    features = [f for f in ("amx_bf16", "avx512_bf16", "avx512f") if f in facts.get("flags", "")]
-    return f"{name} ({', '.join([f'{usable_cores()} cores', *features])})"
+    flags = facts.get("flags", "").split()
+    return name, [feature for feature in FEATURES if feature in flags]

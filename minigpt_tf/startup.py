@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """Keeps the lines away that TensorFlow's C++ writes to stderr while it is imported.
+    """Hides what TensorFlow's C++ writes to stderr while it is imported.
 
-    What a Python error says still comes out: it is raised, not written.
+    Python errors are still shown: they are raised, not written.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":  # --debug, or the user wants to see them
         yield

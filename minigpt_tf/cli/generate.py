@@ -14,7 +14,8 @@ from ..text.chat_template import message
 from .options import cli_options, given_options, plain_text
 
 if TYPE_CHECKING:  # --help should not wait for the engine
-    from ..inference.generate import Generation, TextGenerator
+    from ..inference.answer import Generation
+    from ..inference.generate import TextGenerator
     from ..inference.prompt import Prompt
 
 DESCRIPTION = "Let a model continue a prompt."

@@ -88,7 +88,12 @@ def fingerprint(path: Path) -> str:
 
 
 def save_adapter(file: Path, adapter: Adapter) -> None:
-    """Writes the adapter's file."""
+    """Writes an adapter.
+
+    Args:
+        file: Where to; replaced if it exists.
+        adapter: What `load_adapter` reads again.
+    """
     tensors: dict[str, np.ndarray] = {}
     for name, (a, b) in adapter.factors.items():
         tensors |= {f"{name}:a": np.ascontiguousarray(a), f"{name}:b": np.ascontiguousarray(b)}

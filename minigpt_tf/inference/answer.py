@@ -1,12 +1,52 @@
-"""The state of one answer: its tokens, its text, and whether it has ended."""
+"""One answer: its state while it is generated, and the finished `Generation`."""
+
+from dataclasses import dataclass
 
 from ..config import SamplingConfig
 from ..text.tokenizers import BaseTokenizer
+from .prompt import Prompt
 from .samplers import Sampler
 
 
+@dataclass(frozen=True)
+class Generation:
+    """A finished answer: what `generate` returns, and `stream` once it has ended.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from minigpt_tf.inference.weights import weight_shapes
+        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
+        >>> config = mg.ModelConfig(vocab_size=20, embed_dim=8, num_heads=2, num_layers=1)
+        >>> weights = {name: np.zeros(shape) for name, shape in weight_shapes(config).items()}
+        >>> generator = mg.TextGenerator(mg.Engine(config, weights), tokenizer, start_ids=[1])
+        >>> generation = generator.generate("who", max_new_tokens=5)
+        >>> len(generation.text), generation.finish_reason
+        (5, 'length')
+    """
+
+    prompt: Prompt
+    """What it follows."""
+    ids: list[int]
+    """Its tokens, without the prompt's."""
+    text: str
+    """Its text, without the prompt."""
+    logprobs: list[float | None]
+    """Natural logarithm of each token's probability under the model, before any filter; None for
+    the tokens with which an answer to an empty prompt begins."""
+    finish_reason: str
+    """"length" (max_new_tokens reached), "end" (the model ended the text), "stop" (a stop string)
+    or "context" (the context is full)."""
+    seconds: float
+    """From the prompt to the end; of answers generated together, to the end of the last one."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of this answer, its prompt's time included."""
+        return len(self.ids) / self.seconds if self.seconds else 0.0
+
+
 class Answer:
-    """What there is of an answer; `generation_loop.generate_tokens` adds token after token.
+    """An answer so far; `generation_loop.generate_tokens` appends token after token.
 
     Args:
         tokenizer: turns the tokens into text.
@@ -36,11 +76,19 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The text so far, but for what is held back."""
+        """The text so far, without what is held back."""
         return self._stop_filter.text
 
     def append(self, token_id: int, logprob: float | None) -> str:
-        """Adds a token; the text that it completes, perhaps empty."""
+        """Adds a token.
+
+        Args:
+            token_id: The token.
+            logprob: Natural logarithm of its probability; None for one that was given.
+
+        Returns:
+            The text that it completes, perhaps empty.
+        """
         self.ids.append(token_id)
         self.new_ids.append(token_id)
         self.logprobs.append(logprob)
@@ -52,7 +100,14 @@ class Answer:
         return chunk
 
     def finish(self, reason: str) -> str:
-        """Ends the answer, if it has not ended; the text that was held back."""
+        """Ends the answer, unless it has ended.
+
+        Args:
+            reason: The `finish_reason`, unless the text that was held back has a stop string.
+
+        Returns:
+            The text that was held back.
+        """
         if self.finish_reason:
             return ""
         chunk = self._stop_filter.push(self._detokenizer.rest())
@@ -61,7 +116,7 @@ class Answer:
 
 
 class Detokenizer:
-    """Turns ids into text as they come, holding back characters that are not complete yet.
+    """Turns ids into text as they come, and holds back incomplete characters.
 
     The text of a token depends on those before it: words get a space between them, and a byte-level
     token may be half a character. So a few tokens before it are decoded too, and their text is
@@ -97,22 +152,22 @@ class Detokenizer:
 
 
 class StopFilter:
-    """Lets text through up to the first stop string, no part of which gets out.
+    """Passes text on up to the first stop string, and nothing of the stop string itself.
 
     Args:
-        stops: the stop strings, perhaps none.
+        stops: The stop strings; may be empty.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self.stops = stops
         self.stopped = False
-        """Whether a stop string has come."""
+        """Whether a stop string was found."""
         self.text = ""
-        """All text that was let through."""
+        """All text that was passed on."""
         self._held = ""
 
     def push(self, chunk: str) -> str:
-        """Adds text; what is now certain to stand before any stop string."""
+        """Adds text, and returns what certainly comes before any stop string."""
         if self.stopped:
             return ""
         self._held += chunk

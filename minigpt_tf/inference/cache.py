@@ -39,7 +39,12 @@ class Cache:
         return 8 * config.num_layers * width * config.context_length
 
     def copy(self, source: int, target: int) -> None:
-        """Makes one sequence equal to another."""
+        """Makes one sequence equal to another.
+
+        Args:
+            source: The sequence that is copied.
+            target: The sequence that is replaced.
+        """
         end = self.positions[source]
         for values in (self.keys, self.values):
             values[target, :, :, :end] = values[source, :, :, :end]

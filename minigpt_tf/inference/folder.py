@@ -26,7 +26,7 @@ from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The contents of a model folder but for the weights, which are in `path / MODEL_NAME`."""
+    """The contents of a model folder, except the weights, which are in `path / MODEL_NAME`."""
 
     path: Path
     model: ModelConfig
@@ -38,11 +38,11 @@ class ModelFolder:
     generation: dict[str, Any]
     """Fields of SamplingConfig that the model's makers recommend."""
     chat_template: ChatTemplate | None
-    """None where the model was not trained for conversations."""
+    """None if the model was not trained for conversations."""
 
 
 def load_folder(folder: str | Path) -> ModelFolder:
-    """Reads and checks a model folder, all of it but the weights.
+    """Reads and checks a model folder, except the weights.
 
     Args:
         folder: Such as "models/mine".
@@ -150,7 +150,17 @@ def _load_tokenizer(path: Path, description: dict[str, Any]) -> BaseTokenizer:
 def describe_model(
     model: ModelConfig, tokenizer: BaseTokenizer, start_ids: list[int], **sections: Any
 ) -> dict[str, Any]:
-    """The content of config.json; `sections` are added as they are."""
+    """The content of config.json.
+
+    Args:
+        model: The architecture.
+        tokenizer: Its kind and special tokens.
+        start_ids: Tokens from which an empty prompt starts.
+        sections: More sections by name, such as "training".
+
+    Returns:
+        What JSON can write.
+    """
     return {
         "format_version": FORMAT_VERSION,
         "model": to_dict(model),
@@ -163,7 +173,12 @@ def describe_model(
 
 
 def clear_leftovers(folder: Path, kept: Container[str]) -> None:
-    """Removes files of a model that was overwritten, which the new one has not replaced."""
+    """Removes files of an overwritten model that the new one has not replaced.
+
+    Args:
+        folder: The model folder.
+        kept: Names of files that stay.
+    """
     optional = {QUANTIZED_NAME, CHAT_TEMPLATE_NAME, ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
     for name in {*TOKENIZER_NAMES.values(), *optional}:
         if name not in kept:
@@ -171,5 +186,10 @@ def clear_leftovers(folder: Path, kept: Container[str]) -> None:
 
 
 def write_tokenizer(folder: Path, tokenizer: BaseTokenizer) -> None:
-    """Writes tokenizer.pkl or tokenizer.json."""
+    """Writes tokenizer.pkl or tokenizer.json.
+
+    Args:
+        folder: Where to.
+        tokenizer: Its kind decides the name.
+    """
     (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ from ..errors import ConfigError, ModelFolderError
 from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import BaseTokenizer
-from .answer import Answer
+from .answer import Answer, Generation
 from .cache import Cache
 from .engine import Engine
 from .folder import load_folder
@@ -22,43 +22,6 @@ from .samplers import make_sampler
 
 BATCH, BATCH_BYTES = 16, 2**31
 """Answers that are generated together, and bytes of their keys and values, at most."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A finished answer: what `generate` returns, and `stream` once it has ended.
-
-    Example:
-        >>> import minigpt_tf as mg
-        >>> from minigpt_tf.inference.weights import weight_shapes
-        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
-        >>> config = mg.ModelConfig(vocab_size=20, embed_dim=8, num_heads=2, num_layers=1)
-        >>> weights = {name: np.zeros(shape) for name, shape in weight_shapes(config).items()}
-        >>> generator = mg.TextGenerator(mg.Engine(config, weights), tokenizer, start_ids=[1])
-        >>> generation = generator.generate("who", max_new_tokens=5)
-        >>> len(generation.text), generation.finish_reason
-        (5, 'length')
-    """
-
-    prompt: Prompt
-    """What it follows."""
-    ids: list[int]
-    """Its tokens, without the prompt's."""
-    text: str
-    """Its text, without the prompt."""
-    logprobs: list[float | None]
-    """Natural logarithm of each token's probability under the model, before any filter; None for
-    the tokens with which an answer to an empty prompt begins."""
-    finish_reason: str
-    """"length" (max_new_tokens reached), "end" (the model ended the text), "stop" (a stop string)
-    or "context" (the context is full)."""
-    seconds: float
-    """From the prompt to the end; of answers generated together, to the end of the last one."""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Speed of this answer, its prompt's time included."""
-        return len(self.ids) / self.seconds if self.seconds else 0.0
 
 
 class TextGenerator:
@@ -148,10 +111,10 @@ class TextGenerator:
         return encode_prompt(self.tokenizer, self.engine.config.context_length, prompt)
 
     def prepare_chat(self, messages: Sequence[Message]) -> Prompt:
-        """Encodes a conversation, whose last message is the user's, up to where the answer begins.
+        """Encodes a conversation up to where the answer begins. Its last message is the user's.
 
-        The oldest messages are left out, but for the system's and the last one, until half of the
-        context is free for the answer.
+        The oldest messages are left out until half of the context is free for the answer; the
+        system message and the last one always stay.
 
         Args:
             messages: {"role": ..., "content": ...} each.

@@ -27,7 +27,7 @@ def generate_tokens(
         cache: their keys and values, a row for each answer.
         start_ids: the tokens with which an answer to an empty prompt begins.
         end_ids: the tokens that end an answer.
-        resume: whether the cache may hold the beginning of a prompt, which is then kept.
+        resume: whether to keep the beginning of a prompt that the cache may have.
 
     Yields:
         The text that each token completes, perhaps empty.

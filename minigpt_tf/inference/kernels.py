@@ -1,7 +1,7 @@
 """The compiled arithmetic of a transformer: formulas, and the step that decodes one token.
 
-Everything that the engine compiles stands in this one module: Numba's cache on disk notices a
-change of the file that a function stands in, and of no other. Arrays are float32 and contiguous;
+Everything that the engine compiles is in this one module: Numba's cache on disk only notices a
+change of the file that a function is in. Arrays are float32 and contiguous;
 the weight matrices may be int8. A matrix has one row for each output: (outputs, inputs).
 """
 
@@ -76,7 +76,12 @@ BARRIER_SIZE = 16
 
 @inner
 def wait_for_all(barrier, threads):
-    """Returns when `threads` threads have come here. `barrier`: int64 zeros, (BARRIER_SIZE,)."""
+    """Returns when all threads have called it.
+
+    Args:
+        barrier: (BARRIER_SIZE,) int64, zeros at first; the same for all.
+        threads: Number of threads.
+    """
     this_round = _atomic_load(barrier, _ROUND)
     if _atomic_add(barrier, _ARRIVED, 1) == threads - 1:
         _atomic_add(barrier, _ARRIVED, -threads)
@@ -91,7 +96,16 @@ def wait_for_all(barrier, threads):
 
 @inner
 def portion(count, thread, threads):
-    """This thread's portion of range(count), as (first, last)."""
+    """A thread's portion of range(count).
+
+    Args:
+        count: Units of work.
+        thread: Which of the threads, from 0.
+        threads: Number of threads.
+
+    Returns:
+        (first, last); last is excluded.
+    """
     return count * thread // threads, count * (thread + 1) // threads
 
 
@@ -100,14 +114,19 @@ def portion(count, thread, threads):
 
 @inner
 def copy(source, target):
-    """target[:] = source, both of one dimension."""
+    """target[:] = source.
+
+    Args:
+        source: One dimension.
+        target: The same length.
+    """
     for i in range(source.size):
         target[i] = source[i]
 
 
 @inner
 def exponential(x):
-    """e^x, to float32's precision, from -87 to 88; the ends stand for what lies beyond.
+    """e^x, to float32's precision, from -87 to 88; values outside are clipped.
 
     x = n ln 2 + r, and a polynomial for e^r (Moshier's Cephes library, expf). Unlike math.exp it
     runs in vector registers.
@@ -141,7 +160,12 @@ def softmax(scores):
 
 @entry
 def causal_softmax(scores, start):
-    """Softmax of each row of scores (T, end), in place: row t sees positions up to start + t."""
+    """Softmax of each row, over the positions that its token sees: those up to its own.
+
+    Args:
+        scores: (T, end), changed in place; 0 for positions that are not seen.
+        start: Position of the first row's token.
+    """
     for t in range(scores.shape[0]):
         softmax(scores[t, : start + t + 1])
         for i in range(start + t + 1, scores.shape[1]):
@@ -150,8 +174,15 @@ def causal_softmax(scores, start):
 
 @entry
 def normalize(x, norm, epsilon, centered, out):
-    """Layer normalization of the rows of x (B, D) (Ba et al., 2016); if not `centered`, the RMS
-    norm (Zhang and Sennrich, 2019). `norm` (2, D): scale and shift."""
+    """Layer normalization (Ba et al., 2016), or the RMS norm (Zhang and Sennrich, 2019).
+
+    Args:
+        x: (B, D).
+        norm: (2, D): scale and shift.
+        epsilon: Added to the variance.
+        centered: Whether the mean is subtracted, as layer normalization does.
+        out: The result (B, D).
+    """
     scale, shift = norm[0], norm[1]
     for b in range(x.shape[0]):
         row, normal = x[b], out[b]
@@ -169,16 +200,25 @@ def normalize(x, norm, epsilon, centered, out):
 
 @entry
 def relu(x, gate):
-    """max(x, 0), in place."""
+    """max(x, 0).
+
+    Args:
+        x: (F,), changed in place.
+        gate: Not used.
+    """
     for i in range(x.size):
         x[i] = max(x[i], f32(0))
 
 
 @entry
 def gelu(x, gate):
-    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016), in place.
+    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016).
 
     Its error function: Abramowitz and Stegun, 1964, formula 7.1.26, within 5e-7.
+
+    Args:
+        x: (F,), changed in place.
+        gate: Not used.
     """
     for i in range(x.size):
         size = abs(x[i]) * f32(0.70710678)
@@ -194,8 +234,14 @@ def gelu(x, gate):
 
 @entry
 def gelu_tanh(x, gate):
-    """The tanh approximation of gelu that GPT-2 was trained with, in place:
-    0.5 x (1 + tanh(u)) = x / (1 + e^(-2 u))."""
+    """The tanh approximation of gelu that GPT-2 was trained with.
+
+    0.5 x (1 + tanh(u)) = x / (1 + e^(-2 u)).
+
+    Args:
+        x: (F,), changed in place.
+        gate: Not used.
+    """
     for i in range(x.size):
         u = f32(0.7978845608) * (x[i] + f32(0.044715) * x[i] * x[i] * x[i])
         x[i] = x[i] / (f32(1) + exponential(f32(-2) * u))
@@ -203,7 +249,12 @@ def gelu_tanh(x, gate):
 
 @entry
 def swiglu(x, gate):
-    """x times silu(gate) = gate / (1 + e^-gate) (Shazeer, 2020), in place."""
+    """x times silu(gate) = gate / (1 + e^-gate) (Shazeer, 2020).
+
+    Args:
+        x: (F,), changed in place.
+        gate: (F,).
+    """
     for i in range(x.size):
         x[i] *= gate[i] / (f32(1) + exponential(-gate[i]))
 
@@ -214,8 +265,13 @@ ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": swi
 
 @inner
 def rotate(heads, cosines, sines):
-    """Rotary positions: turns each pair (i, i + H / 2) of each of the heads (n, H) by its angle,
-    in place. `cosines` and `sines` (H / 2,): of the token's position."""
+    """Rotary positions: rotates each pair (i, i + H / 2) of a token's heads by its angle.
+
+    Args:
+        heads: (n, H), changed in place.
+        cosines: Of the token's position, (H / 2,).
+        sines: The same.
+    """
     half = heads.shape[1] // 2
     for n in range(heads.shape[0]):
         for i in range(half):
@@ -226,15 +282,29 @@ def rotate(heads, cosines, sines):
 
 @entry
 def rotate_tokens(heads, count, cosines, sines):
-    """`rotate` for the first `count` heads of each token: heads (T, n, H), tables (T, H / 2)."""
+    """`rotate` for many tokens.
+
+    Args:
+        heads: (T, n, H), changed in place.
+        count: How many heads of each token are rotated, the first ones.
+        cosines: Of the tokens' positions, (T, H / 2).
+        sines: The same.
+    """
     for t in range(heads.shape[0]):
         rotate(heads[t, :count], cosines[t], sines[t])
 
 
 @inner
 def attend(query, keys, values, scores, out):
-    """Attention of one head: query (H,) over keys and values (T, H) -> out (H,) (Vaswani et al.,
-    2017, formula 1). `scores` (T,) is scratch."""
+    """Attention of one head (Vaswani et al., 2017, formula 1).
+
+    Args:
+        query: (H,).
+        keys: (T, H), or longer.
+        values: The same.
+        scores: (T,), scratch; its length says how many positions are seen.
+        out: The result (H,).
+    """
     factor = f32(1) / math.sqrt(f32(query.size))
     for t in range(scores.size):
         total = f32(0)
@@ -305,10 +375,18 @@ class Scratch(NamedTuple):
 
 @inner
 def dense(matrices, index, x, first, last, out):
-    """Outputs first to last of matrix `index`, for x (B, inputs) -> out (B, outputs).
+    """Some outputs of a matrix.
 
-    The rows of the matrix are read one after the other, once: memory is what limits decoding, and
-    it is fastest in one stream for each thread.
+    The rows of the matrix are read one after the other, once: memory limits decoding, and is
+    fastest in one stream for each thread.
+
+    Args:
+        matrices: Matrices.
+        index: Which of them.
+        x: (B, inputs).
+        first: The first output.
+        last: The output after the last one.
+        out: (B, outputs), in which only these are written.
     """
     start, row, inputs = matrices.layout[index, 0], matrices.layout[index, 1], x.shape[1]
     for r in range(first, last):
@@ -324,7 +402,17 @@ def dense(matrices, index, x, first, last, out):
 
 @inner
 def add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal):
-    """x += delta; its norm goes into `normal` and, with post-norm, into x too. All (B, D)."""
+    """Adds a sublayer's output to the residual stream, and normalizes the sum.
+
+    Args:
+        delta: The output (B, D).
+        norm: (2, D): scale and shift.
+        epsilon: Added to the variance.
+        centered: As for `normalize`.
+        norm_first: Whether the model is pre-norm; with post-norm the residual stream is the norm.
+        x: The residual stream (B, D), changed in place.
+        normal: The norm (B, D).
+    """
     for b in range(x.shape[0]):
         for i in range(x.shape[1]):
             x[b, i] += delta[b, i]
@@ -336,8 +424,17 @@ def add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal):
 
 @inner
 def store(heads, first, last, row, layer, position, cache):
-    """Writes the keys and values among heads[first:last] into the cache. `heads` (N + 2 K, H):
-    queries, keys, values of one token."""
+    """Writes the keys and values among heads[first:last] of one token into the cache.
+
+    Args:
+        heads: (N + 2 K, H): queries, keys, values.
+        first: The first head.
+        last: The head after the last one.
+        row: The token's sequence in the cache.
+        layer: The block.
+        position: Of the token.
+        cache: KeysValues.
+    """
     K = cache.keys.shape[2]
     N = heads.shape[0] - 2 * K
     for head in range(max(first, N), last):
@@ -349,8 +446,18 @@ def store(heads, first, last, row, layer, position, cache):
 
 @inner
 def attend_all(first, last, heads, tokens, layer, cache, scores, mixed):
-    """Attention of tokens and query heads `first` to `last`, counted token by token -> mixed (B,
-    N H). Query heads that follow each other share a key/value head."""
+    """Attention of some query heads of some tokens. Neighboring heads share a key/value head.
+
+    Args:
+        first: The first unit; unit b N + n is head n of token b.
+        last: The unit after the last one.
+        heads: (B, N + 2 K, H): queries, keys, values.
+        tokens: Tokens.
+        layer: The block.
+        cache: KeysValues, with these tokens already.
+        scores: (C,), scratch.
+        mixed: The result (B, N H).
+    """
     K, H = cache.keys.shape[2], cache.keys.shape[4]
     N = heads.shape[1] - 2 * K
     for unit in range(first, last):
@@ -369,8 +476,19 @@ _first_matrix = inner(first_matrix)
 
 @functools.cache
 def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: bool) -> Callable:
-    """The function `decode` for models with these switches. They are constants to the compiler,
-    which leaves out the branches that such a model does not take."""
+    """The function `decode` for models with these switches.
+
+    They are constants to the compiler, which leaves out branches that such a model does not take.
+
+    Args:
+        activation: As in ModelConfig.
+        centered: Whether the norms are layer normalization.
+        norm_first: As in ModelConfig.
+        rotary: Whether positions are rotary.
+
+    Returns:
+        The function, compiled at its first call.
+    """
     gated = activation == "swiglu"
     is_relu, is_gelu, is_gelu_tanh = (activation == k for k in ("relu", "gelu", "gelu_tanh"))
 
@@ -380,8 +498,8 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
 
         `tokens`: Tokens, `weights`: StepWeights, `cache`: KeysValues, `scratch`: Scratch. Keys and
         values of the tokens are written into the cache; a call may have several positions of one
-        sequence. Each output is computed by one thread and in one order: the result depends neither
-        on how many threads there are nor on how many tokens.
+        sequence. Each output is computed by one thread and in one order: the result depends on
+        neither the number of threads nor the number of tokens.
         """
         x, normal, scores = scratch.x[thread], scratch.normal[thread], scratch.scores[thread]
         qkv, heads, mixed, delta = scratch.qkv, scratch.heads, scratch.mixed, scratch.delta

@@ -1,4 +1,4 @@
-"""The position formulas, as NumPy tables. The Keras layers and the engine both take them here."""
+"""The position formulas, as NumPy tables. The Keras layers and the engine share them."""
 
 import functools
 import math
@@ -7,10 +7,17 @@ import numpy as np
 
 
 def sinusoidal_table(context_length: int, embed_dim: int) -> np.ndarray:
-    """Positional encodings of shape (context_length, embed_dim), float32.
+    """Sinusoidal positional encodings.
 
     PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos of the same
     (Vaswani et al., 2017, "Attention Is All You Need", section 3.5).
+
+    Args:
+        context_length: Number of positions C.
+        embed_dim: Width D, even.
+
+    Returns:
+        (C, D) float32.
     """
     angles = _angles(context_length, frequencies_of_pairs(embed_dim, 10000.0))  # (T, D / 2)
     table = np.empty((context_length, embed_dim), dtype=np.float32)
@@ -24,10 +31,19 @@ def rotary_tables(
     rope_theta: float,
     rope_scaling: dict[str, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of the rotary angles, each of shape (context_length, head_dim), float32.
+    """Cosines and sines of the rotary angles.
 
-    Half-split layout: dimension i turns together with i + head_dim / 2, so both halves hold the
-    same angles (Su et al., 2021, "RoFormer", in the layout of GPT-NeoX and Llama checkpoints).
+    Half-split layout: dimension i is rotated together with i + H / 2, so both halves of a row are
+    equal (Su et al., 2021, "RoFormer", in the layout of GPT-NeoX and Llama checkpoints).
+
+    Args:
+        context_length: Number of positions C.
+        head_dim: Width H of a head, even.
+        rope_theta: Base of the angles.
+        rope_scaling: As in ModelConfig (unset: none).
+
+    Returns:
+        Two read-only arrays (C, H), float32.
     """
     frequencies = frequencies_of_pairs(head_dim, rope_theta)
     divisors = rotary_divisors(frequencies, rope_scaling)
@@ -46,12 +62,19 @@ def _rotary_tables(length: int, frequencies: tuple[float, ...]) -> tuple[np.ndar
 
 
 def rotary_divisors(frequencies: np.ndarray, scaling: dict[str, float] | None) -> np.ndarray:
-    """What `ModelConfig.rope_scaling` divides each of the frequencies (H / 2,) by: (H / 2,).
+    """What `ModelConfig.rope_scaling` divides the frequencies by.
 
     Linear: all by the factor (Chen et al., 2023, "Extending context window of large language
     models via positional interpolation"). Llama 3: turns that are shorter than the original
     context / high_freq_factor stay, those longer than it / low_freq_factor are divided by the
-    factor, and between them it goes over smoothly ("The Llama 3 herd of models", 2024).
+    factor, with a smooth transition between them ("The Llama 3 herd of models", 2024).
+
+    Args:
+        frequencies: (H / 2,), from `frequencies_of_pairs`.
+        scaling: As in ModelConfig; None divides by 1.
+
+    Returns:
+        (H / 2,) float64.
     """
     if scaling is None:
         return np.ones_like(frequencies)
@@ -65,8 +88,15 @@ def rotary_divisors(frequencies: np.ndarray, scaling: dict[str, float] | None) -
 
 
 def frequencies_of_pairs(width: int, base: float) -> np.ndarray:
-    """1 / base^(2i / width), by which pair i of dimensions turns from one position to the next, in
-    radians: (width / 2,), float64."""
+    """1 / base^(2i / width): the angle of pair i of dimensions from one position to the next.
+
+    Args:
+        width: Number of dimensions, even.
+        base: 10000 in both papers.
+
+    Returns:
+        (width / 2,) float64, in radians.
+    """
     return base ** (-np.arange(0, width, 2) / width)
 
 

@@ -20,7 +20,13 @@ class Prefill:
     def __init__(
         self, config: ModelConfig, weights: EngineWeights, cosines: np.ndarray, sines: np.ndarray
     ) -> None:
-        """`cosines` and `sines`: (C, H / 2), of rotary positions."""
+        """
+        Args:
+            config: Architecture of the model.
+            weights: In the engine's layout.
+            cosines: Of the rotary angles, (C, H / 2); (0, 0) without.
+            sines: The same.
+        """
         self.config, self.weights, self.cosines, self.sines = config, weights, cosines, sines
         self.compiled = False
         """Whether all that this model needs of `kernels` has been compiled."""
@@ -30,15 +36,36 @@ class Prefill:
     def __call__(
         self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, num_logits: int
     ) -> np.ndarray:
-        """x (T, D), the embeddings from position `start` on, and the cache (L, K, C, H) of their
-        sequence, which is written -> logits (num_logits, V) after the last tokens."""
+        """Runs T tokens through the model, and writes their keys and values into the cache.
+
+        Args:
+            x: Their embeddings (T, D).
+            keys: Of their sequence, (L, K, C, H).
+            values: The same.
+            start: Position of the first token.
+            num_logits: How many of the last tokens get logits.
+
+        Returns:
+            Logits (num_logits, V) after the last tokens.
+        """
         hidden = self.hidden(x, keys, values, start, num_logits)
         return self._product(len(self.weights.layout) - 1, hidden)
 
     def hidden(
         self, x: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, num_logits: int
     ) -> np.ndarray:
-        """As a call, but the last hidden states (num_logits, D), from which the logits are made."""
+        """As a call, but without the output head.
+
+        Args:
+            x: As there.
+            keys: As there.
+            values: As there.
+            start: As there.
+            num_logits: How many of the last tokens get a hidden state.
+
+        Returns:
+            Hidden states (num_logits, D), from which the head computes logits.
+        """
         hidden = np.concatenate(
             [
                 self._chunk(x[first : first + CHUNK], keys, values, start + first)[-num_logits:]

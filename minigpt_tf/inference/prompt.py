@@ -58,7 +58,10 @@ def encode_prompt(
         tokenizer: the model's.
         context_length: tokens that fit; of a longer text the end is kept.
         text: what the model gets.
-        shown: the prompt's text for people, if another one.
+        shown: the prompt's text for people (unset: the same).
+
+    Returns:
+        The prompt, empty of ids if the text has none.
     """
     prefix = list(tokenizer.prefix_ids)
     ids = tokenizer.encode(text).tolist()
@@ -79,10 +82,19 @@ def encode_chat(
     template: ChatTemplate,
     messages: Sequence[Message],
 ) -> Prompt:
-    """A conversation, whose last message is the user's, up to where the answer begins.
+    """A conversation as ids, up to where the answer begins. Its last message is the user's.
 
-    The oldest messages are left out, but for the system's and the last one, until half of the
-    context is free for the answer.
+    The oldest messages are left out until half of the context is free for the answer; the system
+    message and the last one always stay.
+
+    Args:
+        tokenizer: the model's.
+        context_length: tokens that fit.
+        template: writes the conversation as one text.
+        messages: {"role": ..., "content": ...} each.
+
+    Returns:
+        The prompt; `left_out` counts the messages that were left out.
 
     Raises:
         DataError: the template rejects the conversation.

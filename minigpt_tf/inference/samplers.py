@@ -12,8 +12,18 @@ Sampler = Callable[[np.ndarray, list[int]], int]
 
 
 def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:
-    """Adds a number to the logits of some token ids (OpenAI's `logit_bias`). Raises ConfigError
-    where an id is outside the vocabulary."""
+    """Adds a number to the logits of some tokens (OpenAI's `logit_bias`).
+
+    Args:
+        logits: (V,).
+        bias: Token id -> what is added.
+
+    Returns:
+        Logits (V,).
+
+    Raises:
+        ConfigError: An id is outside the vocabulary.
+    """
     wrong = [token_id for token_id in bias if not 0 <= token_id < len(logits)]
     if wrong:
         raise ConfigError(
@@ -25,8 +35,16 @@ def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarra
 
 
 def apply_repetition_penalty(logits: np.ndarray, ids: list[int], penalty: float) -> np.ndarray:
-    """Makes tokens that are already there less likely: positive scores are divided by `penalty`,
-    negative ones multiplied (Keskar et al., 2019, "CTRL", section 4.1)."""
+    """Makes tokens of the text so far less likely (Keskar et al., 2019, "CTRL", section 4.1).
+
+    Args:
+        logits: (V,).
+        ids: Tokens so far, prompt and answer.
+        penalty: Divides their positive logits and multiplies the negative ones.
+
+    Returns:
+        Logits (V,).
+    """
     seen = np.unique(np.asarray(ids, dtype=np.int64))
     logits = logits.copy()
     logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
@@ -34,8 +52,17 @@ def apply_repetition_penalty(logits: np.ndarray, ids: list[int], penalty: float)
 
 
 def apply_no_repeat_ngram(logits: np.ndarray, ids: list[int], n: int) -> np.ndarray:
-    """Forbids the tokens that would complete n tokens in a row that are already there (Paulus et
-    al., 2017, section 2.5), unless that forbids all."""
+    """Forbids tokens that would repeat an n-gram, unless that forbids all tokens (Paulus et al.,
+    2017, section 2.5).
+
+    Args:
+        logits: (V,).
+        ids: Tokens so far, prompt and answer.
+        n: Tokens of the n-gram.
+
+    Returns:
+        Logits (V,), -inf for forbidden tokens.
+    """
     if len(ids) < n:
         return logits
     sequence = np.asarray(ids)
@@ -47,12 +74,28 @@ def apply_no_repeat_ngram(logits: np.ndarray, ids: list[int], n: int) -> np.ndar
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Divides the logits; below 1 the distribution gets sharper, above 1 flatter."""
+    """Makes the distribution sharper (below 1) or flatter (above 1).
+
+    Args:
+        logits: (V,).
+        temperature: Above 0; divides the logits.
+
+    Returns:
+        Logits (V,), the largest 0.
+    """
     return (logits - logits.max()) / temperature  # the largest is 0: no overflow however cold
 
 
 def apply_top_k(logits: np.ndarray, top_k: int) -> np.ndarray:
-    """Keeps the k most likely tokens; of equals at the edge, those of lower id."""
+    """Keeps the k most likely tokens; of ties at the edge, those of lower id.
+
+    Args:
+        logits: (V,).
+        top_k: How many are kept.
+
+    Returns:
+        Logits (V,), -inf for the others.
+    """
     if top_k >= len(logits):
         return logits
     edge = np.partition(logits, -top_k)[-top_k]
@@ -63,7 +106,15 @@ def apply_top_k(logits: np.ndarray, top_k: int) -> np.ndarray:
 
 def apply_top_p(logits: np.ndarray, top_p: float) -> np.ndarray:
     """Keeps the smallest set of most likely tokens whose probability reaches p; at least one
-    (Holtzman et al., 2019, "The Curious Case of Neural Text Degeneration")."""
+    (Holtzman et al., 2019, "The Curious Case of Neural Text Degeneration").
+
+    Args:
+        logits: (V,).
+        top_p: The probability, above 0 and below 1.
+
+    Returns:
+        Logits (V,), -inf for the others.
+    """
     probabilities = softmax(logits)
     # All V tokens of less than (1 - p) / V have less than 1 - p together: the set never needs one.
     candidates = np.flatnonzero(probabilities >= (1 - top_p) / len(logits))
@@ -73,7 +124,15 @@ def apply_top_p(logits: np.ndarray, top_p: float) -> np.ndarray:
 
 
 def apply_min_p(logits: np.ndarray, min_p: float) -> np.ndarray:
-    """Drops tokens less likely than `min_p` times the most likely (Nguyen et al., 2024)."""
+    """Drops tokens less likely than `min_p` times the most likely one (Nguyen et al., 2024).
+
+    Args:
+        logits: (V,).
+        min_p: Above 0 and at most 1.
+
+    Returns:
+        Logits (V,), -inf for the others.
+    """
     return np.where(logits < logits.max() + np.log(min_p), -np.inf, logits)
 
 
@@ -84,9 +143,15 @@ def _keep(logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def make_sampler(config: SamplingConfig, suppressed: np.ndarray, sample: int = 0) -> Sampler:
-    """A function (logits (V,), ids so far) -> next id. Ids in `suppressed` are never chosen.
+    """A function that chooses the next token: it applies the filters in SamplingConfig's order.
 
-    Sample k draws as the only one with `seed + k` would.
+    Args:
+        config: The filters, and the seed.
+        suppressed: Ids that are never chosen.
+        sample: Which of several answers. It draws as a single answer with `seed + sample` would.
+
+    Returns:
+        (logits (V,), ids so far) -> next id. It raises ModelFolderError if a logit is NaN.
     """
     random = np.random.default_rng(None if config.seed is None else config.seed + sample)
     greedy = config.greedy or config.temperature == 0

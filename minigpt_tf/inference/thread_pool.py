@@ -20,8 +20,13 @@ def available_cores() -> int:
 
 
 class ThreadPool:
-    """`size` threads, the caller's among them. The others sleep between two calls of `run`, which
-    must not be called from two places at once."""
+    """Threads that run a function together, the caller's among them.
+
+    The others sleep between two calls of `run`, which must not be called from two threads at once.
+
+    Args:
+        size: Number of threads.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -29,14 +34,18 @@ class ThreadPool:
         self._outbox: SimpleQueue = SimpleQueue()
         self._process = self._round = 0
         self._known: Callable[..., Any] | None = None
-        # The other threads do not hold the pool, so they end when it is no longer used.
+        # The other threads do not refer to the pool, so they end when it is no longer used.
         weakref.finalize(self, _dismiss, self._inboxes)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Calls the compiled function(thread, size, *arguments) on every thread; waits for all.
+        """Calls function(thread, size, *arguments) on every thread, and waits for all.
 
-        The function releases the interpreter, and ends when all threads have come to its end. The
-        first time it runs on the caller's thread alone, as a pool of one: then it is compiled.
+        The first call runs on the caller's thread alone, as a pool of one, and compiles it.
+
+        Args:
+            function: Compiled; it releases the interpreter, and returns once all threads reach its
+                end.
+            arguments: The same for every thread.
         """
         if self._known is not function:
             with uninterrupted():
@@ -50,12 +59,12 @@ class ThreadPool:
             partial(inbox.put, (self._round, partial(function, thread, self.size, *arguments)))
             for thread, inbox in enumerate(self._inboxes, start=1)
         ]
-        # One call into C: Ctrl-C cannot come between the others' start and our own part, without
-        # which they would wait for ever.
+        # One call into C: Ctrl-C cannot come between the others' start and this thread's own
+        # call, without which they would wait forever.
         any(map(operator.call, [*calls, partial(function, 0, self.size, *arguments)]))
         for _ in self._inboxes:
             while self._outbox.get() != self._round:
-                pass  # the end of a round that Ctrl-C kept us from waiting for
+                pass  # the end of a round whose wait Ctrl-C has interrupted
 
     def _start(self) -> None:
         self._process, self._outbox = os.getpid(), SimpleQueue()
@@ -66,11 +75,11 @@ class ThreadPool:
 
 
 def _member(inbox: SimpleQueue, outbox: SimpleQueue) -> None:
-    """Does what comes in, until None comes."""
+    """Calls what comes in, until None comes."""
     while (work := inbox.get()) is not None:
         number, call = work
         call()
-        del work, call  # they hold the engine's arrays
+        del work, call  # they refer to the engine's arrays
         outbox.put(number)
 
 

@@ -1,6 +1,6 @@
 """Weights as the engine reads them: all matrices one after the other, row by row, in one array.
 
-Decoding a token reads every weight once, so they lie in the order in which they are used, a row for
+Decoding a token reads every weight once, so they are stored in the order of their use, a row for
 each output. As int8, a weight is an integer from -127 to 127 times a scale of its row; such
 weights are made once and kept beside the model, in model.int8.h5.
 """
@@ -27,7 +27,7 @@ from .positions import sinusoidal_table
 from .weights import check_finite, check_shapes, open_weights
 
 FORMAT = 1
-"""Version of what lies in model.int8.h5; a file of another version is made anew."""
+"""Version of model.int8.h5; a file of another version is replaced."""
 
 ROWS_AT_ONCE = 4096
 """Rows of the token embedding that are read together."""
@@ -50,10 +50,10 @@ class EngineWeights:
     scales: np.ndarray
     """(R,) float32: what each row is multiplied by."""
     biases: np.ndarray
-    """(R,) float32, 0 where a layer has none."""
+    """(R,) float32, 0 for a layer without."""
     norms: np.ndarray
     """(2 L + 1, 2, D) float32: scale and shift of the norms in the order of their use. The first
-    stands before the first block, which it does with pre-norm only."""
+    is the one before the first block; only pre-norm has it."""
     positions: np.ndarray
     """(C, D) float32, added to the token embedding; (0, D) with rotary positions."""
     layout: np.ndarray
@@ -61,7 +61,7 @@ class EngineWeights:
 
     @property
     def nbytes(self) -> int:
-        """What decoding a token reads, nearly: the matrices but for the rows of other tokens."""
+        """Bytes that decoding a token reads, nearly: all but the embeddings of other tokens."""
         return self.matrices.nbytes + self.scales.nbytes + self.biases.nbytes
 
     def matrix(self, index: int) -> np.ndarray:
@@ -80,8 +80,18 @@ def lay_out_weights(
 ) -> EngineWeights:
     """Lays out named weights, arrays or datasets of an .h5 file, one matrix after the other.
 
-    `dtype`: np.float32 or np.int8. Raises ModelFolderError that names a weight which is missing,
-    extra, of another shape or not finite.
+    Args:
+        weights: By the names of `inference.weights`.
+        config: The architecture.
+        where: Names the weights in errors.
+        dtype: np.float32 or np.int8.
+
+    Returns:
+        The weights in the engine's layout.
+
+    Raises:
+        ModelFolderError: A weight is missing, extra, of another shape or not finite; or there is
+            not enough memory.
     """
     check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
     source = _Source(weights, where)
@@ -123,7 +133,7 @@ def lay_out_weights(
 
 
 class _Source:
-    """Reads weights, and refuses what is not finite."""
+    """Reads weights, and checks that they are finite."""
 
     def __init__(self, weights: Mapping[str, Any], where: str) -> None:
         self.weights, self.where = weights, where
@@ -223,9 +233,21 @@ def _positions(config: ModelConfig, source: _Source) -> np.ndarray:
 
 
 def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str]:
-    """The weights of a model folder, `quantize` "none" (float32) or "int8", and a notice for the
-    user, perhaps empty. int8 weights come from model.int8.h5, which is made where it is missing or
-    belongs to other weights. Raises ModelFolderError."""
+    """The weights of a model folder in the engine's layout.
+
+    int8 weights come from model.int8.h5, which is written first if it is missing or belongs to
+    other weights.
+
+    Args:
+        folder: From `load_folder`.
+        quantize: "none" (float32) or "int8".
+
+    Returns:
+        The weights, and a notice for the user, perhaps empty.
+
+    Raises:
+        ModelFolderError: The weights are missing or damaged, or larger than memory.
+    """
     file, model = folder.path / MODEL_NAME, folder.model
     needed = model.parameter_count * (1 if quantize == "int8" else 4)
     needed += Cache.nbytes(model) + 4 * model.context_length * model.embed_dim
@@ -272,7 +294,7 @@ def _write_quantized(
 
 
 def _read_quantized(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None:
-    """What model.int8.h5 holds; None where it was not made from `source`, or is damaged."""
+    """The content of model.int8.h5; None if it was not made from `source`, or is damaged."""
     layout = _layout(config)
     rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
     context = 0 if config.positions == "rotary" else config.context_length
@@ -283,7 +305,7 @@ def _read_quantized(path: Path, source: Path, config: ModelConfig) -> EngineWeig
             made_for = text_attribute(file, "model")
             if file.attrs["format"] != FORMAT or made_for != json.dumps(to_dict(config)):
                 return None
-            # The same size and time of change stand for the same content, which is slow to hash.
+            # The same size and time of change mean the same content, which is slow to hash.
             if list(file.attrs["source_state"]) != _state(source) and (
                 text_attribute(file, "source_sha256") != sha256_of(source)
             ):

@@ -22,7 +22,19 @@ _BLOCK_PREFIX = re.compile(r"block_\d+_")
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight of the model that `config` describes, in Keras's order."""
+    """The one table of names and shapes.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        Name -> shape of every weight, in Keras's order.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> weight_shapes(mg.model_preset("lecture"))["block_0/attention/query/kernel"]
+        (256, 8, 256)
+    """
     D, F, V = config.embed_dim, config.ff_dim, config.vocab_size
     shapes: dict[str, tuple[int, ...]] = {"token_embedding/embeddings": (V, D)}
     if config.positions == "learned":
@@ -77,7 +89,16 @@ def _norm_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check_shapes(found: dict[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:
-    """Raises ModelFolderError that names a weight which is missing, extra or of another shape."""
+    """Checks the names and shapes of weights.
+
+    Args:
+        found: Name -> shape.
+        config: The architecture that they should have.
+        where: Names the weights in errors.
+
+    Raises:
+        ModelFolderError: A weight is missing, extra or of another shape; it is named.
+    """
     shapes = weight_shapes(config)
     missing = [name for name in shapes if name not in found]
     extra = [name for name in found if name not in shapes]
@@ -93,25 +114,53 @@ def check_shapes(found: dict[str, tuple[int, ...]], config: ModelConfig, where: 
 
 
 def check_weights(weights: Weights, config: ModelConfig, where: str) -> None:
-    """Raises ModelFolderError that names a weight which is missing, extra, of another shape or not
-    finite."""
+    """Checks the names, shapes and values of weights.
+
+    Args:
+        weights: By name.
+        config: The architecture that they should have.
+        where: Names the weights in errors.
+
+    Raises:
+        ModelFolderError: A weight is missing, extra, of another shape or not finite; it is named.
+    """
     check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
     for name, weight in weights.items():
         check_finite(weight, name, where)
 
 
 def check_finite(values: np.ndarray, name: str, where: str) -> None:
-    """Raises ModelFolderError that names a weight with values that are not finite."""
+    """Checks that all values of a weight are finite.
+
+    Args:
+        values: The weight.
+        name: Its name.
+        where: Names its file in the error.
+
+    Raises:
+        ModelFolderError: A value is infinite or NaN.
+    """
     if values.size and not np.isfinite([values.min(), values.max()]).all():
         raise ModelFolderError(f"{where}: {name} holds values that are not finite numbers")
 
 
 @contextmanager
 def open_weights(path: str | Path, config: ModelConfig) -> Iterator[dict[str, Any]]:
-    """The datasets in a Keras .h5 model file by weight name, checked against the configuration.
+    """A context in which the weights of a Keras .h5 file can be read, one at a time.
 
-    Names and shapes are checked before a value is read, so that a file that lies about its size
-    allocates nothing. Raises ModelFolderError, also where a dataset cannot be read later on.
+    Names and shapes are checked before a value is read, so a file that lies about its size
+    allocates nothing.
+
+    Args:
+        path: The file.
+        config: The architecture that it should have.
+
+    Yields:
+        Weight name -> dataset, which np.asarray reads.
+
+    Raises:
+        ModelFolderError: The file is missing, damaged or of another architecture, or a dataset
+            cannot be read later.
     """
     with open_hdf5(path) as file:
         with while_looking(path):
@@ -126,7 +175,18 @@ def open_weights(path: str | Path, config: ModelConfig) -> Iterator[dict[str, An
 
 
 def read_weights(path: str | Path, config: ModelConfig) -> Weights:
-    """The float32 weights in a Keras .h5 model file. Raises ModelFolderError."""
+    """Reads all weights of a Keras .h5 file.
+
+    Args:
+        path: The file.
+        config: The architecture that it should have.
+
+    Returns:
+        float32 arrays by name.
+
+    Raises:
+        ModelFolderError: The file is missing, damaged or of another architecture.
+    """
     with open_weights(path, config) as found:
         return {name: np.asarray(d, dtype=np.float32) for name, d in found.items()}
 
@@ -142,7 +202,14 @@ def _named_datasets(file: Any, path: str | Path) -> Iterator[tuple[str, Any]]:
 
 
 def named_variables(model: Any) -> dict[str, Any]:
-    """Name -> Keras variable of every weight of a live model that `build_gpt_model` made."""
+    """The variables of a live model by the names of `weight_shapes`.
+
+    Args:
+        model: Of `build_gpt_model` or `build_training_model`.
+
+    Returns:
+        Name -> Keras variable.
+    """
     return {
         full_name(layer.name, weight.path): weight
         for layer in model.layers
@@ -152,22 +219,41 @@ def named_variables(model: Any) -> dict[str, Any]:
 
 
 def weights_of(model: Any) -> Weights:
-    """A float32 copy of the weights of a live model that `build_gpt_model` made."""
+    """A copy of the weights of a live model.
+
+    Args:
+        model: Of `build_gpt_model` or `build_training_model`.
+
+    Returns:
+        float32 arrays by name.
+    """
     return {name: np.array(v, dtype=np.float32) for name, v in named_variables(model).items()}
 
 
 def assign_weights(model: Any, weights: Mapping[str, Any]) -> None:
-    """Puts the weights, arrays or datasets, into a live model that `build_gpt_model` made."""
+    """Assigns weights to a live model.
+
+    Args:
+        model: Of `build_gpt_model` or `build_training_model`.
+        weights: Arrays or datasets by name; each weight of the model is among them.
+    """
     for name, variable in named_variables(model).items():
         variable.assign(np.asarray(weights[name]))
 
 
 def full_name(layer: str, path: str) -> str:
-    """The name in `weight_shapes` of a weight that Keras calls `path` in the model's layer `layer`.
+    """The name in `weight_shapes` of a weight of a Keras model or file.
 
-    Keras leaves a nested model's name out of its weights' paths, and no other layer's. What lies in
-    a block has the block's name before its own, since Keras's files need names that are unique;
-    files written before that have it not.
+    The path of a weight in Keras begins with its layer's name, except in a nested model. A layer
+    inside a block begins with the block's name, since names in Keras's files must be unique; in
+    files of earlier versions it does not.
+
+    Args:
+        layer: Name of the model's layer, such as "block_0".
+        path: What Keras calls the weight there.
+
+    Returns:
+        A name of `weight_shapes`.
 
     Example:
         >>> full_name("block_0", "block_0_attention/query/kernel")

@@ -34,11 +34,19 @@ def build_adapted_model(
     quantize: str = "none",
     remat: bool = False,
 ) -> tuple[keras.Model, keras.Model]:
-    """As `build_training_model`, with LoRA adapters, which alone are trainable.
+    """As `build_training_model`, with LoRA adapters: they alone are trainable.
 
-    `quantize`: none | int8 | int4, how Keras keeps the kernels of the blocks; embeddings, norms
-    and the output head stay float32. Without it kernels are kept in the precision of the products,
-    which is all that is needed of what is not trained.
+    Args:
+        config: Architecture of the base.
+        lora: Which kernels get adapters, their rank and scale.
+        seed: Fixes the adapters' initial weights and the dropout.
+        dtype: A Keras dtype policy.
+        quantize: "int8" or "int4": Keras stores the kernels of the blocks so; embeddings, norms
+            and the output head stay float32. "none" stores them in the precision of the products.
+        remat: Whether a block is computed again for its gradients.
+
+    Returns:
+        The model, and the body before its head. `assign_base` gives them the base's weights.
     """
     kit = replace(
         FOR_TRAINING,
@@ -80,7 +88,12 @@ def low_rank_updates(model: keras.Model) -> dict[str, tuple[keras.Variable, kera
 
 
 def assign_base(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Puts the weights of a base into a model with LoRA adapters, quantized where it is."""
+    """Assigns the weights of a base to a model with LoRA adapters, which quantizes what it must.
+
+    Args:
+        model: Of `build_adapted_model`.
+        weights: float32 arrays by name.
+    """
     layers_of = dict(_layers_with_kernels(model))
     for name, variable in named_variables(model).items():
         if name in layers_of:

@@ -14,10 +14,13 @@ _steps: list[tf.Tensor] = []
 
 @contextmanager
 def dropout_step(step: tf.Tensor) -> Iterator[None]:
-    """While the model is called in it, dropout is a function of the layers' seeds and of `step`.
+    """A context in which dropout is a function of the layers' seeds and of the step.
 
-    So a run resumed at any step draws the same numbers, and so does a block that is computed
-    once more for its gradients. `step`: an int32 scalar, another one for every batch.
+    A resumed run then draws the same numbers, and so does a block that is computed again for its
+    gradients.
+
+    Args:
+        step: An int32 scalar, different for every batch.
     """
     _steps.append(step)
     try:

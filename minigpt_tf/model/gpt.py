@@ -1,4 +1,4 @@
-"""The GPT as a Functional Keras model of nested blocks: nothing that Netron cannot draw."""
+"""The GPT as a Functional Keras model of nested blocks: Netron can draw all of it."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,10 +27,11 @@ INITIAL_STDDEV = 0.02
 """Standard deviation of the initial weights, as in GPT-2."""
 
 UNTIED_EMBEDDING_STDDEV = 1.0
-"""Of embeddings, of tokens and of positions, where the token embedding is not the output head too,
-as in PyTorch. Smaller ones drown in sinusoidal positions, whose own is 0.7: the 2017 paper (section
-3.4) multiplies its embeddings by sqrt(D) for that. With learned positions and 0.02 the model stays
-for long at the loss of knowing the frequencies (tried on `benchmarks/verdict.py`)."""
+"""Of the embeddings of tokens and positions if the token embedding is not also the output head, as
+in PyTorch. Smaller ones drown in sinusoidal positions, whose own is 0.7: for that reason the 2017
+paper (section 3.4) multiplies its embeddings by sqrt(D). With learned positions and 0.02 the
+model stays for long at the loss of knowing only the token frequencies (tried on
+`benchmarks/verdict.py`)."""
 
 
 @register
@@ -52,7 +53,7 @@ class LayerKit:
     """What each ModelConfig.activation is: of the up projection, and of SwiGLU's gate."""
     Dense: Any = layers.Dense
     kernels: str | None = None
-    """The dtype policy of the layers of a block that have kernels, where it is not the model's."""
+    """The dtype policy of a block's layers that have kernels (unset: the model's)."""
     Block: type = keras.Model
 
 
@@ -98,10 +99,10 @@ def build_gpt_model(
 ) -> Model:
     """A GPT as a Functional Keras model: token ids (B, T) -> float32 (B, T, vocab_size).
 
-    By sizes, as the lecture has it, it ends in probabilities (softmax); sizes that are not given
-    are the lecture's. By a ModelConfig, of which the first argument may be one, it ends in logits.
-    T may be anything up to the context. Attention is causal: what the model gives at t depends on
-    the tokens up to t alone.
+    Built from sizes, as in the lecture, it ends in probabilities (softmax); the default sizes are
+    the lecture's. Built from a ModelConfig, which may be the first argument, it ends in logits.
+    T may be anything up to the context. Attention is causal: the output at t depends only on the
+    tokens up to t.
 
     Args:
         vocab_size: number of token ids, or a ModelConfig instead of all sizes.
@@ -120,7 +121,7 @@ def build_gpt_model(
         The model, not compiled.
 
     Raises:
-        ConfigError: where the sizes do not fit each other, or both sizes and a config are given.
+        ConfigError: The sizes do not fit each other, or both sizes and a config are given.
 
     Example:
         >>> import minigpt_tf as mg
@@ -152,7 +153,7 @@ def build_gpt_model(
     if head not in (None, "softmax", "logits"):
         raise ConfigError(f"head={head!r}: expected 'softmax' or 'logits'")
     dtype = dtype or keras.config.dtype_policy().name
-    # In mixed precision Keras's own attention has no float32 softmax.
+    # In mixed precision the softmax of Keras's own attention is not float32.
     kit = BUILT_IN if _compute_dtype(dtype) == "float32" else FOR_TRAINING
     return build_from_kit(config, seed, dtype, kit, head or usual_head)[0]
 
@@ -160,11 +161,18 @@ def build_gpt_model(
 def build_training_model(
     config: ModelConfig, *, seed: int, dtype: str = "float32", remat: bool = False
 ) -> tuple[keras.Model, keras.Model]:
-    """The model of `build_gpt_model` from layers that train faster, and the part before its head.
+    """The model of `build_gpt_model` from layers that train faster.
 
-    Both have the same variables; the part gives the hidden states (B, T, D) that the head turns
-    into logits. With `remat` a block keeps only its input for the gradients and is computed again
-    (Chen et al., 2016, "Training deep nets with sublinear memory cost").
+    Args:
+        config: The architecture.
+        seed: Fixes the initial weights and the dropout.
+        dtype: A Keras dtype policy.
+        remat: Whether a block keeps only its input for the gradients, and is computed again (Chen
+            et al., 2016, "Training deep nets with sublinear memory cost").
+
+    Returns:
+        The model, and its body: ids (B, T) -> hidden states (B, T, D), which the head turns into
+        logits. Both have the same variables.
     """
     kit = replace(FOR_TRAINING, Block=RecomputedModel) if remat else FOR_TRAINING
     return build_from_kit(config, seed, dtype, kit)
@@ -173,7 +181,18 @@ def build_training_model(
 def build_from_kit(
     config: ModelConfig, seed: int | None, dtype: str, kit: LayerKit, head: str = "logits"
 ) -> tuple[Model, keras.Model]:
-    """The model from the layers of `kit`, and the part before its head."""
+    """A model from the layers of a kit.
+
+    Args:
+        config: The architecture.
+        seed: Fixes the initial weights and the dropout (None: random).
+        dtype: A Keras dtype policy.
+        kit: The classes of the layers.
+        head: "softmax" or "logits".
+
+    Returns:
+        The model, and its body as in `build_training_model`.
+    """
     if seed is not None:
         keras.utils.set_random_seed(seed)
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -221,7 +240,7 @@ def transformer_block(
             blocks of any other kind.
         num_heads: attention heads.
         ff_dim: width of the feed-forward layer.
-        dropout: fraction dropped behind attention and feed-forward; also as `rate`.
+        dropout: fraction dropped after attention and feed-forward; also as `rate`.
         name: of the block; its layers' names begin with it (unset: block_0, block_1, ...).
         dtype: a Keras dtype policy (unset: Keras's global one).
 
@@ -229,7 +248,7 @@ def transformer_block(
         The block.
 
     Raises:
-        ConfigError: where the sizes do not fit each other.
+        ConfigError: The sizes do not fit each other.
 
     Example:
         >>> import minigpt_tf as mg
@@ -338,7 +357,7 @@ def _token_embedding(config: ModelConfig, dtype: str) -> layers.Layer:
 
 
 def _embedding_stddev(config: ModelConfig) -> float:
-    """As an output head they must be small, else the first logits are large."""
+    """Small if they are the output head too: otherwise the first logits would be large."""
     return INITIAL_STDDEV if config.tie_embeddings else UNTIED_EMBEDDING_STDDEV
 
 
@@ -361,10 +380,10 @@ def _norm(
     """A norm over the last axis. One that is `shifted` starts with a beta of 1.
 
     That is for the last norm of a post-norm model, right before the output head. All hidden states
-    then have a part in common, from which the head learns how frequent each token is in some 30
-    steps. Without it the first steps push all hidden states the same way to learn that, every
-    position looks alike, and training stays on that plateau for several epochs, for some seeds for
-    all of them (tried on data/ramanujan.txt: `benchmarks/lecture.py`).
+    then have a component in common, from which the head learns the token frequencies in some 30
+    steps. Without it the first steps push all hidden states the same way to learn them. Every
+    position then looks alike, and training stays on that plateau for several epochs; for some
+    seeds, for all of them (tried on data/ramanujan.txt: `benchmarks/lecture.py`).
     """
     if config.norm == "rms":
         return kit.RMSNormalization(epsilon=config.norm_epsilon, name=name, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Writes a model as Keras's .h5 file, one weight at a time: the model itself is never in memory."""
+"""Writes a model as Keras's .h5 file, one weight at a time: the whole model is never in memory."""
 
 import json
 import math
@@ -29,11 +29,17 @@ def write_keras_file(
     read: Callable[[str], np.ndarray],
     head: Literal["logits", "softmax"] = "logits",
 ) -> None:
-    """Writes what plain `keras.models.load_model` reads. Raises OSError where the disk is full.
+    """Writes a file that plain `keras.models.load_model` reads.
 
-    `read` gives a weight, of its shape in `inference.weights.weight_shapes`, by its name there;
-    each is asked for once, in the order of that table, written as float32 and let go. `head`: what
-    the model in the file ends in.
+    Args:
+        file: Where to.
+        config: The architecture.
+        read: Gives a weight by its name in `inference.weights.weight_shapes`. It is called once
+            for each, in the order of that table; the weight is written as float32 and dropped.
+        head: What the model in the file ends in.
+
+    Raises:
+        OSError: The disk is full.
     """
     overhead = OVERHEAD + config.num_layers * LAYER_OVERHEAD
     reserve_space(file.parent, 4 * config.parameter_count + overhead)

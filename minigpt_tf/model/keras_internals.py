@@ -1,4 +1,4 @@
-"""What is used of Keras beyond its documented names, behind names of our own.
+"""Keras's undocumented names, behind names of our own.
 
 The only module that does; `tests/test_private_api.py` names each of them and why it is needed.
 """
@@ -11,11 +11,11 @@ from keras import layers
 
 
 class WholeStep(keras.optimizers.Optimizer):
-    """Does once what Keras does for each variable; a base class before the optimizer's own.
+    """Does once what Keras does for each variable. Put it before the optimizer among the bases.
 
-    Keras adds up the gradients of all replicas, of which the step has taken the mean already; and
-    it computes the learning rate anew for every variable: with the hundreds that LoRA has, that and
-    the powers of the betas are a quarter of the step's operations.
+    Keras adds up the gradients of all replicas, of which the step has taken the mean already. And
+    it computes the learning rate again for every variable: with LoRA's hundreds of variables, that
+    and the powers of the betas are a quarter of the step's operations.
     """
 
     _rate: Any = None
@@ -36,7 +36,15 @@ class WholeStep(keras.optimizers.Optimizer):
 
 
 def adam_averages(optimizer: keras.optimizers.Adam, variable: Any) -> tuple[Any, Any]:
-    """Adam's means of a variable's gradients and of their squares: two variables of its shape."""
+    """Adam's running averages for a variable.
+
+    Args:
+        optimizer: Built.
+        variable: One of those that it trains.
+
+    Returns:
+        The averages of its gradients and of their squares: two variables of its shape.
+    """
     index = optimizer._get_variable_index(variable)
     return optimizer._momentums[index], optimizer._velocities[index]
 
@@ -49,11 +57,27 @@ class MuonHooks(keras.optimizers.Muon):
         raise NotImplementedError
 
     def update_matrix(self, path: str, variable, gradient, learning_rate, m) -> None:
-        """A step of Muon; `m` is the variable's momentum."""
+        """A step of Muon.
+
+        Args:
+            path: Of the variable.
+            variable: The matrix.
+            gradient: Of its shape.
+            learning_rate: A scalar.
+            m: Its momentum, a variable of its shape.
+        """
         raise NotImplementedError
 
     def update_by_adam(self, variable, gradient, learning_rate, m, v) -> None:
-        """A step of Adam; `m` and `v` are the variable's averages."""
+        """A step of Adam.
+
+        Args:
+            variable: What is trained.
+            gradient: Of its shape.
+            learning_rate: A scalar.
+            m: The average of its gradients, a variable of its shape.
+            v: The average of their squares.
+        """
         raise NotImplementedError
 
     def orthogonalized(self, matrix: tf.Tensor) -> tf.Tensor:
@@ -96,7 +120,13 @@ class GroupedSelfAttention(layers.GroupQueryAttention):
         key: layers.EinsumDense,
         value: layers.EinsumDense,
     ) -> None:
-        """Takes projections that are built, and makes what computes with their outputs."""
+        """Sets the projections, and creates the softmax and dropout that follow them.
+
+        Args:
+            query: (B, T, D) -> (B, T, N, H), built.
+            key: (B, T, D) -> (B, T, K, H), built.
+            value: The same.
+        """
         self._query_dense, self._key_dense, self._value_dense = query, key, value
         self._softmax = layers.Softmax(dtype="float32")
         self.attention_dropout = layers.Dropout(
@@ -105,7 +135,7 @@ class GroupedSelfAttention(layers.GroupQueryAttention):
         self._dot_product_equation, self._combine_equation = "btnh,bsnh->bnts", "bnts,bsnh->btnh"
 
     def set_output_projection(self, output: layers.EinsumDense) -> None:
-        """Takes the last projection, which is built."""
+        """Sets the output projection, which is built."""
         self._output_dense = output
 
     @property
@@ -122,7 +152,17 @@ class GroupedSelfAttention(layers.GroupQueryAttention):
         return self._get_common_kwargs_for_sublayer()
 
     def attend(self, query, key, value, training=None):
-        """Causal attention by Keras: three tensors (B, T, N, H) -> (B, T, N, H)."""
+        """Causal attention by Keras.
+
+        Args:
+            query: (B, T, N, H).
+            key: The same.
+            value: The same.
+            training: Whether dropout applies.
+
+        Returns:
+            (B, T, N, H).
+        """
         mixed, _ = self._compute_attention(
             query, key, value, training=training, use_causal_mask=True
         )
@@ -147,8 +187,8 @@ class SelfAttention(layers.MultiHeadAttention):
 
 
 def stored_kernel(layer: layers.Layer) -> keras.Variable:
-    """The variable of a Dense or EinsumDense layer's kernel, in the form in which Keras holds it:
-    integers if it is quantized, with two in a byte if to int4."""
+    """The variable of a Dense or EinsumDense layer's kernel as Keras stores it: integers if it is
+    quantized, two in a byte with int4."""
     return layer._kernel
 
 
@@ -163,5 +203,5 @@ def int4_sides(layer: layers.Dense) -> tuple[int, int]:
 
 
 def exact(variable: keras.Variable) -> tf.Tensor:
-    """A variable's value without the rounding that mixed precision has in a layer's call."""
+    """A variable's float32 value, which mixed precision would round inside a layer's call."""
     return tf.convert_to_tensor(variable._value)

@@ -1,4 +1,4 @@
-"""The class of every model here: Keras's Functional, with the mistakes of a notebook refused."""
+"""The class of every model here: Keras's Functional, which refuses common mistakes."""
 
 import inspect
 import math
@@ -28,7 +28,7 @@ class Model(keras.Model):
     """A GPT, as `build_gpt_model` returns it: a Functional model whose `compile` checks the loss,
     whose `fit` checks the ids, and whose optimizer state is in every file that Keras writes.
 
-    Files hold the name of this class. Of subclasses Netron draws only one named `Model` as a graph.
+    The class is called `Model` since files contain its name, and Netron draws only that as a graph.
     """
 
     @property
@@ -41,8 +41,18 @@ class Model(keras.Model):
     def compile(
         self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any
     ) -> None:
-        """As `keras.Model.compile`. Raises ConfigError where the loss, or a metric, expects logits
-        and the model gives probabilities, or the other way round."""
+        """As `keras.Model.compile`.
+
+        Args:
+            optimizer: As Keras's.
+            loss: As Keras's, for what the model ends in: logits or probabilities.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Raises:
+            ConfigError: The loss, or a metric, expects logits and the model gives probabilities, or
+                the other way round.
+        """
         super().compile(optimizer, loss, *args, **kwargs)
         metrics = kwargs.get("metrics", args[1] if len(args) > 1 else None)
         for argument, functions in (("loss", loss), ("metrics", metrics)):
@@ -53,7 +63,7 @@ class Model(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def _check_head(self, function: Any, argument: str) -> None:
-        """Raises ConfigError where a loss or metric is not for what the model ends in."""
+        """Raises ConfigError if a loss or metric does not fit what the model ends in."""
         wants_logits = expects_logits(function, argument)
         if wants_logits is None or wants_logits != self.ends_in_softmax:
             return
@@ -71,8 +81,8 @@ class Model(keras.Model):
         )
 
     def get_compile_config(self) -> dict[str, Any]:
-        """What a .keras file keeps of `compile`. Saving as .h5 takes the optimizer out of what
-        Keras keeps (3.15)."""
+        """What a .keras file keeps of `compile`. Keras (3.15) drops the optimizer from it when
+        it saves an .h5 file."""
         config = super().get_compile_config()
         if self.compiled and config is not None:
             config["optimizer"] = keras.saving.serialize_keras_object(self.optimizer)
@@ -83,37 +93,87 @@ class Model(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """As `keras.Model.fit`. Raises DataError for ids beyond the vocabulary and for windows
-        longer than the context."""
+        """As `keras.Model.fit`.
+
+        Args:
+            x: Windows of ids (N, T), or a data set of them.
+            y: Targets (N, T); a data set has its own.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            Keras's History.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         self._check_targets(y)
         return self._named_ids(super().fit, self._watched(x), y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """As `keras.Model.evaluate`, with the checks of `fit`."""
+        """As `keras.Model.evaluate`.
+
+        Args:
+            x: Windows of ids (N, T), or a data set of them.
+            y: Targets (N, T); a data set has its own.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            What Keras's returns.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         self._check_targets(y)
         return self._named_ids(super().evaluate, x, y, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any):
-        """As `keras.Model.predict`, with the checks of `fit`."""
+        """As `keras.Model.predict`.
+
+        Args:
+            x: Windows of ids (N, T), or a data set of them.
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            (N, T, V): logits or probabilities.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         return self._named_ids(super().predict, x, *args, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any):
-        """As `keras.Model.train_on_batch`, with the checks of `fit`."""
+        """As `keras.Model.train_on_batch`.
+
+        Args:
+            x: Windows of ids (N, T).
+            y: Targets (N, T).
+            args: The other arguments of Keras's.
+            kwargs: The same.
+
+        Returns:
+            What Keras's returns.
+
+        Raises:
+            DataError: An id is outside the vocabulary, or a window is longer than the context.
+        """
         self._check_ids(x, "x")
         self._check_targets(y)
         return self._named_ids(super().train_on_batch, x, y, *args, **kwargs)
 
     @property
     def vocab_size(self) -> int:
-        """Ids that the model knows: 0 to `vocab_size - 1`."""
+        """Number of ids that the model knows: 0 to `vocab_size - 1`."""
         return self.output_shape[-1]
 
     @property
     def context_length(self) -> int | None:
-        """Tokens of the longest sequence, None where no layer of positions bounds it."""
+        """Tokens of the longest sequence; None if no layer bounds it."""
         inside = (
             layer for outer in self.layers for layer in (outer, *getattr(outer, "layers", ()))
         )
@@ -121,7 +181,7 @@ class Model(keras.Model):
         return min((length for length in lengths if length is not None), default=None)
 
     def _check_ids(self, ids: Any, name: str) -> None:
-        """Raises DataError where an array (N, T) of ids is not one for this model."""
+        """Raises DataError if an array (N, T) of ids does not fit the model."""
         array = _as_array(ids, name)
         if array is not None:
             self._check_windows(array, name)
@@ -171,7 +231,7 @@ class Model(keras.Model):
         return known and all(number is None for number in ignored)
 
     def _check_windows(self, ids: np.ndarray, name: str) -> None:
-        """Raises DataError where ids are not windows (N, T) with T up to the context."""
+        """Raises DataError if ids are not windows (N, T) with T up to the context."""
         if ids.ndim != 2:
             raise DataError(
                 f"{name} has the shape {ids.shape}: expected windows of ids (N, T), as "
@@ -186,7 +246,7 @@ class Model(keras.Model):
             )
 
     def _check_range(self, ids: np.ndarray, name: str) -> None:
-        """Raises DataError where an id is beyond the vocabulary."""
+        """Raises DataError if an id is outside the vocabulary."""
         if not ids.size:
             return
         lowest, highest = ids.min(), ids.max()
@@ -212,7 +272,7 @@ class Model(keras.Model):
             raise self._outside(name, token_id) from None
 
 
-keras.saving.get_custom_objects()["Model"] = Model  # an .h5 file holds the bare name of a class
+keras.saving.get_custom_objects()["Model"] = Model  # an .h5 file contains the bare name of a class
 
 
 def _as_array(ids: Any, name: str) -> np.ndarray | None:
@@ -255,15 +315,18 @@ def _flat(functions: Any) -> Iterable[Any]:
 
 
 def expects_logits(function: Any, argument: str = "loss") -> bool | None:
-    """Whether a loss (or metric) is for logits, for probabilities (False), or neither (None).
+    """Whether a loss or metric expects logits (True), probabilities (False), or neither (None).
 
-    Its `from_logits` says so. One without is tried on one token: a cross-entropy of logits stays as
-    it is where all logits grow by the same; one of probabilities where all are halved, or it grows
-    by log 2 if it does not scale their sum to 1.
+    Its `from_logits` decides. A loss without it is tried on one token. A cross-entropy of logits
+    does not change if all logits grow by the same amount. One of probabilities does not change if
+    all are halved, or it grows by log 2 if it does not scale their sum to 1.
 
     Args:
-        function: a name, a function or an object, as `compile` takes it.
-        argument: "loss" or "metrics": what a name stands for.
+        function: A name, a function or an object, as `compile` takes it.
+        argument: What a name means: "loss" or "metrics".
+
+    Returns:
+        True, False or None.
 
     Example:
         >>> from minigpt_tf.model.keras_model import expects_logits
@@ -313,7 +376,7 @@ _HALVED = _PROBABILITIES / 2
 
 
 def _value(loss: Any, target: list, prediction: np.ndarray) -> float | None:
-    """The mean loss of one prediction; None where the target is not of the loss's kind."""
+    """The mean loss of one prediction; None if the loss does not take such a target."""
     try:
         value = loss(tf.constant(target), tf.constant(prediction))
         return float(np.mean(keras.ops.convert_to_numpy(value)))

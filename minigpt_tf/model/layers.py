@@ -13,7 +13,17 @@ register = keras.saving.register_keras_serializable("minigpt_tf")
 
 
 def one_of(default: Any = None, **given: Any) -> Any:
-    """The value of an argument that has several names. Raises ConfigError where two are given.
+    """The value of an argument that has several names.
+
+    Args:
+        default: The value if none is given.
+        given: By each name; None is not given.
+
+    Returns:
+        The value.
+
+    Raises:
+        ConfigError: Two names are given.
 
     Example:
         >>> from minigpt_tf.model.layers import one_of
@@ -27,7 +37,15 @@ def one_of(default: Any = None, **given: Any) -> Any:
 
 
 def check_length(x: Any, context_length: int) -> None:
-    """Raises ConfigError where x (B, T, D) has more tokens than there are positions."""
+    """Checks that a sequence fits into the context.
+
+    Args:
+        x: (B, T, D).
+        context_length: Number of positions.
+
+    Raises:
+        ConfigError: T is larger, and known before the model runs.
+    """
     if x.shape[1] is not None and x.shape[1] > context_length:
         raise ConfigError(
             f"a sequence of {x.shape[1]} tokens is longer than the context of {context_length}: "
@@ -42,11 +60,13 @@ class PositionalEncoding(keras.layers.Layer):
     Vaswani et al., 2017, section 3.5.
 
     Args:
-        context_length: positions that there are, also as `max_len` or `max_seq_len`.
-        d_model: the width D of what it is added to; may be left out.
+        context_length: Number of positions, also as `max_len` or `max_seq_len`.
+        d_model: The width D of the embeddings (unset: theirs).
+        max_len: Another name of `context_length`.
+        max_seq_len: Another name of `context_length`.
 
     Raises:
-        ConfigError: where D is odd or not `d_model`, or a sequence is longer than the context.
+        ConfigError: D is odd or not `d_model`, or a sequence is longer than the context.
 
     Example:
         >>> import minigpt_tf as mg, numpy as np
@@ -75,7 +95,7 @@ class PositionalEncoding(keras.layers.Layer):
             )
 
     def build(self, input_shape: tuple) -> None:
-        """Makes the table (C, D). Raises ConfigError where the width D does not fit."""
+        """Computes the table (C, D). Raises ConfigError if the width D does not fit."""
         width = input_shape[-1]
         if self.d_model not in (None, width):
             raise ConfigError(
@@ -101,7 +121,15 @@ class PositionalEncoding(keras.layers.Layer):
 
 @register
 class PositionEmbedding(keras.layers.Layer):
-    """Adds a learned vector for each position: (B, T, D) -> (B, T, D), as GPT-2 does."""
+    """Adds a learned vector for each position: (B, T, D) -> (B, T, D), as GPT-2 does.
+
+    Args:
+        context_length: Number of positions.
+        embeddings_initializer: A Keras initializer.
+
+    Raises:
+        ConfigError: A sequence is longer than the context.
+    """
 
     def __init__(
         self, context_length: int, embeddings_initializer: Any = "uniform", **kwargs: Any
@@ -136,6 +164,13 @@ class RotaryAttention(GroupedSelfAttention):
     positions, and projections whose bias differs from the output's.
 
     Ainslie et al., 2023, "GQA"; Su et al., 2021, "RoFormer".
+
+    Args:
+        context_length: Number of positions.
+        rope_theta: Base of the rotary angles; None for no rotation.
+        rope_scaling: As in ModelConfig (unset: none).
+        qkv_bias: Whether query, key and value have a bias.
+        kwargs: Those of keras.layers.GroupQueryAttention.
     """
 
     def __init__(
@@ -147,8 +182,6 @@ class RotaryAttention(GroupedSelfAttention):
         qkv_bias: bool,
         **kwargs: Any,
     ) -> None:
-        """`rope_theta`: base of the rotary angles, None for no rotation; `rope_scaling` as in
-        ModelConfig."""
         super().__init__(**kwargs)
         self.context_length, self.rope_theta = context_length, rope_theta
         self.rope_scaling = rope_scaling

@@ -80,8 +80,7 @@ def low_rank_products(
 
 
 class WithKernels:
-    """For layers that take their kernels from `kernel_of`: their formula is the same for quantized
-    ones."""
+    """For layers that take their kernels from `kernel_of`: one formula for all dtypes."""
 
     call: Callable[..., Any]
 
@@ -137,18 +136,26 @@ def adapter_for(
 
 
 def plain_policy(layer: layers.Layer) -> str:
-    """The dtype policy of what is trained in a layer with a frozen or quantized kernel: variables
-    in float32, products as the layer's."""
+    """The dtype policy for adapters of a frozen or quantized kernel: float32 variables, and
+    products in the layer's dtype."""
     compute = layer.compute_dtype
     return compute if compute == "float32" else f"mixed_{compute}"
 
 
 def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool) -> tf.Tensor:
-    """x (N, inputs) times a kernel (inputs, outputs).
+    """A product with a kernel.
 
-    One that is `frozen`, not trained, is made when x is there, and a second time for the gradient
-    of x: else what is made of all quantized kernels would be in memory together, and take as much
-    of it as a model that is not quantized.
+    A frozen kernel is computed when x is known, and again for the gradient of x. Otherwise all
+    dequantized kernels would be in memory at once, and take as much of it as a model that is not
+    quantized.
+
+    Args:
+        x: (N, inputs).
+        make_kernel: Gives the kernel (inputs, outputs).
+        frozen: Whether the kernel is not trained.
+
+    Returns:
+        (N, outputs).
     """
     if not frozen:
         return tf.matmul(x, make_kernel())
@@ -169,10 +176,16 @@ def product(x: tf.Tensor, make_kernel: Callable[[], tf.Tensor], *, frozen: bool)
 
 
 def kernel_of(layer: layers.Layer, dtype: tf.DType) -> Callable[[], tf.Tensor]:
-    """What makes the kernel of a Dense or EinsumDense layer, in the dtype of its products.
+    """A function that gives a layer's kernel, dequantized each time if it is quantized.
 
-    Quantized by Keras to int8 or int4, it is made of integers and scales each time; its inputs
-    stay as they are, other than in Keras's own quantized layers.
+    Inputs are not quantized, unlike in Keras's own quantized layers.
+
+    Args:
+        layer: A Dense or EinsumDense, perhaps quantized by Keras to int8 or int4.
+        dtype: Of its products.
+
+    Returns:
+        A function without arguments, which gives the kernel in that dtype.
     """
     stored, shape = exact(stored_kernel(layer)), kernel_shape(layer)
     if layer.quantization_mode is None:
@@ -208,7 +221,12 @@ def _int4_values(stored: tf.Tensor, columns: int) -> tf.Tensor:
 
 
 def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
-    """Puts a float32 kernel into a layer, as Keras quantizes it where the layer is quantized."""
+    """Assigns a kernel to a layer; a quantized layer gets it as Keras quantizes it.
+
+    Args:
+        layer: A Dense or EinsumDense, built.
+        values: float32, in the shape of the layer's kernel.
+    """
     if layer.quantization_mode is None:
         layer.kernel.assign(values)
         return
@@ -227,7 +245,7 @@ def assign_kernel(layer: layers.Layer, values: np.ndarray) -> None:
 
 
 def kernel_shape(layer: layers.Layer) -> tuple[int, ...]:
-    """The shape of a kernel, also where int4 packs two numbers into one."""
+    """The shape of a layer's kernel, also if int4 stores two numbers in a byte."""
     if layer.quantization_mode != "int4":
         return tuple(stored_kernel(layer).shape)
     if isinstance(layer, layers.EinsumDense):
@@ -236,6 +254,14 @@ def kernel_shape(layer: layers.Layer) -> tuple[int, ...]:
 
 
 def matrix_shape(layer: layers.Layer, shape: Sequence[int]) -> tuple[int, int]:
-    """(inputs, outputs) of a kernel, which attention's layers give three axes."""
+    """The shape of a kernel as a matrix: in attention it has three axes.
+
+    Args:
+        layer: The layer of the kernel.
+        shape: Of the kernel.
+
+    Returns:
+        (inputs, outputs).
+    """
     inputs = 2 if layer.name == "attention_output" else 1
     return math.prod(shape[:inputs]), math.prod(shape[inputs:])

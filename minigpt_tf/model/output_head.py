@@ -12,7 +12,7 @@ class OutputHead(NamedTuple):
     """The weights of a model's output head, as `build_gpt_model` makes it."""
 
     kernel: tf.Tensor
-    """(D, V), or (V, D) where it is the token embedding."""
+    """(D, V), or (V, D) if it is the token embedding."""
     bias: tf.Tensor | None
     """(V,), or None."""
     tied: bool
@@ -20,10 +20,13 @@ class OutputHead(NamedTuple):
 
     @classmethod
     def of(cls, model: keras.Model) -> Self:
-        """The head of a model; its variables are read each time.
+        """The head of a model, with the present values of its variables.
 
         Args:
-            model: a model that `build_gpt_model` or `build_training_model` made.
+            model: Of `build_gpt_model` or `build_training_model`.
+
+        Returns:
+            The head.
         """
         layer = model.get_layer(LOGITS)
         if isinstance(layer, keras.layers.Dense):
@@ -32,8 +35,14 @@ class OutputHead(NamedTuple):
         return cls(model.get_layer("token_embedding").embeddings.value, None, tied=True)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
-        """Hidden states (N, D) -> logits (N, V), float32; the products have the dtype of
-        `hidden`."""
+        """Hidden states -> logits.
+
+        Args:
+            hidden: (N, D); the products have its dtype.
+
+        Returns:
+            (N, V) float32.
+        """
         kernel = tf.cast(self.kernel, hidden.dtype)
         logits = tf.cast(tf.matmul(hidden, kernel, transpose_b=self.tied), tf.float32)
         return logits if self.bias is None else logits + self.bias

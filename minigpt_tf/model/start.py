@@ -7,23 +7,23 @@ from ..errors import ConfigError
 from .keras_model import LOGITS
 
 RARE = 0.01
-"""How often a token counts that the text does not have: rare, not never."""
+"""The count of a token that does not occur in the text: rare, not impossible."""
 
 
 def start_from_frequencies(model: keras.Model, ids: np.ndarray | list[int]) -> None:
     """Sets the bias of the output head to the log frequencies of the tokens.
 
-    The model then starts at the loss of knowing how frequent each token is. Without it the first
-    steps push all hidden states the same way to learn that; with post-norm the push makes every
+    The model then starts at the loss of knowing only the token frequencies. Without it the first
+    steps push all hidden states the same way to learn them. With post-norm the push makes every
     position look alike, and training stays on that plateau, for some seeds very long. With a small
-    text and a large vocabulary most of what there is to learn at first is which ids never occur.
+    text and a large vocabulary, the first thing to learn is which ids never occur.
 
     Args:
-        model: one with a bias in its output head, of `build_gpt_model`.
-        ids: the training text as token ids (N,).
+        model: Of `build_gpt_model`, with a bias in its output head.
+        ids: The training text as token ids (N,).
 
     Raises:
-        ConfigError: where the output head has no bias, or an id is not one of the model's.
+        ConfigError: The output head has no bias, or an id is outside the vocabulary.
 
     Example:
         >>> import minigpt_tf as mg
@@ -39,7 +39,15 @@ def start_from_frequencies(model: keras.Model, ids: np.ndarray | list[int]) -> N
 
 
 def start_from_counts(model: keras.Model, counts: np.ndarray) -> None:
-    """As `start_from_frequencies`, from how often each token occurs: `counts` (V,)."""
+    """As `start_from_frequencies`, for counted tokens.
+
+    Args:
+        model: One with a bias in its output head.
+        counts: How often each token occurs, (V,).
+
+    Raises:
+        ConfigError: The output head has no bias.
+    """
     names = [layer.name for layer in model.layers]
     bias = getattr(model.get_layer(LOGITS), "bias", None) if LOGITS in names else None
     if bias is None:

@@ -1,4 +1,4 @@
-"""What is used of TensorFlow beyond its documented names: raw and experimental operations.
+"""TensorFlow's undocumented names: raw and experimental operations.
 
 The only module that does; `tests/test_private_api.py` names each of them and why it is needed.
 """
@@ -10,9 +10,17 @@ import tensorflow as tf
 
 
 def select(condition: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """x where `condition` holds and y elsewhere, three tensors of one shape.
+    """x where the condition is true, and y elsewhere.
 
     Unlike `tf.where` it never broadcasts, so its gradient sums nothing up.
+
+    Args:
+        condition: Booleans.
+        x: The same shape.
+        y: The same shape and dtype as x.
+
+    Returns:
+        A tensor like x.
     """
     return tf.raw_ops.Select(condition=condition, x=x, y=y)
 
@@ -31,14 +39,14 @@ def apply_adam(
     """One step of Adam (Kingma and Ba, 2015) in one pass over memory instead of a dozen.
 
     Args:
-        variable: what is trained, and of its shape
-        m: the mean of its gradients, and
-        v: of their squares; all three variables of Keras or TensorFlow.
+        variable: What is trained, a variable of Keras or TensorFlow.
+        m: The average of its gradients, a variable of its shape.
+        v: The average of their squares, a variable of its shape.
         gradient: d(loss)/d(variable).
-        learning_rate: a scalar.
-        betas: how much of each mean stays.
-        powers: the betas to the power of the step, which counts from 1.
-        epsilon: added to the root of v.
+        learning_rate: A scalar.
+        betas: Decay of the two averages.
+        powers: The betas to the power of the step, which counts from 1.
+        epsilon: Added to the root of v.
     """
     tf.raw_ops.ResourceApplyAdam(
         var=_handle(variable),
@@ -80,5 +88,13 @@ def restore(checkpoint: str, name: str, dtype: tf.DType) -> tf.Tensor:
 
 
 def first_result(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
-    """What the first of this process's replicas computed, of the result of `strategy.run`."""
+    """The result of this process's first replica.
+
+    Args:
+        strategy: The strategy.
+        value: What its `run` returned.
+
+    Returns:
+        A tensor.
+    """
     return strategy.experimental_local_results(value)[0]

@@ -1,8 +1,8 @@
 """Layers that compute what Keras's do, and are faster to differentiate on a CPU.
 
-They have the names, weights and formulas of the layers they inherit from, which stand in their
-place in every saved model. What they save are passes over memory: one product for query, key and
-value, gradients written down in one piece instead of one operation after another, and dropout from
+They have the names, weights and formulas of the layers they inherit from, which replace them in
+every saved model. They save passes over memory: one product for query, key and
+value, gradients as one formula instead of one operation after another, and dropout from
 16-bit random numbers. Norms and softmax are float32 under every dtype policy.
 """
 
@@ -37,7 +37,7 @@ MASKED = -1e9
 
 @register
 class FusedLayerNormalization(layers.LayerNormalization):
-    """Over the last axis, with its gradient in one piece (Ba et al., 2016)."""
+    """Layer norm over the last axis, whose gradient is one formula (Ba et al., 2016)."""
 
     def call(self, inputs):
         """(..., D) -> (..., D)"""
@@ -69,7 +69,7 @@ class FusedLayerNormalization(layers.LayerNormalization):
 
 @register
 class FusedRMSNormalization(layers.RMSNormalization):
-    """Over the last axis, with its gradient in one piece (Zhang and Sennrich, 2019)."""
+    """RMS norm over the last axis, whose gradient is one formula (Zhang and Sennrich, 2019)."""
 
     def call(self, inputs):
         """(..., D) -> (..., D)"""
@@ -102,8 +102,7 @@ def _sum_of_rows(x: tf.Tensor) -> tf.Tensor:
 
 @register
 class FusedAttention(WithKernels, SelfAttention):
-    """Causal self-attention: query, key and value in one product; with LoRA where it is asked
-    for."""
+    """Causal self-attention: query, key and value in one product, perhaps with LoRA."""
 
     def __init__(self, *arguments, lora: LoraConfig | None = None, **kwargs) -> None:
         super().__init__(*arguments, **kwargs)
@@ -181,8 +180,8 @@ def _shared_tables(
 ) -> tuple[tf.Tensor, ...]:
     """Cosines and sines as tensors that all layers of a model share.
 
-    A compiled function refers to such a tensor, while it holds copies of an array for each place
-    where that is used: at 30 layers and a context of 8,192 tokens almost 3 GB (measured).
+    A compiled function refers to such a tensor, but copies an array for each of its uses: with 30
+    layers and a context of 8,192 tokens these are almost 3 GB (measured).
     """
     with tf.init_scope():
         tables = rotary_tables(context_length, head_dim, rope_theta, dict(scaling) or None)
@@ -257,13 +256,23 @@ def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | No
 
 
 def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) -> tf.Tensor:
-    """Query (N, B, T, H), key and value (K, B, T, H) -> (N, B, T, H).
+    """Causal attention with grouped heads.
 
     Each token attends to itself and those before it; N / K neighboring heads share a key and a
     value. For N = 4, K = 2 the queries of such heads are stacked along T, so no key is copied:
 
         q (4, B, T, H): q0 q1 q2 q3   ->   (2, B, 2 T, H): [q0; q1] [q2; q3]
         k (2, B, T, H):  k0    k1          scores (2, B, 2 T, T): [q0; q1] k0^T, [q2; q3] k1^T
+
+    Args:
+        q: Queries (N, B, T, H).
+        k: Keys (K, B, T, H).
+        v: Values (K, B, T, H).
+        dropout: Of attention weights.
+        training: Whether dropout applies.
+
+    Returns:
+        (N, B, T, H).
     """
     (N, H), K = (q.shape[0], q.shape[-1]), k.shape[0]
     B, T = tf.unstack(tf.shape(q)[1:3])
@@ -282,7 +291,15 @@ def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) ->
 
 
 def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
-    """Scores (..., T, T) -> their softmax over the last axis, without the tokens to come."""
+    """Softmax over the last axis, without the tokens to come.
+
+    Args:
+        scores: (..., T, T).
+        scale: What they are multiplied by.
+
+    Returns:
+        Probabilities (..., T, T) in the dtype of the scores.
+    """
     length = tf.shape(scores)[-1]
     to_come = 1 - tf.linalg.band_part(tf.ones((length, length)), -1, 0)
 
@@ -303,7 +320,7 @@ def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
 
 @register
 class RecomputedModel(keras.Model):
-    """A Functional model that keeps its input alone, and is computed again for its gradients.
+    """A Functional model that keeps only its input, and is computed again for its gradients.
 
     Keras's own RematScope cannot be used in a `tf.function` (Keras 3.15).
     """

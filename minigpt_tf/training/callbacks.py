@@ -57,15 +57,20 @@ class ProgressReporter:
         self.step_began = 0.0
 
     def before_step(self) -> None:
-        """Starts the clock."""
+        """Starts the clock of a step."""
         self.step_began = time.perf_counter()
 
     @property
     def tokens_per_second(self) -> float:
+        """A running average over the steps; 0.0 before the second step."""
         return self.job.batch_tokens / self.step_seconds if self.step_seconds else 0.0
 
     def after_step(self, state: RunState) -> None:
-        """Measures the step and passes it on, with the time that the rest will take."""
+        """Measures the step and reports it, with an estimate of the time left.
+
+        Args:
+            state: How far the run has come.
+        """
         seconds = time.perf_counter() - self.step_began
         if state.step > self.first_step + 1:  # the first step compiles
             before = seconds if self.step_seconds is None else self.step_seconds
@@ -84,20 +89,32 @@ class ProgressReporter:
 
 
 class Evaluator:
-    """Validation loss, a sample of text, best weights, early stopping."""
+    """Evaluates the model: validation loss, a sample of text, best weights, early stopping.
+
+    Args:
+        job: What is trained.
+        progress: Measures the speed.
+    """
 
     def __init__(self, job: Job, progress: ProgressReporter) -> None:
         self.job, self.progress = job, progress
         self.last_weights: Weights | None = None
 
     def is_due(self, step: int) -> bool:
-        """Whether the model is to be evaluated after so many steps."""
+        """Whether the model is to be evaluated after `step` steps."""
         return step % self.job.eval_every == 0 or step == self.job.total_steps
 
     def evaluate(self, state: RunState) -> Evaluation:
-        """Adds an evaluation to the state's history, and returns it.
+        """Evaluates, and updates the state: history, best weights, early stopping.
 
-        Raises TrainingError where the loss or a weight is not finite.
+        Args:
+            state: How far the run has come.
+
+        Returns:
+            The new row of the history.
+
+        Raises:
+            TrainingError: The loss or a weight is not finite.
         """
         loss, accuracy = state.mean_loss, state.mean_accuracy
         found = self.job.validate() or {}

@@ -52,7 +52,12 @@ class RunState:
     stopped_early: bool = False
 
     def add(self, loss: float, accuracy: float) -> None:
-        """Counts a step."""
+        """Counts a step.
+
+        Args:
+            loss: Its mean loss, in nats.
+            accuracy: The fraction of its targets that were the most likely token.
+        """
         self.step += 1
         self.loss_sum += loss
         self.accuracy_sum += accuracy
@@ -65,11 +70,16 @@ class RunState:
 
     @property
     def mean_accuracy(self) -> float:
+        """Over the same steps."""
         return self.accuracy_sum / self.steps_summed
 
 
 class StateWriter:
-    """Writes states of a run in the background, one at a time, and keeps the last two."""
+    """Writes states of a run in the background, one at a time, and keeps the last two.
+
+    Args:
+        out: The model folder; states go into its checkpoint/.
+    """
 
     def __init__(self, out: Path) -> None:
         self.folder = out / CHECKPOINT_NAME
@@ -79,7 +89,15 @@ class StateWriter:
     def save(self, variables: dict[str, Any], state: RunState) -> None:
         """Copies the state now and writes it while the run continues.
 
-        Waits for the state before, and raises what `wait` raises.
+        Waits for the state before it.
+
+        Args:
+            variables: All that a step changes, by name.
+            state: How far the run has come.
+
+        Raises:
+            ModelFolderError: The state before could not be written.
+            TrainingError: The state before has values that are not finite.
         """
         arrays = {name: np.array(variable) for name, variable in variables.items()}
         arrays |= {f"best/{name}": weight for name, weight in (state.best_weights or {}).items()}
@@ -92,10 +110,12 @@ class StateWriter:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the last state is on disk.
+        """Waits until the last state is on disk.
 
-        Raises ModelFolderError where that failed, and TrainingError where the state has values
-        that are not finite: it is not written, and those before it stay.
+        Raises:
+            ModelFolderError: It could not be written.
+            TrainingError: It has values that are not finite: it is not written, and the states
+                before it stay.
         """
         self.close()
         if self._error is not None:
@@ -103,7 +123,7 @@ class StateWriter:
             raise error
 
     def close(self) -> None:
-        """Waits as `wait` does, after a failure that is more telling than its own."""
+        """Waits as `wait` does, but raises nothing: for a run that has failed already."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -138,7 +158,7 @@ def state_name(step: int) -> str:
 
 
 def list_states(folder: Path) -> list[Path]:
-    """The states in a checkpoint folder, the newest first."""
+    """The files of the states in a checkpoint folder, the newest first."""
     matches = [match for file in folder.iterdir() if (match := _STATE_NAME.fullmatch(file.name))]
     matches.sort(key=lambda match: int(match[1]), reverse=True)
     return [folder / match[0] for match in matches]
@@ -150,12 +170,22 @@ def restore_state(
     check_best: Callable[[Weights, str], None],
     listener: Listener,
 ) -> RunState:
-    """Puts the newest sound state into the variables; returns the rest of it.
+    """Loads the newest valid state.
 
-    A run that was killed before its first state starts anew. `check_best` is given the best weights
-    and the name of their file, and raises ModelFolderError; `listener` gets a notice of each state
-    that is passed over. Raises ModelFolderError where all are damaged or were made by another
-    model.
+    A run that was killed before its first state starts anew.
+
+    Args:
+        out: The model folder.
+        variables: All that a step changes, by name; they get the values of the state.
+        check_best: Called with the best weights and the name of their file; raises
+            ModelFolderError if they are not those of this model.
+        listener: Receives a notice for each newer state that is damaged.
+
+    Returns:
+        How far the run has come.
+
+    Raises:
+        ModelFolderError: All states are damaged, or are those of another model.
     """
     errors: list[ModelFolderError] = []
     for file in list_states(out / CHECKPOINT_NAME):

@@ -46,7 +46,7 @@ class Distribution:
         self._sum = tf.function(self._sum_over_workers, autograph=False, reduce_retracing=True)
 
     def scope(self) -> AbstractContextManager:
-        """Variables, optimizer and step of a run are made and used in it."""
+        """The context in which variables, optimizer and step of a run are made and used."""
         if self.strategy is tf.distribute.get_strategy():
             return contextlib.nullcontext()
         return self.strategy.scope()
@@ -69,32 +69,57 @@ class Distribution:
             )
 
     def check_same_plan(self, plan: Plan) -> None:
-        """Raises ConfigError, on every worker, where one has another plan than the chief."""
+        """Checks that all workers have the chief's plan.
+
+        Args:
+            plan: This worker's.
+
+        Raises:
+            ConfigError: One has another plan; raised on every worker.
+        """
         settings = [to_dict(config) for config in (plan.model, plan.data, plan.training)]
         text = repr((settings, plan.corpus.fingerprint))
         mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
         (differs,) = self.agree(not np.array_equal(mine, self.from_chief(mine)))
         if differs:
             raise ConfigError(
-                "the workers have not all the same text and settings: give each the same --data "
-                "and the same options, but for --worker-index"
+                "the workers do not all have the same text and settings: give each the same --data "
+                "and the same options, except --worker-index"
             )
 
     def agree(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag: whether it is set on any worker."""
+        """Combines flags over the workers.
+
+        Args:
+            flags: This worker's.
+
+        Returns:
+            For each flag, whether it is set on any worker.
+        """
         if self.cluster is None:
             return flags
         return tuple(bool(total) for total in self._sum(tf.constant(flags, tf.float32)).numpy())
 
     def from_chief(self, values: np.ndarray) -> np.ndarray:
-        """The chief's values; the other workers give as many of the same kind."""
+        """Hands the chief's values to all workers.
+
+        Args:
+            values: The chief's; elsewhere an array of the same shape and dtype.
+
+        Returns:
+            The chief's values.
+        """
         if self.cluster is None:
             return values
         values = values if self.is_chief else np.zeros_like(values)
         return self._sum(tf.constant(values.ravel())).numpy().reshape(values.shape)
 
     def spread(self, variables: Iterable[keras.Variable]) -> None:
-        """Gives all workers the chief's values of the variables."""
+        """Assigns the chief's values to the variables of all workers.
+
+        Args:
+            variables: In the same order on every worker.
+        """
         if self.cluster is None:
             return
         for variable in variables:
@@ -114,10 +139,13 @@ class Distribution:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Raises WorkerLostError, with what to do, where another worker has gone.
+        """A context in which the end of another worker becomes a WorkerLostError.
 
-        TensorFlow notices a process that ended at once, and a machine that does not answer within
-        ten seconds; either way what waits for it ends with one of these errors.
+        TensorFlow notices at once that a process has ended, and within ten seconds that a machine
+        does not answer.
+
+        Raises:
+            WorkerLostError: Another worker has ended; the message says what to do.
         """
         try:
             yield

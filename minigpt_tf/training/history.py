@@ -13,7 +13,13 @@ COLUMNS = [field.name for field in dataclasses.fields(Evaluation) if field.name 
 
 
 def write_history(folder: Path, history: list[Evaluation], prompt: str) -> None:
-    """Writes history.csv, with a column for each further metric, and samples.txt."""
+    """Writes history.csv, with a column for each further metric, and samples.txt.
+
+    Args:
+        folder: Where to.
+        history: A row for each evaluation.
+        prompt: The prompt of the samples.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     metrics = list(dict.fromkeys(name for evaluation in history for name in evaluation.metrics))
@@ -28,7 +34,12 @@ def write_history(folder: Path, history: list[Evaluation], prompt: str) -> None:
 
 
 def write_loss_picture(folder: Path, history: list[Evaluation]) -> None:
-    """Writes loss.png: training and validation loss over the steps."""
+    """Writes loss.png: training and validation loss over the steps.
+
+    Args:
+        folder: Where to.
+        history: A point for each evaluation.
+    """
     (folder / LOSS_NAME).write_bytes(loss_picture(history))
 
 

@@ -1,4 +1,4 @@
-"""What the training loop needs to know of that which it trains."""
+"""What the training loop needs to know about what it trains."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,13 +22,21 @@ class TrainableModel(ABC):
 
     @abstractmethod
     def loss(self, *batch: Any, **training: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss and accuracy, scalars, of a batch or of a part of one. The mean over equal parts is
-        that of the whole batch. Each model takes the arrays that its job's `batch` gives, and the
-        keyword `training`."""
+        """Loss and accuracy of a batch or a microbatch.
+
+        The mean over microbatches of equal size is that of the whole batch.
+
+        Args:
+            batch: The arrays that the job's `batch` gives.
+            training: The keyword `training`: whether dropout applies.
+
+        Returns:
+            Loss and accuracy, float32 scalars.
+        """
 
 
 class Job(ABC):
-    """A run's model, its batches, how it is judged, and what becomes of it.
+    """A run: its model, its batches, its validation, and how the result is saved.
 
     Everything about a batch is a function of the step, so a run can resume at any step.
     """
@@ -40,29 +48,51 @@ class Job(ABC):
     eval_every: int
     """Steps between evaluations."""
     usual_rate: float = TrainingConfig.learning_rate
-    """A learning rate with which such runs go well."""
+    """A typical learning rate; errors suggest it."""
     signature: Sequence[tf.TensorSpec] | None = None
-    """Shapes and types of a batch, where the lengths of its rows vary."""
+    """Shapes and types of a batch whose rows vary in length; None for fixed shapes."""
     batch_tokens: float
     """Tokens of a batch, on average."""
     loss_per: str = "token"
-    """What the loss is a mean of; exp(loss) is a perplexity where these are tokens."""
+    """What the loss is a mean of; exp(loss) is a perplexity if it is "token"."""
 
     @abstractmethod
     def epoch_of(self, step: int) -> float:
-        """How often the data have been seen after so many steps."""
+        """How often the data have been seen.
+
+        Args:
+            step: Steps done.
+
+        Returns:
+            Epochs, such as 1.5.
+        """
 
     @abstractmethod
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
-        """The arguments of the model's loss, each with as many rows as the batch has."""
+        """One batch, a function of the step alone.
+
+        Args:
+            step: Counted from 0.
+
+        Returns:
+            The arguments of the model's loss, each with B rows.
+        """
 
     @abstractmethod
     def weights(self) -> Weights:
-        """A copy of what is trained, by name."""
+        """A copy of the trained weights, by name."""
 
     @abstractmethod
     def check_weights(self, weights: Weights, where: str) -> None:
-        """Raises ModelFolderError where the weights cannot be those of this job."""
+        """Checks that weights can be those of this job.
+
+        Args:
+            weights: By name.
+            where: Names them in the error.
+
+        Raises:
+            ModelFolderError: They are not; the first that differs is named.
+        """
 
     @abstractmethod
     def named_variables(self) -> dict[str, keras.Variable]:
@@ -78,25 +108,43 @@ class Job(ABC):
 
     @abstractmethod
     def sample(self, weights: Weights) -> str:
-        """What a model with these weights says, for people to read."""
+        """A sample of what a model with these weights generates.
+
+        Args:
+            weights: By name.
+
+        Returns:
+            Text for a person.
+        """
 
     @abstractmethod
     def write_history(self, folder: Path, state: RunState) -> None:
-        """Writes the history and the samples into the folder."""
+        """Writes the history and the samples.
+
+        Args:
+            folder: Where to.
+            state: How far the run has come.
+        """
 
     @abstractmethod
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
-        """Writes the result with these weights, which are the "last" or the "best" that there were.
+        """Writes the result.
 
-        Raises ModelFolderError, and then what was there is unchanged.
+        Args:
+            weights: By name.
+            state: How far the run has come.
+            kept: Which weights they are: "last" or "best".
+
+        Raises:
+            ModelFolderError: It cannot be written; the old files are unchanged.
         """
 
     @abstractmethod
     def out_of_memory(self) -> str:
-        """What to say where a step does not fit into memory."""
+        """The message for a step that does not fit into memory."""
 
     def state_variables(self) -> dict[str, Any]:
-        """Name -> variable of all that a step changes."""
+        """All that a step changes, by name: the variables of model and optimizer."""
         variables = {f"model/{name}": v for name, v in self.named_variables().items()}
         optimizer = {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
         return variables | optimizer

@@ -1,4 +1,4 @@
-"""Mean cross-entropy of a linear head, which never holds all logits of a large batch at once."""
+"""Mean cross-entropy of a linear head, computed without all logits of a large batch in memory."""
 
 import tensorflow as tf
 

@@ -19,15 +19,30 @@ MOST_TOKENS = 2**14
 
 
 def windows_at_once(context_length: int, vocab_size: int) -> int:
-    """Windows that are scored together: at least one, and few enough for their logits."""
+    """Windows that are scored together.
+
+    Args:
+        context_length: Tokens of a window.
+        vocab_size: Logits of a token.
+
+    Returns:
+        At least 1, and few enough for their logits.
+    """
     return max(1, min(MOST_TOKENS, MOST_LOGITS // vocab_size) // context_length)
 
 
 def step_bytes(model: ModelConfig, training: TrainingConfig) -> float:
-    """Bytes that a step takes at its peak, about: measured to be within a fifth of it.
+    """Memory that a step takes at its peak, to within a fifth of what was measured.
 
-    What the layers keep for their gradients: `training_layers` has the list. bfloat16 is counted
-    unless float32 is asked for.
+    Most of it is what the layers keep for their gradients (`model.training_layers`). Products count
+    as bfloat16 unless the settings ask for float32.
+
+    Args:
+        model: The architecture.
+        training: Batch size, gradient accumulation, dtype and remat.
+
+    Returns:
+        Bytes.
     """
     size = 4 if training.dtype == "float32" else 2
     block = block_bytes(model, model.context_length, size)
@@ -40,8 +55,16 @@ def step_bytes(model: ModelConfig, training: TrainingConfig) -> float:
 
 
 def block_bytes(model: ModelConfig, length: int, size: int) -> int:
-    """Bytes that a block keeps of each token of a row of `length`, with products of `size` bytes a
-    number."""
+    """Memory that a block keeps for the gradients, for each token.
+
+    Args:
+        model: The architecture.
+        length: Tokens of a row, which attend to each other.
+        size: Bytes of a number in the products: 4, or 2 for bfloat16.
+
+    Returns:
+        Bytes for each token.
+    """
     D, F, N = model.embed_dim, model.ff_dim, model.num_heads
     heads = model.head_dim * (3 * N + 2 * model.num_kv_heads)
     mask = 1 if model.dropout else 0
@@ -52,19 +75,42 @@ def block_bytes(model: ModelConfig, length: int, size: int) -> int:
 
 
 def check_weights_fit(model: ModelConfig) -> None:
-    """Raises ConfigError where the weights with the state of an optimizer exceed all memory."""
+    """Checks that the weights fit into memory, with gradients and the state of an optimizer.
+
+    Args:
+        model: The architecture.
+
+    Raises:
+        ConfigError: They are larger than this machine's memory.
+    """
     what = f"the {model.parameter_count:,} parameters with their gradients and Adam's averages"
     check_fits_memory(BYTES_PER_PARAMETER * model.parameter_count, what)
 
 
 def check_step_fits(model: ModelConfig, training: TrainingConfig) -> None:
-    """Raises ConfigError, saying what would fit, where a step takes more than all memory."""
+    """Checks that a training step fits into memory.
+
+    Args:
+        model: The architecture.
+        training: Batch size, gradient accumulation, dtype and remat.
+
+    Raises:
+        ConfigError: It takes more than this machine has; the message says what would fit.
+    """
     what = f"steps of {training.batch_size // training.accumulate} windows at once"
     check_fits_memory(step_bytes(model, training), what, _advice(model, training))
 
 
 def out_of_memory(model: ModelConfig, training: TrainingConfig) -> str:
-    """What to say where a step that should have fitted did not: other programs need memory too."""
+    """The message for a step that ran out of memory, though it should fit: other programs use some.
+
+    Args:
+        model: The architecture.
+        training: Batch size, gradient accumulation, dtype and remat.
+
+    Returns:
+        A sentence that says what needs less.
+    """
     needed = step_bytes(model, training) / 2**30
     doubled = 2 * training.accumulate
     divides = training.batch_size % doubled == 0

@@ -13,7 +13,7 @@ from ..model.keras_internals import MuonHooks, WholeStep, adam_averages
 from ..model.tensorflow_internals import apply_adam
 
 LONGEST_WARMUP = 100
-"""Steps of warm-up where none are asked for: a tenth of the run, but no more than this."""
+"""Most steps of the default warm-up, which is a tenth of the run."""
 
 FINAL_FRACTION = 0.1
 """The cosine schedule ends at this fraction of the highest learning rate."""
@@ -24,9 +24,18 @@ NO_WEIGHT_DECAY = ["bias", "beta", "gamma", "scale", "embeddings"]
 
 @keras.saving.register_keras_serializable("minigpt_tf")
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """A pure function of the step: a linear rise, then one of three shapes.
+    """The schedule, a pure function of the step: a linear warm-up, then one of three shapes.
 
-    constant; cosine, down to a tenth; linear, down to nothing.
+    Args:
+        learning_rate: The highest, which the warm-up ends at.
+        warmup_steps: Steps of the warm-up.
+        total_steps: Steps of the run, at whose end the decay ends.
+        schedule: "constant"; "cosine", down to a tenth; "linear", down to 0.
+
+    Example:
+        >>> from minigpt_tf.training.optimizers import LearningRate
+        >>> float(LearningRate(1.0, 3, 10, "linear")(0))
+        0.25
     """
 
     def __init__(
@@ -36,7 +45,14 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
 
     def __call__(self, step):
-        """The learning rate of the step, counted from 0."""
+        """The learning rate of a step.
+
+        Args:
+            step: Counted from 0.
+
+        Returns:
+            A float32 scalar.
+        """
         step = ops.cast(step, "float32")
         rise = ops.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
         if self.schedule == "constant":
@@ -61,7 +77,7 @@ class _OneStep(WholeStep):
 
     @property
     def betas(self) -> tuple[float, float]:
-        """Of its Adam."""
+        """Decay of Adam's two averages."""
         raise NotImplementedError
 
     _powers: Any = None
@@ -109,7 +125,7 @@ class Muon(_OneStep, MuonHooks):
 
     Jordan et al., 2024, with the step size of Moonlight (Liu et al., 2025), so that learning rate
     and weight decay are AdamW's. Keras leaves attention's kernels (D, N, H) and (N, H, D) to Adam,
-    as they have three axes; here they are the matrices (D, N H) and (N H, D) that they stand for.
+    since they have three axes; here they are trained as matrices (D, N H) and (N H, D).
     """
 
     @property
@@ -146,10 +162,17 @@ def clip_scale(gradients: Sequence[tf.Tensor], clip_norm: float) -> tuple[tf.Ten
 
 
 def build_optimizer(config: TrainingConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer that `config` names, with its schedule over `total_steps` steps.
+    """The optimizer of a run, with its schedule.
 
-    Weight decay spares norms, biases and embeddings of positions and tokens. Clipping is not the
-    optimizer's: see `clip_scale`.
+    Weight decay spares norms, biases and embeddings of positions and tokens. The training step
+    clips gradients, not the optimizer: see `clip_scale`.
+
+    Args:
+        config: Which optimizer, and its settings.
+        total_steps: Steps of the run, over which the schedule runs.
+
+    Returns:
+        A Keras optimizer, not built yet.
     """
     warmup_steps = config.warmup_steps
     if warmup_steps is None:

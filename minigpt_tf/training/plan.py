@@ -27,12 +27,12 @@ from ..text.windows import TrainingWindows, check_window
 from .memory import check_step_fits, check_weights_fit
 
 LONGEST_EVALUATION_INTERVAL = 250
-"""Steps between evaluations where an epoch is longer and --eval-every is not given."""
+"""Most steps between evaluations by default; a shorter epoch is evaluated at its end."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a run's outcome."""
+    """All that decides a run's outcome: what `make_plan` returns and `train` takes."""
 
     preset: str
     sources: list[Path | str]
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def start_ids(self) -> list[int]:
-        """Where an empty prompt starts: how the training text begins."""
+        """The tokens from which an empty prompt starts: the first of the training text."""
         return [int(self.corpus.train_ids[0])]
 
     @property
@@ -61,7 +61,7 @@ class Plan:
         return " ".join(first_line.split()[:4])
 
     def windows(self) -> TrainingWindows:
-        """The training windows, in the order that the seed gives them."""
+        """The training windows, in the order that the seed gives."""
         return TrainingWindows(
             self.corpus.train_ids,
             self.model.context_length,
@@ -72,12 +72,20 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
+        """Steps of the whole run: as set, or those of the epochs."""
         windows = self.windows().count
         epochs = math.ceil(self.training.epochs * windows / self.training.batch_size)
         return self.training.steps or epochs
 
     def epoch_of(self, step: int) -> float:
-        """How often the windows have been seen after so many steps."""
+        """How often the windows have been seen.
+
+        Args:
+            step: Steps done.
+
+        Returns:
+            Epochs, such as 1.5.
+        """
         return step * self.training.batch_size / self.windows().count
 
     @property
@@ -93,7 +101,11 @@ class Plan:
         return self.training.eval_every or epoch
 
     def report(self) -> Iterator[tuple[str, str]]:
-        """(name, value) pairs to show before training."""
+        """What to show before training.
+
+        Yields:
+            (name, value), both texts.
+        """
         yield from describe(self.corpus, self.data, self.model)
         yield "model", f"{self.model.parameter_count:,} parameters"
         steps, size = self.total_steps, self.training.batch_size
@@ -124,9 +136,9 @@ def make_plan(
         data: How the text becomes windows.
         training: How the model is trained.
         preset: The name under which the settings were chosen.
-        may_shrink_context: Whether a text that is shorter than the context shrinks that.
-        may_leave_gaps: For resuming a run of an older version, whose windows may be further apart
-            than they are long.
+        may_shrink_context: Whether a text shorter than the context shrinks the context.
+        may_leave_gaps: Whether the stride may be larger than a window, as in runs of older
+            versions that are resumed.
         tokenizer: One that exists already (unset: it is learned from the text).
         listener: Receives progress and notices.
 
@@ -146,9 +158,9 @@ def make_plan(
         >>> plan.model.context_length, plan.total_steps
         (16, 35)
     """
-    listener = NoticeLog(listener or SILENT)  # what holds for the tokenizer is not repeated for ids
+    listener = NoticeLog(listener or SILENT)  # shows a notice once, for tokenizer and ids
     check_weights_fit(model)  # before a tokenizer of that size is trained
-    _with_stride(data, model.context_length, may_leave_gaps)  # refused before anything is read
+    _with_stride(data, model.context_length, may_leave_gaps)  # fails before anything is read
     places = [as_source(source) for source in sources]
     documents = read_documents(places, data.encoding, listener)
     if tokenizer is None:
@@ -228,7 +240,7 @@ def plan_from_preset(
 
 
 def _with_stride(data: DataConfig, context_length: int, may_leave_gaps: bool) -> DataConfig:
-    """The settings with the stride as the number that it is in this context."""
+    """The settings with the stride as a number of tokens."""
     stride = data.stride_for(context_length)
     if not may_leave_gaps:
         check_window(context_length, stride)

@@ -5,11 +5,18 @@ import time
 import tensorflow as tf
 
 WORTHWHILE_SPEEDUP = 1.2
-"""bfloat16 is chosen where its matrix products are at least this much faster than float32's."""
+"""bfloat16 is chosen if its matrix products are at least this much faster than float32's."""
 
 
 def resolve_dtype(choice: str) -> str:
-    """The Keras dtype policy for a choice of auto | float32 | mixed_bfloat16; auto measures."""
+    """The Keras dtype policy of a run.
+
+    Args:
+        choice: "float32", "mixed_bfloat16", or "auto", which measures which is faster here.
+
+    Returns:
+        "float32" or "mixed_bfloat16".
+    """
     if choice != "auto":
         return choice
     seconds = {dtype: _matmul_seconds(dtype) for dtype in ("float32", "bfloat16")}

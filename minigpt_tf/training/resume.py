@@ -36,7 +36,16 @@ MAY_CHANGE = {
 
 
 def start_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
-    """Makes checkpoint/ anew, with what the run is. Raises ModelFolderError."""
+    """Creates checkpoint/ with run.json and the tokenizer.
+
+    Args:
+        out: The model folder.
+        plan: What the run is.
+        dtype: Its Keras dtype policy.
+
+    Raises:
+        ModelFolderError: It cannot be written.
+    """
     with staging(out) as scratch:
         folder = scratch / CHECKPOINT_NAME
         folder.mkdir()
@@ -45,7 +54,16 @@ def start_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
 
 
 def continue_checkpoint(out: Path, plan: Plan, dtype: str) -> None:
-    """Notes what a resumed run does otherwise, of MAY_CHANGE. Raises ModelFolderError."""
+    """Updates run.json with the settings of MAY_CHANGE that a resumed run has set anew.
+
+    Args:
+        out: The model folder.
+        plan: What the run is now.
+        dtype: Its Keras dtype policy.
+
+    Raises:
+        ModelFolderError: It cannot be written.
+    """
     folder = out / CHECKPOINT_NAME
     with staging(folder) as scratch:
         write_json(scratch / RUN_NAME, _describe_run(folder, plan, dtype))
@@ -135,12 +153,31 @@ def _tokenizer_file(out: Path, run: SavedRun) -> Path:
 
 
 def read_tokenizer(out: Path, run: SavedRun) -> BaseTokenizer:
-    """The tokenizer of a checkpoint. Raises DataError."""
+    """The tokenizer of a checkpoint.
+
+    Args:
+        out: The model folder.
+        run: From `read_run`.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        DataError: Its file is damaged.
+    """
     return load_tokenizer(_tokenizer_file(out, run), run.data.tokenizer)
 
 
 def check_same_run(run: SavedRun, plan: Plan) -> None:
-    """Raises TrainingError that names what differs between the checkpoint's run and the plan."""
+    """Checks that a plan continues the run of a checkpoint.
+
+    Args:
+        run: From `read_run`.
+        plan: The run that was asked for.
+
+    Raises:
+        TrainingError: They differ in more than MAY_CHANGE; the message says in what.
+    """
     differences = []
     if run.preset != plan.preset:
         differences.append(f"preset was {run.preset}, now {plan.preset}")

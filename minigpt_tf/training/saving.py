@@ -29,7 +29,7 @@ ENGINE_TOLERANCE = 1e-4
 """The same between the Keras model and the engine."""
 
 ODD_POSITIONS, ODD_TOLERANCE = 0.1, 20
-"""In a real model single positions may multiply what was rounded: for a fine-tuned SmolLM2 one of
+"""In a real model single positions may amplify rounding: for a fine-tuned SmolLM2 one of
 32 was off by 7e-4, where its logits were up to 33 and the others off by at most 1.4e-4 (measured).
 So the engine may be off at this fraction of the positions by so many times its tolerance."""
 
@@ -39,7 +39,16 @@ def save_model_folder(
 ) -> None:
     """Writes every file of the model folder, checks the model, then puts all in place.
 
-    `sections` go into config.json. Raises ModelFolderError, and then the old files are unchanged.
+    Args:
+        out: The model folder.
+        plan: The architecture, the tokenizer and the prompt of the samples.
+        weights: By name.
+        history: The evaluations of the run.
+        sections: More sections of config.json.
+
+    Raises:
+        ModelFolderError: A file cannot be written, or the model failed its check. The old files
+            are unchanged.
     """
     tokenizer = plan.corpus.tokenizer
     with staging(out) as scratch:
@@ -53,11 +62,20 @@ def save_model_folder(
 
 
 def save_model(file: Path, config: ModelConfig, weights: Mapping[str, Any]) -> None:
-    """Saves a float32 Keras model as .h5, reloads it, and compares the logits of both and of the
-    engine. Raises ModelFolderError where they differ.
+    """Saves a float32 Keras model as .h5, and checks the file before anyone relies on it.
 
-    `weights` by name, arrays or what is read as one. Of model, reloaded model and engine only one
-    is in memory at a time."""
+    The file is reloaded; its logits and the engine's are compared with the model's. Of model,
+    reloaded model and engine only one is in memory at a time.
+
+    Args:
+        file: Where to.
+        config: The architecture.
+        weights: By name, arrays or what is read as one.
+
+    Raises:
+        ModelFolderError: The logits differ.
+        OSError: The file could not be written or read.
+    """
     length = min(config.context_length, 32)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
     logits = _logits(_model_of(config, weights), ids)

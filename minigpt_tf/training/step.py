@@ -18,10 +18,15 @@ from .optimizers import clip_scale
 
 
 class LanguageModel(TrainableModel):
-    """A Keras model made for training on text."""
+    """A GPT made for training on text, and its loss."""
 
     def __init__(self, config: ModelConfig, training: TrainingConfig, dtype: str) -> None:
-        """Makes the first weights from `training.seed`; `dtype` is a Keras dtype policy."""
+        """
+        Args:
+            config: The architecture.
+            training: The seed of the first weights, and remat.
+            dtype: A Keras dtype policy, such as "mixed_bfloat16".
+        """
         self.config = config
         self.keras_model, self.body = build_training_model(
             config, seed=training.seed, dtype=dtype, remat=training.remat
@@ -55,11 +60,11 @@ class StepResult:
     loss: float
     accuracy: float
     gradient_norm: float
-    """Of the gradient before clipping; not finite where the step changed no weights."""
+    """Of all gradients before clipping. If it is not finite, the step has changed no weights."""
 
 
 class TrainingStep:
-    """Called with the ids of a batch, changes the model and the state of the optimizer.
+    """The compiled step: called with a batch, it updates the model and the state of the optimizer.
 
     Under a `tf.distribute` strategy each replica takes an equal slice of the batch; loss and
     gradients are those of the whole batch.
@@ -74,10 +79,14 @@ class TrainingStep:
         accumulate: int = 1,
         signature: Sequence[tf.TensorSpec] | None = None,
     ) -> None:
-        """`optimizer`: under a strategy one of `optimizers`, which take gradients as they are.
-
-        `accumulate`: parts that a replica's share is cut into: one at a time is in memory.
-        `signature`: of the batch, where its lengths vary: the step is then compiled once for all.
+        """
+        Args:
+            model: What is trained, and its loss.
+            optimizer: Built; under a strategy one of `optimizers`, which do not add up gradients.
+            clip_norm: The largest global norm of the gradients; 0 does not clip.
+            accumulate: Microbatches of each replica; one at a time is in memory.
+            signature: Shapes and types of a batch whose lengths vary; the step is then compiled
+                once for all lengths.
         """
         self.model, self.optimizer = model, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
@@ -89,8 +98,15 @@ class TrainingStep:
         )
 
     def __call__(self, *batch: np.ndarray, step: int) -> StepResult:
-        """`batch`: what the model's loss takes, B rows each, the whole batch in every process;
-        `step` counts from 0."""
+        """Trains on one batch.
+
+        Args:
+            batch: What the model's loss takes, B rows each; the whole batch in every process.
+            step: Counted from 0.
+
+        Returns:
+            Loss, accuracy and gradient norm, from before the update.
+        """
         results = self._compiled(tf.constant(step), *map(tf.constant, batch))
         first = (first_result(self._strategy, result) for result in results)
         return StepResult(*map(float, first))
@@ -108,7 +124,7 @@ class TrainingStep:
             results, gradients = replica.all_reduce(mean, (results, gradients))
         norm, scale = clip_scale(gradients, self.clip_norm)
         gradients = [tf.math.multiply_no_nan(g, scale) for g in gradients]
-        # Neither update nor decay before all replicas have answered: a step is done, or not begun.
+        # No update and no decay before all replicas have answered: a step is done or not begun.
         with tf.control_dependencies([norm, *results]):
             self.optimizer.apply(gradients, self.model.variables)
         return *results, norm

@@ -189,7 +189,16 @@ class _Pretraining(Job):
 
 
 def start_model(plan: Plan, dtype: str) -> LanguageModel:
-    """The model with its first weights."""
+    """The model with its first weights.
+
+    Args:
+        plan: The architecture, the seed, and the text whose token frequencies the output head
+            starts from.
+        dtype: A Keras dtype policy.
+
+    Returns:
+        The model, ready to train.
+    """
     model = LanguageModel(plan.model, plan.training, dtype)
     if plan.model.logits_bias and not plan.model.tie_embeddings:
         start_from_counts(model.keras_model, plan.corpus.counts[0])

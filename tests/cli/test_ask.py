@@ -28,8 +28,9 @@ from minigpt_tf.evaluation.questions.comparison import (
 from minigpt_tf.evaluation.questions.queries import Queries, Query, read_queries
 from minigpt_tf.events import Listener
 from minigpt_tf.inference.adapter import fingerprint
+from minigpt_tf.inference.answer import Generation
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.generate import Generation, TextGenerator
+from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.prompt import Prompt
 from minigpt_tf.records.alpaca import ALPACA
 from minigpt_tf.text.chat_template import ChatTemplate, message

@@ -509,7 +509,7 @@ def test_places_are_checked_before_the_base_is_read(files, tmp_path):
 def test_a_damaged_adapter_is_named(files, tmp_path):
     config = load_folder(files / "llama").model
     (tmp_path / "a").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}")
-    with pytest.raises(ModelFolderError, match="no adapter"):
+    with pytest.raises(ModelFolderError, match="not an adapter"):
         load_adapter(tmp_path / "a", config)
     with pytest.raises(ModelFolderError, match="no such adapter"):
         load_adapter(tmp_path / "b", config)

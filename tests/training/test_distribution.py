@@ -174,7 +174,7 @@ def test_workers_with_different_settings_are_refused_by_all(tmp_path):
     ]
     for child in children:
         status, _, error = output_of(child)
-        assert status == 2 and re.fullmatch(r"error: the workers have not all the same.*\n", error)
+        assert status == 2 and re.fullmatch(r"error: the workers do not all have.*\n", error)
     assert not (tmp_path / "m").exists()
 
 

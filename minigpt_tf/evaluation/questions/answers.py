@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from ...config import RecordsConfig, SamplingConfig
+from ...inference.answer import Generation
 from ...inference.engine import Engine
-from ...inference.generate import Generation, TextGenerator
+from ...inference.generate import TextGenerator
 from ...inference.prompt import Prompt
 from ...records.prompts import Template
 from ...records.schema import ask

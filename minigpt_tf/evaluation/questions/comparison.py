@@ -9,9 +9,10 @@ from ...config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
 from ...errors import DataError, ModelFolderError
 from ...events import SILENT, Listener, NoticeLog
 from ...inference.adapter import fingerprint
+from ...inference.answer import Generation
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
-from ...inference.generate import BATCH, Generation
+from ...inference.generate import BATCH
 from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
 from ...records.prompts import Template

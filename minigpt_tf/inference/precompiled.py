@@ -1,0 +1,38 @@
+"""The engine's machine code, compiled ahead: for images whose file systems are read-only."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..config.presets import PRESETS, model_preset
+from .engine import Engine
+from .kernels import compiled_step
+from .weight_layout import lay_out_weights
+from .weights import weight_shapes
+
+_TINY = {"vocab_size": 8, "context_length": 8, "embed_dim": 8, "num_layers": 1, "ff_dim": 8}
+"""The machine code depends on a model's switches and not on its sizes."""
+
+
+def compile_ahead() -> Iterator[str]:
+    """Compiles the engine's step for the switches of each preset, or finds it compiled.
+
+    Yields:
+        What has been compiled: the preset, and how its weights are stored.
+    """
+    for preset in PRESETS:
+        sizes = {**_TINY, "num_heads": 2, "num_kv_heads": 2, "head_dim": 4}
+        config = model_preset(preset, **sizes)
+        weights = {
+            name: np.zeros(shape, np.float32) for name, shape in weight_shapes(config).items()
+        }
+        for dtype in (np.float32, np.int8):
+            Engine(config, lay_out_weights(weights, config, preset, dtype)).warm_up()
+            yield f"{preset}, {np.dtype(dtype).name}"
+
+
+def machine_code_folder() -> Path | None:
+    """Where Numba keeps the engine's machine code; None if it cannot be kept anywhere."""
+    path = compiled_step("relu", True, True, False).stats.cache_path
+    return Path(path) if path else None
