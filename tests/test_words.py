@@ -70,7 +70,11 @@ IDENTIFIERS = {
 ALLOWED: dict[tuple[str, str], str] = {
     ("minigpt_tf/evaluation/memorization.py", "ngram_share"): "an old public name",
     ("minigpt_tf/inference/engine.py", "logits_in_pieces"): "an old public name",
-    ("minigpt_tf/training/plan.py", "eval_share"): "the option, also in config.json and run.json",
+    ("minigpt_tf/config/presets.py", "steps_share"): "an old public name",
+    ("minigpt_tf/config/training.py", "eval_share"): "an old name: option, config.json, run.json",
+    ("minigpt_tf/config/finetuning.py", "eval_share"): "an old name",
+    ("minigpt_tf/records/schema.py", "labelled"): "an old name of a kind, in config.json",
+    ("minigpt_tf/records/schema.py", "labelledrecord"): "an old public name",
 }
 """(File, its words in lower case) -> why they stay: a file format, an old public name."""
 

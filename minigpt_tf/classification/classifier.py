@@ -16,7 +16,7 @@ from ..metrics import log_softmax
 from ..records.prompts import Template
 from ..records.reading import Dropped, read_records
 from ..records.rendering import render
-from ..records.schema import LabelledRecord
+from ..records.schema import LabeledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .confusion import Confusion
@@ -170,8 +170,8 @@ class Classifier:
             DataError: it cannot be read, no row can be used, or a label is not one of the
                 classifier's.
         """
-        found = read_records(source, config, ("labelled",))
-        records = [record for record in found.records if isinstance(record, LabelledRecord)]
+        found = read_records(source, config, ("labeled",))
+        records = [record for record in found.records if isinstance(record, LabeledRecord)]
         places = {label: place for place, label in enumerate(self.head.labels)}
         for record in records:
             if record.label not in places:
@@ -198,7 +198,7 @@ class Classifier:
         return Trial(found.where, found.unit, confusion, loss, dropped, truncated)
 
     def _row(self, text: str) -> Row:
-        record = LabelledRecord(0, text, "")
+        record = LabeledRecord(0, text, "")
         return render(record, self.template, self.context_length, self.records)[0]
 
 
@@ -227,7 +227,7 @@ def describe(context_length: int, records: RecordsConfig) -> dict[str, Any]:
     Returns:
         Plain JSON data.
     """
-    return {"context_length": context_length, "cut": records.cut}
+    return {"context_length": context_length, "cut": records.truncation}
 
 
 def _section(contents: ModelFolder) -> tuple[int, RecordsConfig]:
@@ -237,7 +237,7 @@ def _section(contents: ModelFolder) -> tuple[int, RecordsConfig]:
         length = section.get("context_length")
         if type(length) is int and 1 <= length <= contents.model.context_length:
             with suppress(ConfigError, KeyError):
-                return length, RecordsConfig(cut=section["cut"])
+                return length, RecordsConfig(truncation=section["cut"])
     raise ModelFolderError(
         f"{contents.path}: config.json: {CLASSIFIER_SECTION}={section!r:.60}: expected "
         "context_length and cut, as finetune --method classify writes them"

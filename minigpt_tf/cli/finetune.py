@@ -55,9 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         cli_options(parser.add_argument_group(title), cls, preset_decides=False)
     cli_options(parser.add_argument_group("records"), RecordsConfig, preset_decides=False)
     group = parser.add_argument_group("training (defaults of the method)")
-    helps = {item.name: _training_help(item) for item in dataclasses.fields(TrainingConfig)}
-    for name in FOR_TEXTS_ONLY:
-        del helps[name]
+    fields = dataclasses.fields(TrainingConfig)
+    helps = {f.name: _training_help(f) for f in fields if f.name not in FOR_TEXTS_ONLY}
     cli_options(group, TrainingConfig, preset_decides=True, only=helps, helps=helps)
 
 

@@ -51,6 +51,9 @@ def cli_options(
             options["metavar"] = {int: "N", float: "F", str: "TEXT"}[kind]
             options["type"] = plain_text if kind is str else kind
         parser.add_argument("--" + item.name.replace("_", "-"), **options)
+        if old := item.metadata.get("old_name"):
+            hidden = options | {"help": argparse.SUPPRESS}
+            parser.add_argument("--" + old.replace("_", "-"), **hidden)
 
 
 def _without_none(hint: Any) -> Any:

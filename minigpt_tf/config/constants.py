@@ -36,8 +36,8 @@ CHAT_TOKENS = 512
 answers themselves."""
 
 ANSWER_TOKENS = 80
-"""Length of an answer at most, in tokens, where models are asked side by side, unless told
-otherwise."""
+"""Length of an answer at most, in tokens, where models are asked side by side, unless another
+is given."""
 
 USEFUL_THREADS = 8
 """More threads do not read memory faster when decoding, and wait longer for each other."""

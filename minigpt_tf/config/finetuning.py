@@ -55,8 +55,8 @@ FINE_TUNING_HELP: Mapping[str, str] = {
 }
 """Help texts of TrainingConfig's fields where records are not windows of a text."""
 
-FOR_TEXTS_ONLY = frozenset({"eval_share", "sample_prompt"})
-"""Fields of TrainingConfig that fine-tuning does not have."""
+FOR_TEXTS_ONLY = frozenset({"eval_fraction", "eval_share", "sample_prompt"})
+"""Fields of TrainingConfig that fine-tuning does not have, by old names too."""
 
 
 @documented

@@ -6,17 +6,19 @@ from typing import Any
 from ..errors import ConfigError
 from . import ANSWER_TOKENS, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
 from .finetuning import FINE_TUNING, METHODS, MethodDefaults
+from .settings import accepts_old_names
 
 
+@accepts_old_names
 @dataclass(frozen=True)
 class Recipe:
-    """A named way to train: arguments of TrainingConfig, and how a preset's run is shortened."""
+    """A named way to train: arguments of TrainingConfig, and how it changes a preset's run."""
 
     help: str
     training: dict[str, Any]
     batch_factor: int = 1
     """The preset's batch times this."""
-    steps_share: float = 1.0
+    steps_fraction: float = field(default=1.0, metadata={"old_name": "steps_share"})
     """The preset's steps, where it counts in steps, times this."""
 
 
@@ -36,7 +38,7 @@ RECIPES = {
         {"optimizer": "muon", "learning_rate": 5e-3, "schedule": "linear"}
         | {"weight_decay": 0.1, "beta_2": 0.99},
         batch_factor=2,
-        steps_share=1 / 4,
+        steps_fraction=1 / 4,
     ),
 }
 
@@ -247,7 +249,7 @@ def training_preset(
         batch_size = arguments.get("batch_size", TrainingConfig.batch_size)
         arguments |= chosen.training | {"batch_size": chosen.batch_factor * batch_size}
         if arguments.get("steps"):
-            arguments["steps"] = round(chosen.steps_share * arguments["steps"])
+            arguments["steps"] = round(chosen.steps_fraction * arguments["steps"])
     arguments |= overrides
     if "epochs" in overrides and "steps" not in overrides:
         arguments.pop("steps", None)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import functools
 import math
+import operator
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -15,13 +17,23 @@ LARGEST_INTEGER = 2**31 - 1
 """A bound that no sensible setting reaches; beyond it numbers overflow and loops do not end."""
 
 
-def setting(default: Any, help: str, *, optional_in_files: bool = False) -> Any:
+def setting(
+    default: Any, help: str, *, optional_in_files: bool = False, old_name: str | None = None
+) -> Any:
     """A dataclass field with its default and the help text of its command-line option.
 
-    `optional_in_files`: files that were written before there was such a setting are read all the
-    same, and have the default.
+    Args:
+        default: Its value if unset.
+        help: The help text.
+        optional_in_files: Whether files written before the setting existed are read with the
+            default.
+        old_name: What an earlier version called it; see `accepts_old_names`.
+
+    Returns:
+        The field.
     """
-    return field(default=default, metadata={"help": help, "optional": optional_in_files})
+    metadata = {"help": help, "optional": optional_in_files, "old_name": old_name}
+    return field(default=default, metadata=metadata)
 
 
 T = TypeVar("T")
@@ -46,6 +58,57 @@ def documented(cls: type[T]) -> type[T]:
     return cls
 
 
+def accepts_old_names(cls: type[T]) -> type[T]:
+    """Lets a dataclass take, and give, its renamed fields by their `old_name` too.
+
+    Args:
+        cls: The dataclass.
+
+    Returns:
+        The same class.
+    """
+    names, init = _old_names(cls), cls.__init__
+
+    @functools.wraps(init)
+    def accepting(self: Any, *args: Any, **settings: Any) -> None:
+        for old in names.keys() & settings.keys():  # dataclasses.replace gives the new name too
+            settings[names[old]] = settings.pop(old)
+        init(self, *args, **settings)
+
+    setattr(cls, "__init__", accepting)  # noqa: B010  mypy refuses the assignment
+    for old, new in names.items():
+        setattr(cls, old, property(operator.attrgetter(new)))
+    return cls
+
+
+def new_names(cls: type, values: Any) -> Any:
+    """Settings under the names that they have today.
+
+    Args:
+        cls: The dataclass that they are fields of.
+        values: name -> value; anything else is returned as it is.
+
+    Returns:
+        The same, in the same order.
+
+    Raises:
+        ConfigError: A setting is given under both of its names.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    names = _old_names(cls)
+    for old, new in names.items():
+        if old in values and new in values:
+            raise ConfigError(f"{old} is the old name of {new}: give one")
+    return {names.get(name, name): value for name, value in values.items()}
+
+
+def _old_names(cls: type) -> dict[str, str]:
+    """Old name -> name, of the fields that were renamed."""
+    fields = dataclasses.fields(cls)
+    return {old: item.name for item in fields if (old := item.metadata.get("old_name"))}
+
+
 def split_settings(
     settings: Mapping[str, Any], kinds: Sequence[type]
 ) -> dict[type, dict[str, Any]]:
@@ -63,6 +126,8 @@ def split_settings(
     """
     homes = {item.name: kind for kind in kinds for item in dataclasses.fields(kind)}
     found: dict[type, dict[str, Any]] = {kind: {} for kind in kinds}
+    for kind in kinds:
+        settings = new_names(kind, settings)
     for name, value in settings.items():
         if name not in homes:
             near = difflib.get_close_matches(name, homes, 1)
@@ -112,6 +177,7 @@ def from_dict(cls: type, values: Any, where: str) -> Any:
     """A configuration of type `cls` from JSON data; `where` names the file in errors."""
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
+    values = new_names(cls, values)
     hints = typing.get_type_hints(cls)
     fields = {item.name: item for item in dataclasses.fields(cls)}
     for name, value in values.items():

@@ -5,7 +5,7 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .constants import MOST_EVALUATION_TOKENS
-from .settings import check_types, documented, require_at_least, setting
+from .settings import accepts_old_names, check_types, documented, require_at_least, setting
 
 
 @documented
@@ -73,6 +73,7 @@ def check_encoding(name: str) -> None:
 
 
 @documented
+@accepts_old_names
 @dataclass(frozen=True)
 class RecordsConfig:
     """How records for fine-tuning are read, split, and made into rows of tokens.
@@ -101,9 +102,10 @@ class RecordsConfig:
     train_on: Literal["answers", "everything"] = setting(
         "answers", "the tokens whose loss counts: answers and their end, or prompts too"
     )
-    cut: Literal["middle", "start"] = setting(
+    truncation: Literal["middle", "start"] = setting(
         "middle",
-        "what a prompt, or a text to be classified, loses that is too long for the context",
+        "what is dropped of a prompt, or a text to classify, that is too long for the context",
+        old_name="cut",
     )
     length_multiple: int = setting(
         32, "batches are padded to a multiple of so many tokens: fewer shapes, more padding"
@@ -132,6 +134,7 @@ class RecordsConfig:
 
 
 @documented
+@accepts_old_names
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a model is trained. One step is one batch; an epoch is one pass over all windows.
@@ -175,10 +178,11 @@ class TrainingConfig:
     eval_every: int | None = setting(
         None, "steps between evaluations (unset: an epoch, at most 250)"
     )
-    eval_share: float | None = setting(
+    eval_fraction: float | None = setting(
         None,
         "fraction of the validation set scored at each evaluation, spread evenly over it (unset: "
         f"all, or the fraction that has {MOST_EVALUATION_TOKENS:,} tokens)",
+        old_name="eval_share",
     )
     checkpoint_every: int | None = setting(
         None, "steps between checkpoints, beside those by time (unset: by time alone)"
@@ -196,7 +200,7 @@ class TrainingConfig:
     keep: Literal["auto", "last", "best"] = setting(
         "auto",
         "weights that go into model.h5: the last, or those of the best validation loss (training "
-        "loss, where there is no validation); auto takes the best with --early-stopping, else the "
+        "loss, without validation); auto takes the best with --early-stopping, else the "
         "last",
     )
 
@@ -211,8 +215,8 @@ class TrainingConfig:
             require_at_least(self, name, 0)
         if self.warmup_steps is not None:
             require_at_least(self, "warmup_steps", 0)
-        if self.eval_share is not None and not 0 < self.eval_share <= 1:
-            raise ConfigError(f"eval_share={self.eval_share}: must be above 0 and at most 1")
+        if self.eval_fraction is not None and not 0 < self.eval_fraction <= 1:
+            raise ConfigError(f"eval_fraction={self.eval_fraction}: must be above 0 and at most 1")
         if not self.checkpoint_minutes > 0:
             raise ConfigError(f"checkpoint_minutes={self.checkpoint_minutes}: must be above 0")
         if not self.learning_rate > 0:

@@ -20,7 +20,7 @@ from ..metrics import log_softmax
 from ..records.batches import collate_texts
 from ..records.dataset import RecordSet
 from ..records.rendering import render
-from ..records.schema import LabelledRecord
+from ..records.schema import LabeledRecord
 from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION, CONFUSION_NAME
 from ..training.checkpoint import RunState
@@ -153,7 +153,7 @@ class ClassifierJob(SupervisedJob):
     def _places(self, split: RecordSet) -> np.ndarray:
         """The labels of a split's texts (N,), as their places among all labels."""
         places = {label: place for place, label in enumerate(self.plan.dataset.labels)}
-        texts = [record for record in split.records if isinstance(record, LabelledRecord)]
+        texts = [record for record in split.records if isinstance(record, LabeledRecord)]
         return np.array([places[text.label] for text in texts], dtype=np.int32)
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
@@ -247,6 +247,6 @@ def _sample_row(text: str, plan: FineTuningPlan) -> Row:
     """A text as the records are encoded. Raises ConfigError if it cannot be."""
     context = plan.dataset.report.context_length
     try:
-        return render(LabelledRecord(0, text, ""), plan.template, context, plan.records)[0]
+        return render(LabeledRecord(0, text, ""), plan.template, context, plan.records)[0]
     except DataError as error:
         raise ConfigError(f"sample_queries={text!r:.40}: {error}") from None

@@ -18,7 +18,7 @@ from ..inference.folder import ModelFolder
 from ..records.batches import RecordBatches
 from ..records.dataset import Dataset, RecordSet
 from ..records.prompts import Template
-from ..records.schema import LabelledRecord, Record, ask
+from ..records.schema import LabeledRecord, Record, ask
 from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import Message
 from .memory import Run
@@ -118,7 +118,7 @@ class FineTuningPlan:
     def questions(self) -> list[list[Message]]:
         """The same questions as the model gets them: conversations that its answer ends."""
         given = self.tuning.sample_queries
-        records = (r for r in self._sample_records if not isinstance(r, LabelledRecord))
+        records = (r for r in self._sample_records if not isinstance(r, LabeledRecord))
         return [*map(ask, given)] or [record.question for record in records]
 
     @property
@@ -126,7 +126,7 @@ class FineTuningPlan:
         """Some of the validation set, of different labels if there are labels."""
         dataset = self.dataset
         records = dataset.validation.records or dataset.train.records
-        labeled = [record for record in records if isinstance(record, LabelledRecord)]
+        labeled = [record for record in records if isinstance(record, LabeledRecord)]
         if dataset.labels:
             groups = ([r for r in labeled if r.label == label] for label in dataset.labels)
             turns = itertools.zip_longest(*groups)

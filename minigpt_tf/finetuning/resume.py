@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..config import CHECKPOINT_NAME, FORMAT_VERSION, RUN_NAME
+from ..config import CHECKPOINT_NAME, FORMAT_VERSION, RUN_NAME, RecordsConfig
+from ..config.settings import new_names
 from ..errors import ModelFolderError, TrainingError
 from ..storage.json_files import read_object, write_json
 from ..storage.replacing import staging
@@ -69,7 +70,7 @@ def read_run(out: Path) -> dict[str, Any]:
         raise ModelFolderError(f"{file}: is not the run of a fine-tuning of this version")
     if run.get("dtype") not in ("float32", "mixed_bfloat16"):
         raise ModelFolderError(f"{file}: is damaged")
-    return run
+    return run | {"records": new_names(RecordsConfig, run.get("records"))}
 
 
 def _describe(plan: FineTuningPlan, dtype: str) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class RecordBatches:
         return self._batch(self.places(step))
 
     def texts(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The texts of a step's labelled records, and their lengths: see `collate_texts`."""
+        """The texts of a step's labeled records, and their lengths: see `collate_texts`."""
         return self._texts(self.places(step))
 
     def scoring_places(self) -> Iterator[np.ndarray]:

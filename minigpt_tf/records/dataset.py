@@ -17,7 +17,7 @@ from .prompts import Template
 from .reading import Dropped, Records, read_records, reasons
 from .rendering import render
 from .report import RecordsReport, show_mask
-from .schema import KINDS, LabelledRecord, Record
+from .schema import KINDS, LabeledRecord, Record
 from .splitting import Split, balanced, split_records
 
 MOST_FAILURES = 100
@@ -102,16 +102,16 @@ def prepare(
         The records in three sets, as rows of tokens, and a report.
 
     Raises:
-        DataError: Nothing can be used, or labelled records have fewer than two labels.
+        DataError: Nothing can be used, or labeled records have fewer than two labels.
     """
     found = read_records(source, config, kinds)
     examples, dropped = _render_all(found, template, context_length, config, listener)
     usable = [record for record in found.records if record.row in examples]
-    labelled = [record for record in usable if isinstance(record, LabelledRecord)]
-    if config.balance and found.kind != "labelled":
+    labeled = [record for record in usable if isinstance(record, LabeledRecord)]
+    if config.balance and found.kind != "labeled":
         raise DataError(f"{found.where}: only labels can be balanced, not {found.kind} records")
-    records: Sequence[Record] = balanced(labelled, seed) if config.balance else usable
-    labels = _check_labels(found, labelled) if found.kind == "labelled" else []
+    records: Sequence[Record] = balanced(labeled, seed) if config.balance else usable
+    labels = _check_labels(found, labeled) if found.kind == "labeled" else []
     listener.preparation("looking for duplicates", 0, 0)
     split = split_records(records, config.val_split, config.test_split, seed)
     if labels:
@@ -160,7 +160,7 @@ def _render_all(
     return examples, dropped
 
 
-def _check_labels(found: Records, records: Sequence[LabelledRecord]) -> list[str]:
+def _check_labels(found: Records, records: Sequence[LabeledRecord]) -> list[str]:
     """The labels in alphabetical order. Raises DataError if there is only one."""
     labels = sorted({record.label for record in records})
     if len(labels) < 2:
@@ -173,9 +173,9 @@ def _check_labels(found: Records, records: Sequence[LabelledRecord]) -> list[str
 
 def _check_seen(found: Records, split: Split) -> None:
     """Raises DataError where a label of a held-out record is not in the training set."""
-    seen = {record.label for record in split.train if isinstance(record, LabelledRecord)}
+    seen = {record.label for record in split.train if isinstance(record, LabeledRecord)}
     for record in (*split.validation, *split.test):
-        if isinstance(record, LabelledRecord) and record.label not in seen:
+        if isinstance(record, LabeledRecord) and record.label not in seen:
             raise DataError(
                 f"{found.where}: {found.unit} {record.row}: no record to train on has its label "
                 f"{record.label!r:.40}: add more of them, or lower --val-split and --test-split"
@@ -186,7 +186,7 @@ def _on_records(split: Split, config: RecordsConfig) -> dict[str, Any]:
     """What the report says of the sets, labels and duplicates."""
     sets = {"training": split.train, "validation": split.validation, "test": split.test}
     used = [record for chosen in sets.values() for record in chosen]
-    labels = Counter(record.label for record in used if isinstance(record, LabelledRecord))
+    labels = Counter(record.label for record in used if isinstance(record, LabeledRecord))
     held_out = [*split.validation, *split.test]
     return {
         "splits": {name: len(chosen) for name, chosen in sets.items()},
@@ -209,7 +209,7 @@ def _on_rows(
     last = [int(row.ids[-1]) for row in rows if row.mask[-1]]
     return {
         "kind": kind,
-        "template": "none: texts as they stand" if kind == "labelled" else template.name,
+        "template": "none: texts as they stand" if kind == "labeled" else template.name,
         "rows": len(rows),
         "lengths": {
             "min": int(lengths.min()),

@@ -23,8 +23,16 @@ Reader = Callable[[Path, RecordsConfig, Container[str]], Table]
 def read_rows(source: str | Path, config: RecordsConfig, names: Container[str]) -> Table:
     """The rows of a file, or of a query on a database.
 
-    `names`: the lower-case names by which a table's header is known. Raises DataError that names
-    the source, and the line where there is one.
+    Args:
+        source: The file, or the URL of the database.
+        config: How it is read.
+        names: The lower-case names by which a table's header is known.
+
+    Returns:
+        The rows, with their numbers.
+
+    Raises:
+        DataError: It cannot be read; the message names the source and, if known, the line.
     """
     if is_url(str(source)) or Path(source).suffix.lower() in DATABASE_ENDINGS:
         found = read_query(str(source), config.query)

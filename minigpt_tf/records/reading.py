@@ -1,4 +1,4 @@
-"""Records for fine-tuning: questions with answers, pairs of answers, labelled texts, conversations.
+"""Records for fine-tuning: questions with answers, pairs of answers, labeled texts, conversations.
 
 `read_records` takes them from a file or a database, finds which of the four kinds they are, and
 drops what cannot be used, with the reason and the place.
@@ -22,9 +22,10 @@ from .schema import (
     KINDS,
     NAMES,
     NEEDS,
+    OLD_KINDS,
     ConversationRecord,
     InstructionRecord,
-    LabelledRecord,
+    LabeledRecord,
     PreferenceRecord,
     Record,
 )
@@ -53,14 +54,14 @@ class Records:
     unit: str
     """What row numbers count: line, row or entry."""
     kind: str
-    """preference, conversation, instruction or labelled."""
+    """preference, conversation, instruction or labeled."""
     records: list[Record]
     dropped: list[Dropped]
 
     @property
     def labels(self) -> list[str]:
-        """The labels of labelled records, in alphabetical order."""
-        return sorted({r.label for r in self.records if isinstance(r, LabelledRecord)})
+        """The labels of labeled records, in alphabetical order."""
+        return sorted({r.label for r in self.records if isinstance(r, LabeledRecord)})
 
 
 def read_records(
@@ -68,10 +69,20 @@ def read_records(
 ) -> Records:
     """The records of a file, or of a query on a database (sqlite:///FILE).
 
-    `kinds`: those that the caller can use; a file that fits several is read as the first of them in
-    the order of NEEDS. Raises DataError: what cannot be read, other kinds, two kinds in one file,
-    and nothing that can be used.
+    Args:
+        source: The file, or the URL of the database.
+        config: How it is read.
+        kinds: Those that the caller can use. A file that fits several is read as the first of them
+            in the order of NEEDS.
+
+    Returns:
+        The records, and the rows that were dropped.
+
+    Raises:
+        ConfigError: `config.map` names something unknown.
+        DataError: The source cannot be read, is of another kind or of two, or has no usable row.
     """
+    kinds = [OLD_KINDS.get(kind, kind) for kind in kinds]
     _check_map(config)
     table = read_rows(source, config, NAMES)
     if not table.rows:
@@ -278,14 +289,14 @@ def _preference(row: _Row) -> PreferenceRecord:
     return PreferenceRecord(row.number, prompt, chosen, rejected, _input_of(row))
 
 
-def _labelled(row: _Row) -> LabelledRecord:
-    _begin(row, "labelled")
+def _labeled(row: _Row) -> LabeledRecord:
+    _begin(row, "labeled")
     value = row.values["label"]
     if isinstance(value, (bool, int)):
         row.values["label"] = str(value)
     elif isinstance(value, float) and value.is_integer():
         row.values["label"] = str(int(value))
-    return LabelledRecord(row.number, row.text("text"), row.text("label").strip())
+    return LabeledRecord(row.number, row.text("text"), row.text("label").strip())
 
 
 def _conversation(row: _Row) -> ConversationRecord:
@@ -322,5 +333,5 @@ _BUILDERS: dict[str, Callable[[_Row], Record]] = {
     "preference": _preference,
     "conversation": _conversation,
     "instruction": _instruction,
-    "labelled": _labelled,
+    "labeled": _labeled,
 }

@@ -16,7 +16,7 @@ from .prompts import Template
 from .schema import (
     ConversationRecord,
     InstructionRecord,
-    LabelledRecord,
+    LabeledRecord,
     PreferenceRecord,
     Record,
 )
@@ -36,7 +36,7 @@ def render(
         record: What is rendered.
         template: Writes conversations for the model, and encodes them.
         context_length: A row has one id more, so that inputs and targets have so many; that of a
-            labelled text has no more, none of them trained.
+            labeled text has no more, none of them trained.
         config: How prompts are truncated, and what is trained.
 
     Returns:
@@ -111,17 +111,17 @@ def render(
     """
     template.check_plain(record.texts)
     prefix = len(template.tokenizer.prefix_ids)
-    if isinstance(record, LabelledRecord):
+    if isinstance(record, LabeledRecord):
         ids = np.array(template.text_ids(record.text), dtype=np.int32)
         if len(ids) == prefix:
             raise DataError("its text has no tokens")
         row = Row(ids, np.zeros(len(ids), dtype=bool))
-        return tuple(truncate([row], context_length, config.cut, prefix))
+        return tuple(truncate([row], context_length, config.truncation, prefix))
     rows = []
     for messages in _conversations(record):
         rows.append(template.encode(messages))
         _check_answers(messages, template.tokenizer)
-    rows = truncate(rows, context_length + 1, config.cut, prefix)
+    rows = truncate(rows, context_length + 1, config.truncation, prefix)
     if config.train_on == "everything":
         rows = [row._replace(mask=np.arange(len(row.ids)) > 0) for row in rows]
     return tuple(rows)

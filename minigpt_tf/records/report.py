@@ -95,7 +95,7 @@ class RecordsReport:
             yield f"too long: {tokens:,} tokens dropped from {prompts} ({places})"
         if self.unknown_fraction:
             yield f"unknown to the tokenizer: {self.unknown_fraction:.1%} of the tokens"
-        if self.kind != "labelled":
+        if self.kind != "labeled":
             yield from self._target_lines()
         yield from self._duplicate_lines()
 

@@ -1,6 +1,7 @@
 """The kinds of records, and the names of their values."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..text.chat_template import Message, message
 
@@ -55,7 +56,7 @@ class PreferenceRecord(_Asked):
 
 
 @dataclass(frozen=True)
-class LabelledRecord:
+class LabeledRecord:
     """A text and the name of its class."""
 
     row: int
@@ -96,7 +97,7 @@ class ConversationRecord:
         return tuple(text for m in self.messages for text in (m["role"], m["content"]))
 
 
-Record = InstructionRecord | PreferenceRecord | LabelledRecord | ConversationRecord
+Record = InstructionRecord | PreferenceRecord | LabeledRecord | ConversationRecord
 
 
 def ask(instruction: str, input: str = "") -> list[Message]:
@@ -115,10 +116,19 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "preference": (("prompt", "instruction"), ("chosen",), ("rejected",)),
     "conversation": (("messages",),),
     "instruction": (("instruction",), ("output",)),
-    "labelled": (("text",), ("label",)),
+    "labeled": (("text",), ("label",)),
 }
 """What a record of each kind must have; of several names, the first that is there is taken. A row
 with the names of several kinds is of the one that stands first here."""
 
+OLD_KINDS = {"labelled": "labeled"}
+"""What 0.1 called a kind -> its name."""
+
 KINDS = tuple(NEEDS)
 NAMES = frozenset({"input"}.union(*(group for needs in NEEDS.values() for group in needs)))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LabelledRecord":  # its name in 0.1
+        return LabeledRecord
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

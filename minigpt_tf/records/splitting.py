@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .schema import LabelledRecord, Record
+from .schema import LabeledRecord, Record
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def split_records(
     return Split(*([records[i] for i in sorted(chosen)] for chosen in places))
 
 
-def balanced(records: Sequence[LabelledRecord], seed: int) -> list[LabelledRecord]:
+def balanced(records: Sequence[LabeledRecord], seed: int) -> list[LabeledRecord]:
     """As many records of every label as there are of the rarest.
 
     Args:

@@ -97,7 +97,7 @@ class _Rounds:
         """One more; raises OverflowError where there were too many."""
         self.left -= 1
         if self.left < 0:
-            raise OverflowError(f"its loops go on beyond {MOST_ROUNDS:,} rounds")
+            raise OverflowError(f"its loops run beyond {MOST_ROUNDS:,} rounds")
 
 
 def _refuse(message: Any) -> None:

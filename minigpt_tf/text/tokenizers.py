@@ -235,7 +235,7 @@ def load_tokenizer(path: str | Path, kind: str | None = None) -> BaseTokenizer:
 
     Args:
         path: A tokenizer.pkl or tokenizer.json file. Nothing in it is run.
-        kind: The kind expected; it tells bpe and gpt2 apart, which share a format.
+        kind: The kind expected; bpe and gpt2 have the same format.
 
     Returns:
         The tokenizer.

@@ -195,23 +195,31 @@ class TrainingWindows:
 
 
 def scoring_batches(
-    ids: np.ndarray, context_length: int, batch_size: int, share: float = 1.0
+    ids: np.ndarray, context_length: int, batch_size: int, fraction: float = 1.0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Windows that score every token but the first exactly once: (x, y) of shape (B, T).
 
     Windows do not overlap. Ids that do not fill a last window make a shorter one, alone in its
-    batch, so nothing is padded and nothing is left out. With a `share` below 1 only that fraction
-    of the full windows is scored, spread evenly.
+    batch, so nothing is padded and nothing is left out.
+
+    Args:
+        ids: All tokens (N,).
+        context_length: Tokens in a window, T.
+        batch_size: The most windows in a batch, B.
+        fraction: Below 1, only this fraction of the full windows is scored, spread evenly.
+
+    Yields:
+        Inputs and targets, int32.
     """
     full = (len(ids) - 1) // context_length
-    chosen = full if share == 1 else math.ceil(full * share)
+    chosen = full if fraction == 1 else math.ceil(full * fraction)
     for first in range(0, chosen, batch_size):
         places = np.arange(first, min(first + batch_size, chosen)) * full // chosen
         window = places[:, None] * context_length + np.arange(context_length + 1)  # (B, T + 1)
         batch = ids[window].astype(np.int32)
         yield batch[:, :-1], batch[:, 1:]
     rest = np.asarray(ids[full * context_length :], dtype=np.int32)[None]
-    if rest.shape[1] > 1 and (share == 1 or not full):
+    if rest.shape[1] > 1 and (fraction == 1 or not full):
         yield rest[:, :-1], rest[:, 1:]
 
 

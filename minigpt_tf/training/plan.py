@@ -89,10 +89,10 @@ class Plan:
         return step * self.training.batch_size / self.windows().count
 
     @property
-    def eval_share(self) -> float:
+    def eval_fraction(self) -> float:
         """Fraction of the validation split that each evaluation scores."""
         fraction = MOST_EVALUATION_TOKENS / max(1, len(self.corpus.val_ids))
-        return self.training.eval_share or min(1.0, fraction)
+        return self.training.eval_fraction or min(1.0, fraction)
 
     @property
     def eval_every(self) -> int:
@@ -111,7 +111,7 @@ class Plan:
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} windows, {self.epoch_of(steps):.4g} epochs"
         if len(self.corpus.val_ids):
-            fraction = f"{self.eval_share:.3g} of the validation split"
+            fraction = f"{self.eval_fraction:.3g} of the validation split"
             yield "evaluation", f"every {self.eval_every:,} steps, on {fraction}"
 
 

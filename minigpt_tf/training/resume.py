@@ -25,7 +25,7 @@ MAY_CHANGE = {
     "epochs",
     "steps",
     "eval_every",
-    "eval_share",
+    "eval_fraction",
     "sample_prompt",
     "sample_tokens",
     "keep",

@@ -217,7 +217,7 @@ def _validation(model: LanguageModel, plan: Plan) -> Callable[[], float] | None:
         plan.corpus.val_ids,
         context_length=plan.model.context_length,
         vocab_size=plan.model.vocab_size,
-        fraction=plan.eval_share,
+        fraction=plan.eval_fraction,
     )
 
 

@@ -78,7 +78,7 @@ def test_what_the_commands_refuse(trained, tmp_path, capsys):
         (["classify", "", *model], "its text has no tokens"),
         (["classify", "--data", str(tmp_path / "no.csv"), *model], "no such file"),
         (["classify", "--data", str(unseen), *model], "line 33: the classifier does not know"),
-        (["classify", "--data", str(answers), *model], "labelled records"),
+        (["classify", "--data", str(answers), *model], "labeled records"),
     ):
         assert main(command) == 2, command
         assert reason in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_each_default_is_the_dataclass_s(helps, kind):
 
 def test_each_default_of_training_is_the_method_s(helps):
     presets = {form: fine_tuning_preset(*arguments) for form, arguments in FORMS.items()}
-    fields = set(vars(TrainingConfig())) - {"eval_share", "sample_prompt"}
+    fields = set(vars(TrainingConfig())) - {"eval_fraction", "sample_prompt"}
     assert fields <= set(helps) and "sample_prompt" not in helps
     named = set()
     for name in fields:

@@ -3,7 +3,7 @@
 import argparse
 
 from minigpt_tf.cli.options import cli_options, given_options
-from minigpt_tf.config import DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from minigpt_tf.config import DataConfig, ModelConfig, RecordsConfig, SamplingConfig, TrainingConfig
 from minigpt_tf.config.settings import to_dict
 
 
@@ -24,3 +24,15 @@ def test_options_come_from_the_fields():
         parser = argparse.ArgumentParser()
         cli_options(parser, cls, preset_decides=False)
         assert all(f"--{name.replace('_', '-')}" in parser.format_help() for name in to_dict(cls()))
+
+
+def test_renamed_options_have_hidden_old_names():
+    parser = argparse.ArgumentParser()
+    for cls in (RecordsConfig, TrainingConfig):
+        cli_options(parser, cls, preset_decides=False, only={"truncation", "eval_fraction"})
+    old = parser.parse_args(["--eval-share", "0.25", "--cut", "start"])
+    assert old == parser.parse_args(["--eval-fraction", "0.25", "--truncation", "start"])
+    assert given_options(old, TrainingConfig) == {"eval_fraction": 0.25}
+    assert given_options(old, RecordsConfig) == {"truncation": "start"}
+    shown = parser.format_help()
+    assert "--eval-share" not in shown and "--cut" not in shown

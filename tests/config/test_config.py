@@ -1,12 +1,13 @@
 """Configurations: what they refuse, JSON and back, presets and recipes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from minigpt_tf.config import DataConfig, ModelConfig, TrainingConfig
-from minigpt_tf.config.presets import PRESETS, data_preset, model_preset, training_preset
-from minigpt_tf.config.settings import from_dict, to_dict
+from minigpt_tf.config import DataConfig, ModelConfig, RecordsConfig, TrainingConfig
+from minigpt_tf.config.presets import PRESETS, Recipe, data_preset, model_preset, training_preset
+from minigpt_tf.config.settings import from_dict, split_settings, to_dict
 from minigpt_tf.errors import ConfigError
 
 
@@ -126,7 +127,7 @@ def test_a_recipe_replaces_what_the_preset_says_about_training():
     ("settings", "message"),
     [
         ({"batch_size": 6, "accumulate": 4}, "does not divide into accumulate=4"),
-        ({"eval_share": 0.0}, "eval_share=0.0: must be above 0"),
+        ({"eval_fraction": 0.0}, "eval_fraction=0.0: must be above 0"),
         ({"checkpoint_minutes": 0.0}, "checkpoint_minutes=0.0: must be above 0"),
         ({"weight_decay": 0.1}, "--optimizer adamw or muon"),
     ],
@@ -134,3 +135,28 @@ def test_a_recipe_replaces_what_the_preset_says_about_training():
 def test_training_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("cls", "old", "name", "value"),
+    [
+        (TrainingConfig, "eval_share", "eval_fraction", 0.25),
+        (RecordsConfig, "cut", "truncation", "start"),
+    ],
+)
+def test_renamed_settings_have_their_old_names_too(cls, old, name, value):
+    config = cls(**{name: value})
+    assert cls(**{old: value}) == config == replace(cls(), **{old: value})
+    assert getattr(config, old) == value
+    assert old not in to_dict(config)
+    assert split_settings({old: value}, [cls]) == {cls: {name: value}}
+    saved = {old if key == name else key: item for key, item in to_dict(config).items()}
+    assert from_dict(cls, saved, "config.json of 0.1") == config
+    with pytest.raises(ConfigError, match=f"{old} is the old name of {name}: give one"):
+        from_dict(cls, {**saved, name: value}, "here")
+
+
+def test_a_recipe_has_its_old_name_too():
+    recipe = Recipe("half", {}, steps_share=0.5)
+    assert recipe == Recipe("half", {}, steps_fraction=0.5)
+    assert recipe.steps_share == 0.5

@@ -241,6 +241,12 @@ def test_a_run_that_is_resumed_must_be_the_same(files, tmp_path, capsys):
     assert "rank was 8, now 4" in refusal(capsys, [*words, "--rank", "4"])
     assert "rows_fingerprint was" in refusal(capsys, [*words, "--data", str(more)])
     assert "base was" in refusal(capsys, [*words, "--base", str(files / "gpt2")])
+    file = out / "checkpoint" / "run.json"
+    old = file.read_text()  # as 0.1 wrote it
+    for name, before in (("truncation", "cut"), ("eval_fraction", "eval_share")):
+        assert f'"{name}"' in old
+        old = old.replace(f'"{name}"', f'"{before}"')
+    file.write_text(old)
     assert main(words_of(files, out, "--resume", "--steps", "3")) == 0
     missing = words_of(files, tmp_path / "new", "--resume")
     assert "there is no checkpoint/ to resume from" in refusal(capsys, missing)

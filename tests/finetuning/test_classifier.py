@@ -430,7 +430,7 @@ def test_records_that_cannot_be_classified(files, tmp_path):
         (rows(), "is empty|contains no records"),
         (rows(one, one), "every record has the label 'x': a classifier needs at least two"),
         (rows(*ROWS, {"instruction": "a", "output": "b"}), "line 33 is a record of the kind"),
-        (rows({"instruction": "a", "output": "b"}), "labelled records"),
+        (rows({"instruction": "a", "output": "b"}), "labeled records"),
         (rows({"text": "a"}), "has 'text', where these are needed: text, label"),
         (rows(one, one, one, two), "no record to train on has its label|needs at least two"),
     ):
@@ -447,7 +447,7 @@ def test_records_that_cannot_be_classified(files, tmp_path):
 def test_long_texts_are_cut_the_same_way_in_use(files, tmp_path, cut):
     long = [{**row, "text": row["text"] + " " + row["text"] * 4} for row in ROWS]
     data = write_jsonl(tmp_path / "rows.jsonl", long)
-    common = {"data": data, "records": {"cut": cut}, "tuning": {"max_length": 16}}
+    common = {"data": data, "records": {"truncation": cut}, "tuning": {"max_length": 16}}
     plan = plan_of(files, **common, steps=4)
     assert len(plan.dataset.report.truncated) == len(ROWS)
     finetune(plan, tmp_path / "out")

@@ -14,7 +14,7 @@ from minigpt_tf.records.dataset import prepare
 from minigpt_tf.records.duplicates import Duplicate, find_duplicates
 from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.schema import InstructionRecord, LabelledRecord
+from minigpt_tf.records.schema import InstructionRecord, LabeledRecord
 from minigpt_tf.records.splitting import balanced, split_records
 from minigpt_tf.records.truncation import Row
 from minigpt_tf.text.chat_template import ChatTemplate
@@ -297,7 +297,7 @@ def test_unknown_words_are_told(tmp_path):
     assert any("unknown to the tokenizer: 20.0% of the tokens" in line for line in report.lines())
 
 
-def test_labelled_records_have_classes(tmp_path):
+def test_labeled_records_have_classes(tmp_path):
     rows = [{"text": f"text {i}", "label": "b" if i % 4 else "a"} for i in range(20)]
     dataset = prepared(tmp_path, rows, balance=True)
     assert dataset.labels == ["a", "b"] and dataset.report.left_out == 10
@@ -359,7 +359,7 @@ def test_progress_is_reported(tmp_path):
         ({"val_split": 0.5, "test_split": 0.5}, "leave nothing to train on"),
         ({"near_duplicate": 0.1}, "near_duplicate=0.1: must be at least 0.5"),
         ({"encoding": "klingon"}, "no such encoding"),
-        ({"cut": "end"}, "choose one of middle, start"),
+        ({"truncation": "end"}, "choose one of middle, start"),
         ({"length_multiple": 0}, "length_multiple=0: must be at least 1"),
     ],
 )
@@ -370,4 +370,4 @@ def test_settings_that_cannot_work_are_refused(settings, expected):
 
 def test_records_of_classes_are_frozen():
     with pytest.raises(AttributeError):
-        LabelledRecord(1, "t", "l").label = "x"
+        LabeledRecord(1, "t", "l").label = "x"

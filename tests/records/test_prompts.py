@@ -17,7 +17,7 @@ from minigpt_tf.records.report import show_mask
 from minigpt_tf.records.schema import (
     ConversationRecord,
     InstructionRecord,
-    LabelledRecord,
+    LabeledRecord,
     PreferenceRecord,
     ask,
 )
@@ -273,12 +273,12 @@ def test_conversations_go_on_in_alpacas_words():
     assert len(asked) == len(row.ids) - len("red\0")
 
 
-def test_a_labelled_text_is_taken_as_it_stands():
+def test_a_labeled_text_is_taken_as_it_stands():
     template = template_of(CHATML, ["<|im_end|>"], ["<s>"])
-    assert rendered(LabelledRecord(1, "what is it", "spam"), template) == ["<s> what is it"]
-    long = LabelledRecord(1, "what is it and now red", "spam")
+    assert rendered(LabeledRecord(1, "what is it", "spam"), template) == ["<s> what is it"]
+    long = LabeledRecord(1, "what is it and now red", "spam")
     assert rendered(long, template, 5) == ["<s> what and now red"]
-    assert rendered(long, template, 5, cut="start") == ["<s> it and now red"]
+    assert rendered(long, template, 5, truncation="start") == ["<s> it and now red"]
 
 
 # Rows that are too long
@@ -288,9 +288,11 @@ def test_a_long_prompt_loses_its_middle_or_its_start():
     template = template_of(LLAMA2, ["</s>"], ["<s>"])
     # 10 ids: a context of 6 has room for 7, of which 4 are the answer's.
     assert rendered(RECORD, template, 6) == ["<s> it [/INST] [it] [is] [blue] [</s>]"]
-    assert rendered(RECORD, template, 6, cut="start") == ["<s> it [/INST] [it] [is] [blue] [</s>]"]
+    assert rendered(RECORD, template, 6, truncation="start") == [
+        "<s> it [/INST] [it] [is] [blue] [</s>]"
+    ]
     assert rendered(RECORD, template, 7) == ["<s> [INST] it [/INST] [it] [is] [blue] [</s>]"]
-    assert rendered(RECORD, template, 7, cut="start") == [
+    assert rendered(RECORD, template, 7, truncation="start") == [
         "<s> is it [/INST] [it] [is] [blue] [</s>]"
     ]
     assert rendered(RECORD, template, 9) == rendered(RECORD, template)

@@ -10,11 +10,12 @@ import pytest
 from minigpt_tf.config import RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.files import database
+from minigpt_tf.records import schema
 from minigpt_tf.records.reading import read_records
 from minigpt_tf.records.schema import (
     ConversationRecord,
     InstructionRecord,
-    LabelledRecord,
+    LabeledRecord,
     PreferenceRecord,
 )
 from tests.conftest import ROOT
@@ -155,7 +156,7 @@ def test_a_sheet_is_not_believed_about_its_size(tmp_path):
                 content = content.replace(b'ref="A1:B2"', b'ref="A1:XFD1048576"')
             new.writestr(name, content)
     found = read_records(tmp_path / "b.xlsx", RecordsConfig())
-    assert found.records == [LabelledRecord(2, "hello", "ham")]
+    assert found.records == [LabeledRecord(2, "hello", "ham")]
 
 
 def test_sheets_without_openpyxl_are_told_how_to_be_read(tmp_path, monkeypatch):
@@ -180,10 +181,10 @@ def test_plain_text_of_questions_and_answers(tmp_path):
 def test_lines_of_label_and_text_need_no_header(tmp_path):
     lines = 'ham\tOk lar\nspam\t"Free" entry\nham\t"unclosed\nspam\tcall now\n'
     expected = [
-        LabelledRecord(1, "Ok lar", "ham"),
-        LabelledRecord(2, '"Free" entry', "spam"),
-        LabelledRecord(3, '"unclosed', "ham"),
-        LabelledRecord(4, "call now", "spam"),
+        LabeledRecord(1, "Ok lar", "ham"),
+        LabeledRecord(2, '"Free" entry', "spam"),
+        LabeledRecord(3, '"unclosed', "ham"),
+        LabeledRecord(4, "call now", "spam"),
     ]
     for name in ("a.tsv", "a.txt"):
         assert read(tmp_path, name, lines).records == expected
@@ -225,8 +226,8 @@ def test_kinds_are_told_by_their_names(tmp_path):
     ]
     cases = [
         ({"prompt": "p", "chosen": "c", "rejected": "r"}, PreferenceRecord(1, "p", "c", "r")),
-        ({"text": "t", "label": 1, "id": 7}, LabelledRecord(1, "t", "1")),
-        ({"text": "t", "label": " spam"}, LabelledRecord(1, "t", "spam")),
+        ({"text": "t", "label": 1, "id": 7}, LabeledRecord(1, "t", "1")),
+        ({"text": "t", "label": " spam"}, LabeledRecord(1, "t", "spam")),
         ({"instruction": "i", "output": "o", "input": None}, InstructionRecord(1, "i", "o")),
         ({"messages": [*talk, talk[1]]}, ConversationRecord(1, tuple(talk))),
         (
@@ -270,7 +271,7 @@ def test_the_map_is_an_option_of_the_command_line():
 def test_mixed_kinds_are_refused_by_row(tmp_path):
     rows = [{"instruction": "i", "output": "o"}, {"instruction": "i"}, {"text": "t", "label": "l"}]
     expected = (
-        r"a\.json: entry 3 is a record of the kind labelled \(text, label\), but entry 1 of the "
+        r"a\.json: entry 3 is a record of the kind labeled \(text, label\), but entry 1 of the "
         r"kind instruction"
     )
     with pytest.raises(DataError, match=expected):
@@ -278,7 +279,7 @@ def test_mixed_kinds_are_refused_by_row(tmp_path):
 
 
 def test_a_kind_that_does_not_serve_is_refused(tmp_path):
-    expected = r"holds labelled records \(text, label\), where preference records \(prompt, chosen"
+    expected = r"holds labeled records \(text, label\), where preference records \(prompt, chosen"
     with pytest.raises(DataError, match=expected):
         read(tmp_path, "a.json", [{"text": "t", "label": "l"}], ["preference"])
 
@@ -457,7 +458,7 @@ def test_a_query_gives_records(answers):
         assert reasons(found) == [(2, "'output' is missing")] and found.unit == "row"
     query = "WITH t AS (SELECT upper(question) AS text, days AS label FROM faq) SELECT * FROM t"
     found = read_records(answers, RecordsConfig(query=query))
-    assert found.records == [LabelledRecord(1, "HOW LONG", "2"), LabelledRecord(2, "WHO", "3")]
+    assert found.records == [LabeledRecord(1, "HOW LONG", "2"), LabeledRecord(2, "WHO", "3")]
 
 
 @pytest.mark.parametrize(
@@ -526,3 +527,14 @@ def test_tensorflow_is_not_imported():
     code += "assert not {'tensorflow', 'keras', 'openpyxl', 'jinja2'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_labeled_records_have_their_old_names_too(tmp_path):
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"text": "hello", "label": "ham"}\n')
+    assert schema.LabelledRecord is LabeledRecord
+    assert read_records(source, RecordsConfig(), ["labelled"]).records == [
+        LabeledRecord(1, "hello", "ham")
+    ]
+    with pytest.raises(AttributeError, match="has no attribute 'Missing'"):
+        schema.Missing  # noqa: B018

@@ -167,11 +167,11 @@ def test_scoring_predicts_every_token_but_the_first_once(length):
 
 def test_a_share_of_the_windows_is_scored_evenly_spread():
     ids = np.arange(1005)
-    x = np.concatenate([x for x, _ in scoring_batches(ids, 10, 7, share=0.25)])
+    x = np.concatenate([x for x, _ in scoring_batches(ids, 10, 7, fraction=0.25)])
     assert x[:, 0].tolist() == [40 * i for i in range(25)]
-    fewest = list(scoring_batches(ids, 10, 7, share=1e-6))
+    fewest = list(scoring_batches(ids, 10, 7, fraction=1e-6))
     assert len(fewest) == 1 and fewest[0][0].shape == (1, 10)
-    short = list(scoring_batches(ids[:6], 10, 7, share=0.5))  # no full window
+    short = list(scoring_batches(ids[:6], 10, 7, fraction=0.5))  # no full window
     assert [x.tolist() for x, _ in short] == [[[0, 1, 2, 3, 4]]]
 
 

@@ -294,6 +294,16 @@ def resume(begun, tmp_path):
     return ["train", "--resume", "--out", str(shutil.copytree(begun / "m", tmp_path / "m"))]
 
 
+def test_the_description_of_an_earlier_version_is_read(resume, tmp_path, capsys):
+    file = tmp_path / "m" / "checkpoint" / "run.json"
+    now = file.read_text()
+    assert '"eval_fraction"' in now
+    file.write_text(now.replace('"eval_fraction": null', '"eval_share": 0.5'))
+    assert main([*resume, "--steps", "3"]) == 0
+    assert "eval_fraction=0.5" in capsys.readouterr().out
+    assert '"eval_fraction": 0.5' in file.read_text()
+
+
 def test_a_changed_run_is_refused_with_the_difference(resume, begun, tmp_path, capsys):
     before = results(tmp_path / "m")
     for options, difference in {

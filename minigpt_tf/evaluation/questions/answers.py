@@ -98,4 +98,4 @@ def prompt_row(
     row = Row(ids, np.zeros(len(ids), dtype=bool))
     room = max(1, context_length // 2, context_length - sampling.max_new_tokens)
     prefix = len(template.tokenizer.prefix_ids)
-    return truncate([row], room, RecordsConfig.cut, prefix)[0]
+    return truncate([row], room, RecordsConfig.truncation, prefix)[0]

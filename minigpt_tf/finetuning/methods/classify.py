@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Classify(Method):
     """Trains a head, and the last block, an adapter or all weights beside it."""
 
-    record_kinds = ("labelled",)
+    record_kinds = ("labeled",)
     options = frozenset({"classify_layers"})
     writes_answers = False
 

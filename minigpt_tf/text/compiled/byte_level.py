@@ -71,7 +71,7 @@ def byte_symbols() -> list[str]:
 @functools.cache
 def character_classes() -> np.ndarray:
     """The class of every code point, (0x110000,) uint8, as the library's own regular expressions
-    tell it: Python's Unicode tables may be of another year."""
+    have it: Python's Unicode tables may be of another year."""
     import tokenizers
 
     from . import byte_pairs

@@ -52,7 +52,7 @@ def _after_run(text, i, end, classes, wanted):
 
 @inner
 def _after_contraction(text, i, end):
-    """Behind the 's 't 'm 'd 're 've 'll at i; i itself where there is none."""
+    """Behind the 's 't 'm 'd 're 've 'll at i; i itself if absent."""
     if text[i] != 0x27 or i + 1 >= end:
         return i
     first = text[i + 1]
