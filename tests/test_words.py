@@ -133,7 +133,7 @@ def _names(node: ast.AST) -> list[str]:
     return []
 
 
-LEFT = 731
+LEFT = 97
 """How many are left: lowered with each room that is swept, to 0."""
 
 
