@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from numba import njit
 from numba.core import cgutils
@@ -42,7 +42,22 @@ class _Cache(FunctionCache):
             self.flush()
 
 
-def entry(function: Callable) -> Any:
+class CacheStatistics(Protocol):
+    """What Numba counts of a function's machine code on disk."""
+
+    cache_path: str | None
+
+
+class Compiled(Protocol):
+    """A function that Numba has compiled, as Python sees it."""
+
+    @property
+    def stats(self) -> CacheStatistics: ...
+
+    def __call__(self, *arguments: Any) -> Any: ...
+
+
+def entry(function: Callable) -> Compiled:
     """Compiles a function that Python calls, and keeps the machine code on disk.
 
     The code is compiled again when the function's file changes; functions that it calls should be

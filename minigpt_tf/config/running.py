@@ -7,6 +7,10 @@ from ..errors import ConfigError
 from .constants import EXPORT_DTYPES, MOST_THREADS, USEFUL_THREADS
 from .settings import check_types, documented, require_at_least, setting
 
+ExportFormat = Literal["hf", "gguf", "keras", "h5"]
+ExportDType = Literal["f32", "f16", "bf16", "q8_0"]
+"""Which of them a format has: EXPORT_DTYPES."""
+
 
 @documented
 @dataclass(frozen=True)
@@ -146,12 +150,12 @@ class ExportConfig:
         ExportConfig(format='gguf', dtype='q8_0')
     """
 
-    format: Literal["hf", "gguf", "keras", "h5"] = setting(
+    format: ExportFormat = setting(
         "hf",
         "hf (a folder for transformers), gguf (a file for llama.cpp), keras (Keras 3's archive) or "
         "h5 (model.h5 as it is)",
     )
-    dtype: Literal["f32", "f16", "bf16", "q8_0"] = setting(
+    dtype: ExportDType = setting(
         "f32", "numbers of the weights; keras and h5 have f32 alone, q8_0 is gguf's"
     )
 

@@ -8,7 +8,6 @@ the weight matrices may be int8. A matrix has one row for each output: (outputs,
 import functools
 import math
 import sys
-from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from ..compiled import entry, inner, item_pointer
+from ..compiled import Compiled, entry, inner, item_pointer
 
 
 class BlockMatrix(IntEnum):
@@ -475,7 +474,7 @@ _first_matrix = inner(first_matrix)
 
 
 @functools.cache
-def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: bool) -> Callable:
+def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: bool) -> Compiled:
     """The function `decode` for models with these switches.
 
     They are constants to the compiler, which leaves out branches that such a model does not take.

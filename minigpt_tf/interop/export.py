@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
+from ..config.running import ExportDType, ExportFormat
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder, load_folder
@@ -43,8 +44,8 @@ class Exported:
 def export_model(
     folder: str | Path,
     out: str | Path | None = None,
-    format: str = ExportConfig.format,
-    dtype: str = ExportConfig.dtype,
+    format: ExportFormat = ExportConfig.format,
+    dtype: ExportDType = ExportConfig.dtype,
     *,
     overwrite: bool = False,
     listener: Listener = SILENT,

@@ -9,7 +9,7 @@ import gguf
 from ...errors import ConfigError
 from ...inference.folder import ModelFolder
 from ...text.compiled.byte_level import describe
-from ...text.tokenizers import BaseTokenizer, CharTokenizer, WordTokenizer
+from ...text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, WordTokenizer
 from ..vocabularies import CUTTINGS, SPACE, PieceType, pre_tokenizer, symbols_of
 
 _NO_SENTENCEPIECE = (
@@ -78,6 +78,8 @@ def written_vocabulary(folder: ModelFolder) -> WrittenVocabulary:
         )
     if isinstance(tokenizer, CharTokenizer):
         vocabulary = _characters(tokenizer)
+    elif not isinstance(tokenizer, BytePairTokenizer):
+        raise ConfigError(f"a tokenizer of the kind {tokenizer.kind} fits into no GGUF file")
     else:
         description = describe(tokenizer.backend)
         kind = description["model"]["type"]
@@ -163,7 +165,8 @@ def _tokens_and_types(
 def _pairs(description: dict[str, Any]) -> list[tuple[str, str]]:
     """The merges; files have them as pairs, or as texts with a space between the two."""
     merges = description["model"]["merges"]
-    return [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in merges]
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+    return [(left, right) for left, right in pairs]
 
 
 def _byte_level(tokenizer: BaseTokenizer, description: dict[str, Any]) -> WrittenVocabulary:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import gguf
 import numpy as np
 
 from ...config import MODEL_NAME, ModelConfig
+from ...config.running import ExportDType
 from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
 from ...inference.folder import ModelFolder
@@ -25,14 +25,12 @@ from .reading import DIVISORS, EMBEDDING, HEAD, SAMPLING
 from .vocabulary import END_KEYS, ROOT
 from .vocabulary_writing import WrittenVocabulary, written_vocabulary
 
-DType = Literal["f32", "f16", "q8_0"]
-"""How matrices are written; vectors and positions are always float32."""
-
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,
     "f16": gguf.GGMLQuantizationType.F16,
     "q8_0": gguf.GGMLQuantizationType.Q8_0,
 }
+"""How matrices are written; vectors and positions are always float32."""
 FILE_TYPES = {
     "f32": gguf.LlamaFileType.ALL_F32,
     "f16": gguf.LlamaFileType.MOSTLY_F16,
@@ -43,7 +41,7 @@ HEADER_SPACE = 2**16
 """Bytes for the metadata beside the vocabulary, at most; names of tensors come on top."""
 
 
-def export_gguf(folder: ModelFolder, file: Path, dtype: DType) -> None:
+def export_gguf(folder: ModelFolder, file: Path, dtype: ExportDType) -> None:
     """Writes a model folder as one file that llama.cpp loads, one tensor at a time.
 
     Raises ConfigError where the format cannot express the model, ModelFolderError where it cannot
@@ -87,7 +85,7 @@ def _writing(file: Path) -> Iterator[None]:
         raise ModelFolderError(f"{file}: cannot be written: {reason}") from None
 
 
-def check_exportable(folder: ModelFolder, dtype: DType) -> None:
+def check_exportable(folder: ModelFolder, dtype: ExportDType) -> None:
     """Raises ConfigError that says why llama.cpp could not run the model.
 
     Both kinds of GELU pass: llama.cpp has one, from a table of half-precision numbers, which is as
@@ -121,7 +119,7 @@ class _Planned:
 class _Plan:
     """All tensors of a file, before the first is read."""
 
-    def __init__(self, config: ModelConfig, dtype: DType, extra_rows: int = 0) -> None:
+    def __init__(self, config: ModelConfig, dtype: ExportDType, extra_rows: int = 0) -> None:
         """`extra_rows`: 1 where the vocabulary has an end token that the model has not."""
         self.config, self.whole = config, expressed(config)
         self.family: Family = family_of(config)
@@ -176,7 +174,7 @@ class _Plan:
         return weight
 
 
-def _kind(name: str, shape: tuple[int, ...], dtype: DType) -> gguf.GGMLQuantizationType:
+def _kind(name: str, shape: tuple[int, ...], dtype: ExportDType) -> gguf.GGMLQuantizationType:
     """The type of a tensor: matrices as asked for, in float16 where they have no whole blocks."""
     if len(shape) == 1 or name == POSITIONS:
         return KINDS["f32"]
@@ -185,7 +183,7 @@ def _kind(name: str, shape: tuple[int, ...], dtype: DType) -> gguf.GGMLQuantizat
     return KINDS[dtype]
 
 
-def notice_of(config: ModelConfig, dtype: DType) -> str | None:
+def notice_of(config: ModelConfig, dtype: ExportDType) -> str | None:
     """What a person should know of the numbers in the file; None where they are as asked for."""
     tensors = _Plan(config, dtype).tensors
     wide = sum(tensor.kind is KINDS["f16"] for tensor in tensors) if dtype == "q8_0" else 0

@@ -112,7 +112,6 @@ def _gpt2_config(values: dict[str, Any], file: Path) -> ModelConfig:
         embed_dim=integer(values, "n_embd", file, "hidden_size"),
         num_layers=integer(values, "n_layer", file, "num_hidden_layers"),
         num_heads=integer(values, "n_head", file, "num_attention_heads"),
-        ff_dim=values.get("n_inner"),
         dropout=_value(values, "resid_pdrop", 0.1),
         positions="learned",
         norm_first=True,
@@ -120,6 +119,7 @@ def _gpt2_config(values: dict[str, Any], file: Path) -> ModelConfig:
         activation=GPT2_ACTIVATIONS[activation],
         logits_bias=False,
         tie_embeddings=_flag(values, "tie_word_embeddings", True, file),
+        **_given(values, ff_dim="n_inner"),
     )
 
 
@@ -132,8 +132,6 @@ def _llama_config(values: dict[str, Any], file: Path) -> ModelConfig:
         embed_dim=integer(values, "hidden_size", file),
         num_layers=integer(values, "num_hidden_layers", file),
         num_heads=integer(values, "num_attention_heads", file),
-        num_kv_heads=values.get("num_key_value_heads"),
-        head_dim=values.get("head_dim"),
         ff_dim=integer(values, "intermediate_size", file),
         dropout=_value(values, "attention_dropout", 0.0),
         positions="rotary",
@@ -147,7 +145,14 @@ def _llama_config(values: dict[str, Any], file: Path) -> ModelConfig:
         qkv_bias=_flag(values, "attention_bias", False, file),
         logits_bias=False,
         tie_embeddings=_flag(values, "tie_word_embeddings", False, file),
+        **_given(values, num_kv_heads="num_key_value_heads", head_dim="head_dim"),
     )
+
+
+def _given(values: dict[str, Any], **names: str) -> dict[str, Any]:
+    """The fields `names` (ours=theirs) that are set; ModelConfig checks them, fills in others."""
+    found = {ours: values.get(theirs) for ours, theirs in names.items()}
+    return {ours: value for ours, value in found.items() if value is not None}
 
 
 def _value(values: dict[str, Any], name: str, otherwise: Any) -> Any:

@@ -100,7 +100,10 @@ def special_tokens(folder: Path) -> dict[str, str]:
 def _backend(folder: Path, kind: str, settings: dict[str, Any]) -> Any:
     """The `tokenizers.Tokenizer` in the file `kind`."""
     if kind == JSON_NAME:
-        return load_tokenizer(folder / JSON_NAME, "imported").backend
+        tokenizer = load_tokenizer(folder / JSON_NAME, "imported")
+        if not isinstance(tokenizer, ImportedTokenizer):
+            raise DataError(f"{folder / JSON_NAME}: is not an imported tokenizer")
+        return tokenizer.backend
     if kind == VOCABULARY_NAME:
         tokens, merges = read_byte_pairs(folder / VOCABULARY_NAME, folder / MERGES_NAME)
         backend = byte_pair_backend(tokens, merges, settings.get("add_prefix_space") is True)

@@ -22,6 +22,7 @@ from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite, open_weights, weight_shapes
 from ...storage.json_files import write_json
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
+from ...text.chat_template import ChatTemplate
 from ..families import LLAMA, Family, expressed, family_of
 from ..license import license_files
 from ..tensors import Entry, entries, tensor_shapes, to_tensor
@@ -81,7 +82,7 @@ def write_huggingface_folder(
     (out / "tokenizer.json").write_text(description + "\n", encoding="utf-8", newline="\n")
     write_json(out / "tokenizer_config.json", _tokenizer_config(plan))
     if folder.chat_template is not None:
-        template = _template_source(plan)
+        template = _template_source(plan, folder.chat_template)
         (out / CHAT_TEMPLATE_NAME).write_text(template, encoding="utf-8", newline="")
     for name, content in license_files(folder.path).items():
         (out / name).write_bytes(content)
@@ -250,7 +251,7 @@ def _tokenizer_config(plan: _Plan) -> dict[str, Any]:
     return described
 
 
-def _template_source(plan: _Plan) -> str:
+def _template_source(plan: _Plan, template: ChatTemplate) -> str:
     """The chat template; the texts that it uses and that are no special tokens come with it."""
     texts = {n: text for n, text in plan.tokenizer.template_texts.items() if n.isidentifier()}
     # Jinja writes texts as JSON does, and transformers drops the line end after a block.
@@ -258,7 +259,7 @@ def _template_source(plan: _Plan) -> str:
         f"{{% set {name} = {json.dumps(text, ensure_ascii=False)} %}}\n"
         for name, text in sorted(texts.items())
     ]
-    return "".join(lines) + plan.folder.chat_template.source
+    return "".join(lines) + template.source
 
 
 def _card(plan: _Plan) -> str:

@@ -98,7 +98,7 @@ class Archive:
 class _Window(io.RawIOBase):
     """The bytes of a member that is stored as it is."""
 
-    def __init__(self, file: IO[bytes], info: zipfile.ZipInfo) -> None:
+    def __init__(self, file: io.BufferedReader, info: zipfile.ZipInfo) -> None:
         length = os.fstat(file.fileno()).st_size
         header = b""
         if 0 <= info.header_offset <= length:

@@ -124,28 +124,29 @@ def _is_part(call: Call) -> bool:
 def _sublayer(call: Call, norm_first: bool, part_of: Callable[[Call], P]) -> tuple[Norm, P, Call]:
     """(norm, part, input) of x + part(norm(x)), or of norm(x + part(x))."""
     last = stripped(call)
-    after = None if norm_first else norm(last)
+    found = None
     if not norm_first:
-        if after is None:
+        found = norm(last)
+        if found is None:
             raise Refused(f"{_shown(last)} is where a normalization should be: {EXPECTED}")
-        last = stripped(after.source)
+        last = stripped(found.source)
     branch = _branch(last)
     if branch is None:
         raise Refused(f"{_shown(last)} is where a residual should be: {EXPECTED}")
     kept, added = branch
     part = part_of(added)
-    source, before = stripped(part.source), None
-    if norm_first:
-        before = norm(source)
-        if before is None:
+    source = stripped(part.source)
+    if found is None:
+        found = norm(source)
+        if found is None:
             raise Refused(f"{_shown(source)} is where a normalization should be: {EXPECTED}")
-        source = stripped(before.source)
+        source = stripped(found.source)
     if source is not stripped(kept):
         raise Refused(
             f"layer {last.layer} adds {_shown(added)} to {_shown(kept)}, but does not compute it "
             f"from that: {EXPECTED}"
         )
-    return after or before, part, kept
+    return found, part, kept
 
 
 def _attention(call: Call) -> Attention:

@@ -68,9 +68,7 @@ def find_start(source: Call, shapes: Shapes | None) -> Start:
         context = whole(call.layer, "context_length")
         return Start(_embedding_below(call), "learned", call.layer, context_length=context)
     if is_positions(call):
-        start = _own_positions(call, width, shapes)
-        start.embedding = _embedding_below(call)
-        return start
+        return _own_positions(call, width, shapes, _embedding_below(call))
     raise Refused(
         f"layer {call.layer} stands between the token embedding and the blocks: expected an "
         "Embedding, a position encoding and at most dropout"
@@ -127,14 +125,11 @@ def _added(call: Call, width: int | None, shapes: Shapes | None) -> Start:
     if len(embeddings) == 1 and len(call.tensors) == 1:
         tables = [value for value in values if isinstance(value, dict)]
         if len(tables) == 1:
-            start = _constant(tables[0], width, call)
-            start.embedding = _token_embedding(embeddings[0])
-            return start
+            return _constant(tables[0], width, call, embeddings[0])
     others = [x for x in call.tensors if is_positions(stripped(x))]
     if len(embeddings) == 1 and len(others) == 1 and len(call.tensors) == 2:
-        start = _own_positions(stripped(others[0]), width, shapes)
-        start.embedding = _token_embedding(embeddings[0])
-        return start
+        embedding = _token_embedding(embeddings[0])
+        return _own_positions(stripped(others[0]), width, shapes, embedding)
     raise Refused(
         f"layer {call.layer} adds up what is not a token embedding and its positions: expected "
         "an Embedding and a position encoding"
@@ -148,13 +143,12 @@ def _flat(value: Any) -> list[Any]:
     return [item for part in value for item in _flat(part)]
 
 
-def _constant(value: dict[str, Any], width: int | None, call: Call) -> Start:
+def _constant(value: dict[str, Any], width: int | None, call: Call, embedding: Call) -> Start:
     """Positions that a model adds as an array, whose numbers stand in the configuration."""
-    config = value.get("config")
     try:
         if value.get("class_name") not in CONSTANTS:
             raise ValueError
-        table = np.array(config["value"], dtype=np.float32)
+        table = np.array(value["config"]["value"], dtype=np.float32)
         table = table.reshape(table.shape[-2:]) if table.ndim == 3 else table
     except (ValueError, TypeError, KeyError, OverflowError):
         raise Refused(f"layer {call.layer} adds what is not a table of positions") from None
@@ -167,11 +161,12 @@ def _constant(value: dict[str, Any], width: int | None, call: Call) -> Start:
         raise Refused(f"layer {call.layer} adds positions that are not finite numbers")
     even = table.shape[1] % 2 == 0
     if even and np.allclose(table, sinusoidal_table(*table.shape), atol=TABLE_TOLERANCE):
-        return Start(None, "sinusoidal", context_length=len(table))
-    return Start(None, "learned", table=table, context_length=len(table))
+        return Start(_token_embedding(embedding), "sinusoidal", context_length=len(table))
+    layer = _token_embedding(embedding)
+    return Start(layer, "learned", table=table, context_length=len(table))
 
 
-def _own_positions(call: Call, width: int | None, shapes: Shapes | None) -> Start:
+def _own_positions(call: Call, width: int | None, shapes: Shapes | None, embedding: Layer) -> Start:
     """A position encoding of one's own: learned if it has weights, else taken for sinusoidal."""
     layer = call.layer
     found = list((shapes or {}).get(layer.path, ()))
@@ -181,7 +176,7 @@ def _own_positions(call: Call, width: int | None, shapes: Shapes | None) -> Star
             shape = shape[1:]
         if len(shape) == 2 and shape[1] == width:
             return Start(
-                None,
+                embedding,
                 "learned",
                 layer,
                 context_length=shape[0],
@@ -195,7 +190,7 @@ def _own_positions(call: Call, width: int | None, shapes: Shapes | None) -> Star
         )
     lengths = [v for k, v in layer.config.items() if k in LENGTHS and type(v) is int and v > 0]
     return Start(
-        None,
+        embedding,
         "sinusoidal",
         context_length=min(lengths, default=None),
         assumption=f"the code of {layer} is not in the file: it is taken for the sinusoidal "

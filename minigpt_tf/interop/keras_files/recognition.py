@@ -314,10 +314,12 @@ def _places(
             path, _, projection = path.rpartition("/")
             weight = f"{projection}/{weight}"
         layer = layers[path]
-        names = weight_names(layer) if layer is not None and layer.kind else ()
-        if path == "position_encoding":
-            places[name] = start.table if layer is None else Place(layer.path, 0)
-        elif weight in names:
+        names = (weight_names(layer) or ()) if layer is not None and layer.kind else ()
+        if path == "position_encoding" and layer is not None:
+            places[name] = Place(layer.path, 0)
+        elif path == "position_encoding" and start.table is not None:
+            places[name] = start.table
+        elif layer is not None and weight in names:
             places[name] = Place(layer.path, names.index(weight))
         else:  # a bias or a scale that this layer does without
             places[name] = 1.0 if weight == "gamma" else 0.0
