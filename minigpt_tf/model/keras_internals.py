@@ -50,11 +50,14 @@ def adam_averages(optimizer: keras.optimizers.Adam, variable: Any) -> tuple[Any,
 
 
 class MuonHooks(keras.optimizers.Muon):
-    """Keras's Muon, open to other choices of what is a matrix and to another step of Adam."""
+    """Keras's Muon, open to other choices of what is a matrix and to another step.
 
-    def is_matrix(self, path: str) -> bool:
-        """Whether Muon trains the variable of that path; Adam trains the others."""
-        raise NotImplementedError
+    Without a subclass that overrides them, its methods do what Keras does.
+    """
+
+    def is_matrix(self, variable) -> bool:
+        """Whether Muon trains the variable; Adam trains the others."""
+        return not super()._should_use_adamw(variable)
 
     def update_matrix(self, path: str, variable, gradient, learning_rate, m) -> None:
         """A step of Muon.
@@ -66,7 +69,7 @@ class MuonHooks(keras.optimizers.Muon):
             learning_rate: A scalar.
             m: Its momentum, a variable of its shape.
         """
-        raise NotImplementedError
+        super()._muon_update_step(gradient, variable, learning_rate, m)
 
     def update_by_adam(self, variable, gradient, learning_rate, m, v) -> None:
         """A step of Adam.
@@ -78,7 +81,7 @@ class MuonHooks(keras.optimizers.Muon):
             m: The average of its gradients, a variable of its shape.
             v: The average of their squares.
         """
-        raise NotImplementedError
+        super()._adamw_update_step(gradient, variable, learning_rate, m, v)
 
     def orthogonalized(self, matrix: tf.Tensor) -> tf.Tensor:
         """The nearest semi-orthogonal matrix, by Keras's Newton-Schulz iteration."""
@@ -89,7 +92,7 @@ class MuonHooks(keras.optimizers.Muon):
         return self.lr_adjust(update)
 
     def _should_use_adamw(self, variable) -> bool:
-        return not self.is_matrix(variable.path)
+        return not self.is_matrix(variable)
 
     def _muon_update_step(self, gradient, variable, lr, m):
         # inside a replica `variable` is TensorFlow's, which does not know its path
@@ -173,8 +176,8 @@ class SelfAttention(layers.MultiHeadAttention):
     """Keras's attention with another dropout."""
 
     def make_dropout(self, rate: float) -> layers.Dropout:
-        """What drops attention weights."""
-        raise NotImplementedError
+        """What drops attention weights: Keras's dropout, unless a subclass has another."""
+        return layers.Dropout(rate, seed=self.seed, dtype=self.dtype_policy)
 
     @property
     def attention_dropout(self) -> layers.Dropout:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -75,10 +75,14 @@ class _OneStep(WholeStep):
     iterations: Any
     epsilon: float
 
+    beta_names: ClassVar[tuple[str, str]] = ("beta_1", "beta_2")
+    """The attributes that have the decay of Adam's two averages."""
+
     @property
     def betas(self) -> tuple[float, float]:
         """Decay of Adam's two averages."""
-        raise NotImplementedError
+        first, second = self.beta_names
+        return getattr(self, first), getattr(self, second)
 
     _powers: Any = None
 
@@ -108,10 +112,6 @@ class _OneStep(WholeStep):
 class FusedAdam(_OneStep, keras.optimizers.Adam):
     """Keras's Adam with each variable's update in one pass over memory."""
 
-    @property
-    def betas(self) -> tuple[float, float]:
-        return self.beta_1, self.beta_2
-
     def update_step(self, gradient, variable, learning_rate):
         self.update_by_adam(variable, gradient, learning_rate, *adam_averages(self, variable))
 
@@ -128,13 +128,11 @@ class Muon(_OneStep, MuonHooks):
     since they have three axes; here they are trained as matrices (D, N H) and (N H, D).
     """
 
-    @property
-    def betas(self) -> tuple[float, float]:
-        return self.adam_beta_1, self.adam_beta_2
+    beta_names = ("adam_beta_1", "adam_beta_2")
 
-    def is_matrix(self, path: str) -> bool:
-        """Whether the variable of that path is a kernel of a block."""
-        return path.endswith("kernel") and not path.startswith("logits")
+    def is_matrix(self, variable) -> bool:
+        """Whether the variable is a kernel of a block."""
+        return variable.path.endswith("kernel") and not variable.path.startswith("logits")
 
     def update_matrix(self, path: str, variable, gradient, learning_rate, m) -> None:
         """A step with Nesterov's momentum `m`, along the nearest semi-orthogonal matrix."""
