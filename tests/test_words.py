@@ -68,6 +68,7 @@ IDENTIFIERS = {
 """The same for names of functions, classes, parameters, attributes, variables and files."""
 
 ALLOWED: dict[tuple[str, str], str] = {
+    ("minigpt_tf/interop/keras_files/archive.py", "tell"): "the method of a stream",
     ("minigpt_tf/evaluation/memorization.py", "ngram_share"): "an old public name",
     ("minigpt_tf/inference/engine.py", "logits_in_pieces"): "an old public name",
     ("minigpt_tf/config/presets.py", "steps_share"): "an old public name",
@@ -77,6 +78,14 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("minigpt_tf/records/schema.py", "labelledrecord"): "an old public name",
 }
 """(File, its words in lower case) -> why they stay: a file format, an old public name."""
+
+
+OTHER_MEANINGS = {
+    "interop": ("chunks", "split, set", "truncation"),
+    "storage": ("split, set",),
+}
+"""Room -> words that mean something else there: SentencePiece's pieces, parts of a file or of a
+graph, text that a tokenizer cuts into words."""
 
 
 class Finding(NamedTuple):
@@ -105,8 +114,8 @@ def findings() -> list[Finding]:
 
 
 def _is_allowed(hit: Finding) -> bool:
-    sentencepiece = hit.instead == "chunks" and hit.file.startswith("minigpt_tf/interop/")
-    return sentencepiece or (hit.file, hit.words.lower()) in ALLOWED
+    room = hit.file.split("/")[1]
+    return hit.instead in OTHER_MEANINGS.get(room, ()) or (hit.file, hit.words.lower()) in ALLOWED
 
 
 def _in_text(file: str, text: str, first_line: int) -> Iterator[Finding]:
@@ -133,16 +142,12 @@ def _names(node: ast.AST) -> list[str]:
     return []
 
 
-LEFT = 97
-"""How many are left: lowered with each room that is swept, to 0."""
-
-
 def test_the_words_are_the_fields():
     found = findings()
     listing = "\n".join(
         f"{hit.file}:{hit.line}: {hit.words!r}: {hit.instead}" for hit in found[:40]
     )
-    assert len(found) <= LEFT, (
+    assert not found, (
         f"{len(found)} words to replace (python tests/test_words.py lists all):\n{listing}"
     )
 

@@ -120,7 +120,7 @@ def open_path(
     if (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path} is a model folder already: use it with --model")
     raise ModelFolderError(
-        f"{path}: holds no model that is known here: expected config.json with model.safetensors, "
+        f"{path}: contains no supported model: expected config.json with model.safetensors, "
         "or OpenAI's hparams.json with model.ckpt, or a .gguf, .h5 or .keras file by its name"
     )
 

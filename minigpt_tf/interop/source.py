@@ -42,7 +42,7 @@ class Source:
     be zeros (`families.expressed`)."""
     table: Table
     tensors: Mapping[str, Tensor]
-    """All tensors of the source but those that are known to hold no weights, by name."""
+    """All tensors of the source but those that are known to contain no weights, by name."""
     tokenizer: BaseTokenizer
     start_ids: list[int]
     """Tokens from which an empty prompt starts."""
@@ -117,7 +117,7 @@ def write_model_folder(
 
 
 def _clear_training(out: Path, kept: set[str]) -> None:
-    """Removes what tells of the model that was overwritten: its training and its license."""
+    """Removes what describes the model that was overwritten: its training and its license."""
     for name in {HISTORY_NAME, LOSS_NAME, SAMPLES_NAME} - kept:
         (out / name).unlink(missing_ok=True)
     for file in out.iterdir():

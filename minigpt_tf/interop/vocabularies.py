@@ -54,7 +54,9 @@ def sentencepiece_tokenizer(path: str | Path) -> "tokenizers.Tokenizer":
     proto = _read_model(Path(path))
     kind = {1: "unigram", 2: "bpe"}.get(proto.trainer_spec.model_type)
     if kind is None:
-        raise DataError(f"{path}: is no BPE nor Unigram model of SentencePiece, and no other fits")
+        raise DataError(
+            f"{path}: is not a BPE or Unigram model of SentencePiece; no other is supported"
+        )
     if proto.trainer_spec.treat_whitespace_as_suffix:
         raise DataError(f"{path}: puts spaces behind words, which is not supported")
     spec = proto.normalizer_spec
@@ -165,7 +167,7 @@ def _check_pieces(pieces: Sequence[str], types: Sequence[int], scores: Sequence[
 def _check_unique(pieces: Sequence[str]) -> None:
     if len(set(pieces)) < len(pieces):
         twice = next(p for p, times in Counter(pieces).items() if times > 1)
-        raise DataError(f"the piece {twice!r:.60} stands twice in the vocabulary")
+        raise DataError(f"duplicate piece {twice!r:.60} in the vocabulary")
 
 
 def _normalizers(normalizer: _Normalizer) -> list[Any]:
@@ -205,7 +207,7 @@ def _merging_model(
     has_bytes: bool,
     has_whole_words: bool,
 ) -> Any:
-    """SentencePiece's BPE joins the neighbours whose piece has the highest score: so the merges are
+    """SentencePiece's BPE joins the neighbors whose piece has the highest score: so the merges are
     all splits of all pieces, in that order."""
     from tokenizers.models import BPE
 
@@ -298,8 +300,7 @@ def cutting(pre: str) -> Cutting:
     """The way to cut of a name. Raises DataError that lists the known ones."""
     if pre not in CUTTINGS:
         raise DataError(
-            f"its vocabulary cuts text in the way {pre!r:.40}, which is not known here: known are "
-            + ", ".join(CUTTINGS)
+            f"unsupported pre-tokenizer {pre!r:.40}: supported are " + ", ".join(CUTTINGS)
         )
     return CUTTINGS[pre]
 
@@ -321,7 +322,7 @@ def byte_level_tokenizer(
     pairs: list[Any] = [tuple(merge.split(" ")) for merge in merges]
     wrong = next((p for p in pairs if len(p) != 2 or "" in p), None)
     if wrong is not None:
-        raise DataError(f"the merge {' '.join(wrong)!r:.60} is no pair of tokens")
+        raise DataError(f"the merge {' '.join(wrong)!r:.60} is not a pair of tokens")
     pairs = [p for p in pairs if p[0] in ids and p[1] in ids]  # others never come about
     wrong = next((p for p in pairs if "".join(p) not in ids), None)
     if wrong is not None:
@@ -356,7 +357,7 @@ def symbols_of(text: str) -> str:
 def _add_special(
     backend: "tokenizers.Tokenizer", pieces: Sequence[str], types: Sequence[int], *, markers: bool
 ) -> None:
-    """Tells the tokenizer which pieces stand whole in a text. `markers`: user-defined ones too."""
+    """Registers the pieces that stand whole in a text. `markers`: user-defined ones too."""
     import tokenizers
 
     found = [

@@ -25,7 +25,7 @@ MOST_EXPANSION = 100
 not compress."""
 
 ALWAYS_ALLOWED = 2**20
-"""Bytes of a dataset, or of one of its chunks, that are no danger however they are stored."""
+"""Bytes of a dataset, or of one of its chunks, that are harmless however they are stored."""
 
 LONGEST_LIST = 10_000_000
 """Texts in an attribute."""

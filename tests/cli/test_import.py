@@ -107,7 +107,7 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(sources, tmp_path, caps
         ([""], "SOURCE is empty"),
         (["no/such/folder"], "no such file or folder"),
         ([__file__], "is neither a .gguf, .h5 or .keras file nor a folder"),
-        (["EMPTY"], "holds no model that is known here"),
+        (["EMPTY"], "contains no supported model"),
         (["EMPTY", "--out", "EMPTY"], "is the source itself"),
         (["MODEL"], "is a model folder already"),
     ],

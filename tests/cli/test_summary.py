@@ -52,7 +52,7 @@ def test_bad_files_get_one_line(tmp_path, folder_copy, capsys):
         assert "is damaged or not an .h5 file" in error_of([verb, "--model", str(file)], capsys)
     with h5py.File(file, "w") as empty:
         empty["x"] = 1
-    assert "holds no Keras model" in error_of(["summary", "--model", str(file)], capsys)
+    assert "contains no Keras model" in error_of(["summary", "--model", str(file)], capsys)
     huge = ["summary", "--vocab-size", "999999999"]
     assert "GiB, this machine has" in error_of(huge, capsys)
     both = ["summary", "--preset", "gpt2", "--model", str(file)]

@@ -373,11 +373,11 @@ def test_other_divisors():
     [
         ({"llama.rope.dimension_count": 4}, "rope.dimension_count=4 is not the width of a head"),
         ({"llama.attention.value_length": 4}, "value_length=4 is not"),
-        ({"llama.rope.scaling.type": "yarn"}, "'yarn', which is not known here: known are linear"),
+        ({"llama.rope.scaling.type": "yarn"}, "rotary angles 'yarn': supported are linear"),
         ({"split.count": 3}, "is one of 3 parts"),
         ({"llama.expert_count": 8}, "llama.expert_count is not supported"),
         ({"llama.block_count": None}, "lack llama.block_count"),
-        ({"llama.block_count": "two"}, "block_count=two: expected a whole number"),
+        ({"llama.block_count": "two"}, "block_count=two: expected an integer"),
         ({"llama.block_count": 3}, r"lacks the tensor blk\.2\."),
         ({"llama.block_count": 1}, r"beyond its architecture, the tensor blk\.1\."),
         ({"llama.block_count": 2**31}, "must be at most"),
@@ -385,7 +385,7 @@ def test_other_divisors():
         ({"llama.attention.head_count": 3, "llama.rope.dimension_count": None}, "divide"),
         ({"llama.feed_forward_length": 65}, r"ffn_gate.weight has shape \(64, 32\)"),
         ({"llama.attention.layer_norm_rms_epsilon": None}, "lack llama.attention.layer_norm_rms"),
-        ({"tokenizer.ggml.pre": "tekken"}, "'tekken', which is not known here"),
+        ({"tokenizer.ggml.pre": "tekken"}, "unsupported pre-tokenizer 'tekken'"),
         ({"general.sampling.temp": -1.0}, "temperature"),
         ({"minigpt_tf.model": "{"}, "minigpt_tf.model is damaged"),
         ({"minigpt_tf.model": json.dumps({"vocab_size": 5})}, "ModelConfig lacks"),
@@ -401,10 +401,14 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path, changes, reason):
 def test_unknown_kinds_are_named(tmp_path):
     tensors = llama_tensors()
     file = write_gguf(tmp_path / "a.gguf", tensors, llama_metadata(), arch="mamba")
-    with pytest.raises(ModelFolderError, match="'mamba', which is not known here: known are gpt2"):
+    with pytest.raises(
+        ModelFolderError, match="unsupported architecture 'mamba': supported are gpt2"
+    ):
         open_gguf(file)
     file = write_gguf(tmp_path / "b.gguf", tensors, llama_metadata(), tokenizer="bert")
-    with pytest.raises(ModelFolderError, match="'bert', which is not known here: known are gpt2"):
+    with pytest.raises(
+        ModelFolderError, match="unsupported kind of tokenizer 'bert': supported are gpt2"
+    ):
         open_gguf(file)
     q5 = gguf.GGMLQuantizationType.Q5_0
     file = write_gguf(tmp_path / "c.gguf", tensors, llama_metadata(), kind=q5)
@@ -451,8 +455,8 @@ TENSOR = text(b"x") + struct.pack("<I", 2)
 @pytest.mark.parametrize(
     "content, reason",
     [
-        (b"", "no GGUF file"),
-        (b"PK\x03\x04" + bytes(100), "no GGUF file"),
+        (b"", "not a GGUF file"),
+        (b"PK\x03\x04" + bytes(100), "not a GGUF file"),
         (b"GGUF", "ends within its header"),
         (b"GGUF" + struct.pack("<I", 1) + bytes(50), "version 1"),
         (b"GGUF" + struct.pack(">I", 3) + bytes(50), "version 50331648"),

@@ -139,7 +139,7 @@ def test_what_goes_wrong_is_told_in_one_sentence(monkeypatch, tmp_path, error, w
     [
         (["pytorch_model.bin", "config.json"], "pytorch_model.bin, a pickle, which can run code"),
         (["tiny.Q4_0.gguf"], "hf download a/b tiny.Q4_0.gguf"),
-        (["README.md"], r"holds no model\.safetensors"),
+        (["README.md"], r"contains no model\.safetensors"),
     ],
 )
 def test_a_repository_without_safetensors(monkeypatch, tmp_path, names, words):
@@ -162,5 +162,5 @@ def test_what_can_be_an_id(tmp_path):
 def test_an_incomplete_copy_in_the_cache(cache, tmp_path):
     files = fill(cache, "someone/tiny")
     shutil.move(files / "model.safetensors", files / "pytorch_model.bin")
-    with pytest.raises(MiniGPTError, match="its copy in the cache holds no safetensors"):
+    with pytest.raises(MiniGPTError, match="its copy in the cache contains no safetensors"):
         import_model("someone/tiny", tmp_path / "out")

@@ -270,7 +270,7 @@ def test_the_license_goes_along(folders, tmp_path):
         ("gpt2", {"num_heads": 2, "head_dim": 4}, "heads of 4"),
         ("gpt2", {"norm": "rms"}, "norm=rms"),
         ("modern", {"activation": "gelu"}, "activation=gelu"),
-        ("modern", {"num_heads": 3, "head_dim": 6}, "no multiple of num_heads=3"),
+        ("modern", {"num_heads": 3, "head_dim": 6}, "not a multiple of num_heads=3"),
     ],
 )
 def test_what_the_format_cannot_express_is_refused(preset, switches, reason, tmp_path):

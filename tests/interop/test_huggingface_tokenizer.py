@@ -48,7 +48,7 @@ def test_byte_level_files(tmp_path):
     ("vocabulary", "merges", "words"),
     [
         ('{"a": "b"}', "", "expected a number"),
-        ('{"a": 1}', "a b c", "is no pair"),
+        ('{"a": 1}', "a b c", "is not a pair"),
         ('{"a": 1}', "a b", "do not fit"),
         ("[]", "", "expected an object"),
         ('{"a": -1}', "", "expected a number"),

@@ -103,14 +103,14 @@ def test_other_files_are_refused(tmp_path, content, reason):
 
 def test_models_of_words_are_refused(trained):
     file = trained("word", model_type="word", vocab_size=100)
-    with pytest.raises(DataError, match="no BPE nor Unigram"):
+    with pytest.raises(DataError, match="not a BPE or Unigram"):
         sentencepiece_tokenizer(file)
 
 
 @pytest.mark.parametrize(
     "pieces, types, reason",
     [
-        (["<unk>", "a", "a"], [2, 1, 1], "'a' stands twice"),
+        (["<unk>", "a", "a"], [2, 1, 1], "duplicate piece 'a'"),
         (["<unk>", "a"], [2], "2 pieces have 1 types"),
         (["<unk>", "a"], [2, 9], "unknown type 9"),
     ],
@@ -195,9 +195,9 @@ def test_byte_level_vocabularies_give_the_ids_of_llama_cpp(byte_vocabulary, tmp_
 
 def test_unknown_names_and_damaged_merges_are_refused():
     tokens = [*byte_symbols(), "ab"]
-    with pytest.raises(DataError, match="'tekken', which is not known here: known are gpt-2"):
+    with pytest.raises(DataError, match="pre-tokenizer 'tekken': supported are gpt-2"):
         byte_level_tokenizer(tokens, ["a b"], "tekken")
-    with pytest.raises(DataError, match="'ab' is no pair"):
+    with pytest.raises(DataError, match="'ab' is not a pair"):
         byte_level_tokenizer(tokens, ["ab"], "gpt-2")
     with pytest.raises(DataError, match="'a c' makes no token"):
         byte_level_tokenizer(tokens, ["a b", "a c"], "gpt-2")

@@ -26,11 +26,11 @@ DEFAULT_ALIGNMENT = 32
 SMALLEST_PAIR, SMALLEST_TENSOR = 8 + 4 + 1, 8 + 4 + 8 + 4 + 8
 """Bytes that a pair of metadata and a tensor's description take at least."""
 CHUNK = 2**20
-"""Bytes of a tensor that are read and dequantised at a time."""
+"""Bytes of a tensor that are read and dequantized at a time."""
 
 TYPES = {kind.value: kind for kind in gguf.GGMLQuantizationType}
 READABLE = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
-"""Types of tensors that are dequantised."""
+"""Types of tensors that are dequantized."""
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", _BOOL: "<?"}
@@ -70,13 +70,13 @@ class GGUFTensor:
                     if len(raw) < count * size:
                         raise _damaged(self.file, f"ends within the tensor {self.name}")
                     part = values[first * block : (first + count) * block]
-                    part[:] = _dequantised(raw, self.kind)
+                    part[:] = _dequantized(raw, self.kind)
         except OSError as error:
             raise ModelFolderError(f"{self.file}: cannot be read: {error.strerror}") from None
         return values.reshape(self.shape)
 
 
-def _dequantised(raw: bytes, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+def _dequantized(raw: bytes, kind: gguf.GGMLQuantizationType) -> np.ndarray:
     """Whole blocks of a tensor as float32, one dimension."""
     row = np.frombuffer(raw, dtype=np.uint8)[None]  # as one row: the package goes row by row
     with np.errstate(all="ignore"):  # damaged scales; whoever reads checks that all is finite
@@ -123,12 +123,12 @@ class _Reader:
         """The whole header."""
         magic = self.stream.read(4)
         if magic != b"GGUF":
-            raise ModelFolderError(f"{self.file}: is no GGUF file: it begins with {magic!r}")
+            raise ModelFolderError(f"{self.file}: is not a GGUF file: it begins with {magic!r}")
         self.left -= 4
         version = self.number("<I")
         if version not in VERSIONS:
             raise ModelFolderError(
-                f"{self.file}: GGUF version {version} is not known here: version 2 or 3 is "
+                f"{self.file}: GGUF version {version} is unsupported: version 2 or 3 is "
                 "expected, with the lowest byte of a number first"
             )
         tensor_count, pair_count = self.number("<Q"), self.number("<Q")
@@ -145,7 +145,7 @@ class _Reader:
         return _damaged(self.file, reason)
 
     def take(self, size: int) -> bytes:
-        """The next bytes. Nothing is read where there are not so many."""
+        """The next bytes. Nothing is read if fewer are left."""
         if size > self.left:
             raise self.damaged("ends within its header, or a size in its header is wrong")
         self.left -= size

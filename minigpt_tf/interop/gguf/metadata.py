@@ -57,7 +57,7 @@ class Metadata:
     @overload
     def whole(self, key: str, default: None = None) -> int | None: ...
     def whole(self, key: str, default: int | None = None) -> int | None:
-        """A whole number; a list of equal ones, one for each layer, is as good."""
+        """An integer; a list of equal ones, one for each layer, is as good."""
         value = self.values.get(key, default)
         if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
             value = value[0].item()
@@ -66,18 +66,18 @@ class Metadata:
                 raise ModelFolderError(
                     f"{self.file}: {key} differs from layer to layer, which is not supported"
                 )
-            raise self._wrong(key, value, "a whole number")
+            raise self._wrong(key, value, "an integer")
         return value
 
     def required(self, key: str) -> int:
-        """A whole number that must be there."""
+        """An integer that must be there."""
         value = self.whole(key)
         if value is None:
             raise ModelFolderError(f"{self.file}: its metadata lack {key}")
         return value
 
     def json(self, key: str) -> dict[str, Any]:
-        """The content of a text in JSON: settings by name; none, where there is no such text."""
+        """The content of a text in JSON: settings by name; none if the text is absent."""
         try:
             content = json.loads(self.text(key, "{}"))
         except (ValueError, RecursionError) as error:

@@ -30,7 +30,7 @@ CHANGES = (
     "residual_scale",
     "embedding_scale",
 )
-"""Metadata of an architecture that change what is computed, in ways that are not known here."""
+"""Metadata of an architecture that change what is computed, in unsupported ways."""
 
 SAMPLING = {
     "temp": "temperature",
@@ -45,7 +45,7 @@ SAMPLING = {
 def open_gguf(path: str | Path) -> Source:
     """The model in a GGUF file; its weights are read when they are asked for.
 
-    Raises ModelFolderError where the file is damaged or of a kind that is not known here.
+    Raises ModelFolderError where the file is damaged or of an unsupported kind.
     """
     file = Path(path)
     header = read_header(file)
@@ -87,7 +87,7 @@ def _family(values: Metadata) -> Family:
     name = values.text("general.architecture")
     if name not in FAMILIES:
         raise ModelFolderError(
-            f"{values.file}: its architecture is {name!r:.40}, which is not known here: known are "
+            f"{values.file}: unsupported architecture {name!r:.40}: supported are "
             + ", ".join(FAMILIES)
         )
     return FAMILIES[name]
@@ -212,8 +212,8 @@ def _linear_factor(values: Metadata) -> float | None:
         kind = "linear" if factor else "none"
     if kind not in ("none", "linear"):
         raise ModelFolderError(
-            f"{values.file}: stretches rotary angles in the way {kind!r:.40}, which is not known "
-            "here: known are linear and Llama 3's"
+            f"{values.file}: unsupported scaling of rotary angles {kind!r:.40}: supported "
+            "are linear and Llama 3's"
         )
     return factor if kind == "linear" and factor not in (None, 0.0, 1.0) else None
 

@@ -54,8 +54,7 @@ def read_vocabulary(values: Metadata, config: ModelConfig) -> Vocabulary:
     if kind not in KINDS:
         known = ", ".join(f"{name} ({what})" for name, what in KINDS.items())
         raise ModelFolderError(
-            f"{values.file}: its tokenizer is of the kind {kind!r:.40}, which is not known here: "
-            f"known are {known}"
+            f"{values.file}: unsupported kind of tokenizer {kind!r:.40}: supported are {known}"
         )
     tokens, types = _tokens(values, config)
     ids = _special_ids(values, kind, len(tokens))
@@ -149,7 +148,7 @@ def _own_start(values: Metadata, config: ModelConfig) -> list[int]:
     start = values.json(TEXT_KEY).get("start_ids", [])
     sound = isinstance(start, list) and len(start) <= config.context_length
     if not sound or any(type(i) is not int or not 0 <= i < config.vocab_size for i in start):
-        raise ModelFolderError(f"{values.file}: {TEXT_KEY} has start_ids that are no token ids")
+        raise ModelFolderError(f"{values.file}: {TEXT_KEY} has start_ids that are not token ids")
     return start
 
 

@@ -110,10 +110,10 @@ def _padded(vocabulary: WrittenVocabulary, size: int) -> WrittenVocabulary:
 
 
 def _with_end(vocabulary: WrittenVocabulary, tokenizer: BaseTokenizer) -> WrittenVocabulary:
-    """With a token that ends texts: llama.cpp takes one of the others, where there is none.
+    """With a token that ends texts: without one, llama.cpp takes one of the others.
 
     A row that stands for no text serves; else one is added to the embedding, the mean of all rows:
-    its score is the mean of all scores, so it is never the likeliest token.
+    its score is the mean of all scores, so it is never the most likely token.
     """
     if tokenizer.end_ids:
         return replace(vocabulary, end_id=min(tokenizer.end_ids))
@@ -124,7 +124,7 @@ def _with_end(vocabulary: WrittenVocabulary, tokenizer: BaseTokenizer) -> Writte
 
 
 def _characters(tokenizer: CharTokenizer) -> WrittenVocabulary:
-    """Tokens are the symbols of each character's bytes, merged one by one where there are several.
+    """Tokens are the symbols of each character's bytes, merged one by one if there are several.
 
     llama.cpp drops the bytes of an unknown character as `encode` drops the character.
     """

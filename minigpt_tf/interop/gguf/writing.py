@@ -190,7 +190,7 @@ def notice_of(config: ModelConfig, dtype: ExportDType) -> str | None:
     if not wide:
         return None
     return (
-        f"{wide} matrices have rows that are no whole blocks of 32 numbers, as q8_0 needs them: "
+        f"{wide} matrices have rows that are not whole blocks of 32 numbers, as q8_0 needs them: "
         "they are written as f16"
     )
 
@@ -275,7 +275,7 @@ def _write_text(writer: gguf.GGUFWriter, folder: ModelFolder, special: dict[str,
 
 
 def special_ids(folder: ModelFolder, vocabulary: WrittenVocabulary) -> dict[str, int]:
-    """Ids by their names in the metadata. Raises ConfigError where there is no place for one."""
+    """Ids by their names in the metadata. Raises ConfigError if one has no place."""
     prefix, ends = folder.tokenizer.prefix_ids, sorted(folder.tokenizer.end_ids)
     if len(prefix) > 1:
         raise ConfigError(f"prefix_ids={list(prefix)}: llama.cpp puts one token before a text")

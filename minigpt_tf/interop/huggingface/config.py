@@ -63,8 +63,7 @@ def read_config(values: dict[str, Any], file: Path) -> tuple[Family, ModelConfig
         value = values.get(name)
         if value is not None and value not in neutral and not _is_plain(name, value):
             raise ModelFolderError(
-                f"{file}: {name}={value!r:.60} changes what the model computes, and is not known "
-                "here"
+                f"{file}: {name}={value!r:.60} changes what the model computes, and is unsupported"
             )
     try:
         read = (_gpt2_config if family is GPT2 else _llama_config)(values, file)
@@ -187,7 +186,7 @@ def _rope_of(values: dict[str, Any], name: str, file: Path) -> tuple[Any, dict[s
     if rope.get("partial_rotary_factor") not in (None, 1):
         raise ModelFolderError(
             f"{file}: partial_rotary_factor={rope['partial_rotary_factor']!r:.40} changes what the "
-            "model computes, and is not known here"
+            "model computes, and is unsupported"
         )
     if kind == "default":
         return theta, None

@@ -23,7 +23,7 @@ WANTED = (
 """The files of a repository that an import reads, all in its uppermost folder."""
 
 LISTED = 5
-"""So many models of the cache are named where there is no network."""
+"""How many models of the cache are named when there is no network."""
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _ADDRESS = "https://huggingface.co/"
@@ -37,7 +37,7 @@ def looks_like_id(source: str) -> bool:
 def download(model_id: str, revision: str | None = None) -> Path:
     """The folder with the model's files, which huggingface_hub downloads, resumes and keeps.
 
-    `revision`: a branch, a tag or a commit. Raises ModelFolderError that says how to go on.
+    `revision`: a branch, a tag or a commit. Raises ModelFolderError that says what to do.
     """
     import huggingface_hub
 
@@ -79,13 +79,13 @@ def _explain(error: Exception, model_id: str, revision: str | None) -> str:
         )
     reason = " ".join(str(error).split()) or type(error).__name__
     return (
-        f"{model_id} could not be downloaded ({reason:.160}): the same command goes on where it "
+        f"{model_id} could not be downloaded ({reason:.160}): the same command continues where it "
         "stopped"
     )
 
 
 def _not_reached(model_id: str, revision: str | None) -> str:
-    """What is said where the hub cannot be asked, and the cache does not hold the model."""
+    """The error where the hub cannot be asked, and the cache does not contain the model."""
     from huggingface_hub import constants
 
     which = model_id if revision is None else f"{model_id} at {revision}"
@@ -113,13 +113,13 @@ def _cached() -> list[str]:
 
 
 def _no_weights(model_id: str, revision: str | None) -> str:
-    """What is said of a repository that holds no safetensors, by what it holds instead."""
+    """The error for a repository without safetensors, by what it contains instead."""
     import huggingface_hub
 
     try:
         names = huggingface_hub.list_repo_files(model_id, revision=revision)
     except Exception:  # no network: what the repository holds besides cannot be known
-        return f"{model_id}: its copy in the cache holds no safetensors"
+        return f"{model_id}: its copy in the cache contains no safetensors"
     endings = {os.path.splitext(name)[1]: name for name in sorted(names)}
     for ending in (".bin", ".pt", ".pth"):
         if ending in endings:
@@ -129,4 +129,4 @@ def _no_weights(model_id: str, revision: str | None) -> str:
             f"{model_id} holds {endings['.gguf']} and no safetensors: download that file, as with "
             f"`hf download {model_id} {endings['.gguf']}`, and import it"
         )
-    return f"{model_id} holds no model.safetensors"
+    return f"{model_id} contains no model.safetensors"

@@ -77,7 +77,7 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
 
 
 def _refuse_pickles(folder: Path, where: str) -> None:
-    """Raises ModelFolderError where there are weights, but only such as can run code."""
+    """Raises ModelFolderError if the only weights are such as can run code."""
     if any((folder / name).is_file() for name in (SINGLE_NAME, INDEX_NAME)):
         return
     pickles = sorted(file.name for pattern in PICKLE_PATTERNS for file in folder.glob(pattern))
@@ -91,7 +91,7 @@ def _refuse_pickles(folder: Path, where: str) -> None:
 
 
 def only_pickles(where: str, name: str) -> str:
-    """What is said of a source whose weights are pickled."""
+    """The error for a source whose weights are pickled."""
     convert = (
         "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; "
         f"[c.from_pretrained('{where}').save_pretrained('NEW_FOLDER') for c in (M, T)]"
@@ -150,5 +150,5 @@ def _drop_zero_biases(tensors: dict[str, StoredTensor], config: ModelConfig, fol
         if tensors.pop(name).read().any():
             raise ModelFolderError(
                 f"{folder}: attention_bias: {name} is not zero, and a bias there without one in "
-                "the feed-forward layers is not known here"
+                "the feed-forward layers is unsupported"
             )

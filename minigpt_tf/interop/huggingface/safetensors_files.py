@@ -71,14 +71,14 @@ class StoredTensor:
 def open_folder(folder: Path) -> dict[str, StoredTensor]:
     """The tensors in a folder's model.safetensors, or in the files that its index names.
 
-    Raises ModelFolderError where there is none, or one is damaged or holds types of numbers that
+    Raises ModelFolderError if there is none, or one is damaged or holds types of numbers that
     are not in DTYPES.
     """
     if (folder / SINGLE_NAME).is_file():
         return open_file(folder / SINGLE_NAME)
     index = folder / INDEX_NAME
     if not index.is_file():
-        raise ModelFolderError(f"{folder}: holds no {SINGLE_NAME} and no {INDEX_NAME}")
+        raise ModelFolderError(f"{folder}: contains no {SINGLE_NAME} and no {INDEX_NAME}")
     places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not places or not all(map(_is_plain_name, places.values())):
         raise ModelFolderError(f"{index}: its weight_map does not give files of this folder")

@@ -66,7 +66,7 @@ def read_tokenizer(
 
 
 def _kind(folder: Path) -> str:
-    """The file that the tokenizer is in. Raises ModelFolderError where there is none."""
+    """The file that the tokenizer is in. Raises ModelFolderError if it is absent."""
     if (folder / JSON_NAME).is_file():
         return JSON_NAME
     if (folder / VOCABULARY_NAME).is_file() and (folder / MERGES_NAME).is_file():
@@ -74,7 +74,7 @@ def _kind(folder: Path) -> str:
     if (folder / SENTENCEPIECE_NAME).is_file():
         return SENTENCEPIECE_NAME
     raise ModelFolderError(
-        f"{folder}: holds no tokenizer: expected {JSON_NAME}, or {VOCABULARY_NAME} with "
+        f"{folder}: contains no tokenizer: expected {JSON_NAME}, or {VOCABULARY_NAME} with "
         f"{MERGES_NAME}, or {SENTENCEPIECE_NAME}"
     )
 
@@ -131,7 +131,7 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
     pairs: list[Any] = [tuple(line.split(" ")) for line in lines]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
     if wrong is not None:
-        raise DataError(f"{merges}: is damaged: {' '.join(wrong)!r:.40} is no pair of tokens")
+        raise DataError(f"{merges}: is damaged: {' '.join(wrong)!r:.40} is not a pair of tokens")
     return tokens, pairs
 
 

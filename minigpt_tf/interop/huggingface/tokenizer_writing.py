@@ -41,7 +41,7 @@ class ExportedTokenizer:
     ids: dict[str, int] = field(default_factory=dict)
     """The same -> the id."""
     template_texts: dict[str, str] = field(default_factory=dict)
-    """Names that the chat template uses for what is no special token of the tokenizer."""
+    """Names that the chat template uses for what is not a special token of the tokenizer."""
     literal: bool = False
     """Whether the text of a special token is text like any other where a text holds it."""
 

@@ -93,8 +93,8 @@ def _check_heads(config: ModelConfig, family: Family) -> None:
     """Raises ConfigError where transformers 5 refuses a Llama that llama.cpp would take."""
     if family is LLAMA and config.embed_dim % config.num_heads:
         raise ConfigError(
-            f"embed_dim={config.embed_dim} is no multiple of num_heads={config.num_heads}, which "
-            "transformers asks of a Llama whatever its head_dim is"
+            f"embed_dim={config.embed_dim} is not a multiple of num_heads={config.num_heads}, "
+            "which transformers asks of a Llama whatever its head_dim is"
         )
 
 
@@ -192,7 +192,7 @@ def _llama_fields(config: ModelConfig) -> dict[str, Any]:
 
 
 def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
-    """In transformers' words, whose context is a whole number."""
+    """In transformers' words, whose context is an integer."""
     if config.rope_scaling is None:
         return None
     scaling = dict(config.rope_scaling)
@@ -200,9 +200,7 @@ def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
         return {"rope_type": "linear", **scaling}
     original = scaling.pop("original_context_length")
     if original != math.floor(original):
-        raise ConfigError(
-            f"rope_scaling: original_context_length={original} is no whole number of tokens"
-        )
+        raise ConfigError(f"rope_scaling: original_context_length={original} is not an integer")
     return {"rope_type": "llama3", **scaling, "original_max_position_embeddings": int(original)}
 
 
@@ -252,7 +250,7 @@ def _tokenizer_config(plan: _Plan) -> dict[str, Any]:
 
 
 def _template_source(plan: _Plan, template: ChatTemplate) -> str:
-    """The chat template; the texts that it uses and that are no special tokens come with it."""
+    """The chat template; the texts that it uses and that are not special tokens come with it."""
     texts = {n: text for n, text in plan.tokenizer.template_texts.items() if n.isidentifier()}
     # Jinja writes texts as JSON does, and transformers drops the line end after a block.
     lines = [

@@ -52,7 +52,7 @@ OTHER_KERAS_LAYERS = {
     *("Discretization", "TFOpLambda", "SlicingOpLambda", "TFSMLayer", "Dot", "Wrapper", "GetItem"),
     *("Relu", "Gelu", "Silu", "Cast", "Arange", "Matmul"),
 }
-"""The names by which an .h5 file tells Keras's layers and operations from one's own, beside
+"""The names by which an .h5 file distinguishes Keras's layers and operations from one's own, beside
 NO_WEIGHTS."""
 
 _KERAS_CLASSES = (NO_WEIGHTS | OTHER_KERAS_LAYERS | KERAS_NAMES.keys()) - {"PositionalEncoding"}
@@ -104,7 +104,7 @@ class Layer:
         return f"{self.name!r:.60} ({class_name:.60})"
 
     def leaves(self) -> Iterator["Layer"]:
-        """The layers that are no models, of all nested models, in order."""
+        """The layers that are not models, of all nested models, in order."""
         if self.layers is None:
             yield self
         else:

@@ -29,7 +29,7 @@ class Archive:
         check_regular(path)
         self.path = path
         self._extracted: dict[str, IO[bytes]] = {}
-        with self._damage_told(), zipfile.ZipFile(path) as archive:
+        with self._damage_reported(), zipfile.ZipFile(path) as archive:
             self._members = {info.filename: info for info in archive.infolist()}
 
     def read(self, name: str, largest: int) -> bytes | None:
@@ -73,14 +73,14 @@ class Archive:
     def _member(self, name: str) -> Iterator[IO[bytes]]:
         """A member, to be read from its beginning on."""
         with (
-            self._damage_told(),
+            self._damage_reported(),
             zipfile.ZipFile(self.path) as archive,
             archive.open(name) as member,
         ):
             yield member
 
     @contextmanager
-    def _damage_told(self) -> Iterator[None]:
+    def _damage_reported(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -123,8 +123,8 @@ def open_keras_file(path: str | Path) -> KerasFile:
         path: An .h5 or a .keras file; told apart by its content.
 
     Raises:
-        ModelFolderError: The file is damaged, holds no Keras model or weights alone, or leads out
-            of itself.
+        ModelFolderError: The file is damaged, contains no Keras model or weights alone, or
+            leads out of itself.
     """
     path = Path(path)
     check_regular(path)
@@ -164,11 +164,11 @@ def _description(source: KerasFile, file: Any) -> Any:
 
 
 def _without_model(file: Any) -> str:
-    """What an .h5 file is that holds no model."""
+    """What an .h5 file without a model is."""
     if not {"layers", "vars", WEIGHTS, "_layer_checkpoint_dependencies"} & set(file) and (
         texts_attribute(file, "layer_names") is None
     ):
-        return "holds no Keras model"
+        return "contains no Keras model"
     sizes = [d.size for name, d in datasets(file) if not name.startswith("optimizer")]
     return (
         f"holds weights alone ({sum(sizes):,} numbers in {len(sizes)} arrays), not the layers that "

@@ -50,7 +50,7 @@ def find_start(source: Call, shapes: Shapes | None) -> Start:
 
     Args:
         source: The input of the first block.
-        shapes: Of the weights, where they are known: they tell learned from fixed positions.
+        shapes: Of the weights, where they are known: they distinguish learned from fixed positions.
 
     Raises:
         Refused: They are not of a kind that the engine has.
