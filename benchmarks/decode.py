@@ -297,7 +297,7 @@ def write_gguf_files(config: ModelConfig, folder: Path) -> dict[str, Path]:
 def write_gguf(config: ModelConfig, file: Path) -> None:
     import gguf
 
-    from minigpt_tf.interop.gguf.writing import write_architecture
+    from minigpt_tf.interop.gguf.write_gguf import write_architecture
 
     family = family_of(config)
     writer = gguf.GGUFWriter(file, family.name)

@@ -59,7 +59,7 @@ def main() -> None:
 
 def import_model(file: Path, out: Path) -> None:
     """Imports in a process of its own, so that its memory can be told."""
-    from minigpt_tf.interop.gguf.reading import open_gguf
+    from minigpt_tf.interop.gguf.read_gguf import open_gguf
     from minigpt_tf.interop.source import write_model_folder
 
     began = time.perf_counter()

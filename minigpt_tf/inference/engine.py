@@ -11,8 +11,8 @@ from ..compiled import uninterrupted
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..inference.folder import ModelFolder
-from .cache import Cache
 from .kernels import BARRIER_SIZE, KeysValues, Matrices, Scratch, StepWeights, Tokens, compiled_step
+from .key_value_cache import Cache
 from .positions import rotary_tables
 from .prefill import CHUNK, Prefill
 from .thread_pool import ThreadPool, available_cores

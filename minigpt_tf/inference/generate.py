@@ -13,10 +13,10 @@ from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import BaseTokenizer
 from .answer import Answer, Generation
-from .cache import Cache
 from .engine import Engine
 from .folder import load_folder
 from .generation_loop import generate_tokens
+from .key_value_cache import Cache
 from .prompt import Prompt, encode_chat, encode_prompt
 from .samplers import make_sampler
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..metrics import log_probability
 from .answer import Answer
-from .cache import Cache
 from .engine import Engine
+from .key_value_cache import Cache
 
 
 def generate_tokens(

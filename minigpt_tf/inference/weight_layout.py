@@ -21,8 +21,8 @@ from ..machine import check_fits_memory
 from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
 from ..storage.model_folder import QUANTIZED_NAME
 from ..storage.replacing import reserve_space, sha256_of, staging
-from .cache import Cache
 from .kernels import BlockMatrix
+from .key_value_cache import Cache
 from .positions import sinusoidal_table
 from .weights import check_finite, check_shapes, open_weights
 

@@ -108,7 +108,7 @@ def _export_folder(
     folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, listener: Listener
 ) -> Exported:
     """--format hf"""
-    from .huggingface.writing import write_huggingface_folder
+    from .huggingface.write_folder import write_huggingface_folder
 
     _check_folder(out, overwrite)
     with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
@@ -151,7 +151,7 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
     with staging(out.parent) as scratch:
         file = scratch / out.name
         if config.format == "gguf":
-            from .gguf.writing import export_gguf, notice_of
+            from .gguf.write_gguf import export_gguf, notice_of
 
             try:
                 with _advice():

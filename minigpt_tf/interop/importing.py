@@ -8,8 +8,8 @@ from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
 from ..storage.model_folder import check_output
 from .huggingface.hub import download, looks_like_id
-from .huggingface.reading import holds_pickles, holds_safetensors, open_huggingface
-from .keras_files.reading import open_keras
+from .huggingface.read_folder import holds_pickles, holds_safetensors, open_huggingface
+from .keras_files.read_keras import open_keras
 from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder
 from .tensors import FirstRows
@@ -110,7 +110,7 @@ def open_path(
                 f"{path}: is neither a {GGUF_SUFFIX}, .h5 or .keras file nor a folder: of "
                 "safetensors or of a checkpoint give the folder they lie in"
             )
-        from .gguf.reading import open_gguf
+        from .gguf.read_gguf import open_gguf
 
         return open_gguf(path)
     if is_openai(path) and not holds_safetensors(path):

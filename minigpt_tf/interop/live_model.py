@@ -16,7 +16,7 @@ from ..storage.model_folder import check_output
 from ..text.tokenizers import BaseTokenizer, as_tokenizer
 from .keras_files.files import open_keras_file
 from .keras_files.layer_weights import live_weights, shapes_of
-from .keras_files.reading import source_of, start_ids
+from .keras_files.read_keras import source_of, start_ids
 from .keras_files.recognition import Recognized, recognize
 from .source import write_model_folder
 

@@ -13,7 +13,7 @@ from ..storage.json_files import integer, read_object
 from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
-from .huggingface.tokenizer import byte_pair_backend, read_byte_pairs
+from .huggingface.read_tokenizer import byte_pair_backend, read_byte_pairs
 from .license import license_files
 from .source import Source
 from .tensors import OPENAI_GPT2

@@ -17,7 +17,7 @@ from ..files.decoding import tidy
 from ..files.json_values import DuplicateName
 from ..files.sheets import text_of_cell
 from ..text.chat_template import Message, message
-from .readers import read_rows
+from .record_files import read_rows
 from .schema import (
     KINDS,
     NAMES,

@@ -15,8 +15,8 @@ import pytest
 from minigpt_tf.config import ModelConfig
 from minigpt_tf.config.presets import PRESETS, model_preset
 from minigpt_tf.errors import ConfigError, ModelFolderError
-from minigpt_tf.inference.cache import Cache
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.key_value_cache import Cache
 from minigpt_tf.inference.prefill import CHUNK
 from minigpt_tf.inference.thread_pool import ThreadPool
 from minigpt_tf.inference.weight_layout import lay_out_weights

@@ -12,8 +12,8 @@ from minigpt_tf.errors import ConfigError, MiniGPTError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import open_weights
-from minigpt_tf.interop.gguf.reading import open_gguf
-from minigpt_tf.interop.gguf.writing import export_gguf
+from minigpt_tf.interop.gguf.read_gguf import open_gguf
+from minigpt_tf.interop.gguf.write_gguf import export_gguf
 from minigpt_tf.interop.source import write_model_folder
 from minigpt_tf.interop.vocabularies import byte_level_tokenizer, sentencepiece_tokenizer
 from minigpt_tf.text.chat_template import ChatTemplate

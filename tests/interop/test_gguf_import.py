@@ -15,7 +15,7 @@ from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.positions import frequencies_of_pairs, rotary_divisors
 from minigpt_tf.inference.weights import open_weights
 from minigpt_tf.interop.gguf.header import READABLE, read_header
-from minigpt_tf.interop.gguf.reading import open_gguf
+from minigpt_tf.interop.gguf.read_gguf import open_gguf
 from minigpt_tf.interop.gguf.rope_divisors import scaling_of
 from minigpt_tf.interop.source import write_model_folder
 from minigpt_tf.interop.tensors import check_tensors, entries, to_weights

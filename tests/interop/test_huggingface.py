@@ -82,7 +82,7 @@ def test_bfloat16_is_exact(tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
-    from minigpt_tf.interop.huggingface.safetensors_files import open_file
+    from minigpt_tf.interop.huggingface.read_safetensors import open_file
 
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     values = bits.view(torch.bfloat16)
@@ -328,7 +328,7 @@ def test_a_damaged_file_is_told_in_one_sentence(tmp_path):
     ],
 )
 def test_a_header_that_lies(tmp_path, header):
-    from minigpt_tf.interop.huggingface.safetensors_files import open_file
+    from minigpt_tf.interop.huggingface.read_safetensors import open_file
 
     text = json.dumps(header).encode()
     file = tmp_path / "model.safetensors"

@@ -16,9 +16,9 @@ from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
-from minigpt_tf.interop.huggingface import safetensors_writer
-from minigpt_tf.interop.huggingface.reading import open_huggingface
-from minigpt_tf.interop.huggingface.safetensors_writer import encode_values
+from minigpt_tf.interop.huggingface import write_safetensors
+from minigpt_tf.interop.huggingface.read_folder import open_huggingface
+from minigpt_tf.interop.huggingface.write_safetensors import encode_values
 from minigpt_tf.interop.source import write_model_folder
 from tests.conftest import ROOT
 from tests.interop.exported_folders import TEXT, make_folder
@@ -147,7 +147,7 @@ def test_half_precision_is_the_nearest(dtype, digits, folders, transformers, tmp
 
 def test_rounding_to_bfloat16_is_torchs(monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(safetensors_writer, "PIECE", 9999)
+    monkeypatch.setattr(write_safetensors, "PIECE", 9999)
     bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
     bits = np.append(bits & 0xFFFF8000, bits)  # ties among them
     values = bits.view(np.float32)
@@ -183,7 +183,7 @@ def test_large_models_come_in_several_files(folders, transformers, tmp_path, mon
     import torch
 
     folder, single = folders("gpt2")
-    monkeypatch.setattr(safetensors_writer, "SHARD_BYTES", 9000)
+    monkeypatch.setattr(write_safetensors, "SHARD_BYTES", 9000)
     out = export_model(folder, tmp_path / "x").path
     files = sorted(out.glob("*.safetensors"))
     assert (
@@ -304,8 +304,8 @@ def test_what_was_not_written_as_it_should_be_is_noticed(folders, tmp_path, monk
         file.write_bytes(content)
         return sums
 
-    write = safetensors_writer._write_file
-    monkeypatch.setattr(safetensors_writer, "_write_file", damage)
+    write = write_safetensors._write_file
+    monkeypatch.setattr(write_safetensors, "_write_file", damage)
     with pytest.raises(ModelFolderError, match="could not be read back as written"):
         export_model(folders("modern")[0], tmp_path / "x")
     assert not (tmp_path / "x").exists()

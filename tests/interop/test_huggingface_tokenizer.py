@@ -8,7 +8,7 @@ import pytest
 from minigpt_tf import import_model
 from minigpt_tf.errors import MiniGPTError
 from minigpt_tf.inference.folder import load_folder
-from minigpt_tf.interop.huggingface.tokenizer import (
+from minigpt_tf.interop.huggingface.read_tokenizer import (
     read_chat_template,
     read_generation,
     read_tokenizer,

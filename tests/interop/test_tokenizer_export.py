@@ -7,7 +7,7 @@ import pytest
 from minigpt_tf import export_model
 from minigpt_tf.errors import DataError
 from minigpt_tf.inference.folder import load_folder
-from minigpt_tf.interop.huggingface.tokenizer_writing import (
+from minigpt_tf.interop.huggingface.write_tokenizer import (
     check_equal,
     describe_tokenizer,
     export_tokenizer,

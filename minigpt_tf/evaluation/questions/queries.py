@@ -8,8 +8,8 @@ from typing import Any
 from ...config import RecordsConfig
 from ...errors import DataError
 from ...files.decoding import read_text, tidy
-from ...records.readers import read_file, read_json, read_jsonl
 from ...records.reading import MOST_CHARACTERS
+from ...records.record_files import read_file, read_json, read_jsonl
 from ...records.tables import Table, TableRow, read_csv
 
 QUESTION_NAMES = ("question", "instruction", "prompt")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ...errors import ModelFolderError
-from .reading import only_pickles
+from .read_folder import only_pickles
 
 WANTED = (
     "model*.safetensors",

@@ -14,7 +14,7 @@ from .parts import (
     kind_of,
     norm,
 )
-from .positions import is_positions
+from .position_layers import is_positions
 
 KNOWN = {
     *("InputLayer", "Embedding", "ReversibleEmbedding", "PositionalEncoding", "PositionEmbedding"),

@@ -18,7 +18,7 @@ from .checks import check_calls
 from .graph import Call, read_graph
 from .layer_weights import weight_names
 from .parts import Dense, activation_of, dense, is_on, kind_of, number, only_input, stripped, whole
-from .positions import Shapes, Start, find_start, masks_padding
+from .position_layers import Shapes, Start, find_start, masks_padding
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from ...storage.json_files import read_object
 from ..families import GPT2, Family
 from ..license import license_files, license_name
 from ..source import Source
-from .config import read_config
-from .safetensors_files import INDEX_NAME, SINGLE_NAME, StoredTensor, open_folder
-from .tokenizer import read_chat_template, read_generation, read_tokenizer
+from .read_config import read_config
+from .read_safetensors import INDEX_NAME, SINGLE_NAME, StoredTensor, open_folder
+from .read_tokenizer import read_chat_template, read_generation, read_tokenizer
 
 CONFIG_NAME = "config.json"
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")

@@ -21,9 +21,9 @@ from ...storage.replacing import replaced_file, reserve_space
 from ..families import GPT2, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shape, to_tensor
 from .metadata import MODEL_KEY, TEXT_KEY
-from .reading import DIVISORS, EMBEDDING, HEAD, SAMPLING
-from .vocabulary import END_KEYS, ROOT
-from .vocabulary_writing import WrittenVocabulary, written_vocabulary
+from .read_gguf import DIVISORS, EMBEDDING, HEAD, SAMPLING
+from .read_vocabulary import END_KEYS, ROOT
+from .write_vocabulary import WrittenVocabulary, written_vocabulary
 
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,

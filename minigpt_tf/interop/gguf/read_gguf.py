@@ -16,8 +16,8 @@ from ..source import Source
 from ..tensors import FirstRows, Tensor
 from .header import read_header
 from .metadata import MODEL_KEY, Metadata
+from .read_vocabulary import Vocabulary, read_vocabulary
 from .rope_divisors import TOLERANCE, scaling_of
-from .vocabulary import Vocabulary, read_vocabulary
 
 EMBEDDING, HEAD, DIVISORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 

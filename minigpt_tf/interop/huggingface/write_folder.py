@@ -26,8 +26,8 @@ from ...text.chat_template import ChatTemplate
 from ..families import LLAMA, Family, expressed, family_of
 from ..license import license_files
 from ..tensors import Entry, entries, tensor_shapes, to_tensor
-from .safetensors_writer import write_safetensors
-from .tokenizer_writing import ExportedTokenizer, export_tokenizer
+from .write_safetensors import write_safetensors
+from .write_tokenizer import ExportedTokenizer, export_tokenizer
 
 OWN_NAME = "minigpt_tf"
 """The field of config.json with our ModelConfig, which says what the other fields cannot."""
