@@ -174,6 +174,8 @@ def functions_of(package: Path) -> list[Function]:
 
     def is_counted(function: Function) -> bool:
         name, owner = function.node.name, function.owner
+        if any(ast.unparse(mark) == "overload" for mark in function.node.decorator_list):
+            return False  # its docstring is that of the function below it
         if name.startswith("_") or owner.startswith("_") or name in KERAS_METHODS | KERAS_HOOKS:
             return False
         return not is_inherited(owner, name)
@@ -187,6 +189,10 @@ def test_functions_that_lack_sections_are_found(tmp_path):
     (source / "module.py").write_text(
         "def bare(a, b) -> int: ...\n"
         "def one(a) -> int: ...\n"
+        "@overload\n"
+        "def typed(a, b) -> int: ...\n"
+        "def typed(a, b) -> int:\n"
+        "    'Args: Returns:'\n"
         "def _hidden(a, b) -> int: ...\n"
         "class Base:\n"
         "    def method(self, a, *, b) -> None:\n"
@@ -197,10 +203,17 @@ def test_functions_that_lack_sections_are_found(tmp_path):
         "        'Args:'\n"
     )
     found = {f.node.name: f.lacks() for f in functions_of(tmp_path / "package")}
-    assert found == {"bare": ["Args", "Returns"], "one": [], "method": [], "own": ["Returns"]}
+    assert found == {
+        "bare": ["Args", "Returns"],
+        "one": [],
+        "typed": [],
+        "method": [],
+        "own": ["Returns"],
+    }
+    assert len(functions_of(tmp_path / "package")) == 5
 
 
-UNDOCUMENTED_ROOMS = {"config", "files", "finetuning", "interop", "records", "storage", "text"}
+UNDOCUMENTED_ROOMS = {"finetuning", "interop"}
 """Rooms that are not finished yet."""
 
 

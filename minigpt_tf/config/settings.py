@@ -143,7 +143,16 @@ def split_settings(
 
 
 def require_at_least(config: Any, name: str, lowest: float) -> None:
-    """Raises ConfigError where a field is below `lowest` or not a number."""
+    """Checks the lower bound of a field.
+
+    Args:
+        config: A dataclass.
+        name: The field.
+        lowest: The smallest valid value.
+
+    Raises:
+        ConfigError: The value is below `lowest` or NaN.
+    """
     value = getattr(config, name)
     if not value >= lowest:
         raise ConfigError(f"{name}={value}: must be at least {lowest}")
@@ -174,7 +183,19 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: Any, where: str) -> Any:
-    """A configuration of type `cls` from JSON data; `where` names the file in errors."""
+    """Builds a configuration from JSON data.
+
+    Args:
+        cls: The dataclass, such as ModelConfig.
+        values: The parsed JSON. Old names of settings are accepted.
+        where: Names the file in errors.
+
+    Returns:
+        An instance of `cls`.
+
+    Raises:
+        ConfigError: A setting is unknown, missing, out of range or of the wrong type.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
     values = new_names(cls, values)

@@ -21,10 +21,18 @@ _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE
 
 
 def read_query(source: str, query: str | None) -> list[dict[str, Any]]:
-    """The rows that a SELECT gives: {column: value}.
+    """Runs a SELECT on an SQLite database, which is opened read-only, whatever the query says.
 
-    `source`: sqlite:///FILE (sqlite:////FILE from the root), or the path of the file. Nothing but
-    reading is allowed, whatever the query says. Raises DataError.
+    Args:
+        source: sqlite:///FILE (sqlite:////FILE for an absolute path), or the path of the file.
+        query: The SELECT statement.
+
+    Returns:
+        The rows, as {column: value}.
+
+    Raises:
+        DataError: The database cannot be opened, or the query is missing, fails or does anything
+            but read.
     """
     path = _database_file(source)
     if query is None:

@@ -29,7 +29,18 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def decode_text(content: bytes, encoding: str = "utf-8") -> str:
-    """Bytes -> text. A byte order mark decides; else `encoding` does. Raises DataError."""
+    """Decodes bytes to text.
+
+    Args:
+        content: The bytes of a text file.
+        encoding: The name of a Python codec, used if there is no byte order mark.
+
+    Returns:
+        The text, without its byte order mark.
+
+    Raises:
+        DataError: The content is binary or in another encoding; the message suggests one.
+    """
     return "".join(decode_stream(io.BytesIO(content), encoding))
 
 
@@ -53,7 +64,19 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
 def decode_stream(
     file: BinaryIO, encoding: str = "utf-8", block_size: int = BLOCK
 ) -> Iterator[str]:
-    """The text of a file that can be rewound, in pieces; otherwise as `decode_text`."""
+    """Decodes a file in blocks, as `decode_text` decodes bytes.
+
+    Args:
+        file: A seekable file, at its beginning.
+        encoding: The name of a Python codec, used if there is no byte order mark.
+        block_size: Bytes read at a time.
+
+    Yields:
+        The text in chunks, none of them empty.
+
+    Raises:
+        DataError: The content is binary or in another encoding; the message suggests one.
+    """
     block = file.read(SAMPLE)
     encoding, decoder = _decoder_for(block, encoding)
     place = 0

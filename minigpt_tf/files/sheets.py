@@ -16,10 +16,18 @@ MOST_COLUMNS = 256
 def read_sheets(
     file: BinaryIO, choose: Callable[[list[str]], Sequence[str]]
 ) -> Iterator[tuple[str, list[Any]]]:
-    """The rows of sheets, one at a time: the sheet's name, and its cells without empty last ones.
+    """Reads rows of the sheets of an XLSX file, one at a time.
 
-    Formulas have the values last computed; a missing row is an empty one. `choose` is given the
-    names of all sheets and returns those to be read. Raises DataError.
+    Args:
+        file: The file, open for reading.
+        choose: Takes the names of all sheets and returns those to read.
+
+    Yields:
+        (sheet, cells): The name of the sheet and the values of a row, without empty cells at its
+        end. A formula has the value last computed; a missing row has no cells.
+
+    Raises:
+        DataError: The file is damaged or too large, or openpyxl is not installed.
     """
     try:
         import openpyxl

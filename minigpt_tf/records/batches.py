@@ -29,10 +29,17 @@ class Batch(NamedTuple):
 
 
 def collate(rows: Sequence[Row], multiple: int, pad_id: int, longest: int) -> Batch:
-    """Rows side by side, padded at their ends.
+    """Batches rows for next-token prediction, padded on the right.
 
-    T is what the longest row needs, rounded up to a multiple of `multiple`, but to no more than
-    `longest`, the model's context.
+    Args:
+        rows: B rows.
+        multiple: T is rounded up to a multiple of it.
+        pad_id: The token id of the padding.
+        longest: The largest T, in tokens; the model's context length.
+
+    Returns:
+        Inputs and targets (B, T) int32, and their mask (B, T) float32: 1 for targets that count.
+        T is one less than the longest row, rounded up.
     """
     T = _width(max(len(row.ids) for row in rows) - 1, multiple, longest)
     x = np.full((len(rows), T), pad_id, dtype=np.int32)
@@ -48,9 +55,17 @@ def collate(rows: Sequence[Row], multiple: int, pad_id: int, longest: int) -> Ba
 def collate_texts(
     rows: Sequence[Row], multiple: int, pad_id: int, longest: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a classifier reads: whole texts (B, T) int32, and their lengths (B,) int32.
+    """Batches whole texts for a classifier, padded on the right.
 
-    The last token of text b is x[b, lengths[b] - 1]; T is as in `collate`.
+    Args:
+        rows: B rows.
+        multiple: T is rounded up to a multiple of it.
+        pad_id: The token id of the padding.
+        longest: The largest T, in tokens; the model's context length.
+
+    Returns:
+        Token ids (B, T) int32 and lengths (B,) int32 in tokens. The last token of text b is
+        x[b, lengths[b] - 1].
     """
     lengths = np.array([len(row.ids) for row in rows], dtype=np.int32)
     x = np.full((len(rows), _width(lengths.max(), multiple, longest)), pad_id, dtype=np.int32)

@@ -40,9 +40,16 @@ class Duplicate:
 def find_duplicates(
     held_out: Sequence[Record], others: Sequence[Record], threshold: float
 ) -> list[Duplicate]:
-    """The records of `held_out` whose prompt is in `others`, or as similar as `threshold`.
+    """Finds held-out records whose prompt is also among other records.
 
-    Each is reported once, with the closest other record; of equals, with the first.
+    Args:
+        held_out: The validation or test set.
+        others: The training set.
+        threshold: The least similarity that is reported, from 0 to 1.
+
+    Returns:
+        Each record of `held_out` at most once, by row, with the most similar other record; the
+        first one if several are equally similar.
     """
     first_with: dict[str, Record] = {}
     first_like: dict[str, Record] = {}

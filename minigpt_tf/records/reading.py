@@ -104,7 +104,15 @@ def read_records(
 
 
 def reasons(dropped: Sequence[Dropped], unit: str) -> str:
-    """The commonest reasons, in one line."""
+    """Summarizes why rows were dropped.
+
+    Args:
+        dropped: The dropped rows, at least one.
+        unit: What row numbers count: line, row or entry.
+
+    Returns:
+        The three most common reasons in one line, each with its count and its first row.
+    """
     commonest = Counter(item.reason for item in dropped).most_common(3)
     places = {item.reason: item.row for item in reversed(dropped)}  # the first of each
     return "; ".join(

@@ -59,9 +59,20 @@ def read_file(
     names: Container[str],
     also: Sequence[str] = (),
 ) -> Table:
-    """The rows of a file, by the one of `readers` that belongs to its ending.
+    """Reads a file with the reader of its extension.
 
-    `also`: what could be named instead of a file, for the error. Otherwise as `read_rows`.
+    Args:
+        path: The file.
+        readers: Readers by lower-case extension, such as ".csv".
+        config: How records are read.
+        names: Lower-case names of the fields that a header may have.
+        also: Sources that are readable besides files, for the error message.
+
+    Returns:
+        The rows, with their numbers.
+
+    Raises:
+        DataError: The file is missing, unsupported, unreadable or damaged; the message names it.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder: name the file with the records")
@@ -101,7 +112,19 @@ def _row_of(number: int, value: Any) -> TableRow:
 
 
 def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
-    """The entries of a list of JSON."""
+    """Reads a JSON file: a list, an object with one list, or JSON lines.
+
+    Args:
+        path: The file.
+        config: Gives the encoding of the file.
+        names: Not used; every reader takes it.
+
+    Returns:
+        A row for each entry of the list, or for each line.
+
+    Raises:
+        DataError: The file is empty or damaged, or it contains no list or several.
+    """
     text = read_text(path, config.encoding)
     if not text.strip():
         raise DataError("is empty")
@@ -132,7 +155,19 @@ def _list_in(value: Any) -> list[Any]:
 
 
 def read_jsonl(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
-    """A row for each line of JSON."""
+    """Reads a JSON Lines file.
+
+    Args:
+        path: The file.
+        config: Gives the encoding of the file.
+        names: Not used; every reader takes it.
+
+    Returns:
+        A row for each line.
+
+    Raises:
+        DataError: A line is not JSON, or the file is not in its encoding.
+    """
     lines = read_text(path, config.encoding).split("\n")
     return _json_table(path, "line", parse_json_lines(lines))
 

@@ -101,8 +101,15 @@ Record = InstructionRecord | PreferenceRecord | LabeledRecord | ConversationReco
 
 
 def ask(instruction: str, input: str = "") -> list[Message]:
-    """One question as a conversation. An input stands beside the content, for templates that keep
-    them apart."""
+    """Makes a conversation of one question.
+
+    Args:
+        instruction: The content of the user's message.
+        input: Kept beside the content, for templates that tell them apart.
+
+    Returns:
+        A list of one message.
+    """
     asked = message("user", instruction)
     return [{**asked, "input": input} if input else asked]
 

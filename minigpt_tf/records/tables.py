@@ -43,7 +43,19 @@ Numbered = Iterable[tuple[int, list[Any]]]
 
 
 def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
-    """The rows of a CSV or TSV file; what stands between its cells is found out."""
+    """Reads a CSV or TSV file. The delimiter is detected.
+
+    Args:
+        path: The file.
+        config: The encoding, the quoting and the names of columns.
+        names: Lower-case names of the fields that a header may have.
+
+    Returns:
+        The rows, numbered by line.
+
+    Raises:
+        DataError: The file is empty or damaged, or two columns have the same name.
+    """
     text = read_text(path, config.encoding)
     preferred = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
     delimiter = find_delimiter(text, preferred, lambda cell: _known_name(cell, config, names))
@@ -53,7 +65,21 @@ def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
 def table_of(
     path: Path, unit: str, numbered: Numbered, config: RecordsConfig, names: Container[str]
 ) -> Table:
-    """Rows named by the table's header, or by what stands in it."""
+    """Names the cells of rows by the header, or, without one, by what the columns contain.
+
+    Args:
+        path: The file, named in the table.
+        unit: What row numbers count: line or row.
+        numbered: (number, cells) for each row.
+        config: The names of columns.
+        names: Lower-case names of the fields that a header may have.
+
+    Returns:
+        The rows below the header, without empty ones.
+
+    Raises:
+        DataError: There are no rows, or two columns have the same name.
+    """
     filled = [(n, row) for n, row in numbered if any(cell not in (None, "") for cell in row)]
     if not filled:
         raise DataError("is empty")
@@ -110,7 +136,20 @@ def _header(
 
 
 def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
-    """The rows of one sheet: that of --sheet, or the first."""
+    """Reads one sheet of an XLSX file.
+
+    Args:
+        path: The file.
+        config: The sheet (unset: the first) and the names of columns.
+        names: Lower-case names of the fields that a header may have.
+
+    Returns:
+        The rows, numbered from 1.
+
+    Raises:
+        DataError: The file is damaged, the sheet is missing or empty, or two columns have the same
+            name.
+    """
 
     def choose(titles: list[str]) -> list[str]:
         if config.sheet is not None and config.sheet not in titles:

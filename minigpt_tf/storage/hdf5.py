@@ -35,12 +35,15 @@ LONGEST_LIST = 10_000_000
 def open_hdf5(
     path: str | Path, content: IO[bytes] | None = None, *, attributes: bool = False
 ) -> Iterator[Any]:
-    """An HDF5 file for reading, as an `h5py.File`.
+    """Opens an HDF5 file for reading.
 
     Args:
         path: A regular file; names the file in errors.
         content: The file's bytes, if they lie elsewhere (a member of an archive).
         attributes: Whether texts in attributes will be read, for which the file is searched first.
+
+    Yields:
+        An `h5py.File`, closed afterwards.
 
     Raises:
         ModelFolderError: The file is not a regular file, cannot be read or is damaged; also where
@@ -101,7 +104,18 @@ def _damaged(path: str | Path, error: Exception) -> ModelFolderError:
 
 
 def child(group: Any, *names: str) -> Any | None:
-    """The group or dataset of that path below a group; None if absent. Links are not followed."""
+    """Finds an item below a group. Soft and external links are not followed.
+
+    Args:
+        group: An `h5py.Group`.
+        names: The path, one name for each level.
+
+    Returns:
+        The group or dataset; None if absent.
+
+    Raises:
+        ModelFolderError: An item of the path is a link.
+    """
     import h5py
 
     item = group
@@ -180,7 +194,15 @@ def check_dataset(dataset: Any) -> None:
 
 
 def text_attribute(item: Any, name: str) -> str | None:
-    """An attribute that is one text; None if absent or something else."""
+    """Reads an attribute that is one text.
+
+    Args:
+        item: A group or dataset.
+        name: The attribute.
+
+    Returns:
+        The text; None if absent or of another type.
+    """
     if name not in item.attrs or not _holds_text(item, name):
         return None
     value = item.attrs[name]
@@ -188,9 +210,16 @@ def text_attribute(item: Any, name: str) -> str | None:
 
 
 def texts_attribute(item: Any, name: str) -> list[str] | None:
-    """An attribute that is a list of texts; None if absent.
+    """Reads an attribute that is a list of texts.
 
-    Keras cuts a long list into `name`0, `name`1, ...
+    Keras splits a long list into `name`0, `name`1, ...
+
+    Args:
+        item: A group or dataset.
+        name: The attribute.
+
+    Returns:
+        The texts; None if absent.
     """
     if name in item.attrs:
         return _texts(item, name)

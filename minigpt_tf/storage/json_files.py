@@ -8,7 +8,15 @@ from ..errors import ModelFolderError
 
 
 def write_json(file: Path, description: dict[str, Any]) -> None:
-    """Writes config.json, or another file of plain data."""
+    """Writes config.json, or another file of plain data, as UTF-8.
+
+    Args:
+        file: the file, which is replaced.
+        description: an object that JSON can express.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     file.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -38,13 +46,16 @@ def read_object_if_there(file: Path) -> dict[str, Any]:
 
 
 def integer(values: dict[str, Any], name: str, file: Path, *others: str) -> int:
-    """A field that must be there.
+    """Reads a required integer field.
 
     Args:
         values: the object in the file.
         name: of the field.
         file: what an error names.
         others: other names of the field.
+
+    Returns:
+        The value under the first of these names that is set.
 
     Raises:
         ModelFolderError: the field is missing, or not an integer.

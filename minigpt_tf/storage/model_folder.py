@@ -119,7 +119,16 @@ def holds_model(path: Path) -> bool:
 
 
 def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
-    """Raises ModelFolderError where a run may not write to the folder. Changes nothing."""
+    """Checks that a run may write to a folder. Changes nothing.
+
+    Args:
+        path: The folder; it need not exist.
+        overwrite: Whether a model in it may be replaced.
+        resume: Whether the run continues from the checkpoint in it.
+
+    Raises:
+        ModelFolderError: The folder is taken, or there is no checkpoint to resume from.
+    """
     if resume:
         if not has_checkpoint(path):
             raise ModelFolderError(
@@ -137,10 +146,18 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
 
 @contextmanager
 def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
-    """Makes the folder for a run, and holds it until the run has ended, so that there is one only.
+    """Creates and locks the folder of a run, so that no other run writes to it at the same time.
 
-    Raises ModelFolderError where the folder is taken, is not writable or belongs to a run that is
-    still running.
+    Args:
+        path: The folder; it need not exist.
+        overwrite: Whether a model in it may be replaced.
+        resume: Whether the run continues from the checkpoint in it.
+
+    Yields:
+        Nothing; the folder is locked until the context ends.
+
+    Raises:
+        ModelFolderError: The folder is taken, not writable or locked by another run.
     """
     check_output(path, overwrite=overwrite, resume=resume)
     try:

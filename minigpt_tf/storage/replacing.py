@@ -92,10 +92,17 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 def reserve_space(folder: Path, size: int) -> None:
-    """Raises OSError where `size` bytes do not fit on the folder's disk.
+    """Checks that the disk has room, before large files are written.
 
-    Asked before large files are written: on a full disk HDF5 crashes the interpreter, and zip files
-    complain once more when they are collected.
+    On a full disk HDF5 crashes the interpreter, and zip files complain once more when they are
+    collected.
+
+    Args:
+        folder: An existing folder on the disk.
+        size: Bytes to be written.
+
+    Raises:
+        OSError: They do not fit on the disk.
     """
     if hasattr(os, "posix_fallocate"):  # sees quotas and limits too
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -19,7 +19,15 @@ Message = dict[str, str]
 
 
 def message(role: str, content: str) -> Message:
-    """One message of a conversation."""
+    """Makes one message of a conversation.
+
+    Args:
+        role: system, user or assistant.
+        content: The text.
+
+    Returns:
+        {"role": role, "content": content}
+    """
     return {"role": role, "content": content}
 
 
@@ -35,8 +43,18 @@ class ChatTemplate:
     """bos_token, eos_token ...: names that templates use for them, and their texts."""
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        """The text of a conversation; with `add_generation_prompt` up to where the assistant's next
-        answer begins. Raises DataError where the template refuses the messages or is damaged."""
+        """Renders a conversation as text.
+
+        Args:
+            messages: The conversation, in order.
+            add_generation_prompt: End where the assistant's next answer begins.
+
+        Returns:
+            The text, with special tokens in it.
+
+        Raises:
+            DataError: The template rejects the messages, is damaged or does not end.
+        """
         import jinja2
 
         try:

@@ -33,7 +33,23 @@ def check_settings(
     oov_token: Any,
     document_count: Any,
 ) -> dict[str, Any]:
-    """The settings by name, each of its proper type. Raises ConfigError."""
+    """Checks the settings of a Keras Tokenizer.
+
+    Args:
+        num_words: Ids from this one on are left out (None: none).
+        filters: Characters that are replaced by `split`.
+        lower: Whether texts are lower-cased.
+        split: What separates words.
+        char_level: Whether every character is a token.
+        oov_token: The token of unknown words (None: they are left out).
+        document_count: Texts that the tokenizer was fitted on.
+
+    Returns:
+        The settings by name, each of its proper type.
+
+    Raises:
+        ConfigError: A setting has a wrong type or value.
+    """
     if not isinstance(split, str) or not split:
         raise ConfigError(f"split={split!r:.40}: must be a string of at least one character")
     if not isinstance(oov_token, str | None):
@@ -129,7 +145,15 @@ def check_word_index(word_index: dict[str, int]) -> None:
 
 
 def state_to_json(state: dict[str, Any], **options: Any) -> str:
-    """The JSON that Keras has for a `Tokenizer`, with tables as JSON in it."""
+    """Serializes a tokenizer as `keras.preprocessing.text.Tokenizer.to_json` does.
+
+    Args:
+        state: The tokenizer's settings, and its tables as JSON strings.
+        options: Arguments of `json.dumps`.
+
+    Returns:
+        A JSON object with class_name and config.
+    """
     return json.dumps({"class_name": "Tokenizer", "config": state}, **options)
 
 

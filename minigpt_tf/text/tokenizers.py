@@ -107,7 +107,19 @@ class BytePairTokenizer(BaseTokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "BytePairTokenizer":
-        """Learns merges from the texts until there are `vocab_size` tokens, or no pair repeats."""
+        """Learns the merges of byte-level BPE.
+
+        Args:
+            texts: The training text, in any chunks.
+            vocab_size: Tokens to learn at most, with the 256 bytes and the end of text.
+                Training stops early if no pair repeats.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ConfigError: `vocab_size` is below 257.
+        """
         import tokenizers
 
         if vocab_size < 257:
@@ -190,7 +202,15 @@ class ImportedTokenizer(BytePairTokenizer):
 
 
 def byte_level_backend(model: Any, add_prefix_space: bool = False) -> Any:
-    """A `tokenizers.Tokenizer` that splits text as GPT-2 does and keeps every byte."""
+    """Wraps a model of the tokenizers library to split text as GPT-2 does and keep every byte.
+
+    Args:
+        model: Such as `tokenizers.models.BPE`.
+        add_prefix_space: Whether a text without a leading space gets one.
+
+    Returns:
+        A `tokenizers.Tokenizer`.
+    """
     import tokenizers
 
     backend = tokenizers.Tokenizer(model)

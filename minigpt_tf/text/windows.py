@@ -78,7 +78,16 @@ def _ids_of(sequence: np.ndarray | Sequence[int]) -> np.ndarray:
 
 
 def check_window(window_size: int, stride: int) -> None:
-    """Raises ConfigError where windows of that size cannot be, or would leave tokens out."""
+    """Checks the size and the stride of windows.
+
+    Args:
+        window_size: Tokens of a window.
+        stride: Tokens between the starts of two windows.
+
+    Raises:
+        ConfigError: A value is not a positive integer, or the stride is larger than the window and
+            would leave tokens out.
+    """
     for name, value in (("window_size", window_size), ("stride", stride)):
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise ConfigError(f"{name}={value!r:.40}: expected an integer")
@@ -92,12 +101,30 @@ def check_window(window_size: int, stride: int) -> None:
 
 
 def count_windows(length: int, window_size: int, stride: int = 1) -> int:
-    """Number of windows, each with its next token, that start every `stride` tokens."""
+    """Counts the windows of a text, each with its next token.
+
+    Args:
+        length: Tokens of the text.
+        window_size: Tokens of a window.
+        stride: Tokens between the starts of two windows.
+
+    Returns:
+        The number of windows; 0 if the text is too short for one.
+    """
     return max(0, (length - window_size - 1) // stride + 1)
 
 
 def count_covered(length: int, window_size: int, stride: int) -> int:
-    """How many of the tokens lie in a window, or are the next token of one."""
+    """Counts the tokens that lie in a window, or are the next token of one.
+
+    Args:
+        length: Tokens of the text.
+        window_size: Tokens of a window.
+        stride: Tokens between the starts of two windows.
+
+    Returns:
+        The number of tokens, each counted once.
+    """
     count = count_windows(length, window_size, stride)
     return count and (count - 1) * min(stride, window_size + 1) + window_size + 1
 

@@ -84,9 +84,18 @@ def _after_spaces(text, i, end, classes):
 
 @inner
 def word_end(text, i, end, classes):
-    """Where the word that begins at byte i ends, by GPT-2's rule:
+    """Finds the end of a word by GPT-2's rule:
 
     's|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+
+
+    Args:
+        text: (N,) uint8, UTF-8.
+        i: The first byte of the word.
+        end: Where the text ends for this rule, in bytes.
+        classes: The class of every code point.
+
+    Returns:
+        The place of the byte after the word.
     """
     contracted = _after_contraction(text, i, end)
     if contracted > i:
@@ -132,8 +141,14 @@ def _merge_of(left, right, pairs, merges):
 
 @entry
 def fill_pairs(lefts, rights, merged, pairs, merges):
-    """Enters merges in the order of their rank: (left, right) -> (rank, merged). `pairs` (P,) and
-    `merges` (P, 2) make a hash table, P a power of two; `merges` is all -1 before."""
+    """Enters merges into a hash table, (left, right) -> (rank, merged).
+
+    Args:
+        lefts, rights: (M,) the ids of each merge, in order of rank.
+        merged: (M,) the id that each merge gives.
+        pairs: (P,) uint64, gets the keys; P is a power of two above M.
+        merges: (P, 2), all -1; gets rank and merged id.
+    """
     mask = pairs.size - 1
     for rank in range(lefts.size):
         key = np.uint64(lefts[rank]) << np.uint64(32) | np.uint64(rights[rank])
@@ -249,12 +264,22 @@ def _slot_of(text, i, end, key):
 
 @entry
 def encode(text, stop, stop_id, classes, byte_ids, pairs, merges, keys, known, links, heap, out):
-    """UTF-8 bytes (N,) -> ids in `out` (at least N); returns their number.
+    """Encodes text with byte-level BPE.
 
-    `stop`: bytes of the text that always are the one token stop_id, or none. `classes`: of every
-    code point. `byte_ids` (256,): the ids of single bytes. `pairs`, `merges`: as `fill_pairs` makes
-    them. `keys` (SLOTS, KEY_WORDS) and `known` (SLOTS, 1 + MOST_IDS) remember words between calls;
-    both begin as zeros. `links` (3, N), `heap` (3 N,): scratch.
+    Args:
+        text: (N,) uint8, UTF-8.
+        stop: Bytes that are always the one token `stop_id` where they occur; may be empty.
+        stop_id: The id of that token.
+        classes: The class of every code point.
+        byte_ids: (256,) the ids of single bytes.
+        pairs, merges: The merges, as `fill_pairs` enters them.
+        keys, known: (SLOTS + 1, KEY_WORDS) and (SLOTS, 1 + MOST_IDS), a cache of words between
+            calls; zeros at first.
+        links, heap: (3, N) and (3 N,), scratch.
+        out: At least (N,), gets the ids.
+
+    Returns:
+        The number of ids written.
     """
     key = keys[SLOTS]  # one more row, which no word has
     count = i = np.int64(0)  # a bare 0 is a type of its own, for which all is compiled twice

@@ -30,8 +30,13 @@ def _slot_of(text, start, end, hash, slots, starts, known):
 
 @entry
 def fill_slots(slots, starts, known):
-    """Enters the words known[starts[w] : starts[w + 1]] (UTF-8) into a hash table that is all -1;
-    its size is a power of two."""
+    """Enters words into a hash table.
+
+    Args:
+        slots: (S,) int, all -1, S a power of two; gets the word's index in its slot.
+        starts: (W + 1,) where each word begins in `known`, in bytes.
+        known: uint8, the words one after another, in UTF-8.
+    """
     for word in range(starts.size - 1):
         hash = _OFFSET
         for i in range(starts[word], starts[word + 1]):
@@ -41,10 +46,18 @@ def fill_slots(slots, starts, known):
 
 @entry
 def encode(text, separates, slots, starts, known, ids, unknown, out):
-    """UTF-8 bytes (N,) -> ids in `out` (N / 2 + 1); returns their number.
+    """Encodes text as the ids of its words.
 
-    `separates` (256,): the bytes between words. `ids` (words,). `unknown`: the id of words that are
-    not known, or -1: they are left out.
+    Args:
+        text: (N,) uint8, UTF-8.
+        separates: (256,) bool, the bytes between words.
+        slots, starts, known: The hash table, as in `fill_slots`.
+        ids: (W,) the id of each word.
+        unknown: The id of unknown words, or -1 to drop them.
+        out: At least (N / 2 + 1,), gets the ids.
+
+    Returns:
+        The number of ids written.
     """
     count = start = np.int64(0)
     hash = _OFFSET
