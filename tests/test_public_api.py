@@ -213,7 +213,7 @@ def test_functions_that_lack_sections_are_found(tmp_path):
     assert len(functions_of(tmp_path / "package")) == 5
 
 
-UNDOCUMENTED_ROOMS = {"finetuning", "interop"}
+UNDOCUMENTED_ROOMS = {"finetuning"}
 """Rooms that are not finished yet."""
 
 

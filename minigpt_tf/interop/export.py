@@ -96,7 +96,16 @@ def export_model(
 
 
 def default_output(folder: Path, config: ExportConfig) -> Path:
-    """exports/NAME-hf, exports/NAME-f32.gguf, exports/NAME.keras, exports/NAME.h5"""
+    """Names the output of an export: exports/NAME-hf, exports/NAME-f32.gguf, exports/NAME.keras or
+    exports/NAME.h5.
+
+    Args:
+        folder: The model folder, whose name is NAME.
+        config: The format, and for GGUF the dtype.
+
+    Returns:
+        A relative path.
+    """
     name = folder.resolve().name
     if config.format == "hf":
         return Path(EXPORTS_DIRECTORY) / f"{name}-hf"

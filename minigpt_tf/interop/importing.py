@@ -72,9 +72,18 @@ def import_model(
 
 
 def fetch(source: str | Path, revision: str | None = None) -> Path:
-    """Where the source lies on this machine; what exists here wins over an id of that name.
+    """Finds a source on this machine, or downloads it. An existing path wins over an id.
 
-    Raises ModelFolderError where it does not exist and cannot be downloaded.
+    Args:
+        source: A path, or an id on Hugging Face.
+        revision: A branch, a tag or a commit on Hugging Face (unset: the main branch).
+
+    Returns:
+        The path of the file or folder.
+
+    Raises:
+        ConfigError: A revision is given for a path.
+        ModelFolderError: The source does not exist and cannot be downloaded.
     """
     path = Path(source)
     if path.exists():
@@ -92,10 +101,21 @@ def open_path(
     tokenizer: str | Path | None = None,
     context_length: int | None = None,
 ) -> Source:
-    """Reads everything of a model but its weights, from the path that `fetch` gave.
+    """Reads everything of a model but its weights.
 
-    `tokenizer` and `context_length` are for Keras model files, as in `import_model`. Raises
-    MiniGPTError of some kind.
+    Args:
+        path: The path that `fetch` returned.
+        source: What `fetch` was given.
+        tokenizer: tokenizer.pkl or tokenizer.json, for Keras model files.
+        context_length: The longest sequence in tokens, for Keras model files that do not say.
+
+    Returns:
+        The source of a model folder; its tensors are read later.
+
+    Raises:
+        ConfigError: A Keras file needs a tokenizer, or another source is given one.
+        ModelFolderError: The model is missing, unsupported or damaged.
+        DataError: The tokenizer cannot be read.
     """
     if path.is_file() and path.suffix.lower() in KERAS_SUFFIXES:
         return open_keras(path, tokenizer, context_length)
@@ -134,16 +154,32 @@ def default_output(source: str | Path) -> Path:
 
 
 def check_apart(source: str | Path, out: Path) -> None:
-    """Raises ConfigError where the model folder would be written into its source."""
+    """Checks that a source is not overwritten by its import.
+
+    Args:
+        source: What is imported.
+        out: The model folder to write.
+
+    Raises:
+        ConfigError: They are the same folder.
+    """
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise ConfigError(f"{out} is the source itself: choose another --out")
 
 
 def shortened(source: Source, context_length: int) -> Source:
-    """The same model with a shorter context: a table of learned positions is cut.
+    """Shortens the context of a model. A table of learned positions is truncated.
 
-    Raises ConfigError where the source's is shorter already, ModelFolderError where its tensors
-    are not what its configuration says.
+    Args:
+        source: The model.
+        context_length: The new context, in tokens.
+
+    Returns:
+        The same model with the shorter context.
+
+    Raises:
+        ConfigError: The source's context is shorter already.
+        ModelFolderError: The source's tensors are not those of its configuration.
     """
     check_source(source)
     longest = source.config.context_length

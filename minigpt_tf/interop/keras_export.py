@@ -22,10 +22,18 @@ CHECKED_TOKENS = 32
 
 
 def write_keras_archive(folder: ModelFolder, file: Path) -> None:
-    """Writes the file, whose name ends in .keras; reloads it, and compares weights and logits.
+    """Writes a Keras archive, reloads it, and compares weights and logits.
 
-    The architecture is built from config.json, so nothing of the folder can run code. Raises
-    ModelFolderError where model.h5 is damaged or the check fails, OSError where the disk is full.
+    The architecture is built from config.json, so nothing in the folder can run code.
+
+    Args:
+        folder: The model.
+        file: The file to write; its name ends in .keras.
+
+    Raises:
+        ConfigError: The memory is too small for the model and the archive's weights.
+        ModelFolderError: model.h5 is damaged, or the check fails.
+        OSError: The disk is full.
     """
     size = 4 * folder.model.parameter_count
     source = folder.path / MODEL_NAME

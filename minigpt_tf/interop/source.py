@@ -86,10 +86,19 @@ def write_model_folder(
     overwrite: bool = False,
     listener: Listener = SILENT,
 ) -> None:
-    """Writes the folder. Raises ModelFolderError; then nothing in `out` has changed.
+    """Writes a source as a model folder. On an error, nothing in `out` has changed.
 
-    `check_source` comes first, and every weight is read back from model.h5 before the file is put
-    in place. `listener` gets how many values of how many are written.
+    `check_source` runs first, and every weight is read back from model.h5 before the file is put in
+    place.
+
+    Args:
+        source: The model.
+        out: The folder to write.
+        overwrite: Whether a model in it may be replaced.
+        listener: Notified of progress, in values written.
+
+    Raises:
+        ModelFolderError: The source is damaged, or the folder is taken or not writable.
     """
     wanted = check_source(source)
     from ..model.keras_file import write_keras_file  # TensorFlow: only when all else is checked

@@ -212,9 +212,15 @@ GGUF_LLAMA = _llama_table(
 
 
 def entries(table: Table, config: ModelConfig) -> list[Entry]:
-    """The tensors that a model of this configuration has.
+    """Lists the tensors of a model.
 
-    An entry whose weights the model does not have (a bias, a head of its own) is left out.
+    Args:
+        table: The tensors of the model's family.
+        config: The model's configuration.
+
+    Returns:
+        An entry for each tensor. Entries whose weights the model does not have (a bias, a separate
+        output head) are left out.
     """
     shapes = weight_shapes(config)
     blocks = [entry.of_layer(i) for i in range(config.num_layers) for entry in table.block]
@@ -223,7 +229,15 @@ def entries(table: Table, config: ModelConfig) -> list[Entry]:
 
 
 def tensor_shape(entry: Entry, config: ModelConfig) -> tuple[int, ...]:
-    """The shape that the entry's tensor has in a model of this configuration."""
+    """Computes the shape of a tensor.
+
+    Args:
+        entry: The tensor.
+        config: The model's configuration.
+
+    Returns:
+        Its shape in another tool's file.
+    """
     return _tensor_shape(entry, weight_shapes(config))
 
 
@@ -240,9 +254,16 @@ def to_weights(
     config: ModelConfig,
     shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The weights in a tensor of shape `tensor_shape`, by name; views of it where that serves.
+    """Splits a tensor into our weights.
 
-    `shapes`: `weight_shapes(config)`, from a caller that has it at hand for many tensors.
+    Args:
+        entry: The tensor's entry.
+        tensor: Its values, of shape `tensor_shape(entry, config)`.
+        config: The model's configuration.
+        shapes: `weight_shapes(config)`, from a caller that converts many tensors.
+
+    Returns:
+        The weights by name; views of the tensor where possible.
     """
     shapes = weight_shapes(config) if shapes is None else shapes
     if entry.interleaved:
@@ -257,7 +278,16 @@ def to_weights(
 
 
 def to_tensor(entry: Entry, read: Callable[[str], np.ndarray], config: ModelConfig) -> np.ndarray:
-    """The entry's tensor from our weights, which `read` gives by name."""
+    """Builds a tensor from our weights; the inverse of `to_weights`.
+
+    Args:
+        entry: The tensor's entry.
+        read: Gives the values of a weight by name.
+        config: The model's configuration.
+
+    Returns:
+        A contiguous array of shape `tensor_shape(entry, config)`.
+    """
     parts = [read(name) for name in entry.weights]
     flat = [
         part.reshape(_matrix_shape(name, part.shape))
@@ -288,7 +318,17 @@ def _swap_pairs(rows: np.ndarray, pairs: tuple[int, int], head_dim: int) -> np.n
 def check_tensors(
     tensors: Mapping[str, Tensor], wanted: list[Entry], config: ModelConfig, where: str
 ) -> None:
-    """Raises ModelFolderError that names a tensor which is missing, extra or of another shape."""
+    """Checks the names and shapes of all tensors.
+
+    Args:
+        tensors: The tensors in a file, by name.
+        wanted: The entries of the model.
+        config: The model's configuration.
+        where: Names the file in errors.
+
+    Raises:
+        ModelFolderError: A tensor is missing, extra or of another shape; the message names it.
+    """
     names = {entry.name for entry in wanted}
     missing = [entry.name for entry in wanted if entry.name not in tensors]
     extra = [name for name in tensors if name not in names]
@@ -307,6 +347,14 @@ def check_tensors(
 
 
 def tensor_shapes(wanted: list[Entry], config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """`tensor_shape` of each entry, by name."""
+    """Computes the shapes of several tensors.
+
+    Args:
+        wanted: The tensors.
+        config: The model's configuration.
+
+    Returns:
+        The `tensor_shape` of each, by name.
+    """
     shapes = weight_shapes(config)
     return {entry.name: _tensor_shape(entry, shapes) for entry in wanted}

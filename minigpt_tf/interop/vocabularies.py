@@ -103,8 +103,20 @@ def sentencepiece_from_pieces(
     types: Sequence[int],
     add_space_prefix: bool = True,
 ) -> "tokenizers.Tokenizer":
-    """The tokenizer of a GGUF file's "llama" vocabulary: SentencePiece's BPE, where every text
-    between two special pieces begins with a space of its own. Raises DataError."""
+    """Builds the tokenizer of a GGUF file's "llama" vocabulary: SentencePiece's BPE.
+
+    Args:
+        pieces: The tokens, by id.
+        scores: The score of each; pairs with higher ones are merged first.
+        types: The PieceType of each.
+        add_space_prefix: Whether each text between two special pieces gets a leading space.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        DataError: The vocabulary is damaged.
+    """
     return _sentencepiece(
         pieces,
         scores,
@@ -311,8 +323,19 @@ def byte_level_tokenizer(
     pre: str,
     types: Sequence[int] = (),
 ) -> "tokenizers.Tokenizer":
-    """The tokenizer of a GGUF file's "gpt2" vocabulary. `merges`: two tokens with a space between;
-    `types`: PieceTypes (unset: all normal). Raises DataError."""
+    """Builds the tokenizer of a GGUF file's "gpt2" vocabulary: byte-level BPE.
+
+    Args:
+        tokens, merges: By id; two tokens with a space between, in order of rank.
+        pre: The name of the pre-tokenizer.
+        types: The PieceType of each token (unset: all normal).
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        DataError: The pre-tokenizer is unsupported, or the vocabulary is damaged.
+    """
     import tokenizers
 
     way = cutting(pre)

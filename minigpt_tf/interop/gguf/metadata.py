@@ -30,11 +30,27 @@ class Metadata:
     @overload
     def text(self, key: str, default: None = None) -> str | None: ...
     def text(self, key: str, default: str | None = None) -> str | None:
-        """A text."""
+        """Reads a text.
+
+        Args:
+            key: Such as "general.name".
+            default: Returned if the key is absent.
+
+        Returns:
+            The text, or `default`.
+        """
         return self._get(key, default, str, "a text")
 
     def flag(self, key: str, default: bool) -> bool:
-        """True or False."""
+        """Reads a Boolean.
+
+        Args:
+            key: Such as "tokenizer.ggml.add_bos_token".
+            default: Returned if the key is absent.
+
+        Returns:
+            The value, or `default`.
+        """
         return self._get(key, default, bool, "true or false")
 
     def texts(self, key: str) -> list[str] | None:
@@ -46,7 +62,15 @@ class Metadata:
         return self._get(key, None, np.ndarray, "a list of numbers")
 
     def number(self, key: str, default: float | None = None) -> float | None:
-        """A number, as the shortest decimal that is the same in float32."""
+        """Reads a number.
+
+        Args:
+            key: Such as "llama.rope.freq_base".
+            default: Returned if the key is absent.
+
+        Returns:
+            The shortest decimal that is the same in float32, or `default`.
+        """
         if key not in self.values:
             return default
         value = self._get(key, default, (int, float), "a number")
@@ -57,7 +81,15 @@ class Metadata:
     @overload
     def whole(self, key: str, default: None = None) -> int | None: ...
     def whole(self, key: str, default: int | None = None) -> int | None:
-        """An integer; a list of equal ones, one for each layer, is as good."""
+        """Reads an integer, or a list of equal integers, one for each layer.
+
+        Args:
+            key: Such as "llama.block_count".
+            default: Returned if the key is absent.
+
+        Returns:
+            The integer, or `default`.
+        """
         value = self.values.get(key, default)
         if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
             value = value[0].item()

@@ -49,7 +49,19 @@ class Vocabulary:
 
 
 def read_vocabulary(values: Metadata, config: ModelConfig) -> Vocabulary:
-    """The vocabulary of a file. Raises ModelFolderError."""
+    """Builds the tokenizer of a GGUF file.
+
+    Args:
+        values: The metadata of the file.
+        config: The model's configuration.
+
+    Returns:
+        The tokenizer with its end and prefix ids, the ids from which an empty prompt starts, and
+        the chat template.
+
+    Raises:
+        ModelFolderError: The kind of tokenizer is unsupported, or its metadata are damaged.
+    """
     kind = values.text(f"{ROOT}.model")
     if kind not in KINDS:
         known = ", ".join(f"{name} ({what})" for name, what in KINDS.items())

@@ -14,10 +14,20 @@ TOLERANCE = 1e-4
 
 
 def scaling_of(divisors: np.ndarray, frequencies: np.ndarray) -> dict[str, float] | None:
-    """The scaling whose `rotary_divisors` for the frequencies (H / 2,) are these, (H / 2,).
+    """Finds the RoPE scaling whose `rotary_divisors` are given.
 
-    Only the quotients of Llama 3's three numbers matter: where the standard ones do not serve,
-    low_freq_factor is 1. Raises ValueError where no scaling has these divisors.
+    Only the quotients of Llama 3's three numbers matter: where the standard ones do not fit,
+    low_freq_factor is 1.
+
+    Args:
+        divisors: What each frequency is divided by, (H / 2,).
+        frequencies: Those of the model without scaling, (H / 2,), in radians per token.
+
+    Returns:
+        Linear or Llama 3 scaling, as `rope_scaling` of ModelConfig; None if all divisors are 1.
+
+    Raises:
+        ValueError: No scaling has these divisors.
     """
     if divisors.shape != frequencies.shape or not (np.isfinite(divisors) & (divisors > 0)).all():
         raise ValueError(f"rotary divisors of shape {divisors.shape}, not all positive numbers")

@@ -44,8 +44,16 @@ HEADER_SPACE = 2**16
 def export_gguf(folder: ModelFolder, file: Path, dtype: ExportDType) -> None:
     """Writes a model folder as one file that llama.cpp loads, one tensor at a time.
 
-    Raises ConfigError where the format cannot express the model, ModelFolderError where it cannot
-    be read or written. Nothing is left behind then, and what was at `file` is unchanged.
+    On an error nothing is left behind, and what was at `file` is unchanged.
+
+    Args:
+        folder: The model.
+        file: The file to write; its folder exists.
+        dtype: The type of the matrices: f32, f16 or q8_0.
+
+    Raises:
+        ConfigError: The format cannot express the model.
+        ModelFolderError: The model cannot be read, or the file cannot be written.
     """
     check_exportable(folder, dtype)
     vocabulary = written_vocabulary(folder)
@@ -86,10 +94,17 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 def check_exportable(folder: ModelFolder, dtype: ExportDType) -> None:
-    """Raises ConfigError that says why llama.cpp could not run the model.
+    """Checks that llama.cpp can run the model.
 
     Both kinds of GELU pass: llama.cpp has one, from a table of half-precision numbers, which is as
     far from either as the two are from each other.
+
+    Args:
+        folder: The model.
+        dtype: The type of the matrices.
+
+    Raises:
+        ConfigError: The type or the model is unsupported; the message says why.
     """
     if dtype not in KINDS:
         raise ConfigError(f"dtype={dtype!r}: choose one of {', '.join(KINDS)}")
@@ -184,7 +199,15 @@ def _kind(name: str, shape: tuple[int, ...], dtype: ExportDType) -> gguf.GGMLQua
 
 
 def notice_of(config: ModelConfig, dtype: ExportDType) -> str | None:
-    """What a person should know of the numbers in the file; None where they are as asked for."""
+    """Explains where the types in a file are not those that were asked for.
+
+    Args:
+        config: The model's configuration.
+        dtype: The type asked for.
+
+    Returns:
+        A message for the user; None if there is nothing to say.
+    """
     tensors = _Plan(config, dtype).tensors
     wide = sum(tensor.kind is KINDS["f16"] for tensor in tensors) if dtype == "q8_0" else 0
     if not wide:
@@ -225,7 +248,13 @@ def _dtype_name(plan: _Plan) -> str:
 
 
 def write_architecture(writer: gguf.GGUFWriter, config: ModelConfig, vocab_size: int) -> None:
-    """The sizes and switches of a model, as llama.cpp names them."""
+    """Writes the sizes and switches of a model, as llama.cpp names them.
+
+    Args:
+        writer: Gets the metadata.
+        config: The model's configuration.
+        vocab_size: Rows of the token embedding in the file.
+    """
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.embed_dim)
     writer.add_block_count(config.num_layers)
@@ -275,7 +304,18 @@ def _write_text(writer: gguf.GGUFWriter, folder: ModelFolder, special: dict[str,
 
 
 def special_ids(folder: ModelFolder, vocabulary: WrittenVocabulary) -> dict[str, int]:
-    """Ids by their names in the metadata. Raises ConfigError if one has no place."""
+    """Finds the special tokens of a model.
+
+    Args:
+        folder: The model.
+        vocabulary: The vocabulary that is written.
+
+    Returns:
+        Token ids by their names in the metadata, such as "bos" and "eos".
+
+    Raises:
+        ConfigError: A prefix or end id has no place in the format.
+    """
     prefix, ends = folder.tokenizer.prefix_ids, sorted(folder.tokenizer.end_ids)
     if len(prefix) > 1:
         raise ConfigError(f"prefix_ids={list(prefix)}: llama.cpp puts one token before a text")

@@ -35,9 +35,17 @@ def looks_like_id(source: str) -> bool:
 
 
 def download(model_id: str, revision: str | None = None) -> Path:
-    """The folder with the model's files, which huggingface_hub downloads, resumes and keeps.
+    """Downloads a model with huggingface_hub, which resumes and caches.
 
-    `revision`: a branch, a tag or a commit. Raises ModelFolderError that says what to do.
+    Args:
+        model_id: Such as "HuggingFaceTB/SmolLM2-135M".
+        revision: A branch, a tag or a commit (unset: the main branch).
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        ModelFolderError: The model is unavailable or has no safetensors; says what to do.
     """
     import huggingface_hub
 

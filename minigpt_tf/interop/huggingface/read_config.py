@@ -53,10 +53,18 @@ _NEUTRAL_OF: dict[str, dict[str, tuple[Any, ...]]] = {
 
 
 def read_config(values: dict[str, Any], file: Path) -> tuple[Family, ModelConfig, ModelConfig]:
-    """The family, the configuration of the model, and that which its tensors are shaped by.
+    """Reads the content of config.json.
 
-    The two differ where our exporter wrote zeros for biases that the model does not have. Raises
-    ModelFolderError that names `file`, where `values` comes from.
+    Args:
+        values: The parsed JSON.
+        file: Names the file in errors.
+
+    Returns:
+        The family, the configuration of the model, and the one that its tensors have the shapes of.
+        The two differ where our exporter wrote zeros for biases that the model does not have.
+
+    Raises:
+        ModelFolderError: The architecture or a setting is unsupported or damaged.
     """
     family = _family(values, file)
     for name, neutral in (_NEUTRAL | _NEUTRAL_OF[family.name]).items():

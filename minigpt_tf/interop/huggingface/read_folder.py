@@ -46,9 +46,18 @@ def holds_pickles(folder: Path) -> bool:
 
 
 def open_huggingface(folder: Path, where: str = "") -> Source:
-    """Reads everything but the weights. `where` names the source, unset: by its folder.
+    """Reads everything but the weights.
 
-    Raises ModelFolderError, or DataError where it is the tokenizer that cannot be read.
+    Args:
+        folder: A folder with config.json, safetensors and the tokenizer's files.
+        where: Names the source (unset: by its folder).
+
+    Returns:
+        The source of a model folder; its tensors are read later.
+
+    Raises:
+        ModelFolderError: The model is unsupported, pickled or damaged.
+        DataError: The tokenizer cannot be read.
     """
     where = where or str(folder)
     _refuse_pickles(folder, where)
@@ -91,7 +100,15 @@ def _refuse_pickles(folder: Path, where: str) -> None:
 
 
 def only_pickles(where: str, name: str) -> str:
-    """The error for a source whose weights are pickled."""
+    """Writes the error for a source whose weights are pickled.
+
+    Args:
+        where: The source.
+        name: The file with the weights.
+
+    Returns:
+        The message, with a command that converts the weights.
+    """
     convert = (
         "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; "
         f"[c.from_pretrained('{where}').save_pretrained('NEW_FOLDER') for c in (M, T)]"

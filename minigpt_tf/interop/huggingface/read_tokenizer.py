@@ -41,9 +41,19 @@ SAMPLING_FIELDS = {
 def read_tokenizer(
     folder: Path, config: dict[str, Any], vocab_size: int
 ) -> tuple[ImportedTokenizer, list[int]]:
-    """The tokenizer, its end and prefix ids set, and the ids from which an empty prompt starts.
+    """Reads the tokenizer of a Hugging Face folder.
 
-    `config`: the content of config.json. Raises ModelFolderError or DataError.
+    Args:
+        folder: The folder.
+        config: The content of config.json.
+        vocab_size: Rows of the token embedding.
+
+    Returns:
+        The tokenizer with its end and prefix ids, and the ids from which an empty prompt starts.
+
+    Raises:
+        ModelFolderError: A file is missing or damaged.
+        DataError: The tokenizer is unsupported or damaged.
     """
     settings = read_object_if_there(folder / SETTINGS_NAME)
     kind = _kind(folder)
@@ -116,9 +126,18 @@ def _backend(folder: Path, kind: str, settings: dict[str, Any]) -> Any:
 
 
 def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The tokens of a byte-level tokenizer by their text, and its merges, from GPT-2's two files.
+    """Reads the two files of GPT-2's tokenizer.
 
-    Raises DataError.
+    Args:
+        vocabulary: Such as vocab.json: ids by token.
+        merges: Such as merges.txt: a pair of tokens on each line.
+
+    Returns:
+        The ids by token, and the merges in order of rank.
+
+    Raises:
+        DataError: The merges cannot be read, or a file is damaged.
+        ModelFolderError: The vocabulary is missing or not a JSON object.
     """
     tokens = read_object(vocabulary)
     if not all(type(i) is int and 0 <= i < 2**31 for i in tokens.values()):
@@ -138,7 +157,19 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
 def byte_pair_backend(
     vocabulary: dict[str, int], merges: list[tuple[str, str]], add_prefix_space: bool = False
 ) -> Any:
-    """A `tokenizers.Tokenizer` that splits text as GPT-2 does. Raises DataError."""
+    """Builds a tokenizer that splits text as GPT-2 does.
+
+    Args:
+        vocabulary: Ids by token.
+        merges: Pairs of tokens in order of rank.
+        add_prefix_space: Whether a text without a leading space gets one.
+
+    Returns:
+        A `tokenizers.Tokenizer`.
+
+    Raises:
+        DataError: The vocabulary and the merges do not fit together.
+    """
     import tokenizers
 
     with errors_of_the_library("the tokenizer's vocabulary and merges do not fit together"):

@@ -66,10 +66,19 @@ class _Plan:
 def write_huggingface_folder(
     folder: ModelFolder, out: Path, dtype: str, listener: Listener = SILENT
 ) -> None:
-    """Writes the files into `out`, an empty folder, and reads the weights back.
+    """Writes a Hugging Face folder, and reads the weights back.
 
-    `dtype`: f32, f16 or bf16. Raises ConfigError or DataError where the format cannot express the
-    model or its tokenizer, ModelFolderError where model.h5 is damaged, OSError for a full disk.
+    Args:
+        folder: The model.
+        out: An empty folder.
+        dtype: f32, f16 or bf16.
+        listener: Notified of progress, in bytes.
+
+    Raises:
+        ConfigError: The format cannot express the model.
+        DataError: The format cannot express the tokenizer.
+        ModelFolderError: model.h5 is damaged.
+        OSError: The disk is full.
     """
     family = family_of(folder.model)
     _check_heads(folder.model, family)

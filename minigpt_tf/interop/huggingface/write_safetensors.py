@@ -43,11 +43,19 @@ def write_safetensors(
     read: Callable[[str], np.ndarray],
     listener: Listener = SILENT,
 ) -> None:
-    """Writes model.safetensors, or several files and their index where it would be large.
+    """Writes model.safetensors, or several files and their index if it would be large.
 
-    `read` gives the float32 values of a tensor by its name, once each in the order of `shapes`.
-    Raises OSError where the disk is full, ModelFolderError where a value does not fit into the type
-    or the files cannot be read back as written.
+    Args:
+        folder: An existing folder.
+        shapes: The shape of each tensor by name.
+        dtype: f32, f16 or bf16.
+        read: Gives the float32 values of a tensor by name; called once each, in order of `shapes`.
+        listener: Notified of progress, in bytes.
+
+    Raises:
+        ModelFolderError: A value does not fit into the type, or a file cannot be read back as
+            written.
+        OSError: The disk is full.
     """
     size = DTYPES[dtype][1]
     total = size * sum(math.prod(shape) for shape in shapes.values())
@@ -115,9 +123,18 @@ def _write_file(
 
 
 def encode_values(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """float32 values as the numbers of a file, little-endian; bfloat16 as its bits (uint16).
+    """Converts values to the type of a file, little-endian. Rounds to nearest, ties to even.
 
-    Rounds to nearest, ties to even. Raises ModelFolderError where a value is too large.
+    Args:
+        values: float32, of any shape.
+        dtype: f32, f16 or bf16.
+        name: Names the tensor in errors.
+
+    Returns:
+        An array of the same shape; bfloat16 as its bits (uint16).
+
+    Raises:
+        ModelFolderError: A value is too large for the type.
     """
     values = np.ascontiguousarray(values, dtype="<f4")
     if dtype == "f32":

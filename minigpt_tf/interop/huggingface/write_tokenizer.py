@@ -187,7 +187,15 @@ def load_backend(description: dict[str, Any]) -> Any:
 
 
 def check_equal(tokenizer: BaseTokenizer, backend: Any) -> None:
-    """Raises DataError where the two give different ids to the words or characters they know."""
+    """Compares the ids of all words or characters that a tokenizer knows.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        backend: The `tokenizers.Tokenizer` that is written for it.
+
+    Raises:
+        DataError: The two give different ids.
+    """
     if isinstance(tokenizer, WordTokenizer):
         separator = next(iter(tokenizer.filters), tokenizer.split)
         parts, separator = tokenizer.words, separator + tokenizer.split

@@ -33,8 +33,18 @@ class Archive:
             self._members = {info.filename: info for info in archive.infolist()}
 
     def read(self, name: str, largest: int) -> bytes | None:
-        """A small member; None if absent. Raises ModelFolderError if it is larger than `largest`,
-        whatever the archive says of its size."""
+        """Reads a small member.
+
+        Args:
+            name: Of the member.
+            largest: The most bytes that are accepted, whatever size the archive states.
+
+        Returns:
+            The content; None if absent.
+
+        Raises:
+            ModelFolderError: The member is larger or damaged.
+        """
         if name not in self._members:
             return None
         with self._member(name) as member:

@@ -159,7 +159,18 @@ def _arguments(by_name: dict[str, Layer], name: str, call: int) -> tuple[list[An
 
 
 def call_arguments(layer: Layer, node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of one of a layer's `inbound_nodes`, in which `Ref` stands for a tensor."""
+    """Reads the arguments of one call of a layer, as Keras 2 or Keras 3 writes them.
+
+    Args:
+        layer: The layer, named in errors.
+        node: One of its `inbound_nodes`.
+
+    Returns:
+        Positional and keyword arguments, in which a `Ref` represents a tensor.
+
+    Raises:
+        Refused: The node is damaged.
+    """
     if isinstance(node, dict):
         args, kwargs = node.get("args"), node.get("kwargs", {})
         if not isinstance(args, list) or not isinstance(kwargs, dict):

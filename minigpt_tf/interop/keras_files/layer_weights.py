@@ -56,10 +56,16 @@ def _attention_weights(bias: bool, qkv_bias: bool) -> tuple[str, ...]:
 
 
 def by_layer(model: Layer, weights: Sequence[N]) -> dict[Path, list[N]]:
-    """The weights of a model, as an .h5 file lists them, by the layer they belong to.
+    """Assigns the weights of a model to its layers.
 
-    By their order if the number of weights of each layer is known, else by their names; what
-    belongs to no layer is the model's own.
+    By their order if the number of weights of each layer is known, else by their names.
+
+    Args:
+        model: The model.
+        weights: Its weights in the order of an .h5 file.
+
+    Returns:
+        The weights by the path of their layer; those of no layer belong to the model's own path.
     """
     leaves = list(model.leaves())
     names = [weight_names(leaf) for leaf in leaves]

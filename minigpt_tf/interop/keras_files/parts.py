@@ -78,7 +78,18 @@ def activation_of(call: Call) -> str | None:
 
 
 def activation_name(value: Any, layer: Layer) -> str:
-    """Our name of an activation, however Keras writes it down."""
+    """Normalizes the name of an activation, however Keras serializes it.
+
+    Args:
+        value: The serialized activation.
+        layer: Its layer, named in errors.
+
+    Returns:
+        The name, as in ModelConfig where that has the activation.
+
+    Raises:
+        Refused: The activation is a lambda, or damaged.
+    """
     if value is None:
         return "linear"
     if isinstance(value, dict):
@@ -96,7 +107,18 @@ def activation_name(value: Any, layer: Layer) -> str:
 
 
 def whole(layer: Layer, name: str) -> int:
-    """A size in a layer's configuration."""
+    """Reads a size from a layer's configuration.
+
+    Args:
+        layer: The layer.
+        name: Of the setting.
+
+    Returns:
+        An integer, at least 1.
+
+    Raises:
+        Refused: The setting is missing or not such an integer.
+    """
     value = layer.config.get(name)
     if type(value) is not int or value < 1:
         raise Refused(f"its architecture is damaged: {layer} has {name}={value!r:.40}")
@@ -104,7 +126,19 @@ def whole(layer: Layer, name: str) -> int:
 
 
 def number(layer: Layer, name: str, default: float) -> float:
-    """A number in a layer's configuration, at least 0."""
+    """Reads a number from a layer's configuration.
+
+    Args:
+        layer: The layer.
+        name: Of the setting.
+        default: Used if the setting is absent.
+
+    Returns:
+        A number, at least 0.
+
+    Raises:
+        Refused: The setting is not such a number, or too large.
+    """
     value = layer.config.get(name, default)
     if type(value) not in (int, float) or not 0 <= value <= LARGEST_NUMBER:
         raise Refused(f"its architecture is damaged: {layer} has {name}={value!r:.40}")
@@ -112,7 +146,15 @@ def number(layer: Layer, name: str, default: float) -> float:
 
 
 def is_on(layer: Layer, name: str) -> bool:
-    """A switch that is on unless the configuration says false."""
+    """Reads a switch that is on by default.
+
+    Args:
+        layer: The layer.
+        name: Of the setting.
+
+    Returns:
+        False if the configuration says so, else True.
+    """
     return layer.config.get(name) is not False
 
 

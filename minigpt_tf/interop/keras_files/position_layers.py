@@ -52,6 +52,9 @@ def find_start(source: Call, shapes: Shapes | None) -> Start:
         source: The input of the first block.
         shapes: Of the weights, where they are known: they distinguish learned from fixed positions.
 
+    Returns:
+        The embedding, and the kind of positions and where they lie.
+
     Raises:
         Refused: They are not of a kind that the engine has.
     """

@@ -45,6 +45,9 @@ def open_keras(
         tokenizer: tokenizer.pkl or tokenizer.json.
         context_length: The longest sequence, if the file does not say.
 
+    Returns:
+        The source of a model folder; its weights are read later.
+
     Raises:
         ModelFolderError: The file is damaged, or its model is not one that the engine runs.
         ConfigError: There is no tokenizer.
@@ -91,6 +94,9 @@ def source_of(
         tokenizer: The tokenizer that the model was trained with.
         where: Names the model in errors.
         origin: Where it comes from, for config.json.
+
+    Returns:
+        The source; its weights are read later.
     """
     config = recognized.config
     entries = tuple(Entry(name, (name,)) for name in weight_shapes(config))

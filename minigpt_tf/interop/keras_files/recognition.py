@@ -53,6 +53,9 @@ class Recognized:
         Args:
             name: As there, such as "block_0/attention/query/kernel".
             read: Gives the values of a layer's weight, by the layer's path and the weight's index.
+
+        Returns:
+            The values, in memory.
         """
         place = self.places[name]
         if isinstance(place, float):
@@ -80,6 +83,9 @@ def recognize(
             without them a position encoding of one's own is taken to have none.
         context_length: The longest sequence, if the configuration does not say.
         where: Names the model in errors.
+
+    Returns:
+        The configuration of the model, and where each of its weights lies.
 
     Raises:
         ModelFolderError: The engine cannot run the model; names the layer, and says what to do.
