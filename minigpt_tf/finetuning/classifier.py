@@ -219,24 +219,20 @@ class ClassifierJob(SupervisedJob):
         """The split of which all figures are saved: test; if absent, validation or training."""
         return list(self.found)[-1]
 
-    def sections(self, state: RunState, kept: str) -> dict[str, Any]:
+    def _sections(self, state: RunState, kept: str) -> dict[str, Any]:
         """As in SupervisedJob, with more metrics, and the section "classifier"."""
-        sections = super().sections(state, kept)
+        sections = super()._sections(state, kept)
         sections["metrics"]["parts"] = {
-            split: {
-                "texts": int(confusion.counts.sum()),
-                "loss": loss,
-                "accuracy": confusion.accuracy,
-            }
-            for split, (confusion, loss) in self.found.items()
+            split: {"texts": int(table.counts.sum()), "loss": loss, "accuracy": table.accuracy}
+            for split, (table, loss) in self.found.items()
         }
         confusion = self.found[self.shown_split][0]
         sections["metrics"] |= {"part": self.shown_split, **confusion.as_json()}
         context = self.plan.dataset.report.context_length
         return sections | {CLASSIFIER_SECTION: describe(context, self.plan.records)}
 
-    def write_more(self, weights: Weights, folder: Path) -> None:
-        super().write_more(weights, folder)
+    def _write_more(self, weights: Weights, folder: Path) -> None:
+        super()._write_more(weights, folder)
         save_head(folder, weights[KERNEL], weights[BIAS], self.plan.dataset.labels)
         confusion = self.found[self.shown_split][0]
         title = f"{self.shown_split} set: {confusion.accuracy:.2%} right"

@@ -81,7 +81,15 @@ class Method(ABC):
         return dtype_bytes if self.trains == "adapter" else FLOAT32_BYTES
 
     def trained_parameters(self, model: ModelConfig, lora: LoraConfig) -> int:
-        """The number of parameters with gradients."""
+        """Counts the parameters with gradients.
+
+        Args:
+            model: the base's configuration.
+            lora: what is updated, if an adapter is trained.
+
+        Returns:
+            Parameters of the model, or of the factors of its adapter.
+        """
         if self.trains == "all":
             return model.parameter_count
         sides = kernel_sides(model)
@@ -117,9 +125,7 @@ class Method(ABC):
         return self.options | LORA_OPTIONS if self.trains == "adapter" else self.options
 
     def check_training(self, training: TrainingConfig) -> None:
-        """Raises:
-        ConfigError: the optimizer cannot train the weights.
-        """
+        """Raises ConfigError if the optimizer cannot train the weights."""
         if training.optimizer == "muon" and self.trains != "all":
             raise ConfigError("--optimizer muon is for whole matrices: choose adam or adamw")
 

@@ -102,19 +102,20 @@ class SupervisedModel(FineTunedModel):
         sums = []
         for first in range(chunks):
             chosen = counted[first::chunks]
-            sums.append(
-                linear_cross_entropy(
-                    tf.gather(hidden, chosen),
-                    head,
-                    tf.gather(y, chosen),
-                    weights=tf.gather(weights, chosen),
-                )
-            )
+            states, targets, counts = (tf.gather(t, chosen) for t in (hidden, y, weights))
+            sums.append(linear_cross_entropy(states, head, targets, weights=counts))
         losses, hits = zip(*sums, strict=True)
         return tf.add_n(losses), tf.add_n(hits)
 
 
 def target_weights(mask: np.ndarray, accumulate: int) -> np.ndarray:
-    """Weights (B, T) of the targets that count in a mask (B, T): the mean of the weighted sums over
-    the `accumulate` steps of a batch is the mean over all targets that count."""
+    """Weights with which a batch's loss is the mean over its targets that count.
+
+    Args:
+        mask: 1 for targets that count, (B, T).
+        accumulate: steps of a batch, over which the weighted sums are averaged.
+
+    Returns:
+        A weight for each target, (B, T), float32.
+    """
     return (mask * (accumulate / max(1.0, float(mask.sum())))).astype(np.float32)

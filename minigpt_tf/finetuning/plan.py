@@ -61,13 +61,8 @@ class FineTuningPlan:
 
     def batches(self, split: RecordSet) -> RecordBatches:
         """One split of the records in batches, which the seed and the step decide."""
-        return split.batches(
-            self.template,
-            self.model.context_length,
-            self.records,
-            self.training.batch_size,
-            self.training.seed,
-        )
+        context, size = self.model.context_length, self.training.batch_size
+        return split.batches(self.template, context, self.records, size, self.training.seed)
 
     @property
     def run(self) -> Run:

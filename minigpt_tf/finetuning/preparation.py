@@ -69,15 +69,8 @@ def plan_finetuning(
     tuning = FineTuningConfig(**given[FineTuningConfig])
     method_of(tuning).check_options(settings, all_methods())
     training = fine_tuning_preset(tuning.method, tuning.classify_layers, **given[TrainingConfig])
-    return make_finetuning_plan(
-        base,
-        source,
-        tuning,
-        RecordsConfig(**given[RecordsConfig]),
-        training,
-        LoraConfig(**given[LoraConfig]),
-        listener=listener,
-    )
+    records, lora = RecordsConfig(**given[RecordsConfig]), LoraConfig(**given[LoraConfig])
+    return make_finetuning_plan(base, source, tuning, records, training, lora, listener=listener)
 
 
 def make_finetuning_plan(

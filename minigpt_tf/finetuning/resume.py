@@ -19,7 +19,12 @@ CONTENTS = {"base": "base_fingerprint", "source": "rows_fingerprint"}
 
 
 def start_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
-    """Makes checkpoint/ in the folder of a new run, with what the run is and its dtype.
+    """Makes checkpoint/ in the folder of a new run, with a run.json.
+
+    Args:
+        out: the run's folder.
+        plan: what the run is.
+        dtype: float32 or mixed_bfloat16.
 
     Raises:
         ModelFolderError: the folder cannot be written to.
@@ -30,7 +35,14 @@ def start_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
 
 
 def check_same_run(out: Path, plan: FineTuningPlan) -> str:
-    """The dtype of the run in a folder, which a plan is to resume. Writes nothing.
+    """Checks that a plan resumes the run in a folder. Writes nothing.
+
+    Args:
+        out: the run's folder.
+        plan: what the run is now.
+
+    Returns:
+        The run's dtype, float32 or mixed_bfloat16.
 
     Raises:
         ModelFolderError: there is no run to resume.
@@ -53,7 +65,14 @@ def check_same_run(out: Path, plan: FineTuningPlan) -> str:
 
 
 def update_run(out: Path, plan: FineTuningPlan, dtype: str) -> None:
-    """Writes what a resumed run does otherwise. Raises ModelFolderError."""
+    """Rewrites run.json with the changes that a resumed run may make.
+
+    Args:
+        out, plan, dtype: as in `start_run`.
+
+    Raises:
+        ModelFolderError: the folder cannot be written to.
+    """
     with staging(out / CHECKPOINT_NAME) as scratch:
         write_json(scratch / RUN_NAME, _describe(plan, dtype))
 

@@ -165,7 +165,7 @@ class SupervisedJob(FineTuningJob):
         self.assign(weights)
         self.test_score = self.score_test()
         self.merge_difference = self.compare_merged(weights)
-        sections, more = self.sections(state, kept), functools.partial(self.write_more, weights)
+        sections, more = self._sections(state, kept), functools.partial(self._write_more, weights)
         with self.merging(weights) as merged:
             save_fine_tuned(self.out, self.plan, merged, state, sections, more)
 
@@ -179,19 +179,13 @@ class SupervisedJob(FineTuningJob):
         for name, variable in self.named_variables().items():
             variable.assign(weights[name])
 
-    def sections(self, state: RunState, kept: str) -> dict[str, Any]:
-        """The sections of config.json on a run in this state, whose "last" or "best" weights are
-        kept."""
-        return {
-            "finetuning": {**self.plan.describe(), "dtype": self.dtype},
-            "metrics": {
-                **_metrics(state, kept),
-                "test": self.test_score,
-                "merge": self.merge_difference,
-            },
-        }
+    def _sections(self, state: RunState, kept: str) -> dict[str, Any]:
+        """The sections of config.json on a run whose "last" or "best" weights are kept."""
+        finetuning = {**self.plan.describe(), "dtype": self.dtype}
+        found = {"test": self.test_score, "merge": self.merge_difference}
+        return {"finetuning": finetuning, "metrics": _metrics(state, kept) | found}
 
-    def write_more(self, weights: Weights, folder: Path) -> None:
+    def _write_more(self, weights: Weights, folder: Path) -> None:
         """Writes into a folder what it has beside the files of any model."""
         if self.lora is not None:
             save_adapter(folder / ADAPTER_NAME, self.adapter(weights))

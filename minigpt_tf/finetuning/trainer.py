@@ -12,12 +12,7 @@ import tensorflow as tf
 from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..evaluation.difference import describe
 from ..events import Listener
-from ..storage.model_folder import (
-    check_apart,
-    check_output,
-    claim_output,
-    clean_after_failure,
-)
+from ..storage.model_folder import check_apart, check_output, claim_output, clean_after_failure
 from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
 from ..training.loop import TrainingLoop, TrainingResult

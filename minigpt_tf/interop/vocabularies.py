@@ -326,7 +326,8 @@ def byte_level_tokenizer(
     """Builds the tokenizer of a GGUF file's "gpt2" vocabulary: byte-level BPE.
 
     Args:
-        tokens, merges: By id; two tokens with a space between, in order of rank.
+        tokens: The tokens, by id.
+        merges: Two tokens with a space between, in order of rank.
         pre: The name of the pre-tokenizer.
         types: The PieceType of each token (unset: all normal).
 
