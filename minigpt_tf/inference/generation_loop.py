@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..metrics import log_probability
 from .answer import Answer
 from .engine import Engine
 from .key_value_cache import Cache
@@ -56,11 +55,11 @@ def generate_tokens(
         # 3. Sample: the next token of each answer.
         for row, after in logits.items():
             answer = answers[row]
-            token_id = answer.sampler(after, answer.ids)
+            token_id, logprob = answer.sampler(after, answer.ids)
             if token_id in end_ids:
                 yield answer.finish("end")
             else:
-                yield answer.append(token_id, log_probability(after, token_id))
+                yield answer.append(token_id, logprob)
             if cache.positions[row] == context and answer.sampling.context_full == "stop":
                 yield answer.finish("context")
         running = [row for row in logits if not answers[row].finish_reason]
