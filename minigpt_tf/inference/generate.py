@@ -1,6 +1,6 @@
 """Prompt -> text: whole answers, streams, several samples, conversations."""
 
-import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import islice
@@ -9,19 +9,19 @@ from typing import Any, Self
 
 from ..config import EngineConfig, SamplingConfig
 from ..errors import ConfigError, ModelFolderError
+from ..events import SILENT, Listener
 from ..storage.model_folder import CLASSIFIER_SECTION
-from ..text.chat_template import ChatTemplate, Message, message
+from ..text.chat_template import ChatTemplate, Message
 from ..text.tokenizers import BaseTokenizer
 from .answer import Answer, Generation
+from .conversation import Conversation
 from .engine import Engine
 from .folder import load_folder
-from .generation_loop import generate_tokens
 from .key_value_cache import Cache
 from .prompt import Prompt, encode_chat, encode_prompt
+from .requests import Request
 from .samplers import make_sampler
-
-BATCH, BATCH_BYTES = 16, 2**31
-"""Answers that are generated together, and bytes of their keys and values, at most."""
+from .scheduling import ROWS_BYTES, Scheduler, rows_within
 
 
 class TextGenerator:
@@ -182,7 +182,8 @@ class TextGenerator:
         num_samples: int = 1,
         **settings: Any,
     ) -> Iterator[Generation]:
-        """As `generate_batch`, as the answers come: as many as BATCH allows are generated together.
+        """As `generate_batch`, as the answers come: several are generated together, and when one of
+        them ends, the next prompt takes its place.
 
         Args:
             prompts: what the answers follow.
@@ -196,20 +197,18 @@ class TextGenerator:
         if num_samples < 1:
             raise ConfigError(f"num_samples={num_samples}: must be at least 1")
         sampling = self.sampling(sampling, **settings)
-        together = max(1, min(BATCH, BATCH_BYTES // Cache.nbytes(self.engine.config)))
+        rows = min(rows_within(self.engine.config, ROWS_BYTES), len(prompts) * num_samples)
+        scheduler = self.scheduler(max(1, rows))
         wanted = ((prompt, sample) for prompt in prompts for sample in range(num_samples))
-        while batch := list(islice(wanted, together)):
-            began = time.perf_counter()
-            prepared = [self._prepared(prompt) for prompt, _ in batch]
-            answers = [
-                self.answer(prompt.ids, sampling, sample)
-                for prompt, (_, sample) in zip(prepared, batch, strict=True)
-            ]
-            for _ in self.run(answers, Cache(self.engine.config, len(batch))):
-                pass
-            seconds = time.perf_counter() - began
-            for prompt, answer in zip(prepared, answers, strict=True):
-                yield _generation(prompt, answer, seconds)
+        requests: deque[Request] = deque()
+        while True:
+            for prompt, sample in islice(wanted, scheduler.rows - scheduler.unfinished):
+                requests.append(scheduler.submit(self._prepared(prompt), sampling, sample))
+            while requests and requests[0].done:
+                yield requests.popleft().result()
+            if not requests:
+                return
+            scheduler.step()
 
     def stream(
         self, prompt: str | Prompt, sampling: SamplingConfig | None = None, **settings: Any
@@ -231,15 +230,31 @@ class TextGenerator:
             ConfigError: as `generate`.
             ModelFolderError: as `generate`.
         """
-        prompt = self._prepared(prompt)
-        began = time.perf_counter()
-        answer = self.answer(prompt.ids, self.sampling(sampling, **settings))
-        yield from self.run([answer], Cache(self.engine.config, 1))
-        return _generation(prompt, answer, time.perf_counter() - began)
+        scheduler = self.scheduler(1)
+        request = scheduler.submit(self._prepared(prompt), self.sampling(sampling, **settings))
+        return (yield from scheduler.follow(request))
+
+    def scheduler(self, rows: int | Cache | None = None, listener: Listener = SILENT) -> Scheduler:
+        """A scheduler for requests that come at any time, as in a server.
+
+        Args:
+            rows: requests that are generated together; unset: 16, fewer if their keys and values
+                would need more than 2 GiB.
+            listener: receives a notice of that memory.
+
+        Returns:
+            The scheduler.
+
+        Raises:
+            ConfigError: the rows do not fit into the memory.
+        """
+        return Scheduler(
+            self.engine, self.tokenizer, rows, start_ids=self.start_ids, listener=listener
+        )
 
     def conversation(
         self, sampling: SamplingConfig | None = None, system: str = "", **settings: Any
-    ) -> "Conversation":
+    ) -> Conversation:
         """A new conversation with the model.
 
         Args:
@@ -291,7 +306,7 @@ class TextGenerator:
         return Answer(self.tokenizer, prompt_ids, sampling, sampler)
 
     def run(self, answers: list[Answer], cache: Cache, resume: bool = False) -> Iterator[str]:
-        """`generate_tokens` with this model.
+        """Adds tokens to answers, all together, until each has ended.
 
         Args:
             answers: from `answer`, generated together.
@@ -301,100 +316,17 @@ class TextGenerator:
         Yields:
             The text of the answers in chunks, none empty.
         """
-        chunks = generate_tokens(
-            self.engine,
-            answers,
-            cache,
-            start_ids=self.start_ids,
-            end_ids=self.tokenizer.end_ids,
-            resume=resume,
-        )
-        return filter(None, chunks)
+        if not resume:
+            cache.positions[:] = 0
+        scheduler = self.scheduler(cache)
+        for answer in answers:
+            scheduler.enqueue(Prompt("", list(answer.ids), [], 0), answer)
+        while scheduler.unfinished:
+            for event in scheduler.step():
+                if event.error is not None:
+                    raise event.error
+                if event.text:
+                    yield event.text
 
     def _prepared(self, prompt: str | Prompt) -> Prompt:
         return self.prepare(prompt) if isinstance(prompt, str) else prompt
-
-
-class Conversation:
-    """Prompts and answers in turn; each answer sees everything before it.
-
-    With a chat template they are the messages of a user and an assistant, without one the lines of
-    one text. When the context is full, the older half of the conversation is forgotten.
-
-    Args:
-        generator: the model.
-        sampling: how tokens are chosen.
-        system: a message to the model before the conversation, for chat models.
-
-    Raises:
-        ConfigError: there is a `system` message, but no chat template.
-
-    Example:
-        >>> import minigpt_tf as mg
-        >>> talk = mg.load("models/smollm2").conversation()  # doctest: +SKIP
-        >>> "".join(talk.reply("who is Hardy"))  # doctest: +SKIP
-    """
-
-    def __init__(
-        self, generator: TextGenerator, sampling: SamplingConfig, system: str = ""
-    ) -> None:
-        if system and generator.chat_template is None:
-            raise ConfigError("the model has no chat template, which --system needs: drop it")
-        self.generator, self.sampling, self.system = generator, sampling, system
-        self.reset()
-        self._cache = Cache(generator.engine.config, 1)
-
-    def reset(self) -> None:
-        """Forgets everything but the system message."""
-        self.ids: list[int] = []
-        """All tokens so far."""
-        self.messages: list[Message] = []
-        """All messages so far, of a model with a chat template."""
-        if self.system:
-            self.messages.append({"role": "system", "content": self.system})
-
-    def prepare(self, prompt: str) -> Prompt:
-        """What the model gets for its next answer.
-
-        Args:
-            prompt: the next message.
-
-        Returns:
-            The conversation so far and the message, as tokens.
-        """
-        if self.generator.chat_template is not None:
-            return self.generator.prepare_chat([*self.messages, message("user", prompt)])
-        prepared = self.generator.prepare(f"\n{prompt}" if self.ids else prompt)
-        prefix = len(self.generator.tokenizer.prefix_ids) if self.ids else 0
-        new_ids, context = prepared.ids[prefix:], self.generator.engine.config.context_length
-        ids = self.ids + new_ids
-        if len(ids) >= context:
-            ids = ids[-max(1, context // 2, min(len(new_ids), context)) :]
-        return replace(prepared, text=prompt, ids=ids)
-
-    def reply(self, prompt: str | Prompt) -> Generator[str, None, None]:
-        """The answer as it comes.
-
-        If the caller stops early, what was generated so far is part of the conversation.
-
-        Args:
-            prompt: the next message, or what `prepare` made of it.
-
-        Yields:
-            Chunks of text, each of complete characters.
-        """
-        prepared = self.prepare(prompt) if isinstance(prompt, str) else prompt
-        answer = self.generator.answer(prepared.ids, self.sampling)
-        try:
-            yield from self.generator.run([answer], self._cache, resume=True)
-        finally:
-            self.ids = answer.ids
-            if self.generator.chat_template is not None:
-                said = message("user", prepared.text), message("assistant", answer.text)
-                self.messages += said
-
-
-def _generation(prompt: Prompt, answer: Answer, seconds: float) -> Generation:
-    return Generation(
-        prompt, answer.new_ids, answer.text, answer.logprobs, answer.finish_reason, seconds
-    )
