@@ -6,9 +6,11 @@ import numpy as np
 
 from ..config import SamplingConfig
 from ..errors import ConfigError, ModelFolderError
-from ..metrics import softmax
+from ..metrics import log_probability, softmax
 
-Sampler = Callable[[np.ndarray, list[int]], int]
+Sampler = Callable[[np.ndarray, list[int]], tuple[int, float]]
+"""(logits (V,), ids so far) -> the next id, and the logarithm of its probability under the model:
+before any filter."""
 
 
 def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:
@@ -151,13 +153,18 @@ def make_sampler(config: SamplingConfig, suppressed: np.ndarray, sample: int = 0
         sample: Which of several answers. It draws as a single answer with `seed + sample` would.
 
     Returns:
-        (logits (V,), ids so far) -> next id. It raises ModelFolderError if a logit is NaN.
+        (logits (V,), ids so far) -> (next id, its log probability). It raises ModelFolderError if a
+        logit is NaN. A call draws one random number, unless it is greedy.
     """
     random = np.random.default_rng(None if config.seed is None else config.seed + sample)
     greedy = config.greedy or config.temperature == 0
 
-    def choose(logits: np.ndarray, ids: list[int]) -> int:
-        """The next id, for the logits (V,) after these ids."""
+    def choose(raw: np.ndarray, ids: list[int]) -> tuple[int, float]:
+        """The next id and its log probability, for the logits (V,) after these ids."""
+        token_id = next_id(raw, ids)
+        return token_id, log_probability(raw, token_id)
+
+    def next_id(logits: np.ndarray, ids: list[int]) -> int:
         if np.isnan(logits).any():
             raise ModelFolderError(
                 "the model's logits are not numbers: its weights are too large for float32"

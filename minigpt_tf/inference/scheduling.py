@@ -14,7 +14,6 @@ import numpy as np
 from ..config import ModelConfig, SamplingConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
-from ..metrics import log_probability
 from ..text.tokenizers import BaseTokenizer
 from .answer import Answer, Generation
 from .engine import Engine
@@ -326,11 +325,11 @@ class Scheduler:
         """Chooses an answer's next token from the logits (V,); the only place that does so."""
         answer, context = request.answer, self.engine.config.context_length
         try:
-            token_id = answer.sampler(logits, answer.ids)
+            token_id, logprob = answer.sampler(logits, answer.ids)
             if token_id in self.tokenizer.end_ids:
                 text = answer.finish("end")
             else:
-                text = answer.append(token_id, log_probability(logits, token_id))
+                text = answer.append(token_id, logprob)
             if self.cache.positions[row.number] == context:
                 if answer.sampling.context_full == "stop":
                     text += answer.finish("context")
