@@ -48,7 +48,7 @@ def choose_row(cache: Cache, idle: Sequence[Row], ids: Sequence[int]) -> Row:
 
     The one that has the longest beginning of its prompt, unless more than half of what that row
     has would be dropped: then the row that was left unused for the longest time, and the beginning
-    is copied. So a conversation goes on in its row, and one that only shares the system message
+    is copied. So a conversation continues in its row, and one that only shares the system message
     does not end it.
 
     Args:

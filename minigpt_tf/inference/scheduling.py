@@ -29,13 +29,13 @@ chose a number of rows."""
 
 PREFILL_TOKENS, PASS_TOKENS = 128, 16
 """Tokens of prompts in one step, at most; and tokens whose prefill takes as long as a pass over
-the weights, which a shorter piece of a prompt needs as well."""
+the weights, which a shorter chunk of a prompt needs as well."""
 
 
 class Scheduler:
     """Generates the answers to requests that come at any time, all together.
 
-    Requests get a row of the cache in the order in which they came. `step` does a piece of work
+    Requests get a row of the cache in the order in which they came. `step` does work
     of bounded length: it removes canceled requests, lets waiting ones in, computes at most
     `prefill_tokens` tokens of prompts, oldest request first, and then one more token of each
     answer whose prompt is complete, in one pass over the weights. So a long prompt holds up nobody,
@@ -182,7 +182,7 @@ class Scheduler:
             return self._submitted.wait_for(lambda: self.unfinished > 0, timeout)
 
     def step(self) -> list[Event]:
-        """Does a piece of work, as the class describes.
+        """Does some work, as the class describes.
 
         Returns:
             What happened, in order; the last event of a request has its `generation` or `error`.
@@ -252,18 +252,18 @@ class Scheduler:
             self._report(request, text)
 
     def _prefill(self) -> None:
-        """Pieces of prompts, oldest request first, as many as a step may have."""
+        """Chunks of prompts, oldest request first, as many as a step may have."""
         left = self._prefill_tokens
         for row, request in sorted(self._running(), key=lambda pair: pair[1].number):
             if self._lacking(row, request) > 1:
-                self._share(row, request)
+                self._copy_prefix(row, request)
             lacking = self._lacking(row, request)
             if lacking < 2:  # its next token goes with those of the others
                 continue
-            piece = max(PASS_TOKENS, min(self._prefill_tokens, lacking))
-            if piece > left < self._prefill_tokens:
+            tokens = max(PASS_TOKENS, min(self._prefill_tokens, lacking))
+            if tokens > left < self._prefill_tokens:
                 return
-            left -= piece
+            left -= tokens
             ids = request.answer.ids[row.first :]
             try:
                 logits = self.engine.prefill_some(ids, self.cache, row.number, self._prefill_tokens)
@@ -299,7 +299,7 @@ class Scheduler:
         the last of them give the next token."""
         return len(request.answer.ids) - row.first - int(self.cache.positions[row.number])
 
-    def _share(self, row: Row, request: Request) -> None:
+    def _copy_prefix(self, row: Row, request: Request) -> None:
         """Copies the beginning of a sequence from another row that has more of it."""
         ids, has = np.asarray(request.answer.ids[row.first :]), self.cache.positions[row.number]
         others = [other.number for other in self._rows if other is not row]
@@ -374,7 +374,7 @@ class Scheduler:
             raise ConfigError("the prompt is empty, and the model has no tokens to start from")
         if len(ids) > context:
             raise ConfigError(
-                f"the prompt has {len(ids)} tokens, the context {context}: shorten the prompt"
+                f"the prompt has {len(ids)} tokens, the context {context}: give a shorter prompt"
             )
         self._check_ids(ids or self.start_ids, "prompt")
         self._check_ids(list(sampling.logit_bias or ()), "logit_bias")

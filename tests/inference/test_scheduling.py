@@ -333,7 +333,7 @@ def test_impossible_requests_are_refused_at_once(generator):
         ([60], free, "prompt: token id 60 is outside the vocabulary of 60"),
         ([-1], free, "prompt: token id -1 is outside"),
         ([1.5], free, "prompt: expected token ids"),
-        ([5] * 49, free, "the prompt has 49 tokens, the context 48: shorten the prompt"),
+        ([5] * 49, free, "the prompt has 49 tokens, the context 48: give a shorter prompt"),
         ([5], SamplingConfig(logit_bias={60: 1.0}), "logit_bias: token id 60 is outside"),
     ):
         with pytest.raises(ConfigError, match=words):
