@@ -35,9 +35,9 @@ def sum_exponentials(logits, largest, factor):
     total = 0.0
     scale = factor * f32(1.44269504)
     for start in range(0, logits.size, SUMMED_IN_FLOAT32):
-        part, partial = logits[start : start + SUMMED_IN_FLOAT32], f32(0)
-        for i in range(part.size):
-            x = max((part[i] - largest) * scale, f32(-126.0))
+        chunk, partial = logits[start : start + SUMMED_IN_FLOAT32], f32(0)
+        for i in range(chunk.size):
+            x = max((chunk[i] - largest) * scale, f32(-126.0))
             n = np.int32(x - f32(0.5))  # towards 0: the nearest
             f = x - f32(n)
             p = f32(1.32647261e-3)
