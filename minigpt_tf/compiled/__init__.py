@@ -55,7 +55,11 @@ __all__ = [
 class Compiled(Protocol):
     """A function that is compiled at its first call, as Python sees it."""
 
+    __wrapped__: Callable
+
     def __call__(self, *arguments: Any) -> Any: ...
+
+    def bind(self, *arguments: Any) -> Callable[[], Any]: ...
 
 
 class Lazy:
@@ -92,8 +96,32 @@ def _teach_numba() -> None:
     teach_numba(Lazy)
 
 
-Call = Callable[[of_arguments.Leaves, tuple], Any]
-"""(leaves of the arguments, arguments) -> result; NotImplemented for arguments of other kinds."""
+class _Code:
+    """Machine code of a function for arguments of some kinds, in memory.
+
+    Args:
+        image: The code.
+        pack: From `arguments.packer`.
+    """
+
+    def __init__(self, image: Image, pack: of_arguments.Packer) -> None:
+        self._run, self._pack = machine_code.load(image), pack
+        self._result = machine_code.RESULTS[image.result]
+
+    def call(self, leaves: of_arguments.Leaves) -> Any:
+        """The result; NotImplemented for arrays of other kinds."""
+        result = self._result()
+        status = self._run(leaves, self._pack(leaves), ctypes.byref(result))
+        if status:
+            if status == machine_code.OTHER_ARRAYS:
+                return NotImplemented
+            raise RuntimeError("an error in compiled code")
+        return result.value
+
+    def bind(self, leaves: of_arguments.Leaves) -> Callable[[], Any]:
+        """The call, which then is a single one into C; true if it fails."""
+        result = ctypes.byref(self._result())
+        return functools.partial(self._run, leaves, self._pack(leaves), result)
 
 
 class Entry(Lazy):
@@ -101,40 +129,60 @@ class Entry(Lazy):
 
     def __init__(self, function: Callable) -> None:
         super().__init__(function, inner_form)
-        self._calls: dict[of_arguments.Kinds, Call] = {}
-        self._latest: dict[of_arguments.Classes, Call] = {}
-        self._numba: Any = None
+        self._codes: dict[of_arguments.Kinds, _Code | None] = {}
+        """None where Numba must make the call."""
+        self._latest: dict[of_arguments.Classes, _Code | None] = {}
+        self._by_numba: Any = None
 
     def __call__(self, *arguments: Any) -> Any:
         classes, leaves = of_arguments.take_apart(arguments)
-        call = self._latest.get(classes)
-        if call is None or (result := call(leaves, arguments)) is NotImplemented:
-            call = self._latest[classes] = self._call_for(classes, leaves, arguments)
-            result = call(leaves, arguments)
+        code = self._latest.get(classes)
+        try:
+            if code is None or (result := code.call(leaves)) is NotImplemented:
+                code = self._latest[classes] = self._code_for(classes, leaves, arguments)
+                result = code.call(leaves) if code else self.numba_call(*arguments)
+        except struct.error:  # an integer of more than 64 bits
+            return self.numba_call(*arguments)
         return result
 
-    def _call_for(
+    def bind(self, *arguments: Any) -> Callable[[], Any]:
+        """A call that Ctrl-C cannot interrupt once it has begun, which it can any other function.
+
+        Args:
+            arguments: Of the function.
+
+        Returns:
+            The call, for a function without a result. It is true if nothing was done, since arrays
+            are of kinds with which the function was not called last.
+        """
+        classes, leaves = of_arguments.take_apart(arguments)
+        if classes not in self._latest:
+            self._latest[classes] = self._code_for(classes, leaves, arguments)
+        code = self._latest[classes]
+        return code.bind(leaves) if code else functools.partial(self.numba_call, *arguments)
+
+    @property
+    def numba_call(self) -> Callable[..., Any]:
+        """The function as Numba calls it, which finds out itself what the arguments are."""
+        with self._lock:
+            if self._by_numba is None:
+                _teach_numba()
+                self._by_numba = outer_form(self.__wrapped__)
+        return self._by_numba
+
+    def _code_for(
         self, classes: of_arguments.Classes, leaves: of_arguments.Leaves, arguments: tuple
-    ) -> Call:
+    ) -> _Code | None:
         kinds = of_arguments.kinds_of(classes, leaves)
         with self._lock:
-            if kinds not in self._calls:
-                image_call = self._image_call(classes, leaves, arguments)
-                self._calls[kinds] = image_call or self._call_numba
-            return self._calls[kinds]
+            if kinds not in self._codes:
+                self._codes[kinds] = self._make_code(classes, leaves, arguments)
+            return self._codes[kinds]
 
-    def _call_numba(self, _: of_arguments.Leaves, arguments: tuple) -> Any:
-        """The call by way of Numba, which finds out itself what the arguments are."""
-        with self._lock:
-            if self._numba is None:
-                _teach_numba()
-                self._numba = outer_form(self.__wrapped__)
-        return self._numba(*arguments)
-
-    def _image_call(
+    def _make_code(
         self, classes: of_arguments.Classes, leaves: of_arguments.Leaves, arguments: tuple
-    ) -> Call | None:
-        """The call of machine code from a file or the compiler; None if Numba must call it."""
+    ) -> _Code | None:
+        """Machine code from a file or the compiler; None if Numba must call it."""
         pack = of_arguments.packer(leaves)
         if pack is None or not _keeps_images():
             return None
@@ -147,31 +195,13 @@ class Entry(Lazy):
             image = kept.read(source, name, wanted)
             if image is not None:
                 with contextlib.suppress(UnsupportedCode):
-                    return self._call_of(image, pack)
+                    return _Code(image, pack)
             image = compile_image(self.numba_form, arguments, leaves)
-            call = self._call_of(image, pack)
+            code = _Code(image, pack)
         except (UnknownValue, UnsupportedCode):
             return None
         kept.write(source, name, wanted, image)
-        return call
-
-    def _call_of(self, image: Image, pack: Callable[[of_arguments.Leaves], bytes]) -> Call:
-        run, has_result = machine_code.load(image), image.has_result
-
-        def call(leaves: of_arguments.Leaves, arguments: tuple) -> Any:
-            try:
-                numbers = pack(leaves)
-            except struct.error:  # an integer of more than 64 bits
-                return self._call_numba(leaves, arguments)
-            result = ctypes.c_int64()
-            status = run(id(leaves), numbers, ctypes.byref(result))
-            if status:
-                if status == machine_code.OTHER_ARRAYS:
-                    return NotImplemented
-                raise RuntimeError(f"{self.__name__}: an error in compiled code")
-            return result.value if has_result else None
-
-        return call
+        return code
 
 
 @functools.cache
@@ -190,7 +220,7 @@ def _keeps_images() -> bool:
     return True
 
 
-def machine_code_folder(function: Entry) -> Path | None:
+def machine_code_folder(function: Compiled) -> Path | None:
     """Where the machine code of a function is kept.
 
     Args:

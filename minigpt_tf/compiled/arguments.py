@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 C_ORDER, FORTRAN_ORDER, ALIGNED, WRITEABLE = 0x1, 0x2, 0x100, 0x400
-FLAGS = C_ORDER | FORTRAN_ORDER | ALIGNED | WRITEABLE
-"""Of an array, as NumPy's interface for C numbers them (NPY_ARRAY_...)."""
+"""Flags of an array, as NumPy's interface for C numbers them (NPY_ARRAY_...)."""
 
 _NUMBERS: dict[type, str] = {
     bool: "?7x",
@@ -32,6 +31,7 @@ _ELEMENTS = "biufc"
 Classes = tuple[type, ...]
 Kinds = tuple[Any, ...]
 Leaves = tuple[Any, ...]
+Packer = Callable[[Leaves], bytes]
 
 
 def take_apart(arguments: Sequence[Any]) -> tuple[Classes, Leaves]:
@@ -80,11 +80,27 @@ def kinds_of(classes: Classes, leaves: Leaves) -> Kinds:
     Returns:
         The classes, and what kind of array each leaf is, if it is one.
     """
-    arrays = [(a.dtype, a.ndim, a.flags.num & FLAGS) for a in leaves if type(a) is np.ndarray]
+    arrays = [(a.dtype, a.ndim, *flags_of(a)) for a in leaves if type(a) is np.ndarray]
     return (classes, *arrays)
 
 
-def packer(leaves: Leaves) -> Callable[[Leaves], bytes] | None:
+def flags_of(array: np.ndarray) -> tuple[int, int]:
+    """What machine code depends on among an array's flags.
+
+    Args:
+        array: Any.
+
+    Returns:
+        Which flags count, and those of them that the array has. An array in C's order may be in
+        Fortran's too, which does not count.
+    """
+    counting = ALIGNED | WRITEABLE | C_ORDER
+    if not array.flags.c_contiguous:
+        counting |= FORTRAN_ORDER
+    return counting, array.flags.num & counting
+
+
+def packer(leaves: Leaves) -> Packer | None:
     """Packs the numbers among leaves as machine code reads them: 8 bytes each.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import FLAGS as COMPARED_FLAGS
+from .arguments import flags_of
 from .machine_code import (
     BYTE_ORDER,
     DATA,
@@ -84,7 +84,7 @@ def _check(value: str, array: np.ndarray) -> Iterator[str]:
     """Lines that leave if an array is of another kind than this one."""
     yield from _load(f"{value}.dtype", "ptr", value, DTYPE)
     facts = (
-        ("flags", value, FLAGS, "i32", COMPARED_FLAGS, array.flags.num & COMPARED_FLAGS),
+        ("flags", value, FLAGS, "i32", *flags_of(array)),
         ("dimensions", value, DIMENSIONS, "i32", -1, array.ndim),
         ("number", f"{value}.dtype", TYPE_NUMBER, "i32", -1, array.dtype.num),
         ("order", f"{value}.dtype", BYTE_ORDER, "i8", -1, ord(array.dtype.byteorder)),

@@ -21,6 +21,8 @@ from .object_file import Image
 
 _FORMAT = 1
 SUFFIX = ".machine-code"
+_OF_THE_MODEL = (b"vendor_id", b"cpu family", b"model", b"stepping", b"flags")
+"""Lines of /proc/cpuinfo that say what the processor can do."""
 _SETTINGS = ("NUMBA_CACHE_DIR",)
 """Variables of Numba's that do not change the code."""
 
@@ -60,16 +62,10 @@ def _digest(path: Path) -> str:
 
 
 def _processor() -> str:
-    """All that Linux says of the first core but what changes from moment to moment."""
+    """A hash of the processor's model and features, as Linux shows those of the first core."""
     with open("/proc/cpuinfo", "rb") as file:
-        core = file.read(8192).split(b"\n\n")[0]
-    return hashlib.sha256(
-        b"\n".join(line for line in core.split(b"\n") if not line.startswith(_CHANGING))
-    ).hexdigest()
-
-
-_CHANGING = (b"cpu MHz", b"bogomips", b"microcode", b"apicid", b"initial apicid", b"core id")
-_CHANGING += (b"processor", b"physical id", b"siblings", b"cpu cores", b"bugs")
+        lines = file.read(8192).partition(b"\n\n")[0].splitlines()
+    return hashlib.sha256(b"\n".join(x for x in lines if x.startswith(_OF_THE_MODEL))).hexdigest()
 
 
 def folders(source: str) -> Iterator[Path]:

@@ -20,6 +20,16 @@ BYTE_ORDER, TYPE_NUMBER = 26, 28
 OTHER_ARRAYS = 1 << 20
 """Status of a call whose arrays are of other kinds than those that the code was compiled for."""
 
+RESULTS: dict[str, Any] = {
+    "none": ctypes.c_void_p,
+    "int64": ctypes.c_int64,
+    "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
+    "bool": ctypes.c_bool,
+}
+"""Results that a function may have, by their types' names in Numba, as ctypes gives them. A null
+pointer is None."""
+
 _LIBRARIES = (None, "libm.so.6")
 
 
@@ -27,16 +37,15 @@ def check_layouts() -> None:
     """Raises UnsupportedCode if tuples or arrays do not have their fields where they should be."""
     array = np.zeros((2, 3), dtype=np.float32)[:, ::2]
     found: list[Any] = [_read(ctypes.c_uint64, id((None, array)) + ITEMS + 8)]
-    numbers = (DATA, ctypes.c_uint64), (DTYPE, ctypes.c_uint64)
-    numbers += (DIMENSIONS, ctypes.c_int32), (FLAGS, ctypes.c_int32)
-    found += [_read(kind, id(array) + place) for place, kind in numbers]
+    found += [_read(ctypes.c_uint64, id(array) + place) for place in (DATA, DTYPE)]
+    found += [_read(ctypes.c_int32, id(array) + place) for place in (DIMENSIONS, FLAGS)]
     for place in (SHAPE, STRIDES):
         start = _read(ctypes.c_uint64, id(array) + place)
-        found.append(tuple(_read(ctypes.c_int64, start + 8 * axis) for axis in range(2)))
-    found.append(chr(_read(ctypes.c_uint8, id(array.dtype) + BYTE_ORDER)))
+        found += [_read(ctypes.c_int64, start + 8 * axis) for axis in range(2)]
+    found.append(_read(ctypes.c_uint8, id(array.dtype) + BYTE_ORDER))
     found.append(_read(ctypes.c_int32, id(array.dtype) + TYPE_NUMBER))
     expected = [id(array), array.ctypes.data, id(array.dtype), array.ndim, array.flags.num]
-    expected += [array.shape, array.strides, array.dtype.byteorder, array.dtype.num]
+    expected += [*array.shape, *array.strides, ord(array.dtype.byteorder), array.dtype.num]
     if found != expected:
         raise UnsupportedCode("arrays have another layout in memory")
 
@@ -45,15 +54,15 @@ def _read(kind: Any, address: int) -> int:
     return kind.from_address(address).value
 
 
-def load(image: Image) -> Callable[[int, bytes, Any], int]:
+def load(image: Image) -> Callable[[tuple, bytes, Any], int]:
     """Puts machine code into memory, for as long as the process lasts.
 
     Args:
         image: From `object_file.link`.
 
     Returns:
-        (address of the tuple of arrays and numbers, the numbers packed, pointer to the result) ->
-        status. It releases the interpreter.
+        (arrays and numbers, the numbers packed, pointer to the result) -> status. It releases the
+        interpreter.
 
     Raises:
         UnsupportedCode: This system lacks a function that the code calls, or forbids code that is
@@ -77,7 +86,7 @@ def load(image: Image) -> Callable[[int, bytes, Any], int]:
     if protect(base, len(image.content), mmap.PROT_READ | mmap.PROT_EXEC):
         raise UnsupportedCode("this system forbids to run what was written to memory")
     _IN_USE.append(memory)
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.py_object, ctypes.c_char_p, ctypes.c_void_p)
     return prototype(base + image.entry)
 
 

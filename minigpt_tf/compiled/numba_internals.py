@@ -12,6 +12,7 @@ from typing import Any
 
 from .arguments import Leaves
 from .entry_code import ENTRY, entry_code
+from .machine_code import RESULTS
 from .object_file import Image, UnsupportedCode, link
 
 
@@ -155,8 +156,8 @@ def compile_image(form: Any, arguments: tuple, leaves: Leaves) -> Image:
     signature = tuple(map(typeof, arguments))
     form.compile(signature)
     compiled = form.overloads[signature]
-    result = compiled.signature.return_type
-    if result not in (types.none, types.int64):
+    result = str(compiled.signature.return_type)
+    if result not in RESULTS:
         raise UnsupportedCode(f"a result of type {result}")
     name = compiled.fndesc.llvm_func_name
     library = compiled.library
@@ -167,7 +168,7 @@ def compile_image(form: Any, arguments: tuple, leaves: Leaves) -> Image:
         raise UnsupportedCode(f"arguments of types {signature}")
     passed = [_passed(*pair) for pair in zip(leaf_types, leaves, strict=True)]
     image = link([_emit(entry_code(name, declared, passed)), code], ENTRY)
-    image.has_result = result == types.int64
+    image.result = result
     return image
 
 

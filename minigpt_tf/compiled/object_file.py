@@ -41,8 +41,8 @@ class Image:
     """Places of 64 bits to which the image's address in memory is added."""
     external: list[tuple[int, str]] = field(default_factory=list)
     """Places of 64 bits that get the address of a function of the C library: (place, name)."""
-    has_result: bool = False
-    """Whether the function gives a number."""
+    result: str = "none"
+    """Type of the function's result."""
 
 
 @dataclass

@@ -51,7 +51,7 @@ def _text(value: Any) -> str:
     if isinstance(value, frozenset):
         return f"{{{', '.join(sorted(map(_text, value)))}}}"
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        digest = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+        digest = hashlib.sha256(value.tobytes()).hexdigest()
         return f"array({value.dtype.str}, {value.shape}, {digest})"
     if isinstance(value, CodeType):
         return _code_text(value)

@@ -166,7 +166,7 @@ def arguments(dtype=np.float32, grid=None):
 
 def by_numba(*given):
     """The result and the last argument of the call that Numba itself prepares."""
-    return probe._call_numba((), given), given[-1]
+    return probe.numba_call(*given), given[-1]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int8, np.uint64])
@@ -178,11 +178,23 @@ def test_results_are_those_of_numba(dtype):
     assert given[-1].tobytes() == out.tobytes() and out[1:].any()
 
 
+def test_results_of_each_type():
+    @entry
+    def same(x):
+        return x
+
+    for argument in (True, 7, 1.5, np.float32(1.5)):
+        found = same(argument)
+        assert found == argument and type(found) is type(same.numba_call(argument))
+        assert same._code_for(*probe_parts((argument,)), (argument,))
+
+
 def test_arrays_of_each_layout():
     base = np.arange(48, dtype=np.int64).reshape(6, 8)
     read_only = base[:2, :3].copy()
     read_only.flags.writeable = False
     grids = [base[:2, :3].copy(), base[::3, 1:7:2], base.T[:2, :3], np.asfortranarray(base)]
+    grids += [base[:2, :1], base[:1, :3], base[:, :1].copy()]  # of several orders at once
     grids += [read_only, base[::-1, ::-1], base.astype(np.int32), base > 3]
     for grid in [*grids, *grids]:  # in turns: each call finds the code for its own
         given = arguments(grid=grid)
@@ -194,10 +206,12 @@ def test_arrays_of_each_layout():
 
 def test_other_kinds_of_arrays_never_reach_the_machine_code():
     given = arguments()
-    run_image = probe._call_for(*probe_parts(given), given)
+    probe(*given)
+    code = probe._code_for(*probe_parts(given), given)
     for wrong in (np.zeros(4), np.zeros((2, 2), np.float32), np.zeros(8, np.float32)[::2]):
         leaves = probe_parts((*given[:-1], wrong))[1]
-        assert run_image(leaves, given) is NotImplemented
+        assert code.call(leaves) is NotImplemented
+        assert code.bind(leaves)()
         assert not wrong.any()
 
 
