@@ -15,7 +15,8 @@ from .sampling_kernels import BLOCK, sum_exponentials, weigh_blocks
 Sampler = Callable[[np.ndarray, list[int]], tuple[int, float]]
 """(logits (V,), ids so far) -> the next id, and the logarithm of its probability under the model:
 before any filter."""
-SORTED_AT_ONCE = 256
+_LARGEST = float(np.finfo(np.float32).max)
+SORTED_AT_ONCE = 512
 """Candidates of top_p; of more, only those near the edge are sorted."""
 
 
@@ -189,12 +190,12 @@ def nucleus(weights: np.ndarray, wanted: float) -> np.ndarray:
         # only the class at the edge is sorted. The last class has all small ones.
         classes = np.ascontiguousarray(weights).view(np.int64) >> 44
         classes = np.minimum(classes.max() - classes, 2**13)
-        reached = np.cumsum(np.bincount(classes, weights=weights))
-        edge = min(int(np.searchsorted(reached, wanted)), len(reached) - 1)
+        reached = np.bincount(classes, weights=weights).cumsum()
+        edge = min(int(reached.searchsorted(wanted)), len(reached) - 1)
         chosen, unsure = classes < edge, np.flatnonzero(classes == edge)
         wanted -= reached[edge - 1] if edge else 0.0
-    order = unsure[np.argsort(-weights[unsure], kind="stable")]
-    count = int(np.searchsorted(np.cumsum(weights[order]), wanted)) + 1
+    order = unsure[(-weights[unsure]).argsort(kind="stable")]
+    count = int(weights[order].cumsum().searchsorted(wanted)) + 1
     chosen[order[:count]] = True
     return chosen
 
@@ -289,7 +290,7 @@ def _allowed(
         with np.errstate(over="ignore"):
             logits = apply_repetition_penalty(logits, history(ids), config.repetition_penalty)
         if config.repetition_penalty < 1:
-            np.minimum(logits, np.finfo(np.float32).max, out=logits)
+            np.minimum(logits, _LARGEST, out=logits)
     if config.presence_penalty or config.frequency_penalty:
         answer = history(ids)[prompt_tokens:]
         logits = apply_count_penalties(
@@ -329,9 +330,10 @@ def _weights(logits: np.ndarray, largest: float, config: SamplingConfig) -> np.n
 
 def _pick(weights: np.ndarray, uniform: float) -> int:
     """The first place at which the running sum exceeds `uniform` of the whole."""
-    reached = np.cumsum(weights)
-    target = min(uniform * reached[-1], np.nextafter(reached[-1], 0.0))  # it may be rounded up
-    return int(np.searchsorted(reached, target, side="right"))
+    reached = weights.cumsum()
+    total = float(reached[-1])
+    target = min(uniform * total, math.nextafter(total, 0.0))  # the product may be rounded up
+    return int(reached.searchsorted(target, side="right"))
 
 
 def _top_candidates(logits: np.ndarray, top_k: int) -> np.ndarray:
@@ -359,8 +361,8 @@ def _candidates(
     for bound in bounds:
         # A little lower, for rounding; what is too much does no harm.
         lowest = largest + (math.log(max(bound, least)) - 1e-6) * config.temperature
-        lowest = np.nextafter(np.float32(lowest), np.float32(-np.inf))
-        ids = np.flatnonzero(logits >= lowest)
+        lowest -= 1e-6 * abs(lowest)
+        ids = (logits >= np.float32(max(lowest, -_LARGEST))).nonzero()[0]
         weights = _weights(logits[ids], largest, config)
         if weights.sum() >= config.top_p * total or bound <= least:
             break
