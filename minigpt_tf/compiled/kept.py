@@ -1,6 +1,6 @@
 """Machine code in files, for the next start.
 
-A file has the SHA-256 of the rest, a line of JSON and an image. It is used if it is whole, and if
+A file has a name of its format, the SHA-256 of the rest, a line of JSON and an image. It is used if it is whole, and if
 the JSON says what the caller wants: the same function with the same code, the same kinds of
 arguments, processor and versions. All else is compiled again.
 """
@@ -20,6 +20,7 @@ from typing import Any
 from .object_file import Image
 
 _FORMAT = 1
+_MAGIC = b"minigpt code\0\0\0\0"
 SUFFIX = ".machine-code"
 _OF_THE_MODEL = (b"vendor_id", b"cpu family", b"model", b"stepping", b"flags")
 """Lines of /proc/cpuinfo that say what the processor can do."""
@@ -127,8 +128,9 @@ def _is_safe(folder: Path) -> bool:
 
 def _read(path: Path, wanted: Wanted) -> Image | None:
     content = path.read_bytes()
-    digest, rest = content[:32], content[32:]
-    if hashlib.sha256(rest).digest() != digest:
+    start = len(_MAGIC) + hashlib.sha256().digest_size
+    head, rest = content[:start], content[start:]
+    if head != _head(rest):
         return None
     line, _, code = rest.partition(b"\n")
     header = json.loads(line)
@@ -137,6 +139,10 @@ def _read(path: Path, wanted: Wanted) -> Image | None:
     places = header["image"]
     places["external"] = [(place, name) for place, name in places["external"]]
     return Image(code, **places)
+
+
+def _head(rest: bytes) -> bytes:
+    return _MAGIC + hashlib.sha256(rest).digest()
 
 
 def write(source: str, name: str, wanted: Wanted, image: Image) -> None:
@@ -154,7 +160,7 @@ def write(source: str, name: str, wanted: Wanted, image: Image) -> None:
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_safe(folder):
-                _replace(folder / name, hashlib.sha256(rest).digest() + rest)
+                _replace(folder / name, _head(rest) + rest)
                 return
 
 
