@@ -1,8 +1,8 @@
 """Machine code in files, for the next start.
 
-A file has a name of its format, the SHA-256 of the rest, a line of JSON and an image. It is used if it is whole, and if
-the JSON says what the caller wants: the same function with the same code, the same kinds of
-arguments, processor and versions. All else is compiled again.
+A file has a name of its format, the SHA-256 of the rest, a line of JSON and an image. It is used if
+it is whole, and if the JSON says what the caller wants: the same function with the same code, the
+same kinds of arguments, processor and versions. All else is compiled again.
 """
 
 import contextlib
