@@ -95,6 +95,9 @@ def file_name(module: str, function: str, wanted: Wanted) -> str:
         module: Of the function.
         function: Its name.
         wanted: What the file is made for.
+
+    Returns:
+        The name, without a folder.
     """
     lasting = json.dumps({key: value for key, value in wanted.items() if key != "origin"})
     digest = hashlib.sha256(lasting.encode()).hexdigest()
