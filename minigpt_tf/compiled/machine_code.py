@@ -61,7 +61,7 @@ def load(image: Image) -> Callable[[tuple, bytes, Any], int]:
         image: From `object_file.link`.
 
     Returns:
-        (arrays and numbers, the numbers packed, pointer to the result) -> status. It releases the
+        (arrays and numbers, bytes of the numbers, pointer to the result) -> status. It releases the
         interpreter.
 
     Raises:

@@ -122,7 +122,7 @@ def link(files: list[bytes], entry: str) -> Image:
         The image.
 
     Raises:
-        UnsupportedCode: The code has variables, or places of a type that is not known here.
+        UnsupportedCode: The code has variables, or places of an unsupported type.
     """
     objects = [_Object(content) for content in files]
     content = bytearray()
