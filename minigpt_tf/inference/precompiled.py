@@ -24,7 +24,7 @@ def compile_ahead() -> Iterator[str]:
     Yields:
         What has been compiled: sampling, then the preset, and how its weights are stored.
     """
-    compile_sums()
+    compile_sums(unfiltered=True)
     yield "sampling"
     for preset in PRESETS:
         sizes = {**_TINY, "num_heads": 2, "num_kv_heads": 2, "head_dim": 4}
