@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 from pathlib import Path
 
 from .errors import ConfigError
@@ -135,6 +134,8 @@ def processor() -> tuple[str, list[str]]:
         facts = {name.strip(): value.strip() for name, value in facts.items()}
     except OSError:  # not Linux
         facts = {}
+    import platform
+
     name = facts.get("model name") or platform.processor() or platform.machine()
     flags = facts.get("flags", "").split()
     return name, [feature for feature in FEATURES if feature in flags]
