@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..config import ModelConfig
+from ..machine import start_blas_threads
 from . import kernels
 from .kernels import BlockMatrix, first_matrix
 from .weight_layout import EngineWeights
@@ -66,6 +67,7 @@ class Prefill:
         Returns:
             Hidden states (num_logits, D), from which the head computes logits.
         """
+        start_blas_threads()
         hidden = np.concatenate(
             [
                 self._chunk(x[first : first + CHUNK], keys, values, start + first)[-num_logits:]
