@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import llvmlite.binding
 from numba import njit
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core.caching import FunctionCache
 
 # Sums may be regrouped, which lets them run in vector registers; nothing is assumed of NaN and
@@ -21,6 +22,14 @@ _OPTIONS = {
     "fastmath": {"contract", "reassoc", "nsz"},
     "_nrt": False,
 }
+
+
+def cpu_features() -> dict[str, bool]:
+    """What the processor has that machine code is made for, by LLVM's names."""
+    text = config.CPU_FEATURES
+    if text is None:
+        return dict(llvmlite.binding.get_host_cpu_features())
+    return {word[1:]: word[0] == "+" for word in text.split(",") if word}
 
 
 class _Cache(FunctionCache):

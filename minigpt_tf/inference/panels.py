@@ -1,0 +1,180 @@
+"""How the engine stores a matrix: panels of 16 outputs, for every way to store a weight.
+
+A matrix (outputs, inputs) is cut into panels of 16 rows, and each row into blocks of 32 inputs;
+both sizes are filled up with zeros. Inside a panel the weights of one input for all 16 outputs lie
+side by side: a vector register takes them at once, and each of its lanes sums one output. A panel
+is read once from its start to its end, and memory is fastest that way.
+
+| Storage | bytes for a panel and a block of 32 inputs, in this order |
+|---|---|
+| FLOAT32 | (32, 16) float32 |
+| BFLOAT16 | (16, 16, 2) upper halves of float32: pairs of inputs |
+| BLOCKS8 | (8, 16, 4) uint8 u: fours of inputs; a weight is d (u - 128) |
+| BLOCKS4 | (4, 16, 4) uint8: eights of inputs, of which a byte has number b in its lower and number b + 4 in its upper half u; a weight is d u + m |
+
+Before the blocks of a panel stand their scales: (16,) float16 d, for BLOCKS4 also (16,) float16 m,
+filled up to 64 bytes.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+LANES = 16
+"""Outputs of a panel."""
+BLOCK = 32
+"""Inputs of a block: sums are made for each block, and then added."""
+ALIGNMENT = 64
+"""Panels start at multiples of so many bytes."""
+
+
+class Storage(IntEnum):
+    """How the weights of a matrix are stored."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    BLOCKS8 = 2
+    BLOCKS4 = 3
+
+
+BYTES_OF_A_BLOCK = (2048, 1024, 512, 256)
+"""By Storage: the weights of a block in all rows of a panel."""
+SCALES_OF_A_BLOCK = (0, 0, 32, 64)
+"""By Storage: bytes of its scales."""
+
+
+class Blocks(NamedTuple):
+    """A matrix in blocks of small integers; a weight is d u + m of its block."""
+
+    u: np.ndarray
+    """(outputs, inputs) uint8, for 4 bits 0 to 15."""
+    d: np.ndarray
+    """(outputs, ceil(inputs / 32)) float16."""
+    m: np.ndarray | None
+    """The same; None for 8 bits: -128 d."""
+
+    def values(self) -> np.ndarray:
+        """The weights (outputs, inputs) float32: each exactly what the engine multiplies."""
+        inputs = self.u.shape[1]
+        d, m = (np.repeat(part, BLOCK, axis=1)[:, :inputs] for part in self.scales())
+        return d * self.u.astype(np.float32) + m
+
+    def scales(self) -> tuple[np.ndarray, np.ndarray]:
+        """d and m as float32."""
+        d = self.d.astype(np.float32)
+        return d, np.float32(-128) * d if self.m is None else self.m.astype(np.float32)
+
+
+def padded(size: int) -> int:
+    """A size filled up to whole blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def panel_bytes(storage: int, inputs: int) -> int:
+    """Bytes of a panel.
+
+    Args:
+        storage: A Storage.
+        inputs: Of the matrix, whole blocks.
+    """
+    blocks = inputs // BLOCK
+    scales = -(-blocks * SCALES_OF_A_BLOCK[storage] // ALIGNMENT) * ALIGNMENT
+    return scales + blocks * BYTES_OF_A_BLOCK[storage]
+
+
+def empty_panels(size: int) -> np.ndarray:
+    """Memory for panels.
+
+    Args:
+        size: Bytes.
+
+    Returns:
+        (size,) uint8, zeros, at a multiple of ALIGNMENT.
+    """
+    memory = np.zeros(size + ALIGNMENT, dtype=np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    return memory[first : first + size]
+
+
+def write_panels(matrix: np.ndarray | Blocks, storage: Storage, panels: np.ndarray) -> None:
+    """Stores rows of a matrix.
+
+    Args:
+        matrix: (outputs, inputs) float32, whose values the storage must be able to hold; or blocks.
+        storage: How.
+        panels: (bytes,) uint8, zeros: room for these rows, from the start of a panel on.
+    """
+    if isinstance(matrix, Blocks):
+        _write_blocks(matrix, storage, panels)
+        return
+    outputs, inputs = matrix.shape
+    n = padded(inputs)
+    size = panel_bytes(storage, n)
+    for first in range(0, outputs, LANES):
+        rows = np.zeros((LANES, n), dtype=np.float32)
+        some = matrix[first : first + LANES]
+        rows[: len(some), :inputs] = some
+        panel = panels[first // LANES * size :][:size]
+        if storage == Storage.FLOAT32:
+            panel.view(np.float32).reshape(n, LANES)[...] = rows.T
+        else:
+            halves = (rows.view(np.uint32) >> 16).astype(np.uint16)
+            pairs = halves.reshape(LANES, n // 2, 2).swapaxes(0, 1)
+            panel.view(np.uint16).reshape(n // 2, LANES, 2)[...] = pairs
+
+
+def _write_blocks(blocks: Blocks, storage: Storage, panels: np.ndarray) -> None:
+    outputs, inputs = blocks.u.shape
+    n, count = padded(inputs), -(-outputs // LANES)
+    u = np.full((count * LANES, n), 128 if storage == Storage.BLOCKS8 else 0, dtype=np.uint8)
+    u[:outputs, :inputs] = blocks.u
+    parts = [blocks.d] if blocks.m is None else [blocks.d, blocks.m]
+    scales = np.zeros((count * LANES, n // BLOCK, len(parts)), dtype=np.float16)
+    scales[:outputs] = np.stack(parts, axis=-1)
+    if storage == Storage.BLOCKS4:
+        if inputs % BLOCK:  # the filling is 0 d + m: its input is 0, whatever m
+            u[:, inputs:] = 0
+        eights = u.reshape(count * LANES, n // 8, 2, 4)
+        u = (eights[:, :, 0] | (eights[:, :, 1] << 4)).reshape(count * LANES, n // 2)
+    of_panels = panels.reshape(count, panel_bytes(storage, n))
+    scale_bytes = n // BLOCK * SCALES_OF_A_BLOCK[storage]
+    header = scales.reshape(count, LANES, n // BLOCK, len(parts)).transpose(0, 2, 3, 1)
+    of_panels[:, :scale_bytes] = np.ascontiguousarray(header).reshape(count, -1).view(np.uint8)
+    fours = u.reshape(count, LANES, -1, 4).swapaxes(1, 2)
+    of_panels[:, of_panels.shape[1] - u.shape[1] * LANES :] = fours.reshape(count, -1)
+
+
+def read_rows(
+    panels: np.ndarray, storage: Storage, inputs: int, rows: np.ndarray | list[int]
+) -> np.ndarray:
+    """Some rows of a stored matrix.
+
+    Args:
+        panels: (bytes,) uint8: the whole matrix.
+        storage: How it is stored.
+        inputs: Whole blocks.
+        rows: Which, (R,).
+
+    Returns:
+        (R, inputs) float32.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    panel, lane = rows // LANES, rows % LANES
+    of_panels = panels.reshape(-1, panel_bytes(storage, inputs))
+    if storage == Storage.FLOAT32:
+        return of_panels.view(np.float32).reshape(-1, inputs, LANES)[panel, :, lane]
+    if storage == Storage.BFLOAT16:
+        pairs = of_panels.view(np.uint16).reshape(-1, inputs // 2, LANES, 2)[panel, :, lane]
+        return (pairs.reshape(-1, inputs).astype(np.uint32) << 16).view(np.float32)
+    blocks = inputs // BLOCK
+    header = of_panels[:, : blocks * SCALES_OF_A_BLOCK[storage]].view(np.float16)
+    scales = header.reshape(len(of_panels), blocks, -1, LANES)[panel, :, :, lane]
+    bytes_of_a_row = blocks * BYTES_OF_A_BLOCK[storage] // LANES
+    fours = of_panels[:, of_panels.shape[1] - bytes_of_a_row * LANES :]
+    u = fours.reshape(len(of_panels), -1, LANES, 4)[panel, :, lane].reshape(len(rows), -1)
+    if storage == Storage.BLOCKS8:
+        return Blocks(u, scales[:, :, 0], None).values()
+    eights = u.reshape(len(rows), -1, 1, 4)
+    u = np.concatenate([eights & 15, eights >> 4], axis=2).reshape(len(rows), inputs)
+    return Blocks(u, scales[:, :, 0], scales[:, :, 1]).values()
