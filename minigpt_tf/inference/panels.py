@@ -10,7 +10,7 @@ is read once from its start to its end, and memory is fastest that way.
 | FLOAT32 | (32, 16) float32 |
 | BFLOAT16 | (16, 16, 2) upper halves of float32: pairs of inputs |
 | BLOCKS8 | (8, 16, 4) uint8 u: fours of inputs; a weight is d (u - 128) |
-| BLOCKS4 | (4, 16, 4) uint8: eights of inputs, of which a byte has number b in its lower and number b + 4 in its upper half u; a weight is d u + m |
+| BLOCKS4 | (4, 16, 4) uint8: eights of inputs, byte b has u of b and of b + 4; a weight is d u + m |
 
 Before the blocks of a panel stand their scales: (16,) float16 d, for BLOCKS4 also (16,) float16 m,
 filled up to 64 bytes.

@@ -1,9 +1,10 @@
-"""The products of `machine_code` in plain loops: for processors without vectors, and for tests."""
+"""The products of `product_code` in plain loops: for processors without vectors, and for tests."""
 
 import numpy as np
 
 from ..compiled import inner
-from .machine_code import (
+from .panels import BLOCK, LANES, Storage
+from .products import (
     as_float,
     load_byte,
     load_float,
@@ -14,16 +15,14 @@ from .machine_code import (
     multiply_add,
     store_float,
 )
-from .panels import BLOCK, LANES, Storage
 
 FLOAT32, BFLOAT16, BLOCKS8 = map(int, (Storage.FLOAT32, Storage.BFLOAT16, Storage.BLOCKS8))
 _BLOCK_BYTES = tuple(LANES * BLOCK * bits // 8 for bits in (32, 16, 8, 4))
 f32 = np.float32
 
 
-@inner
 def plain_product(arguments, integers):
-    """A product, as `machine_code.multiply` makes it.
+    """A product, as `products.multiply` makes it.
 
     Args:
         arguments: As there.

@@ -8,36 +8,21 @@ makes of it (one AVX-512 register, two of AVX2, four of NEON), and every sum is 
 
 with the products of a block added one after the other by fused multiply-add. So a result has the
 same bits for one token and for many, for one thread and for more, and for each way in which the
-same weights can be stored. `kernels.plain_product` is the same in plain loops.
+same weights can be stored. `plain_products.plain_product` is the same in plain loops.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ..compiled import cpu_features
 from .panels import BLOCK, BYTES_OF_A_BLOCK, LANES, SCALES_OF_A_BLOCK, Storage
+from .products import ARGUMENTS
 
 FLOAT, BYTE, INT32, INT64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
 HALVES = ir.VectorType(ir.HalfType(), LANES)
 ZERO = ir.Constant(FLOATS, [0.0] * LANES)
-
-ARGUMENTS = ("storage", "panels", "panel_step", "count", "blocks", "x", "x_step", "int8", "scales")
-ARGUMENTS += ("sums", "int8_step", "tokens", "bias", "bias_step", "out", "out_step")
-"""Of a product, all int64. Addresses: the first panel, the tokens' inputs x, the same as int8 with
-the scales and sums of their blocks, the biases, the outputs. Numbers: the Storage, panels, blocks of
-32 inputs, tokens. Steps: bytes from one panel to the next; inputs from one token to the next, for x
-and int8; floats from one panel's biases to the next one's, and from one token's outputs to the next
-one's."""
-
-PLAIN = 1 << 16
-"""Bit of `storages` for products in plain loops; bit s stands for Storage s, bit 8 + s for Storage s
-with int8 inputs."""
 
 
 class Kit(NamedTuple):
@@ -77,7 +62,7 @@ def kit_of(features: dict[str, bool]) -> Kit:
     )
 
 
-class _Code:
+class ProductCode:
     """Builds one product: a loop over panels, tiles of tokens, blocks and inputs."""
 
     def __init__(self, module: ir.Module, storage: Storage, integers: bool, kit: Kit) -> None:
@@ -203,7 +188,9 @@ class _Code:
         b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
         base = b.add(b.add(self.panel, self.header), b.mul(block, _int(width)))
         scales = self.scales(block)
-        places = [b.add(b.mul(b.add(first, _int(t)), self.x_blocks), block) for t in range(len(totals))]
+        places = [
+            b.add(b.mul(b.add(first, _int(t)), self.x_blocks), block) for t in range(len(totals))
+        ]
         sums = [self.load(b.add(self.x_sums, _times(b, place, 4)), INT32, 4) for place in places]
         if self.storage == Storage.BLOCKS8:  # sum((u - 128) q), exactly
             start = [_splat(b, b.mul(total, ir.Constant(INT32, -128))) for total in sums]
@@ -244,7 +231,7 @@ class _Code:
         return [b.and_(b.lshr(weights, _ints(shift)), _ints(255)) for shift in range(0, 32, 8)]
 
     def dot(self, total: Any, weights: Any, value: Any) -> Any:
-        """total + the four products of each lane's unsigned bytes with the signed bytes of value."""
+        """total + the four products of a lane's unsigned bytes with the signed bytes of value."""
         b, kind = self.b, self.kit.dot
         if kind == "vnni512":
             return self.call("llvm.x86.avx512.vpdpbusd.512", INTS, total, weights, _splat(b, value))
@@ -363,114 +350,3 @@ class _loop:
 def kit_of_this_machine() -> Kit:
     """What the processor offers, or as much of it as MINIGPT_KERNELS allows."""
     return kit_of(cpu_features())
-
-
-@intrinsic(prefer_literal=True)
-def multiply(typing_context, storages, arguments):
-    """A product, in the compiled functions.
-
-    Args:
-        storages: A constant: the bits of the storages that the matrices may have, as for PLAIN.
-        arguments: A tuple of ARGUMENTS.
-    """
-    wanted = storages.literal_value
-
-    def generate(context, builder, signature, values):
-        if wanted & PLAIN:
-            from .plain_products import plain_product  # which imports this module
-
-            plain = types.void(arguments, types.boolean)
-            integers = ir.Constant(ir.IntType(1), wanted >> 8 & 255 != 0)
-            context.call_internal(builder, compiled.fndesc, plain, [values[1], integers])
-            return context.get_dummy_value()
-        parts = [builder.extract_value(values[1], i) for i in range(len(ARGUMENTS))]
-        end = builder.append_basic_block("end")
-        choice = builder.switch(parts[0], end)
-        for storage in Storage:
-            for integers in (False, True):
-                if not wanted >> (8 * integers + storage) & 1:
-                    continue
-                code = _Code(builder.module, storage, integers, kit_of_this_machine())
-                function = code.function()
-                case = builder.append_basic_block(storage.name)
-                choice.add_case(_int(storage), case)
-                builder.position_at_end(case)
-                builder.call(function, parts)
-                builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
-
-    return types.void(storages, arguments), generate
-
-
-@intrinsic
-def data_address(typing_context, array):
-    """The address of an array's first item."""
-
-    def generate(context, builder, signature, values):
-        data = context.make_array(array)(context, builder, values[0]).data
-        return builder.ptrtoint(data, INT64)
-
-    return types.int64(array), generate
-
-
-def _loader(kind: ir.Type, convert: str | None, result: ir.Type, numba_type: Any) -> Any:
-    """A function that gives what stands at an address."""
-
-    @intrinsic
-    def load(typing_context, address):
-        def generate(context, builder, signature, values):
-            pointer = builder.inttoptr(values[0], kind.as_pointer())
-            value = builder.load(pointer, align=1)
-            return getattr(builder, convert)(value, result) if convert else value
-
-        return numba_type(types.int64), generate
-
-    return load
-
-
-load_float = _loader(FLOAT, None, FLOAT, types.float32)
-load_half = _loader(ir.HalfType(), "fpext", FLOAT, types.float32)
-load_byte = _loader(BYTE, "zext", INT32, types.int32)
-load_signed = _loader(BYTE, "sext", INT32, types.int32)
-load_upper_half = _loader(ir.IntType(16), "zext", INT32, types.int32)
-load_int32 = _loader(INT32, None, INT32, types.int32)
-
-
-@intrinsic
-def store_float(typing_context, address, value):
-    """Writes a float32 to an address."""
-
-    def generate(context, builder, signature, values):
-        builder.store(values[1], builder.inttoptr(values[0], FLOAT.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float32), generate
-
-
-@intrinsic
-def multiply_add(typing_context, a, b, c):
-    """a b + c, rounded as in the products: no compiler may change the order of such sums."""
-
-    def generate(context, builder, signature, values):
-        if not kit_of_this_machine().fused:
-            return builder.fadd(builder.fmul(values[0], values[1]), values[2])
-        kind = ir.FunctionType(FLOAT, [FLOAT] * 3)
-        name = "llvm.fma.f32"
-        known = builder.module.globals
-        function = known[name] if name in known else ir.Function(builder.module, kind, name)
-        return builder.call(function, values)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
-
-
-@intrinsic
-def as_float(typing_context, bits):
-    """The float32 with the bits of an int32."""
-
-    def generate(context, builder, signature, values):
-        return builder.bitcast(values[0], FLOAT)
-
-    return types.float32(types.int32), generate
-
-
