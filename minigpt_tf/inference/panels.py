@@ -10,21 +10,20 @@ is read once from its start to its end, and memory is fastest that way.
 | FLOAT32 | (32, 16) float32 |
 | BFLOAT16 | (16, 16, 2) upper halves of float32: pairs of inputs |
 | BLOCKS8 | (8, 16, 4) uint8 u: fours of inputs; a weight is d (u - 128) |
-| BLOCKS4 | (4, 16, 4) uint8: eights of inputs, byte b has u of b and of b + 4; a weight is d u + m |
+| BLOCKS4 | (4, 16, 4) uint8: eights of inputs, byte b has u of b and b + 4; a weight is d u + m |
 
 Before the blocks of a panel stand their scales: (16,) float16 d, for BLOCKS4 also (16,) float16 m,
 filled up to 64 bytes.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
 
+from .blocks import BLOCK, Blocks
+
 LANES = 16
 """Outputs of a panel."""
-BLOCK = 32
-"""Inputs of a block: sums are made for each block, and then added."""
 ALIGNMENT = 64
 """Panels start at multiples of so many bytes."""
 
@@ -42,28 +41,6 @@ BYTES_OF_A_BLOCK = (2048, 1024, 512, 256)
 """By Storage: the weights of a block in all rows of a panel."""
 SCALES_OF_A_BLOCK = (0, 0, 32, 64)
 """By Storage: bytes of its scales."""
-
-
-class Blocks(NamedTuple):
-    """A matrix in blocks of small integers; a weight is d u + m of its block."""
-
-    u: np.ndarray
-    """(outputs, inputs) uint8, for 4 bits 0 to 15."""
-    d: np.ndarray
-    """(outputs, ceil(inputs / 32)) float16."""
-    m: np.ndarray | None
-    """The same; None for 8 bits: -128 d."""
-
-    def values(self) -> np.ndarray:
-        """The weights (outputs, inputs) float32: each exactly what the engine multiplies."""
-        inputs = self.u.shape[1]
-        d, m = (np.repeat(part, BLOCK, axis=1)[:, :inputs] for part in self.scales())
-        return d * self.u.astype(np.float32) + m
-
-    def scales(self) -> tuple[np.ndarray, np.ndarray]:
-        """d and m as float32."""
-        d = self.d.astype(np.float32)
-        return d, np.float32(-128) * d if self.m is None else self.m.astype(np.float32)
 
 
 def padded(size: int) -> int:
@@ -103,25 +80,25 @@ def write_panels(matrix: np.ndarray | Blocks, storage: Storage, panels: np.ndarr
     Args:
         matrix: (outputs, inputs) float32, whose values the storage must be able to hold; or blocks.
         storage: How.
-        panels: (bytes,) uint8, zeros: room for these rows, from the start of a panel on.
+        panels: (bytes,) uint8, zeros: room for these rows, from the start of a panel on, or more.
     """
     if isinstance(matrix, Blocks):
         _write_blocks(matrix, storage, panels)
         return
     outputs, inputs = matrix.shape
-    n = padded(inputs)
-    size = panel_bytes(storage, n)
-    for first in range(0, outputs, LANES):
-        rows = np.zeros((LANES, n), dtype=np.float32)
-        some = matrix[first : first + LANES]
-        rows[: len(some), :inputs] = some
-        panel = panels[first // LANES * size :][:size]
-        if storage == Storage.FLOAT32:
-            panel.view(np.float32).reshape(n, LANES)[...] = rows.T
-        else:
-            halves = (rows.view(np.uint32) >> 16).astype(np.uint16)
-            pairs = halves.reshape(LANES, n // 2, 2).swapaxes(0, 1)
-            panel.view(np.uint16).reshape(n // 2, LANES, 2)[...] = pairs
+    n, count = padded(inputs), -(-outputs // LANES)
+    if (outputs, inputs) != (count * LANES, n):
+        filled = np.zeros((count * LANES, n), dtype=np.float32)
+        filled[:outputs, :inputs] = matrix
+        matrix = filled
+    if storage == Storage.FLOAT32:
+        by_panel = panels[: 4 * count * n * LANES].view(np.float32).reshape(count, n, LANES)
+        by_panel[...] = matrix.reshape(count, LANES, n).swapaxes(1, 2)
+    else:
+        halves = (np.ascontiguousarray(matrix).view(np.uint32) >> 16).astype(np.uint16)
+        pairs = halves.reshape(count, LANES, n // 2, 2).swapaxes(1, 2)
+        by_panel = panels[: 2 * count * n * LANES].view(np.uint16)
+        by_panel.reshape(count, n // 2, LANES, 2)[...] = pairs
 
 
 def _write_blocks(blocks: Blocks, storage: Storage, panels: np.ndarray) -> None:
@@ -137,7 +114,8 @@ def _write_blocks(blocks: Blocks, storage: Storage, panels: np.ndarray) -> None:
             u[:, inputs:] = 0
         eights = u.reshape(count * LANES, n // 8, 2, 4)
         u = (eights[:, :, 0] | (eights[:, :, 1] << 4)).reshape(count * LANES, n // 2)
-    of_panels = panels.reshape(count, panel_bytes(storage, n))
+    size = panel_bytes(storage, n)
+    of_panels = panels[: count * size].reshape(count, size)
     scale_bytes = n // BLOCK * SCALES_OF_A_BLOCK[storage]
     header = scales.reshape(count, LANES, n // BLOCK, len(parts)).transpose(0, 2, 3, 1)
     of_panels[:, :scale_bytes] = np.ascontiguousarray(header).reshape(count, -1).view(np.uint8)

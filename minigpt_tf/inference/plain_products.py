@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..compiled import inner
-from .panels import BLOCK, LANES, Storage
+from .blocks import BLOCK
+from .panels import LANES, Storage
 from .products import (
     as_float,
     load_byte,

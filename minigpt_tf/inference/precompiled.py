@@ -27,12 +27,12 @@ def compile_ahead() -> Iterator[str]:
         weights = {
             name: np.zeros(shape, np.float32) for name, shape in weight_shapes(config).items()
         }
-        for dtype in (np.float32, np.int8):
-            Engine(config, lay_out_weights(weights, config, preset, dtype)).warm_up()
-            yield f"{preset}, {np.dtype(dtype).name}"
+        for quantize, stored in (("none", "float32"), ("int8", "int8")):
+            Engine(config, lay_out_weights(weights, config, preset, quantize)).warm_up()
+            yield f"{preset}, {stored}"
 
 
 def machine_code_folder() -> Path | None:
     """Where Numba keeps the engine's machine code; None if it cannot be kept anywhere."""
-    path = compiled_step("relu", True, True, False).stats.cache_path
+    path = compiled_step("relu", True, True, False, 1, False).stats.cache_path
     return Path(path) if path else None

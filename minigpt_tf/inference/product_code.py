@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from ..compiled import cpu_features
-from .panels import BLOCK, BYTES_OF_A_BLOCK, LANES, SCALES_OF_A_BLOCK, Storage
+from .blocks import BLOCK
+from .panels import BYTES_OF_A_BLOCK, LANES, SCALES_OF_A_BLOCK, Storage
 from .products import ARGUMENTS
 
 FLOAT, BYTE, INT32, INT64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -84,6 +85,9 @@ class ProductCode:
         self.x_step = given["int8_step" if self.integers else "x_step"]
         self.x_scales, self.x_sums = given["scales"], given["sums"]
         self.x_blocks = b.lshr(self.x_step, _int(5))  # of a token's scales and sums
+        some = b.icmp_signed(">", given["count"], _int(0))
+        with b.if_then(b.not_(some), likely=False):
+            b.ret_void()
         scale_bytes = b.mul(self.blocks, _int(SCALES_OF_A_BLOCK[self.storage]))
         self.header = b.and_(b.add(scale_bytes, _int(63)), _int(-64))
         with _loop(b, given["count"]) as panel:

@@ -15,8 +15,8 @@ for x and int8; floats from one panel's biases to the next one's, and from one t
 the next one's."""
 
 PLAIN = 1 << 16
-"""Bit of `storages` for products in plain loops; bit s is for Storage s, bit 8 + s for the same with
-int8 inputs."""
+"""Bit of `storages` for products in plain loops; bit s is for Storage s, bit 8 + s for it with int8
+inputs."""
 
 
 @functools.partial(intrinsic, prefer_literal=True)
