@@ -394,10 +394,10 @@ class Engine:
 
     def _check_rows(self, cache: Cache, rows: list[int]) -> None:
         """The compiled step trusts what it is given."""
-        if cache.keys.shape[1:] != self.cache.keys.shape[1:]:
+        if cache.shape != self.cache.shape:
             raise ConfigError(
-                f"a cache of shape {cache.keys.shape[1:]} does not fit this model, whose is "
-                f"{self.cache.keys.shape[1:]}"
+                f"a cache of shape {cache.shape} does not fit this model, whose is "
+                f"{self.cache.shape}"
             )
         sequences = len(cache.positions)
         if len(set(rows)) < len(rows) or not all(0 <= row < sequences for row in rows):

@@ -35,6 +35,8 @@ class Cache:
             )
         except MemoryError:
             raise ConfigError(f"not enough memory for {what}") from None
+        self.shape = (c.num_layers, c.num_kv_heads, c.context_length, c.head_dim)
+        """(L, K, C, H) of the model."""
         self.positions = np.zeros(sequences, dtype=np.int64)
         """Number of tokens of each sequence so far."""
         self.ids = np.zeros((sequences, config.context_length), dtype=np.int64)

@@ -147,12 +147,15 @@ def read_rows(
         return (pairs.reshape(-1, inputs).astype(np.uint32) << 16).view(np.float32)
     blocks = inputs // BLOCK
     header = of_panels[:, : blocks * SCALES_OF_A_BLOCK[storage]].view(np.float16)
-    scales = header.reshape(len(of_panels), blocks, -1, LANES)[panel, :, :, lane]
+    scales = header.reshape(-1, blocks, SCALES_OF_A_BLOCK[storage] // (2 * LANES), LANES)[
+        panel, :, :, lane
+    ]
     bytes_of_a_row = blocks * BYTES_OF_A_BLOCK[storage] // LANES
     fours = of_panels[:, of_panels.shape[1] - bytes_of_a_row * LANES :]
-    u = fours.reshape(len(of_panels), -1, LANES, 4)[panel, :, lane].reshape(len(rows), -1)
+    u = fours.reshape(-1, bytes_of_a_row // 4, LANES, 4)[panel, :, lane]
+    u = u.reshape(len(rows), bytes_of_a_row)
     if storage == Storage.BLOCKS8:
         return Blocks(u, scales[:, :, 0], None).values()
-    eights = u.reshape(len(rows), -1, 1, 4)
+    eights = u.reshape(len(rows), inputs // 8, 1, 4)
     u = np.concatenate([eights & 15, eights >> 4], axis=2).reshape(len(rows), inputs)
     return Blocks(u, scales[:, :, 0], scales[:, :, 1]).values()
