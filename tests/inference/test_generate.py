@@ -10,7 +10,8 @@ from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.answer import Detokenizer, StopFilter
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.generate import BATCH, TextGenerator
+from minigpt_tf.inference.generate import TextGenerator
+from minigpt_tf.inference.scheduling import ROWS
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer, train_tokenizer
 from tests.conftest import SAMPLE, tiny_config
@@ -168,15 +169,15 @@ def test_samples_are_what_single_answers_with_their_seeds_are(preset, words):
 def test_samples_of_a_prompt_share_its_prefill(words):
     _, generator = make_generator(words, context_length=20)
     calls = []
-    prefill = generator.engine.prefill
-    generator.engine.prefill = lambda ids, *rest: calls.append([*ids]) or prefill(ids, *rest)
-    generator.generate_batch(["he was", "the"], GREEDY, num_samples=5)
-    assert calls == [words.encode("he was").tolist(), words.encode("the").tolist()]
+    prefill = generator.engine.prefill_some
+    generator.engine.prefill_some = lambda ids, *rest: calls.append([*ids]) or prefill(ids, *rest)
+    generator.generate_batch(["he was", "the river"], GREEDY, num_samples=5)
+    assert calls == [words.encode("he was").tolist(), words.encode("the river").tolist()]
 
 
 def test_more_answers_than_fit_into_a_batch(words):
     _, generator = make_generator(words)
-    texts = {g.text for g in generator.generate_batch(["he was"] * (BATCH + 3), GREEDY)}
+    texts = {g.text for g in generator.generate_batch(["he was"] * (ROWS + 3), GREEDY)}
     assert texts == {generator.generate("he was", GREEDY).text}
     with pytest.raises(ConfigError, match="num_samples=0"):
         generator.generate_batch(["he was"], GREEDY, num_samples=0)
