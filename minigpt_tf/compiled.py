@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from .instruction_sets import limit_numba
+
 
 class LazyModule:
     """A module that is imported when something of it is used."""
@@ -175,6 +177,7 @@ def item_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> 
 @functools.cache
 def _teach_numba() -> None:
     """Compiled functions may use what this module has wrapped: its type is that of Numba's form."""
+    limit_numba()
     from numba.core.registry import cpu_target
     from numba.extending import typeof_impl
 
@@ -195,16 +198,6 @@ def _intrinsic(function: Callable, prefer_literal: bool) -> Any:
     from numba.extending import intrinsic as numba_intrinsic
 
     return numba_intrinsic(prefer_literal=prefer_literal)(function)
-
-
-def cpu_features() -> dict[str, bool]:
-    """What the processor has that machine code is made for, by LLVM's names."""
-    import llvmlite.binding
-    from numba.core import config
-
-    if config.CPU_FEATURES is None:
-        return dict(llvmlite.binding.get_host_cpu_features())
-    return {word[1:]: word[0] == "+" for word in config.CPU_FEATURES.split(",") if word}
 
 
 def _with_cache(function: Callable) -> Any:

@@ -31,8 +31,8 @@ class Blocks(NamedTuple):
         d = self.d.astype(np.float32)
         m = np.float32(-128) * d if self.m is None else self.m.astype(np.float32)
         inputs = self.u.shape[1]
-        wide = [np.repeat(part, BLOCK, axis=1)[:, :inputs] for part in (d, m)]
-        return wide[0] * self.u.astype(np.float32) + wide[1]
+        d, m = (np.repeat(scale, BLOCK, axis=1)[:, :inputs] for scale in (d, m))
+        return d * self.u.astype(np.float32) + m
 
 
 def round_to_int8(rows: np.ndarray) -> Blocks:

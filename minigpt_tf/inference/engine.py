@@ -1,6 +1,5 @@
 """The engine: a GPT without TensorFlow, with a key/value cache, in float32 or with int8 weights."""
 
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..inference.folder import ModelFolder
+from ..instruction_sets import plain_loops
 from .blocks import BLOCK
 from .kernels import (
     BARRIER_SIZE,
@@ -85,7 +85,7 @@ class Engine:
             config.norm_first,
             config.positions == "rotary",
             weights.storages,
-            plain_products(),
+            plain_loops(),
         )
         self._lock = threading.Lock()  # one step at a time, whoever calls
         self._pool = ThreadPool(threads or available_cores())
@@ -419,11 +419,6 @@ class Engine:
                 f"token id {wrong[0]} is outside the vocabulary of {self.config.vocab_size}"
             )
         return ids
-
-
-def plain_products() -> bool:
-    """Whether products run in plain loops: MINIGPT_KERNELS=plain."""
-    return os.environ.get("MINIGPT_KERNELS") == "plain"
 
 
 def _half_tables(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiled import Compiled, entry, external, inner, intrinsic, item_pointer, types
+from .addresses import data_address
 from .blocks import BLOCK
 from .panels import LANES, Storage
-from .products import PLAIN, data_address, multiply
+from .products import PLAIN, multiply
 
 
 class BlockMatrix(IntEnum):
@@ -416,7 +417,15 @@ def operands(matrices, index, x, quantized, first, last, out):
 
 @inner
 def panels_of(matrices, index):
-    """Panels of a matrix."""
+    """How many panels a matrix has.
+
+    Args:
+        matrices: Matrices.
+        index: Which of them.
+
+    Returns:
+        Their number.
+    """
     return matrices.layout[index, Place.OUTPUTS] // LANES
 
 

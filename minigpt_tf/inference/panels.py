@@ -49,11 +49,14 @@ def padded(size: int) -> int:
 
 
 def panel_bytes(storage: int, inputs: int) -> int:
-    """Bytes of a panel.
+    """The size of a panel.
 
     Args:
         storage: A Storage.
         inputs: Of the matrix, whole blocks.
+
+    Returns:
+        Bytes.
     """
     blocks = inputs // BLOCK
     scales = -(-blocks * SCALES_OF_A_BLOCK[storage] // ALIGNMENT) * ALIGNMENT
@@ -106,9 +109,9 @@ def _write_blocks(blocks: Blocks, storage: Storage, panels: np.ndarray) -> None:
     n, count = padded(inputs), -(-outputs // LANES)
     u = np.full((count * LANES, n), 128 if storage == Storage.BLOCKS8 else 0, dtype=np.uint8)
     u[:outputs, :inputs] = blocks.u
-    parts = [blocks.d] if blocks.m is None else [blocks.d, blocks.m]
-    scales = np.zeros((count * LANES, n // BLOCK, len(parts)), dtype=np.float16)
-    scales[:outputs] = np.stack(parts, axis=-1)
+    given = [blocks.d] if blocks.m is None else [blocks.d, blocks.m]
+    scales = np.zeros((count * LANES, n // BLOCK, len(given)), dtype=np.float16)
+    scales[:outputs] = np.stack(given, axis=-1)
     if storage == Storage.BLOCKS4:
         if inputs % BLOCK:  # the filling is 0 d + m: its input is 0, whatever m
             u[:, inputs:] = 0
@@ -117,7 +120,7 @@ def _write_blocks(blocks: Blocks, storage: Storage, panels: np.ndarray) -> None:
     size = panel_bytes(storage, n)
     of_panels = panels[: count * size].reshape(count, size)
     scale_bytes = n // BLOCK * SCALES_OF_A_BLOCK[storage]
-    header = scales.reshape(count, LANES, n // BLOCK, len(parts)).transpose(0, 2, 3, 1)
+    header = scales.reshape(count, LANES, n // BLOCK, len(given)).transpose(0, 2, 3, 1)
     of_panels[:, :scale_bytes] = np.ascontiguousarray(header).reshape(count, -1).view(np.uint8)
     fours = u.reshape(count, LANES, -1, 4).swapaxes(1, 2)
     of_panels[:, of_panels.shape[1] - u.shape[1] * LANES :] = fours.reshape(count, -1)

@@ -3,9 +3,7 @@
 import numpy as np
 
 from ..compiled import inner
-from .blocks import BLOCK
-from .panels import LANES, Storage
-from .products import (
+from .addresses import (
     as_float,
     load_byte,
     load_float,
@@ -16,6 +14,8 @@ from .products import (
     multiply_add,
     store_float,
 )
+from .blocks import BLOCK
+from .panels import LANES, Storage
 
 FLOAT32, BFLOAT16, BLOCKS8 = map(int, (Storage.FLOAT32, Storage.BFLOAT16, Storage.BLOCKS8))
 _BLOCK_BYTES = tuple(LANES * BLOCK * bits // 8 for bits in (32, 16, 8, 4))
@@ -47,17 +47,27 @@ def plain_product(arguments, integers):
                         total = add_integers(base, storage, lane, row, s, q_sum, d, m, total)
                     else:
                         row = x + 4 * (token * x_step + block * BLOCK)
-                        part = f32(0)
+                        of_block = f32(0)
                         for i in range(BLOCK):
                             w = weight(base, storage, i, lane, d, m)
-                            part = multiply_add(w, load_float(row + 4 * i), part)
-                        total = multiply_add(part, f32(1), total)
+                            of_block = multiply_add(w, load_float(row + 4 * i), of_block)
+                        total = multiply_add(of_block, f32(1), total)
                 store_float(out + 4 * (token * out_step + panel * LANES + lane), total)
 
 
 @inner
 def block_scales(panel, storage, block, lane):
-    """d and m of one output's block."""
+    """d and m of one output's block.
+
+    Args:
+        panel: Its address.
+        storage: A Storage.
+        block: The block.
+        lane: The output's lane.
+
+    Returns:
+        Both as float32, 0 for a storage without.
+    """
     if storage < BLOCKS8:
         return f32(0), f32(0)
     if storage == BLOCKS8:
@@ -69,7 +79,17 @@ def block_scales(panel, storage, block, lane):
 
 @inner
 def block_address(panel, storage, blocks, block):
-    """Where the weights of a block stand."""
+    """Where the weights of a block stand.
+
+    Args:
+        panel: Its address.
+        storage: A Storage.
+        blocks: Of a row.
+        block: The block.
+
+    Returns:
+        Their address.
+    """
     scales = 0
     if storage >= BLOCKS8:
         scales = (blocks * (32 if storage == BLOCKS8 else 64) + 63) // 64 * 64
@@ -78,7 +98,17 @@ def block_address(panel, storage, blocks, block):
 
 @inner
 def integer(base, storage, i, lane):
-    """The integer u of input i of a block."""
+    """The integer u of a weight.
+
+    Args:
+        base: The address of its block.
+        storage: A Storage.
+        i: Its input in the block.
+        lane: Its output's lane.
+
+    Returns:
+        An int32.
+    """
     if storage == BLOCKS8:
         return load_byte(base + 4 * (LANES * (i // 4) + lane) + i % 4)
     pair = load_byte(base + 4 * (LANES * (i // 8) + lane) + i % 4)
@@ -87,7 +117,19 @@ def integer(base, storage, i, lane):
 
 @inner
 def weight(base, storage, i, lane, d, m):
-    """The weight of input i of a block."""
+    """A weight.
+
+    Args:
+        base: The address of its block.
+        storage: A Storage.
+        i: Its input in the block.
+        lane: Its output's lane.
+        d: Scale of its block.
+        m: Minimum of its block.
+
+    Returns:
+        The weight, a float32.
+    """
     if storage == FLOAT32:
         return load_float(base + 4 * (LANES * i + lane))
     if storage == BFLOAT16:
@@ -98,7 +140,22 @@ def weight(base, storage, i, lane, d, m):
 
 @inner
 def add_integers(base, storage, lane, row, s, q_sum, d, m, total):
-    """The total and a block's products with int8 inputs, whose scale is s and whose sum q_sum."""
+    """Adds a block's products with int8 inputs to a total.
+
+    Args:
+        base: The address of the block.
+        storage: A Storage.
+        lane: The output's lane.
+        row: The address of the block's inputs.
+        s: Their scale.
+        q_sum: Their sum.
+        d: Scale of the weights.
+        m: Minimum of the weights.
+        total: The sum of the blocks before.
+
+    Returns:
+        The new total.
+    """
     products = 0
     for i in range(BLOCK):
         products += integer(base, storage, i, lane) * load_signed(row + i)

@@ -15,15 +15,25 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from ..compiled import cpu_features
+from ..instruction_sets import used_features
 from .blocks import BLOCK
 from .panels import BYTES_OF_A_BLOCK, LANES, SCALES_OF_A_BLOCK, Storage
-from .products import ARGUMENTS
 
 FLOAT, BYTE, INT32, INT64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
-HALVES = ir.VectorType(ir.HalfType(), LANES)
+HALVES = ir.VectorType(ir.IntType(16), LANES)
 ZERO = ir.Constant(FLOATS, [0.0] * LANES)
+
+
+ARGUMENTS = tuple(
+    "storage panels panel_step count blocks x x_step int8 scales sums int8_step tokens "
+    "bias bias_step out out_step".split()
+)
+"""Of a product, all int64. Addresses: the first panel, the tokens' inputs x, the same as int8 with
+the scales and sums of their blocks, the biases, the outputs. Numbers: the Storage, panels, blocks
+of 32 inputs, tokens. Steps: bytes from one panel to the next; inputs from one token to the next,
+for x and int8; floats from one panel's biases to the next one's, and from one token's outputs to
+the next one's."""
 
 
 class Kit(NamedTuple):
@@ -103,7 +113,16 @@ class ProductCode:
         return function
 
     def tiles(self, tile: int, token: Any, tokens: Any, bias: Any, out: Any, step: Any) -> None:
-        """As many tiles of this size as there are tokens left for."""
+        """As many tiles of this size as there are tokens left for.
+
+        Args:
+            tile: Tokens of a tile.
+            token: The variable with the first token that is left.
+            tokens: Number of all.
+            bias: Of the panel, where the sums begin.
+            out: Address of the panel's outputs of the first token.
+            step: Floats from one token's outputs to the next one's.
+        """
         b = self.b
         head, body, end = (b.append_basic_block(f"tile{tile}") for _ in range(3))
         b.branch(head)
@@ -125,7 +144,13 @@ class ProductCode:
         b.position_at_end(end)
 
     def float_block(self, first: Any, block: Any, totals: list[Any]) -> None:
-        """Adds the products of one block, in float32, to each token's total."""
+        """Adds the products of one block, in float32, to each token's total.
+
+        Args:
+            first: The tile's first token.
+            block: The block.
+            totals: A variable for each token.
+        """
         b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
         base = b.add(b.add(self.panel, self.header), b.mul(block, _int(width)))
         scales = self.scales(block)
@@ -142,11 +167,19 @@ class ProductCode:
                     place = b.add(b.add(row, column), _int(number))
                     value = self.load(b.add(self.x, _times(b, place, 4)), FLOAT, 4)
                     b.store(self.multiply_add(weights, _splat(b, value), b.load(total)), total)
-        for total, part in zip(totals, sums, strict=True):
-            b.store(b.fadd(b.load(total), b.load(part)), total)
+        for total, of_block in zip(totals, sums, strict=True):
+            b.store(b.fadd(b.load(total), b.load(of_block)), total)
 
     def weights(self, address: Any, scales: list[Any]) -> list[Any]:
-        """The next weights as vectors of floats, one for each input."""
+        """The next weights of a block.
+
+        Args:
+            address: Where they stand.
+            scales: As from `scales`.
+
+        Returns:
+            Vectors of floats, one for each input.
+        """
         b = self.b
         if self.storage == Storage.FLOAT32:
             return [
@@ -160,35 +193,51 @@ class ProductCode:
                 for pair in pairs
                 for half in (b.shl(pair, _ints(16)), b.and_(pair, upper))
             ]
-        packed = self.load(address, INTS, 64)
+        raw = self.load(address, INTS, 64)
         if self.storage == Storage.BLOCKS8:
-            shifts, mask = range(0, 32, 8), 255
+            shifts, mask = [*range(0, 32, 8)], 255
         else:
             shifts, mask = [*range(0, 32, 8), *range(4, 32, 8)], 15
-        return [self.weight(packed, shift, mask, scales) for shift in shifts]
+        return [self.weight(raw, shift, mask, scales) for shift in shifts]
 
-    def weight(self, packed: Any, shift: int, mask: int, scales: list[Any]) -> Any:
+    def weight(self, raw: Any, shift: int, mask: int, scales: list[Any]) -> Any:
         """d u + m. With d of 11 bits and u of 8 the product is exact, so it is rounded once,
-        fused or not."""
+        fused or not.
+
+        Args:
+            raw: Integers of 32 bits, which have several u.
+            shift: Where u begins.
+            mask: Its bits.
+            scales: d and m.
+
+        Returns:
+            A vector of floats.
+        """
         b, (d, m) = self.b, scales
-        u = b.and_(b.lshr(packed, _ints(shift)), _ints(mask))
+        u = b.and_(b.lshr(raw, _ints(shift)), _ints(mask))
         return self.multiply_add(d, b.sitofp(u, FLOATS), m)
 
     def scales(self, block: Any) -> list[Any]:
-        """d and m of a block, for all outputs of the panel."""
+        """d and m of a block, for all outputs of the panel; nothing for a storage without."""
         b = self.b
         if self.storage not in (Storage.BLOCKS8, Storage.BLOCKS4):
             return []
         at = b.add(self.panel, b.mul(block, _int(SCALES_OF_A_BLOCK[self.storage])))
-        d = b.fpext(self.load(at, HALVES, 32), FLOATS)
+        d = widened(b, self.load(at, HALVES, 32))
         if self.storage == Storage.BLOCKS4:
-            return [d, b.fpext(self.load(b.add(at, _int(32)), HALVES, 32), FLOATS)]
+            return [d, widened(b, self.load(b.add(at, _int(32)), HALVES, 32))]
         return [d, b.fmul(d, ir.Constant(FLOATS, [-128.0] * LANES))]
 
     def integer_block(self, first: Any, block: Any, totals: list[Any]) -> None:
         """Adds the products of one block, of which int8 inputs make integer sums.
 
-        With x = s q, sums over (d u + m) x are d s sum(u q) + m s sum(q)."""
+        With x = s q, sums over (d u + m) x are d s sum(u q) + m s sum(q).
+
+        Args:
+            first: The tile's first token.
+            block: The block.
+            totals: A variable for each token.
+        """
         b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
         base = b.add(b.add(self.panel, self.header), b.mul(block, _int(width)))
         scales = self.scales(block)
@@ -201,12 +250,12 @@ class ProductCode:
         else:
             start = [_ints(0)] * len(totals)
         for group in range(width // 64):
-            packed = self.load(b.add(base, _int(64 * group)), INTS, 64)
+            raw = self.load(b.add(base, _int(64 * group)), INTS, 64)
             if self.storage == Storage.BLOCKS4:
                 nibbles = _ints(0x0F0F0F0F)
-                fours = [b.and_(packed, nibbles), b.and_(b.lshr(packed, _ints(4)), nibbles)]
+                fours = [b.and_(raw, nibbles), b.and_(b.lshr(raw, _ints(4)), nibbles)]
             else:
-                fours = [packed]
+                fours = [raw]
             for number, weights in enumerate(fours):
                 prepared = self.prepare(weights)
                 column = 4 * (group * len(fours) + number)
@@ -235,61 +284,146 @@ class ProductCode:
         return [b.and_(b.lshr(weights, _ints(shift)), _ints(255)) for shift in range(0, 32, 8)]
 
     def dot(self, total: Any, weights: Any, value: Any) -> Any:
-        """total + the four products of a lane's unsigned bytes with the signed bytes of value."""
+        """Adds the four products of each lane's unsigned bytes with the signed bytes of a value.
+
+        Args:
+            total: A vector of integers.
+            weights: From `prepare`.
+            value: An integer of four bytes.
+
+        Returns:
+            The new total.
+        """
         b, kind = self.b, self.kit.dot
         if kind == "vnni512":
             return self.call("llvm.x86.avx512.vpdpbusd.512", INTS, total, weights, _splat(b, value))
         if kind == "vnni256":
             name = "llvm.x86.avx512.vpdpbusd.256"
-            return self.halves(name, INTS, total, weights, _splat(b, value))
+            return self.halves(name, total, weights, _splat(b, value))
         if kind.startswith("madd"):
             shifted = [b.shl(value, ir.Constant(INT32, s)) for s in (8, 0)]
             # the signed bytes 0 and 2, 1 and 3, as pairs of 16 bits
             pairs = [_pairs(b, s) for s in shifted]
-            for part, pair in zip(weights, pairs, strict=True):
-                total = b.add(total, self.madd(part, _splat(b, pair)))
+            for two, pair in zip(weights, pairs, strict=True):
+                total = b.add(total, self.madd(two, _splat(b, pair)))
             return total
-        for number, part in enumerate(weights):
+        for number, one in enumerate(weights):
             signed = b.ashr(b.shl(value, _int32(24 - 8 * number)), _int32(24))
-            total = b.add(total, b.mul(part, _splat(b, signed)))
+            total = b.add(total, b.mul(one, _splat(b, signed)))
         return total
 
     def madd(self, weights: Any, values: Any) -> Any:
+        """Products of 16 bits, of which neighbors are added.
+
+        Args:
+            weights: 32 unsigned integers.
+            values: 32 signed ones.
+
+        Returns:
+            16 integers of 32 bits.
+        """
         if self.kit.dot == "madd512":
             shorts = ir.VectorType(ir.IntType(16), 2 * LANES)
-            parts = [self.b.bitcast(part, shorts) for part in (weights, values)]
-            return self.call("llvm.x86.avx512.pmaddw.d.512", INTS, *parts)
-        return self.halves("llvm.x86.avx2.pmadd.wd", INTS, weights, values, item=16)
+            both = [self.b.bitcast(given, shorts) for given in (weights, values)]
+            return self.call("llvm.x86.avx512.pmaddw.d.512", INTS, *both)
+        return self.halves("llvm.x86.avx2.pmadd.wd", weights, values, item=16)
 
-    def halves(self, name: str, kind: Any, *vectors: Any, item: int = 32) -> Any:
-        """An intrinsic of 256 bits, on both halves of vectors of 512."""
+    def halves(self, name: str, *vectors: Any, item: int = 32) -> Any:
+        """An intrinsic of 256 bits, on both halves of vectors of 512.
+
+        Args:
+            name: LLVM's.
+            vectors: Its arguments, 16 integers of 32 bits each.
+            item: Bits of the items that it wants.
+
+        Returns:
+            16 integers of 32 bits.
+        """
         b, results = self.b, []
         half, count = ir.VectorType(ir.IntType(item), 256 // item), LANES // 2
         for first in (0, count):
-            places = ir.Constant(ir.VectorType(INT32, count), range(first, first + count))
-            parts = [b.bitcast(b.shuffle_vector(v, v, places), half) for v in vectors]
-            results.append(self.call(name, ir.VectorType(INT32, count), *parts))
-        places = ir.Constant(ir.VectorType(INT32, LANES), range(LANES))
+            places = ir.Constant(ir.VectorType(INT32, count), [*range(first, first + count)])
+            halved = [b.bitcast(b.shuffle_vector(v, v, places), half) for v in vectors]
+            results.append(self.call(name, ir.VectorType(INT32, count), *halved))
+        places = ir.Constant(INTS, [*range(LANES)])
         return b.shuffle_vector(*results, places)
 
     def call(self, name: str, kind: Any, *arguments: Any) -> Any:
+        """A call of one of LLVM's intrinsics.
+
+        Args:
+            name: LLVM's.
+            kind: Type of the result.
+            arguments: LLVM's values.
+
+        Returns:
+            The result.
+        """
         if name not in self.module.globals:
             given = ir.FunctionType(kind, [argument.type for argument in arguments])
             ir.Function(self.module, given, name)
         return self.b.call(self.module.globals[name], arguments)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        """a b + c."""
+        """a b + c, rounded once where the processor can.
+
+        Args:
+            a: A vector of floats.
+            b: The same.
+            c: The same.
+
+        Returns:
+            The same.
+        """
         if not self.kit.fused:
             return self.b.fadd(self.b.fmul(a, b), c)
         return self.call("llvm.fma.v16f32", FLOATS, a, b, c)
 
     def load(self, address: Any, kind: Any, alignment: int) -> Any:
+        """What stands at an address.
+
+        Args:
+            address: An integer.
+            kind: Its type.
+            alignment: The address is a multiple of it.
+
+        Returns:
+            The value.
+        """
         pointer = self.b.inttoptr(address, kind.as_pointer())
         return self.b.load(pointer, align=alignment)
 
     def store(self, value: Any, address: Any) -> None:
+        """Writes a value.
+
+        Args:
+            value: What.
+            address: Where to, an integer.
+        """
         self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=4)
+
+
+def widened(b: Any, halves: Any) -> Any:
+    """float16 as float32, also where the processor has no instruction for it.
+
+    Args:
+        b: The builder of LLVM instructions.
+        halves: Their bits, an integer of 16 bits or a vector of such.
+
+    Returns:
+        LLVM's value: a float32 or a vector.
+    """
+    lanes = halves.type.count if isinstance(halves.type, ir.VectorType) else 0
+    ints, floats = (INTS, FLOATS) if lanes else (INT32, FLOAT)
+
+    def same(value: float, kind: ir.Type) -> ir.Constant:
+        return ir.Constant(kind, [value] * lanes if lanes else value)
+
+    bits = b.zext(halves, ints)
+    size = b.bitcast(b.shl(b.and_(bits, same(0x7FFF, ints)), same(13, ints)), floats)
+    scaled = b.fmul(size, same(2.0**112, floats))  # exponents of float16 are biased by 15, not 127
+    sign = b.shl(b.and_(bits, same(0x8000, ints)), same(16, ints))
+    return b.bitcast(b.or_(b.bitcast(scaled, ints), sign), floats)
 
 
 def _pairs(b: Any, value: Any) -> Any:
@@ -353,4 +487,4 @@ class _loop:
 
 def kit_of_this_machine() -> Kit:
     """What the processor offers, or as much of it as MINIGPT_KERNELS allows."""
-    return kit_of(cpu_features())
+    return kit_of(used_features())

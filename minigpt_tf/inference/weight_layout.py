@@ -71,7 +71,15 @@ class EngineWeights:
         return self.panels[start : start + self.matrix_bytes(index)]
 
     def rows(self, index: int, rows: np.ndarray | list[int]) -> np.ndarray:
-        """Rows of matrix `index`, (rows, inputs) float32, filled up."""
+        """Some rows of a matrix.
+
+        Args:
+            index: The matrix.
+            rows: Which, (R,).
+
+        Returns:
+            (R, inputs) float32, filled up.
+        """
         inputs = int(self.layout[index, Place.INPUTS])
         return read_rows(self.panels_of(index), self.storage(index), inputs, rows)
 
@@ -121,11 +129,11 @@ def lay_out_weights(
         panels, (storage, blocks) = laid_out.panels_of(index), found[index]
         step = int(laid_out.layout[index, Place.STEP])
         row = 0
-        for part in blocks or source.rows(names):
-            if storage == Storage.BLOCKS8 and not isinstance(part, Blocks):
-                part = round_to_int8(part)
-            write_panels(part, storage, panels[row // LANES * step :])
-            row += len(part.u if isinstance(part, Blocks) else part)
+        for rows in blocks or source.rows(names):
+            if storage == Storage.BLOCKS8 and not isinstance(rows, Blocks):
+                rows = round_to_int8(rows)
+            write_panels(rows, storage, panels[row // LANES * step :])
+            row += len(rows.u if isinstance(rows, Blocks) else rows)
         biases = laid_out.biases[laid_out.layout[index, Place.ROW] :]
         row = 0
         for name in names:
@@ -161,21 +169,21 @@ class _Source:
 
     def _filled(self, name: str) -> np.ndarray:
         """A kernel as (outputs, inputs), of which each head is filled up."""
-        kernel, part = self.values(name), name.split("/")[-2]
+        kernel, layer = self.values(name), name.split("/")[-2]
         filling = padded(self.config.head_dim) - self.config.head_dim
-        if part == "attention_output":  # (N, H, D)
+        if layer == "attention_output":  # (N, H, D)
             kernel = np.pad(kernel, ((0, 0), (0, filling), (0, 0))) if filling else kernel
             return kernel.reshape(-1, kernel.shape[2]).T
-        if part in ("query", "key", "value"):  # (D, heads, H)
+        if layer in ("query", "key", "value"):  # (D, heads, H)
             kernel = np.pad(kernel, ((0, 0), (0, 0), (0, filling))) if filling else kernel
         return kernel.reshape(len(kernel), -1).T
 
     def outputs(self, name: str) -> int:
         """Rows of a kernel, heads filled up."""
-        shape, part = self.weights[name].shape, name.split("/")[-2]
+        shape, layer = self.weights[name].shape, name.split("/")[-2]
         if name.endswith("/embeddings"):
             return shape[0]
-        return shape[1] * padded(shape[2]) if part in ("query", "key", "value") else shape[-1]
+        return shape[1] * padded(shape[2]) if layer in ("query", "key", "value") else shape[-1]
 
     def bias(self, kernel: str) -> np.ndarray | None:
         """The bias of a kernel, each head filled up; None without."""
@@ -197,7 +205,7 @@ def _exact_storage(source: _Source, names: list[str]) -> tuple[Storage, list[Blo
         if find(sample) is None:
             continue
         blocks = [find(rows) for rows in source.rows(names)]
-        known = [part for part in blocks if part is not None]
+        known = [each for each in blocks if each is not None]
         if len(known) == len(blocks):
             return storage, known
     if _is_bfloat16(sample) and all(map(_is_bfloat16, source.rows(names))):
