@@ -25,10 +25,9 @@ HALVES = ir.VectorType(ir.IntType(16), LANES)
 ZERO = ir.Constant(FLOATS, [0.0] * LANES)
 
 
-ARGUMENTS = tuple(
-    "storage panels panel_step count blocks x x_step int8 scales sums int8_step tokens "
-    "bias bias_step out out_step".split()
-)
+_INPUTS = ("x", "x_step", "int8", "scales", "sums", "int8_step", "tokens")
+_MATRIX = ("storage", "panels", "panel_step", "count", "blocks")
+ARGUMENTS = (*_MATRIX, *_INPUTS, "bias", "bias_step", "out", "out_step")
 """Of a product, all int64. Addresses: the first panel, the tokens' inputs x, the same as int8 with
 the scales and sums of their blocks, the biases, the outputs. Numbers: the Storage, panels, blocks
 of 32 inputs, tokens. Steps: bytes from one panel to the next; inputs from one token to the next,
@@ -74,14 +73,26 @@ def kit_of(features: dict[str, bool]) -> Kit:
 
 
 class ProductCode:
-    """Builds one product: a loop over panels, tiles of tokens, blocks and inputs."""
+    """Builds one product: a loop over panels, tiles of tokens, blocks and inputs.
 
-    def __init__(self, module: ir.Module, storage: Storage, integers: bool, kit: Kit) -> None:
+    Args:
+        module: Of LLVM, in which the function is.
+        storage: How the matrix is stored.
+        integers: Whether the inputs are int8.
+        kit: What the processor offers.
+        suffix: Of the function's name.
+    """
+
+    def __init__(
+        self, module: ir.Module, storage: Storage, integers: bool, kit: Kit, suffix: str
+    ) -> None:
         self.module, self.storage, self.integers, self.kit = module, storage, integers, kit
+        self.suffix = suffix
 
     def function(self) -> ir.Function:
         """The product as a function of ARGUMENTS; the same one if the module has it."""
-        name = f"minigpt_product_{self.storage.name.lower()}{'_int8' if self.integers else ''}"
+        inputs = "int8" if self.integers else "float32"
+        name = f"minigpt_product_{self.storage.name.lower()}_{inputs}_{self.suffix}"
         if name in self.module.globals:
             return self.module.globals[name]
         kind = ir.FunctionType(ir.VoidType(), [INT64] * len(ARGUMENTS))

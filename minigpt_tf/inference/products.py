@@ -1,9 +1,26 @@
 """Products of matrices in panels, for the compiled functions."""
 
 import functools
+import hashlib
+from pathlib import Path
 
+from .. import __version__
 from ..compiled import intrinsic, ir, types
 from .panels import Storage
+
+
+def _sources_hash() -> str:
+    """A hash of the files that write the products: with it, machine code that is kept is noticed
+    to be old when they change."""
+    names = "panels.py", "product_code.py", "plain_products.py", "addresses.py"
+    try:
+        content = b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
+    except OSError:  # in an archive
+        return __version__
+    return hashlib.sha256(content).hexdigest()
+
+
+_SOURCES = _sources_hash()
 
 PLAIN = 1 << 16
 """Bit of `storages` for products in plain loops; bit s is for Storage s, bit 8 + s for it with int8
@@ -37,7 +54,9 @@ def multiply(typing_context, storages, arguments):
             for integers in (False, True):
                 if not wanted >> (8 * integers + storage) & 1:
                     continue
-                code = ProductCode(builder.module, storage, integers, kit_of_this_machine())
+                code = ProductCode(
+                    builder.module, storage, integers, kit_of_this_machine(), _SOURCES[:8]
+                )
                 function = code.function()
                 case = builder.append_basic_block(storage.name)
                 choice.add_case(ir.Constant(ir.IntType(64), storage), case)

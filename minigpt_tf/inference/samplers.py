@@ -15,16 +15,20 @@ from .sampling_kernels import BLOCK, sum_exponentials, weigh_blocks
 Sampler = Callable[[np.ndarray, list[int]], tuple[int, float]]
 """(logits (V,), ids so far) -> the next id, and the logarithm of its probability under the model:
 before any filter."""
-SORTED_AT_ONCE = 256
+_LARGEST = float(np.finfo(np.float32).max)
+SORTED_AT_ONCE = 512
 """Candidates of top_p; of more, only those near the edge are sorted."""
 
 
-def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:
+def apply_logit_bias(
+    logits: np.ndarray, bias: Mapping[int, float], out: np.ndarray | None = None
+) -> np.ndarray:
     """Adds a number to the logits of some tokens (OpenAI's `logit_bias`).
 
     Args:
         logits: (V,).
         bias: Token id -> what is added.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
 
     Returns:
         Logits (V,).
@@ -37,13 +41,16 @@ def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarra
         raise ConfigError(
             f"logit_bias: token id {wrong[0]} is outside the vocabulary of {len(logits)}"
         )
-    logits = logits.copy()
-    logits[list(bias)] += list(bias.values())
-    return logits
+    out = _copied(logits, out)
+    out[list(bias)] += list(bias.values())
+    return out
 
 
 def apply_repetition_penalty(
-    logits: np.ndarray, ids: np.ndarray | list[int], penalty: float
+    logits: np.ndarray,
+    ids: np.ndarray | list[int],
+    penalty: float,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Makes tokens of the text so far less likely (Keskar et al., 2019, "CTRL", section 4.1).
 
@@ -51,19 +58,24 @@ def apply_repetition_penalty(
         logits: (V,).
         ids: Tokens so far, prompt and answer.
         penalty: Divides their positive logits and multiplies the negative ones.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
 
     Returns:
         Logits (V,).
     """
     seen = np.asarray(ids, dtype=np.int64)  # the same token several times gets one penalty
     of_seen = logits[seen]
-    logits = logits.copy()
-    logits[seen] = np.where(of_seen > 0, of_seen / penalty, of_seen * penalty)
-    return logits
+    out = _copied(logits, out)
+    out[seen] = np.where(of_seen > 0, of_seen / penalty, of_seen * penalty)
+    return out
 
 
 def apply_count_penalties(
-    logits: np.ndarray, ids: np.ndarray | list[int], presence: float, frequency: float
+    logits: np.ndarray,
+    ids: np.ndarray | list[int],
+    presence: float,
+    frequency: float,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Makes tokens of the answer so far less likely (OpenAI's `presence_penalty` and
     `frequency_penalty`).
@@ -73,18 +85,20 @@ def apply_count_penalties(
         ids: Tokens of the answer so far.
         presence: Is subtracted from the logit of a token that is among them.
         frequency: Is subtracted as many times as the token is among them.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
 
     Returns:
         Logits (V,).
     """
-    said = np.asarray(ids, dtype=np.int64)
-    counts = np.bincount(said)
-    logits = logits.copy()
-    logits[said] -= presence + frequency * counts[said]  # once for each token
-    return logits
+    said, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+    out = _copied(logits, out)
+    out[said] -= presence + frequency * counts
+    return out
 
 
-def apply_no_repeat_ngram(logits: np.ndarray, ids: np.ndarray | list[int], n: int) -> np.ndarray:
+def apply_no_repeat_ngram(
+    logits: np.ndarray, ids: np.ndarray | list[int], n: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """Forbids tokens that would repeat an n-gram, unless that forbids all tokens (Paulus et al.,
     2017, section 2.5).
 
@@ -92,18 +106,23 @@ def apply_no_repeat_ngram(logits: np.ndarray, ids: np.ndarray | list[int], n: in
         logits: (V,).
         ids: Tokens so far, prompt and answer.
         n: Tokens of the n-gram.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
 
     Returns:
         Logits (V,), -inf for forbidden tokens.
     """
+    out = _copied(logits, out)
     if len(ids) < n:
-        return logits
+        return out
     sequence = np.asarray(ids)
     starts = np.lib.stride_tricks.sliding_window_view(sequence, n)  # (T - n + 1, n)
     repeats = (starts[:, :-1] == sequence[len(sequence) - n + 1 :]).all(axis=1)
-    forbidden = logits.copy()
-    forbidden[starts[repeats, -1]] = -np.inf
-    return logits if forbidden.max() == -np.inf else forbidden
+    forbidden = starts[repeats, -1]
+    before = out[forbidden]
+    out[forbidden] = -np.inf
+    if out.max() == -np.inf:
+        out[forbidden] = before
+    return out
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -167,6 +186,14 @@ def apply_min_p(logits: np.ndarray, min_p: float) -> np.ndarray:
     return np.where(logits < logits.max() + np.log(min_p), -np.inf, logits)
 
 
+def _copied(logits: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    if out is None:
+        return logits.copy()
+    if out is not logits:
+        np.copyto(out, logits)
+    return out
+
+
 def _keep(logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     kept = np.full_like(logits, -np.inf)
     kept[chosen] = logits[chosen]
@@ -188,13 +215,13 @@ def nucleus(weights: np.ndarray, wanted: float) -> np.ndarray:
         # Classes of weights within 1/256 of each other, by exponent and first bits of the mantissa:
         # only the class at the edge is sorted. The last class has all small ones.
         classes = np.ascontiguousarray(weights).view(np.int64) >> 44
-        classes = np.minimum(classes.max() - classes, 2**13)
-        reached = np.cumsum(np.bincount(classes, weights=weights))
-        edge = min(int(np.searchsorted(reached, wanted)), len(reached) - 1)
+        np.minimum(np.subtract(classes.max(), classes, out=classes), 2**13, out=classes)
+        reached = np.bincount(classes, weights=weights).cumsum()
+        edge = min(int(reached.searchsorted(wanted)), len(reached) - 1)
         chosen, unsure = classes < edge, np.flatnonzero(classes == edge)
         wanted -= reached[edge - 1] if edge else 0.0
-    order = unsure[np.argsort(-weights[unsure], kind="stable")]
-    count = int(np.searchsorted(np.cumsum(weights[order]), wanted)) + 1
+    order = unsure[(-weights[unsure]).argsort(kind="stable")]
+    count = int(weights[order].cumsum().searchsorted(wanted)) + 1
     chosen[order[:count]] = True
     return chosen
 
@@ -220,8 +247,9 @@ def make_sampler(
         logit is NaN or infinite. A call draws one random number, unless it is greedy.
     """
     random = np.random.default_rng(None if config.seed is None else config.seed + sample)
-    greedy, history = config.greedy or config.temperature == 0, _History()
-    compile_sums()
+    greedy = config.greedy or config.temperature == 0
+    adjust = _Adjustment(config, suppressed, prompt_tokens)
+    compile_sums(unfiltered=not greedy and config.top_p == 1)
 
     def choose(logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
         """The next id and its log probability, for the logits (V,) after these ids."""
@@ -231,7 +259,7 @@ def make_sampler(
             raise ModelFolderError(
                 "the model's logits are not numbers: its weights are too large for float32"
             )
-        allowed = _allowed(logits, ids, history, config, suppressed, prompt_tokens)
+        allowed = adjust(logits, ids)
         top = float(largest if allowed is logits else allowed.max())
         if top == -math.inf:
             raise ModelFolderError("the model's logits are -inf for every token that may come")
@@ -243,61 +271,76 @@ def make_sampler(
 
 
 @functools.cache
-def compile_sums() -> None:
-    """Compiles what choosing a token needs, or loads its machine code."""
+def compile_sums(unfiltered: bool) -> None:
+    """Compiles what choosing a token needs, or loads its machine code.
+
+    Args:
+        unfiltered: Whether also what is needed where no filter applies.
+    """
     logits = np.zeros(1, dtype=np.float32)
     with uninterrupted():
         sum_exponentials(logits, np.float32(0), np.float32(1))
-        weigh_blocks(logits, 0.0, 1.0, np.zeros(1))
+        if unfiltered:
+            weigh_blocks(logits, 0.0, 1.0, np.zeros(1))
 
 
-class _History:
-    """A list of ids that grows, as an array."""
+class _Adjustment:
+    """Raises and lowers single logits, before temperature and filters.
 
-    def __init__(self) -> None:
-        self._ids, self._count = np.zeros(256, dtype=np.int64), 0
+    Args:
+        config: Bias and penalties.
+        suppressed: Ids that are never chosen.
+        prompt_tokens: As for `make_sampler`.
+    """
 
-    def __call__(self, ids: list[int]) -> np.ndarray:
+    def __init__(self, config: SamplingConfig, suppressed: np.ndarray, prompt_tokens: int) -> None:
+        self._config, self._suppressed, self._prompt_tokens = config, suppressed, prompt_tokens
+        self._counts = bool(config.presence_penalty or config.frequency_penalty)
+        self._looks_back = bool(
+            config.repetition_penalty != 1 or self._counts or config.no_repeat_ngram
+        )
+        self._out = np.empty(0, dtype=np.float32)
+        self._ids, self._num_ids = np.zeros(256, dtype=np.int64), 0
+
+    def __call__(self, logits: np.ndarray, ids: list[int]) -> np.ndarray:
+        """Logits (V,), valid until the next call; -inf for tokens that must not come."""
+        config = self._config
+        if not (config.logit_bias or len(self._suppressed) or self._looks_back):
+            return logits
+        if len(self._out) != len(logits):
+            self._out = np.empty_like(logits)
+        out = _copied(logits, self._out)
+        if config.logit_bias:
+            apply_logit_bias(out, config.logit_bias, out)
+        out[self._suppressed] = -np.inf
+        if not self._looks_back:
+            return out
+        so_far = self._as_array(ids)
+        if config.repetition_penalty != 1:
+            with np.errstate(over="ignore"):
+                apply_repetition_penalty(out, so_far, config.repetition_penalty, out)
+            if config.repetition_penalty < 1:
+                np.minimum(out, _LARGEST, out=out)
+        if self._counts:
+            answer = so_far[self._prompt_tokens :]
+            apply_count_penalties(
+                out, answer, config.presence_penalty, config.frequency_penalty, out
+            )
+        if config.no_repeat_ngram:
+            apply_no_repeat_ngram(out, so_far, config.no_repeat_ngram, out)
+        return out
+
+    def _as_array(self, ids: list[int]) -> np.ndarray:
         """The ids (T,). Only those after the ones of the call before are read, if these are there
         still."""
-        known = self._count
+        known = self._num_ids
         if known > len(ids) or (known and self._ids[known - 1] != ids[known - 1]):
             known = 0
         if len(ids) > len(self._ids):
             self._ids = np.resize(self._ids, 2 * len(ids))
         self._ids[known : len(ids)] = ids[known:]
-        self._count = len(ids)
+        self._num_ids = len(ids)
         return self._ids[: len(ids)]
-
-
-def _allowed(
-    logits: np.ndarray,
-    ids: list[int],
-    history: _History,
-    config: SamplingConfig,
-    suppressed: np.ndarray,
-    prompt_tokens: int,
-) -> np.ndarray:
-    """Logits (V,) with bias and penalties, and -inf for tokens that must not come."""
-    raw = logits
-    if config.logit_bias:
-        logits = apply_logit_bias(logits, config.logit_bias)
-    if len(suppressed):
-        logits = logits.copy() if logits is raw else logits
-        logits[suppressed] = -np.inf
-    if config.repetition_penalty != 1:
-        with np.errstate(over="ignore"):
-            logits = apply_repetition_penalty(logits, history(ids), config.repetition_penalty)
-        if config.repetition_penalty < 1:
-            np.minimum(logits, np.finfo(np.float32).max, out=logits)
-    if config.presence_penalty or config.frequency_penalty:
-        answer = history(ids)[prompt_tokens:]
-        logits = apply_count_penalties(
-            logits, answer, config.presence_penalty, config.frequency_penalty
-        )
-    if config.no_repeat_ngram:
-        logits = apply_no_repeat_ngram(logits, history(ids), config.no_repeat_ngram)
-    return logits
 
 
 def _draw(logits: np.ndarray, largest: float, config: SamplingConfig, uniform: float) -> int:
@@ -314,24 +357,26 @@ def _draw(logits: np.ndarray, largest: float, config: SamplingConfig, uniform: f
     else:
         return _draw_of_all(logits, largest, config, uniform)
     if config.top_p < 1:
-        kept = nucleus(weights, config.top_p * total)
-        ids, weights = ids[kept], weights[kept]
+        weights *= nucleus(weights, config.top_p * total)
     if config.min_p:
-        kept = weights >= config.min_p  # the largest is 1
-        ids, weights = ids[kept], weights[kept]
+        weights *= weights >= config.min_p  # the largest is 1
     return int(ids[_pick(weights, uniform)])
 
 
 def _weights(logits: np.ndarray, largest: float, config: SamplingConfig) -> np.ndarray:
     """Probabilities of some tokens in float64, in units of the largest."""
-    return np.exp((logits.astype(np.float64) - largest) / config.temperature)
+    weights = logits.astype(np.float64)
+    weights -= largest
+    weights /= config.temperature
+    return np.exp(weights, out=weights)
 
 
 def _pick(weights: np.ndarray, uniform: float) -> int:
     """The first place at which the running sum exceeds `uniform` of the whole."""
-    reached = np.cumsum(weights)
-    target = min(uniform * reached[-1], np.nextafter(reached[-1], 0.0))  # it may be rounded up
-    return int(np.searchsorted(reached, target, side="right"))
+    reached = weights.cumsum()
+    total = float(reached[-1])
+    target = min(uniform * total, math.nextafter(total, 0.0))  # the product may be rounded up
+    return int(reached.searchsorted(target, side="right"))
 
 
 def _top_candidates(logits: np.ndarray, top_k: int) -> np.ndarray:
@@ -359,8 +404,8 @@ def _candidates(
     for bound in bounds:
         # A little lower, for rounding; what is too much does no harm.
         lowest = largest + (math.log(max(bound, least)) - 1e-6) * config.temperature
-        lowest = np.nextafter(np.float32(lowest), np.float32(-np.inf))
-        ids = np.flatnonzero(logits >= lowest)
+        lowest -= 1e-6 * abs(lowest)
+        ids = (logits >= np.float32(max(lowest, -_LARGEST))).nonzero()[0]
         weights = _weights(logits[ids], largest, config)
         if weights.sum() >= config.top_p * total or bound <= least:
             break

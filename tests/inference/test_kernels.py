@@ -1,16 +1,12 @@
 """The compiled formulas against Python's math module, NumPy in float64 and Keras."""
 
 import math
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 
 from minigpt_tf.inference.positions import rotary_tables
-from tests.conftest import ROOT
 from tests.inference.compiled_formulas import (
     ACTIVATIONS,
     gelu,
@@ -20,37 +16,6 @@ from tests.inference.compiled_formulas import (
     swiglu,
     weigh,
 )
-
-CALL = """
-import numpy as np
-from tests.inference.compiled_formulas import relu
-x = np.float32([-1, 2])
-relu(x, x)
-print(x.tolist(), sum(relu.stats.cache_hits.values()))
-"""
-
-
-def run_with_cache(folder):
-    done = subprocess.run(
-        [sys.executable, "-c", CALL],
-        cwd=ROOT,
-        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip() or done.stderr
-
-
-def test_machine_code_is_kept_and_a_damaged_file_only_costs_time(tmp_path):
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 0"
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 1"
-    files = [*tmp_path.rglob("*.nbi"), *tmp_path.rglob("*.nbc")]
-    assert len(files) == 2
-    for file in files:
-        file.write_bytes(b"damaged")
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 0"
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 1"
-
 
 X = np.linspace(-9, 9, 2001, dtype=np.float32)
 
