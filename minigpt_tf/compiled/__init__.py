@@ -63,6 +63,8 @@ class Compiled(Protocol):
 
     def __call__(self, *arguments: Any) -> Any: ...
 
+    def prepare(self, *arguments: Any) -> bool: ...
+
     def bind(self, *arguments: Any) -> Callable[[], Any]: ...
 
 
@@ -148,6 +150,20 @@ class Entry(Lazy):
         except struct.error:  # an integer of more than 64 bits
             return self.numba_call(*arguments)
         return result
+
+    def prepare(self, *arguments: Any) -> bool:
+        """Compiles the function for such arguments, or finds its machine code.
+
+        Args:
+            arguments: Of the function.
+
+        Returns:
+            Whether it can be called without Numba.
+        """
+        classes, leaves = of_arguments.take_apart(arguments)
+        if classes not in self._latest:
+            self._latest[classes] = self._code_for(classes, leaves, arguments)
+        return self._latest[classes] is not None
 
     def bind(self, *arguments: Any) -> Callable[[], Any]:
         """A call that Ctrl-C cannot interrupt once it has begun, which it can any other function.
