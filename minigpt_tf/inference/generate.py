@@ -301,7 +301,7 @@ class TextGenerator:
         Returns:
             The answer's state, for `run`.
         """
-        sampler = make_sampler(sampling, self._suppressed, sample)
+        sampler = make_sampler(sampling, self._suppressed, sample, len(prompt_ids))
         return Answer(self.tokenizer, prompt_ids, sampling, sampler)
 
     def run(self, answers: list[Answer], cache: Cache, resume: bool = False) -> Iterator[str]:

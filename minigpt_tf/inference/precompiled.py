@@ -8,6 +8,7 @@ import numpy as np
 from ..config.presets import PRESETS, model_preset
 from .engine import Engine
 from .kernels import compiled_step
+from .samplers import compile_sums
 from .weight_layout import lay_out_weights
 from .weights import weight_shapes
 
@@ -16,11 +17,14 @@ _TINY = {"vocab_size": 8, "context_length": 8, "embed_dim": 8, "num_layers": 1, 
 
 
 def compile_ahead() -> Iterator[str]:
-    """Compiles the engine's step for the switches of each preset, or finds it compiled.
+    """Compiles what sampling needs, and the engine's step for the switches of each preset, or
+    finds it compiled.
 
     Yields:
-        What has been compiled: the preset, and how its weights are stored.
+        What has been compiled: sampling, then the preset, and how its weights are stored.
     """
+    compile_sums()
+    yield "sampling"
     for preset in PRESETS:
         sizes = {**_TINY, "num_heads": 2, "num_kv_heads": 2, "head_dim": 4}
         config = model_preset(preset, **sizes)

@@ -150,7 +150,7 @@ class Scheduler:
         if not isinstance(prompt, Prompt):
             prompt = Prompt(text="", ids=list(prompt), unknown=[], dropped=0)
         self._check(prompt.ids, sampling)
-        sampler = make_sampler(sampling, self._suppressed, sample)
+        sampler = make_sampler(sampling, self._suppressed, sample, len(prompt.ids))
         return self.enqueue(prompt, Answer(self.tokenizer, prompt.ids, sampling, sampler))
 
     def enqueue(self, prompt: Prompt, answer: Answer) -> Request:
