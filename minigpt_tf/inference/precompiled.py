@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..compiled import machine_code_folder as folder_of
 from ..config.presets import PRESETS, model_preset
 from .engine import Engine
 from .kernels import compiled_step
@@ -23,7 +24,7 @@ def compile_ahead() -> Iterator[str]:
     Yields:
         What has been compiled: sampling, then the preset, and how its weights are stored.
     """
-    compile_sums()
+    compile_sums(unfiltered=True)
     yield "sampling"
     for preset in PRESETS:
         sizes = {**_TINY, "num_heads": 2, "num_kv_heads": 2, "head_dim": 4}
@@ -37,6 +38,5 @@ def compile_ahead() -> Iterator[str]:
 
 
 def machine_code_folder() -> Path | None:
-    """Where Numba keeps the engine's machine code; None if it cannot be kept anywhere."""
-    path = compiled_step("relu", True, True, False).stats.cache_path
-    return Path(path) if path else None
+    """Where the engine's machine code is kept; None if it cannot be kept anywhere."""
+    return folder_of(compiled_step("relu", True, True, False))

@@ -215,7 +215,7 @@ def nucleus(weights: np.ndarray, wanted: float) -> np.ndarray:
         # Classes of weights within 1/256 of each other, by exponent and first bits of the mantissa:
         # only the class at the edge is sorted. The last class has all small ones.
         classes = np.ascontiguousarray(weights).view(np.int64) >> 44
-        classes = np.minimum(classes.max() - classes, 2**13)
+        np.minimum(np.subtract(classes.max(), classes, out=classes), 2**13, out=classes)
         reached = np.bincount(classes, weights=weights).cumsum()
         edge = min(int(reached.searchsorted(wanted)), len(reached) - 1)
         chosen, unsure = classes < edge, np.flatnonzero(classes == edge)
@@ -249,7 +249,7 @@ def make_sampler(
     random = np.random.default_rng(None if config.seed is None else config.seed + sample)
     greedy = config.greedy or config.temperature == 0
     adjust = _Adjustment(config, suppressed, prompt_tokens)
-    compile_sums()
+    compile_sums(unfiltered=not greedy and config.top_p == 1)
 
     def choose(logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
         """The next id and its log probability, for the logits (V,) after these ids."""
@@ -271,12 +271,17 @@ def make_sampler(
 
 
 @functools.cache
-def compile_sums() -> None:
-    """Compiles what choosing a token needs, or loads its machine code."""
+def compile_sums(unfiltered: bool) -> None:
+    """Compiles what choosing a token needs, or loads its machine code.
+
+    Args:
+        unfiltered: Whether also what is needed where no filter applies.
+    """
     logits = np.zeros(1, dtype=np.float32)
     with uninterrupted():
         sum_exponentials(logits, np.float32(0), np.float32(1))
-        weigh_blocks(logits, 0.0, 1.0, np.zeros(1))
+        if unfiltered:
+            weigh_blocks(logits, 0.0, 1.0, np.zeros(1))
 
 
 class _Adjustment:
@@ -352,17 +357,18 @@ def _draw(logits: np.ndarray, largest: float, config: SamplingConfig, uniform: f
     else:
         return _draw_of_all(logits, largest, config, uniform)
     if config.top_p < 1:
-        kept = nucleus(weights, config.top_p * total)
-        ids, weights = ids[kept], weights[kept]
+        weights *= nucleus(weights, config.top_p * total)
     if config.min_p:
-        kept = weights >= config.min_p  # the largest is 1
-        ids, weights = ids[kept], weights[kept]
+        weights *= weights >= config.min_p  # the largest is 1
     return int(ids[_pick(weights, uniform)])
 
 
 def _weights(logits: np.ndarray, largest: float, config: SamplingConfig) -> np.ndarray:
     """Probabilities of some tokens in float64, in units of the largest."""
-    return np.exp((logits.astype(np.float64) - largest) / config.temperature)
+    weights = logits.astype(np.float64)
+    weights -= largest
+    weights /= config.temperature
+    return np.exp(weights, out=weights)
 
 
 def _pick(weights: np.ndarray, uniform: float) -> int:
