@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import __version__
+from ..compiled import SUFFIX
 from ..config import MODELS_DIRECTORY
 from ..console import table_lines, terminal_width
 from ..machine import affinity_cores, core_quota, memory_size, processor, usable_cores
@@ -160,7 +161,7 @@ def _folders() -> Iterator[Finding]:
         remedy = "run `minigpt doctor --warm-up` where the package's folder can be written"
         yield Finding("machine code", "cannot be kept: each start compiles the engine", remedy)
     else:
-        compiled = len(list(code.glob("kernels.*.nbc"))) if code.is_dir() else 0
+        compiled = len(list(code.glob(f"*{SUFFIX}"))) if code.is_dir() else 0
         yield Finding("machine code", f"{code} ({compiled} functions compiled)")
     cache = cache_folder()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []

@@ -54,6 +54,12 @@ class SamplingConfig:
         None, "adds a number to the score of a token id, before all else; may be repeated"
     )
     repetition_penalty: float = setting(1.0, "divides the scores of tokens already there (1: off)")
+    presence_penalty: float = setting(
+        0.0, "lowers the scores of tokens that the answer has already, from -2 to 2 (0: off)"
+    )
+    frequency_penalty: float = setting(
+        0.0, "the same, times how often the answer has the token, from -2 to 2 (0: off)"
+    )
     no_repeat_ngram: int = setting(0, "never say the same n tokens in a row twice (0: off)")
     temperature: float = setting(0.8, "below 1 safer, above 1 wilder, 0 the same as --greedy")
     top_k: int = setting(0, "choose among the k most likely tokens (0: off)")
@@ -80,6 +86,9 @@ class SamplingConfig:
             raise ConfigError(
                 f"repetition_penalty={self.repetition_penalty}: must be between 0.01 and 100"
             )
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not -2 <= getattr(self, name) <= 2:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be between -2 and 2")
         if self.temperature and not 1e-3 <= self.temperature <= 1e3:
             raise ConfigError(f"temperature={self.temperature}: must be 0, or from 0.001 to 1000")
         if self.seed is not None:

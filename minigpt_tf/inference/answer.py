@@ -34,10 +34,10 @@ class Generation:
     """Natural logarithm of each token's probability under the model, before any filter; None for
     the tokens with which an answer to an empty prompt begins."""
     finish_reason: str
-    """"length" (max_new_tokens reached), "end" (the model ended the text), "stop" (a stop string)
-    or "context" (the context is full)."""
+    """"length" (max_new_tokens reached), "end" (the model ended the text), "stop" (a stop string),
+    "context" (the context is full) or "canceled"."""
     seconds: float
-    """From the prompt to the end; of answers generated together, to the end of the last one."""
+    """From the start of its prompt to its end. Answers that are generated together share them."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -46,7 +46,7 @@ class Generation:
 
 
 class Answer:
-    """An answer so far; `generation_loop.generate_tokens` appends token after token.
+    """An answer so far; `scheduling.Scheduler` appends token after token.
 
     Args:
         tokenizer: turns the tokens into text.

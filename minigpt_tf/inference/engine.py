@@ -154,12 +154,29 @@ class Engine:
             Logits (V,) of the token after them.
         """
         cache = self.cache if cache is None else cache
-        ids = self._check(ids, len(ids))
-        self._check_rows(cache, [row])
-        kept = min(len(ids) - 1, int(cache.positions[row]))
-        differs = np.flatnonzero(cache.ids[row, :kept] != ids[:kept])
-        cache.positions[row] = differs[0] if len(differs) else kept
+        ids = self._rewind(ids, cache, row)
         return self._run(ids[cache.positions[row] :], cache, row, num_logits=1)[0]
+
+    def prefill_some(
+        self, ids: np.ndarray | list[int], cache: Cache, row: int, most: int
+    ) -> np.ndarray | None:
+        """A part of `resume`: appends at most so many of the ids that the cache lacks.
+
+        Args:
+            ids: (T,), the whole sequence; the same in each call until logits come.
+            cache: The sequences.
+            row: Which of them.
+            most: Tokens, at least 1.
+
+        Returns:
+            Logits (V,) of the token after the ids; None as long as the cache lacks some of them.
+        """
+        ids = self._rewind(ids, cache, row)
+        start = int(cache.positions[row])
+        if len(ids) - start > most:
+            self._run(ids[start : start + most], cache, row, num_logits=0)
+            return None
+        return self._run(ids[start:], cache, row, num_logits=1)[0]
 
     def all_logits(self, ids: np.ndarray | list[int]) -> np.ndarray:
         """Logits after each token, as the Keras model gives them.
@@ -267,21 +284,36 @@ class Engine:
         cache.positions[places] += 1
         return logits
 
+    def _rewind(self, ids: np.ndarray | list[int], cache: Cache, row: int) -> np.ndarray:
+        """Drops from a sequence of the cache what differs from the ids, and at least their last
+        one; the ids (T,)."""
+        ids = self._check(ids, len(ids))
+        self._check_rows(cache, [row])
+        kept = min(len(ids) - 1, int(cache.positions[row]))
+        differs = np.flatnonzero(cache.ids[row, :kept] != ids[:kept])
+        cache.positions[row] = differs[0] if len(differs) else kept
+        return ids
+
     def _run(
         self, ids: np.ndarray | list[int], cache: Cache | None, row: int, num_logits: int
     ) -> np.ndarray:
-        """Appends ids (T,) to one sequence; logits (num_logits, V) after the last ones."""
+        """Appends ids (T,) to one sequence; logits (num_logits, V) after the last ones.
+
+        With `num_logits` 0 the result is of no use: nothing is computed only for it.
+        """
         cache = self.cache if cache is None else cache
         start = int(cache.positions[row])
         ids = self._check(ids, start + len(ids))
         positions = np.arange(start, start + len(ids), dtype=np.int64)
         if len(ids) <= STEP_TOKENS[self.weights.matrices.dtype.name]:
             rows = np.full(len(ids), row, dtype=np.int64)
-            logits = self._decode(ids, rows, positions, cache, num_logits)
+            logits = self._decode(ids, rows, positions, cache, max(1, num_logits))
         else:
             x, row_of_cache = self._embed(ids, positions), (cache.keys[row], cache.values[row])
+            # Without the head, the most expensive matrix, where no logits are wanted.
+            prefill = self._prefill if num_logits else self._prefill.hidden
             with nullcontext() if self._prefill.compiled else uninterrupted():
-                logits = self._prefill(x, *row_of_cache, start, num_logits)
+                logits = prefill(x, *row_of_cache, start, max(1, num_logits))
         cache.ids[row, positions] = ids
         cache.positions[row] = start + len(ids)
         return logits

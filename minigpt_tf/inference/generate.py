@@ -1,6 +1,6 @@
 """Prompt -> text: whole answers, streams, several samples, conversations."""
 
-import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import islice
@@ -9,19 +9,18 @@ from typing import Any, Self
 
 from ..config import EngineConfig, SamplingConfig
 from ..errors import ConfigError, ModelFolderError
+from ..events import SILENT, Listener
 from ..storage.model_folder import CLASSIFIER_SECTION
 from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import BaseTokenizer
 from .answer import Answer, Generation
 from .engine import Engine
 from .folder import load_folder
-from .generation_loop import generate_tokens
 from .key_value_cache import Cache
 from .prompt import Prompt, encode_chat, encode_prompt
+from .requests import Request
 from .samplers import make_sampler
-
-BATCH, BATCH_BYTES = 16, 2**31
-"""Answers that are generated together, and bytes of their keys and values, at most."""
+from .scheduling import ROWS_BYTES, Scheduler, rows_within
 
 
 class TextGenerator:
@@ -182,7 +181,8 @@ class TextGenerator:
         num_samples: int = 1,
         **settings: Any,
     ) -> Iterator[Generation]:
-        """As `generate_batch`, as the answers come: as many as BATCH allows are generated together.
+        """As `generate_batch`, as the answers come: several are generated together, and when one of
+        them ends, the next prompt takes its place.
 
         Args:
             prompts: what the answers follow.
@@ -196,20 +196,18 @@ class TextGenerator:
         if num_samples < 1:
             raise ConfigError(f"num_samples={num_samples}: must be at least 1")
         sampling = self.sampling(sampling, **settings)
-        together = max(1, min(BATCH, BATCH_BYTES // Cache.nbytes(self.engine.config)))
+        rows = min(rows_within(self.engine.config, ROWS_BYTES), len(prompts) * num_samples)
+        scheduler = self.scheduler(max(1, rows))
         wanted = ((prompt, sample) for prompt in prompts for sample in range(num_samples))
-        while batch := list(islice(wanted, together)):
-            began = time.perf_counter()
-            prepared = [self._prepared(prompt) for prompt, _ in batch]
-            answers = [
-                self.answer(prompt.ids, sampling, sample)
-                for prompt, (_, sample) in zip(prepared, batch, strict=True)
-            ]
-            for _ in self.run(answers, Cache(self.engine.config, len(batch))):
-                pass
-            seconds = time.perf_counter() - began
-            for prompt, answer in zip(prepared, answers, strict=True):
-                yield _generation(prompt, answer, seconds)
+        requests: deque[Request] = deque()
+        while True:
+            for prompt, sample in islice(wanted, scheduler.rows - scheduler.unfinished):
+                requests.append(scheduler.submit(self._prepared(prompt), sampling, sample))
+            while requests and requests[0].done:
+                yield requests.popleft().result()
+            if not requests:
+                return
+            scheduler.step()
 
     def stream(
         self, prompt: str | Prompt, sampling: SamplingConfig | None = None, **settings: Any
@@ -231,11 +229,27 @@ class TextGenerator:
             ConfigError: as `generate`.
             ModelFolderError: as `generate`.
         """
-        prompt = self._prepared(prompt)
-        began = time.perf_counter()
-        answer = self.answer(prompt.ids, self.sampling(sampling, **settings))
-        yield from self.run([answer], Cache(self.engine.config, 1))
-        return _generation(prompt, answer, time.perf_counter() - began)
+        scheduler = self.scheduler(1)
+        request = scheduler.submit(self._prepared(prompt), self.sampling(sampling, **settings))
+        return (yield from scheduler.follow(request))
+
+    def scheduler(self, rows: int | Cache | None = None, listener: Listener = SILENT) -> Scheduler:
+        """A scheduler for requests that come at any time, as in a server.
+
+        Args:
+            rows: requests that are generated together; unset: 16, fewer if their keys and values
+                would need more than 2 GiB.
+            listener: receives a notice of that memory.
+
+        Returns:
+            The scheduler.
+
+        Raises:
+            ConfigError: the rows do not fit into the memory.
+        """
+        return Scheduler(
+            self.engine, self.tokenizer, rows, start_ids=self.start_ids, listener=listener
+        )
 
     def conversation(
         self, sampling: SamplingConfig | None = None, system: str = "", **settings: Any
@@ -287,11 +301,11 @@ class TextGenerator:
         Returns:
             The answer's state, for `run`.
         """
-        sampler = make_sampler(sampling, self._suppressed, sample)
+        sampler = make_sampler(sampling, self._suppressed, sample, len(prompt_ids))
         return Answer(self.tokenizer, prompt_ids, sampling, sampler)
 
     def run(self, answers: list[Answer], cache: Cache, resume: bool = False) -> Iterator[str]:
-        """`generate_tokens` with this model.
+        """Adds tokens to answers, all together, until each has ended.
 
         Args:
             answers: from `answer`, generated together.
@@ -301,15 +315,17 @@ class TextGenerator:
         Yields:
             The text of the answers in chunks, none empty.
         """
-        chunks = generate_tokens(
-            self.engine,
-            answers,
-            cache,
-            start_ids=self.start_ids,
-            end_ids=self.tokenizer.end_ids,
-            resume=resume,
-        )
-        return filter(None, chunks)
+        if not resume:
+            cache.positions[:] = 0
+        scheduler = self.scheduler(cache)
+        for answer in answers:
+            scheduler.enqueue(Prompt("", list(answer.ids), [], 0), answer)
+        while scheduler.unfinished:
+            for event in scheduler.step():
+                if event.error is not None:
+                    raise event.error
+                if event.text:
+                    yield event.text
 
     def _prepared(self, prompt: str | Prompt) -> Prompt:
         return self.prepare(prompt) if isinstance(prompt, str) else prompt
@@ -342,7 +358,7 @@ class Conversation:
             raise ConfigError("the model has no chat template, which --system needs: drop it")
         self.generator, self.sampling, self.system = generator, sampling, system
         self.reset()
-        self._cache = Cache(generator.engine.config, 1)
+        self._scheduler = generator.scheduler(1)
 
     def reset(self) -> None:
         """Forgets everything but the system message."""
@@ -384,17 +400,12 @@ class Conversation:
             Chunks of text, each of complete characters.
         """
         prepared = self.prepare(prompt) if isinstance(prompt, str) else prompt
-        answer = self.generator.answer(prepared.ids, self.sampling)
+        request = self._scheduler.submit(prepared, self.sampling)
+        answer = request.answer
         try:
-            yield from self.generator.run([answer], self._cache, resume=True)
+            yield from self._scheduler.follow(request)
         finally:
             self.ids = answer.ids
             if self.generator.chat_template is not None:
                 said = message("user", prepared.text), message("assistant", answer.text)
                 self.messages += said
-
-
-def _generation(prompt: Prompt, answer: Answer, seconds: float) -> Generation:
-    return Generation(
-        prompt, answer.new_ids, answer.text, answer.logprobs, answer.finish_reason, seconds
-    )

@@ -12,10 +12,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from ..compiled import Compiled, entry, inner, item_pointer
+from ..compiled import Compiled, entry, external, inner, intrinsic, item_pointer, types
 
 
 class BlockMatrix(IntEnum):
@@ -63,9 +61,7 @@ def _atomic_load(typing_context, array, index):
     return types.int64(array, types.intp), generate
 
 
-_give_way = types.ExternalFunction(
-    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
-)
+_give_way = external("SwitchToThread" if sys.platform == "win32" else "sched_yield", "int32")
 _SPINS = 4000
 """Looks at a barrier (some 10 microseconds) before the processor is offered to others."""
 _ARRIVED, _ROUND = 0, 8

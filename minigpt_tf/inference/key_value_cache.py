@@ -38,14 +38,15 @@ class Cache:
         width = config.num_kv_heads * config.head_dim
         return 8 * config.num_layers * width * config.context_length
 
-    def copy(self, source: int, target: int) -> None:
-        """Makes one sequence equal to another.
+    def copy(self, source: int, target: int, end: int | None = None) -> None:
+        """Makes one sequence equal to another, or to its beginning.
 
         Args:
             source: The sequence that is copied.
             target: The sequence that is replaced.
+            end: Tokens that are copied, at most those of the source (unset: all).
         """
-        end = self.positions[source]
+        end = int(self.positions[source]) if end is None else end
         for values in (self.keys, self.values):
             values[target, :, :, :end] = values[source, :, :, :end]
         self.ids[target, :end] = self.ids[source, :end]

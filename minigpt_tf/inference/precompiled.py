@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..compiled import machine_code_folder as folder_of
 from ..config.presets import PRESETS, model_preset
 from .engine import Engine
 from .kernels import compiled_step
+from .samplers import compile_sums
 from .weight_layout import lay_out_weights
 from .weights import weight_shapes
 
@@ -16,11 +18,14 @@ _TINY = {"vocab_size": 8, "context_length": 8, "embed_dim": 8, "num_layers": 1, 
 
 
 def compile_ahead() -> Iterator[str]:
-    """Compiles the engine's step for the switches of each preset, or finds it compiled.
+    """Compiles what sampling needs, and the engine's step for the switches of each preset, or
+    finds it compiled.
 
     Yields:
-        What has been compiled: the preset, and how its weights are stored.
+        What has been compiled: sampling, then the preset, and how its weights are stored.
     """
+    compile_sums(unfiltered=True)
+    yield "sampling"
     for preset in PRESETS:
         sizes = {**_TINY, "num_heads": 2, "num_kv_heads": 2, "head_dim": 4}
         config = model_preset(preset, **sizes)
@@ -33,6 +38,5 @@ def compile_ahead() -> Iterator[str]:
 
 
 def machine_code_folder() -> Path | None:
-    """Where Numba keeps the engine's machine code; None if it cannot be kept anywhere."""
-    path = compiled_step("relu", True, True, False).stats.cache_path
-    return Path(path) if path else None
+    """Where the engine's machine code is kept; None if it cannot be kept anywhere."""
+    return folder_of(compiled_step("relu", True, True, False))

@@ -1,22 +1,34 @@
 """Choosing the next token: small functions on logits (V,), chained in SamplingConfig's order."""
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ..compiled import uninterrupted
 from ..config import SamplingConfig
 from ..errors import ConfigError, ModelFolderError
 from ..metrics import softmax
+from .sampling_kernels import BLOCK, sum_exponentials, weigh_blocks
 
-Sampler = Callable[[np.ndarray, list[int]], int]
+Sampler = Callable[[np.ndarray, list[int]], tuple[int, float]]
+"""(logits (V,), ids so far) -> the next id, and the logarithm of its probability under the model:
+before any filter."""
+_LARGEST = float(np.finfo(np.float32).max)
+SORTED_AT_ONCE = 512
+"""Candidates of top_p; of more, only those near the edge are sorted."""
 
 
-def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:
+def apply_logit_bias(
+    logits: np.ndarray, bias: Mapping[int, float], out: np.ndarray | None = None
+) -> np.ndarray:
     """Adds a number to the logits of some tokens (OpenAI's `logit_bias`).
 
     Args:
         logits: (V,).
         bias: Token id -> what is added.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
 
     Returns:
         Logits (V,).
@@ -29,29 +41,64 @@ def apply_logit_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarra
         raise ConfigError(
             f"logit_bias: token id {wrong[0]} is outside the vocabulary of {len(logits)}"
         )
-    logits = logits.copy()
-    logits[list(bias)] += list(bias.values())
-    return logits
+    out = _copied(logits, out)
+    out[list(bias)] += list(bias.values())
+    return out
 
 
-def apply_repetition_penalty(logits: np.ndarray, ids: list[int], penalty: float) -> np.ndarray:
+def apply_repetition_penalty(
+    logits: np.ndarray,
+    ids: np.ndarray | list[int],
+    penalty: float,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Makes tokens of the text so far less likely (Keskar et al., 2019, "CTRL", section 4.1).
 
     Args:
         logits: (V,).
         ids: Tokens so far, prompt and answer.
         penalty: Divides their positive logits and multiplies the negative ones.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
 
     Returns:
         Logits (V,).
     """
-    seen = np.unique(np.asarray(ids, dtype=np.int64))
-    logits = logits.copy()
-    logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
-    return logits
+    seen = np.asarray(ids, dtype=np.int64)  # the same token several times gets one penalty
+    of_seen = logits[seen]
+    out = _copied(logits, out)
+    out[seen] = np.where(of_seen > 0, of_seen / penalty, of_seen * penalty)
+    return out
 
 
-def apply_no_repeat_ngram(logits: np.ndarray, ids: list[int], n: int) -> np.ndarray:
+def apply_count_penalties(
+    logits: np.ndarray,
+    ids: np.ndarray | list[int],
+    presence: float,
+    frequency: float,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Makes tokens of the answer so far less likely (OpenAI's `presence_penalty` and
+    `frequency_penalty`).
+
+    Args:
+        logits: (V,).
+        ids: Tokens of the answer so far.
+        presence: Is subtracted from the logit of a token that is among them.
+        frequency: Is subtracted as many times as the token is among them.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
+
+    Returns:
+        Logits (V,).
+    """
+    said, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+    out = _copied(logits, out)
+    out[said] -= presence + frequency * counts
+    return out
+
+
+def apply_no_repeat_ngram(
+    logits: np.ndarray, ids: np.ndarray | list[int], n: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """Forbids tokens that would repeat an n-gram, unless that forbids all tokens (Paulus et al.,
     2017, section 2.5).
 
@@ -59,18 +106,23 @@ def apply_no_repeat_ngram(logits: np.ndarray, ids: list[int], n: int) -> np.ndar
         logits: (V,).
         ids: Tokens so far, prompt and answer.
         n: Tokens of the n-gram.
+        out: Where the result goes, perhaps the logits themselves (unset: a new array).
 
     Returns:
         Logits (V,), -inf for forbidden tokens.
     """
+    out = _copied(logits, out)
     if len(ids) < n:
-        return logits
+        return out
     sequence = np.asarray(ids)
     starts = np.lib.stride_tricks.sliding_window_view(sequence, n)  # (T - n + 1, n)
     repeats = (starts[:, :-1] == sequence[len(sequence) - n + 1 :]).all(axis=1)
-    forbidden = logits.copy()
-    forbidden[starts[repeats, -1]] = -np.inf
-    return logits if np.isneginf(forbidden).all() else forbidden
+    forbidden = starts[repeats, -1]
+    before = out[forbidden]
+    out[forbidden] = -np.inf
+    if out.max() == -np.inf:
+        out[forbidden] = before
+    return out
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -118,9 +170,7 @@ def apply_top_p(logits: np.ndarray, top_p: float) -> np.ndarray:
     probabilities = softmax(logits)
     # All V tokens of less than (1 - p) / V have less than 1 - p together: the set never needs one.
     candidates = np.flatnonzero(probabilities >= (1 - top_p) / len(logits))
-    order = candidates[np.argsort(-probabilities[candidates], kind="stable")]
-    count = int(np.searchsorted(np.cumsum(probabilities[order]), top_p)) + 1
-    return _keep(logits, order[:count])
+    return _keep(logits, candidates[nucleus(probabilities[candidates], top_p)])
 
 
 def apply_min_p(logits: np.ndarray, min_p: float) -> np.ndarray:
@@ -136,51 +186,238 @@ def apply_min_p(logits: np.ndarray, min_p: float) -> np.ndarray:
     return np.where(logits < logits.max() + np.log(min_p), -np.inf, logits)
 
 
+def _copied(logits: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    if out is None:
+        return logits.copy()
+    if out is not logits:
+        np.copyto(out, logits)
+    return out
+
+
 def _keep(logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     kept = np.full_like(logits, -np.inf)
     kept[chosen] = logits[chosen]
     return kept
 
 
-def make_sampler(config: SamplingConfig, suppressed: np.ndarray, sample: int = 0) -> Sampler:
-    """A function that chooses the next token: it applies the filters in SamplingConfig's order.
+def nucleus(weights: np.ndarray, wanted: float) -> np.ndarray:
+    """The smallest set of the largest weights that reaches a sum; of ties, the first ones.
+
+    Args:
+        weights: (n,) float64, above 0.
+        wanted: The sum. If all together have less, all are in the set.
+
+    Returns:
+        (n,) bool: which are in it.
+    """
+    chosen, unsure = np.zeros(len(weights), dtype=bool), np.arange(len(weights))
+    if len(weights) > SORTED_AT_ONCE:
+        # Classes of weights within 1/256 of each other, by exponent and first bits of the mantissa:
+        # only the class at the edge is sorted. The last class has all small ones.
+        classes = np.ascontiguousarray(weights).view(np.int64) >> 44
+        np.minimum(np.subtract(classes.max(), classes, out=classes), 2**13, out=classes)
+        reached = np.bincount(classes, weights=weights).cumsum()
+        edge = min(int(reached.searchsorted(wanted)), len(reached) - 1)
+        chosen, unsure = classes < edge, np.flatnonzero(classes == edge)
+        wanted -= reached[edge - 1] if edge else 0.0
+    order = unsure[(-weights[unsure]).argsort(kind="stable")]
+    count = int(weights[order].cumsum().searchsorted(wanted)) + 1
+    chosen[order[:count]] = True
+    return chosen
+
+
+def make_sampler(
+    config: SamplingConfig, suppressed: np.ndarray, sample: int = 0, prompt_tokens: int = 0
+) -> Sampler:
+    """A function that chooses the tokens of an answer: it applies the filters in SamplingConfig's
+    order.
+
+    The functions above define the filters on all V logits. Here they see the candidates, the few
+    tokens that they can leave, in float64; of the others, no more than a sum is needed.
 
     Args:
         config: The filters, and the seed.
         suppressed: Ids that are never chosen.
         sample: Which of several answers. It draws as a single answer with `seed + sample` would.
+        prompt_tokens: How many of the ids are the prompt's: the penalties for presence and
+            frequency count the others.
 
     Returns:
-        (logits (V,), ids so far) -> next id. It raises ModelFolderError if a logit is NaN.
+        (logits (V,), ids so far) -> (next id, its log probability). It raises ModelFolderError if a
+        logit is NaN or infinite. A call draws one random number, unless it is greedy.
     """
     random = np.random.default_rng(None if config.seed is None else config.seed + sample)
     greedy = config.greedy or config.temperature == 0
+    adjust = _Adjustment(config, suppressed, prompt_tokens)
+    compile_sums(unfiltered=not greedy and config.top_p == 1)
 
-    def choose(logits: np.ndarray, ids: list[int]) -> int:
-        """The next id, for the logits (V,) after these ids."""
-        if np.isnan(logits).any():
+    def choose(logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
+        """The next id and its log probability, for the logits (V,) after these ids."""
+        logits = np.ascontiguousarray(logits, dtype=np.float32)
+        largest = logits.max()  # NaN if a logit is
+        if not math.isfinite(largest):
             raise ModelFolderError(
                 "the model's logits are not numbers: its weights are too large for float32"
             )
-        logits = logits.astype(np.float64)  # extreme settings overflow float32
-        if config.logit_bias:
-            logits = apply_logit_bias(logits, config.logit_bias)
-        logits[suppressed] = -np.inf
-        if config.repetition_penalty != 1:
-            logits = apply_repetition_penalty(logits, ids, config.repetition_penalty)
-        if config.no_repeat_ngram:
-            logits = apply_no_repeat_ngram(logits, ids, config.no_repeat_ngram)
-        if greedy:
-            return int(logits.argmax())
-        logits = apply_temperature(logits, config.temperature)
-        if config.top_k:
-            logits = apply_top_k(logits, config.top_k)
-        if config.top_p < 1:
-            logits = apply_top_p(logits, config.top_p)
-        if config.min_p:
-            logits = apply_min_p(logits, config.min_p)
-        cumulative = np.cumsum(softmax(logits))
-        drawn = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
-        return int(drawn)
+        allowed = adjust(logits, ids)
+        top = float(largest if allowed is logits else allowed.max())
+        if top == -math.inf:
+            raise ModelFolderError("the model's logits are -inf for every token that may come")
+        token_id = int(allowed.argmax()) if greedy else _draw(allowed, top, config, random.random())
+        total = sum_exponentials(logits, largest, np.float32(1))
+        return token_id, float(logits[token_id]) - float(largest) - math.log(total)
 
     return choose
+
+
+@functools.cache
+def compile_sums(unfiltered: bool) -> None:
+    """Compiles what choosing a token needs, or loads its machine code.
+
+    Args:
+        unfiltered: Whether also what is needed where no filter applies.
+    """
+    logits = np.zeros(1, dtype=np.float32)
+    with uninterrupted():
+        sum_exponentials(logits, np.float32(0), np.float32(1))
+        if unfiltered:
+            weigh_blocks(logits, 0.0, 1.0, np.zeros(1))
+
+
+class _Adjustment:
+    """Raises and lowers single logits, before temperature and filters.
+
+    Args:
+        config: Bias and penalties.
+        suppressed: Ids that are never chosen.
+        prompt_tokens: As for `make_sampler`.
+    """
+
+    def __init__(self, config: SamplingConfig, suppressed: np.ndarray, prompt_tokens: int) -> None:
+        self._config, self._suppressed, self._prompt_tokens = config, suppressed, prompt_tokens
+        self._counts = bool(config.presence_penalty or config.frequency_penalty)
+        self._looks_back = bool(
+            config.repetition_penalty != 1 or self._counts or config.no_repeat_ngram
+        )
+        self._out = np.empty(0, dtype=np.float32)
+        self._ids, self._num_ids = np.zeros(256, dtype=np.int64), 0
+
+    def __call__(self, logits: np.ndarray, ids: list[int]) -> np.ndarray:
+        """Logits (V,), valid until the next call; -inf for tokens that must not come."""
+        config = self._config
+        if not (config.logit_bias or len(self._suppressed) or self._looks_back):
+            return logits
+        if len(self._out) != len(logits):
+            self._out = np.empty_like(logits)
+        out = _copied(logits, self._out)
+        if config.logit_bias:
+            apply_logit_bias(out, config.logit_bias, out)
+        out[self._suppressed] = -np.inf
+        if not self._looks_back:
+            return out
+        so_far = self._as_array(ids)
+        if config.repetition_penalty != 1:
+            with np.errstate(over="ignore"):
+                apply_repetition_penalty(out, so_far, config.repetition_penalty, out)
+            if config.repetition_penalty < 1:
+                np.minimum(out, _LARGEST, out=out)
+        if self._counts:
+            answer = so_far[self._prompt_tokens :]
+            apply_count_penalties(
+                out, answer, config.presence_penalty, config.frequency_penalty, out
+            )
+        if config.no_repeat_ngram:
+            apply_no_repeat_ngram(out, so_far, config.no_repeat_ngram, out)
+        return out
+
+    def _as_array(self, ids: list[int]) -> np.ndarray:
+        """The ids (T,). Only those after the ones of the call before are read, if these are there
+        still."""
+        known = self._num_ids
+        if known > len(ids) or (known and self._ids[known - 1] != ids[known - 1]):
+            known = 0
+        if len(ids) > len(self._ids):
+            self._ids = np.resize(self._ids, 2 * len(ids))
+        self._ids[known : len(ids)] = ids[known:]
+        self._num_ids = len(ids)
+        return self._ids[: len(ids)]
+
+
+def _draw(logits: np.ndarray, largest: float, config: SamplingConfig, uniform: float) -> int:
+    """The first token at which the running sum of the probabilities, of those tokens that the
+    filters leave, exceeds `uniform`."""
+    if 0 < config.top_k < len(logits):
+        ids = _top_candidates(logits, config.top_k)
+        kept = apply_top_k(logits[ids].astype(np.float64), config.top_k)
+        ids = ids[kept > -np.inf]
+        weights = _weights(logits[ids], largest, config)
+        total = weights.sum()
+    elif config.top_p < 1 or config.min_p:
+        ids, weights, total = _candidates(logits, largest, config)
+    else:
+        return _draw_of_all(logits, largest, config, uniform)
+    if config.top_p < 1:
+        weights *= nucleus(weights, config.top_p * total)
+    if config.min_p:
+        weights *= weights >= config.min_p  # the largest is 1
+    return int(ids[_pick(weights, uniform)])
+
+
+def _weights(logits: np.ndarray, largest: float, config: SamplingConfig) -> np.ndarray:
+    """Probabilities of some tokens in float64, in units of the largest."""
+    weights = logits.astype(np.float64)
+    weights -= largest
+    weights /= config.temperature
+    return np.exp(weights, out=weights)
+
+
+def _pick(weights: np.ndarray, uniform: float) -> int:
+    """The first place at which the running sum exceeds `uniform` of the whole."""
+    reached = weights.cumsum()
+    total = float(reached[-1])
+    target = min(uniform * total, math.nextafter(total, 0.0))  # the product may be rounded up
+    return int(reached.searchsorted(target, side="right"))
+
+
+def _top_candidates(logits: np.ndarray, top_k: int) -> np.ndarray:
+    """Ids of at least the k most likely tokens, and not many more."""
+    groups = max(1024, 8 * top_k)
+    firsts = logits
+    if 2 * groups <= len(logits):  # k groups' largest logits: k tokens are that likely
+        firsts = logits[: len(logits) // groups * groups].reshape(-1, groups).max(axis=0)
+    return np.flatnonzero(logits >= np.partition(firsts, -top_k)[-top_k])
+
+
+def _candidates(
+    logits: np.ndarray, largest: float, config: SamplingConfig
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Ids of all tokens that top_p and min_p may leave, their weights, and the weight of all V
+    (only if there is a top_p)."""
+    least, total, bounds = config.min_p, 0.0, [0.0]
+    if config.top_p < 1:
+        factor = np.float32(1 / config.temperature)
+        total = sum_exponentials(logits, np.float32(largest), factor)
+        # V tokens of less than (1 - p) / V have less than 1 - p together: none of them is needed.
+        # Mostly, tokens far above that are enough.
+        sure = (1 - config.top_p) / len(logits) * total
+        bounds = [32 * sure, sure]
+    for bound in bounds:
+        # A little lower, for rounding; what is too much does no harm.
+        lowest = largest + (math.log(max(bound, least)) - 1e-6) * config.temperature
+        lowest -= 1e-6 * abs(lowest)
+        ids = (logits >= np.float32(max(lowest, -_LARGEST))).nonzero()[0]
+        weights = _weights(logits[ids], largest, config)
+        if weights.sum() >= config.top_p * total or bound <= least:
+            break
+    return ids, weights, total
+
+
+def _draw_of_all(logits: np.ndarray, largest: float, config: SamplingConfig, uniform: float) -> int:
+    """`_draw` without filters: finds the block of tokens, then the token."""
+    sums = np.empty(-(-len(logits) // BLOCK))
+    weigh_blocks(logits, largest, 1 / config.temperature, sums)
+    block = _pick(sums, uniform)
+    first, before = block * BLOCK, sums[:block].sum()
+    weights = _weights(logits[first : first + BLOCK], largest, config)
+    within = (uniform * sums.sum() - before) / weights.sum()
+    return first + _pick(weights, min(max(within, 0.0), 1.0))

@@ -4,12 +4,11 @@ import operator
 import os
 import threading
 import weakref
-from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from ..compiled import uninterrupted
+from ..compiled import Compiled, uninterrupted
 from ..config import USEFUL_THREADS
 from ..machine import usable_cores
 
@@ -33,11 +32,11 @@ class ThreadPool:
         self._inboxes: list[SimpleQueue] = []
         self._outbox: SimpleQueue = SimpleQueue()
         self._process = self._round = 0
-        self._known: Callable[..., Any] | None = None
+        self._known: Compiled | None = None
         # The other threads do not refer to the pool, so they end when it is no longer used.
         weakref.finalize(self, _dismiss, self._inboxes)
 
-    def run(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def run(self, function: Compiled, *arguments: Any) -> None:
         """Calls function(thread, size, *arguments) on every thread, and waits for all.
 
         The first call runs on the caller's thread alone, as a pool of one, and compiles it.
@@ -55,16 +54,20 @@ class ThreadPool:
         if self._process != os.getpid():  # the first time, and in a forked process
             self._start()
         self._round += 1
-        calls = [
-            partial(inbox.put, (self._round, partial(function, thread, self.size, *arguments)))
-            for thread, inbox in enumerate(self._inboxes, start=1)
+        own, *others = (function.bind(n, self.size, *arguments) for n in range(self.size))
+        calls: list[Any] = [
+            partial(inbox.put, (self._round, call))
+            for inbox, call in zip(self._inboxes, others, strict=True)
         ]
         # One call into C: Ctrl-C cannot come between the others' start and this thread's own
         # call, without which they would wait forever.
-        any(map(operator.call, [*calls, partial(function, 0, self.size, *arguments)]))
+        failed = any(map(operator.call, [*calls, own]))
         for _ in self._inboxes:
             while self._outbox.get() != self._round:
                 pass  # the end of a round whose wait Ctrl-C has interrupted
+        if failed:  # on each thread: the arrays are of other kinds than those of the call before
+            with uninterrupted():
+                function(0, 1, *arguments)
 
     def _start(self) -> None:
         self._process, self._outbox = os.getpid(), SimpleQueue()

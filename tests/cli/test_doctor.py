@@ -11,6 +11,7 @@ import pytest
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.cli import doctor
+from minigpt_tf.compiled import SUFFIX
 
 
 def report(capsys, *options):
@@ -73,7 +74,7 @@ def test_warmed_up_the_first_answer_compiles_nothing(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "minigpt_tf", "doctor", "--warm-up"]
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(f"*{SUFFIX}")}
     assert compiled
     code = """
 import numpy as np, minigpt_tf as mg
@@ -85,4 +86,4 @@ for preset in ("lecture", "gpt2", "shakespeare", "modern"):
     mg.Engine(config, weights).prefill([1, 2, 3])
 """
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(f"*{SUFFIX}")} == compiled

@@ -15,7 +15,7 @@ import pytest
 from minigpt_tf.config import ModelConfig
 from minigpt_tf.config.presets import PRESETS, model_preset
 from minigpt_tf.errors import ConfigError, ModelFolderError
-from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.engine import STEP_TOKENS, Engine
 from minigpt_tf.inference.key_value_cache import Cache
 from minigpt_tf.inference.prefill import CHUNK
 from minigpt_tf.inference.thread_pool import ThreadPool
@@ -142,6 +142,9 @@ def test_a_copied_row_goes_on_like_its_source():
     cache.copy(0, 1)
     first, second = engine.decode_batch([6, 6], cache)
     assert np.array_equal(first, second)
+    cache.copy(0, 1, 7)
+    assert cache.positions.tolist() == [12, 7]
+    assert np.array_equal(engine.decode_batch([7], cache, [1])[0], engine.prefill([*range(8)]))
 
 
 @pytest.mark.parametrize("threads", [1, 3, 5])
@@ -167,6 +170,26 @@ def test_resume_computes_only_what_is_new():
     assert np.array_equal(resumed, engine.prefill([1, 2, 3, 9, 8, 7]))
     assert np.array_equal(engine.resume([1, 2]), engine.prefill([1, 2]))
     assert np.array_equal(engine.resume([4]), engine.prefill([4]))
+
+
+@pytest.mark.parametrize("most", [1, 3, STEP_TOKENS["float32"] + 5, 1000])
+@pytest.mark.parametrize("preset", ["lecture", "modern"])
+def test_a_prompt_in_parts_is_that_prompt(preset, most):
+    """Whichever of them go through the step, and whichever through matrix products."""
+    config = tiny_config(preset, vocab_size=40, context_length=80)
+    engine = Engine.from_model(shaken(build_gpt_model(config, seed=1)), config)
+    cache, ids = Cache(config, 2), np.random.default_rng(0).integers(0, 40, 70)
+    engine.prefill(ids[:30], cache, 1)  # it keeps these
+    cache.ids[1, 20:] = 39 - ids[20]  # but not those, which are others
+    expected, done = engine.prefill(ids), 20
+    while (logits := engine.prefill_some(ids, cache, 1, most)) is None:
+        done += most
+        assert cache.positions.tolist() == [0, done]
+    assert done + most >= 70 and cache.positions.tolist() == [0, 70]
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    np.testing.assert_allclose(engine.prefill_some(ids, cache, 1, 1), expected, atol=1e-5)
+    with pytest.raises(ConfigError, match="at least one id"):
+        engine.prefill_some(ids[:0], cache, 1, most)
 
 
 @pytest.mark.parametrize("ids", [[], [1.0, 2.0], [True], ["a"], [[1]]])
@@ -198,7 +221,7 @@ def test_a_forked_process_has_threads_of_its_own():
     code = """
 import os, sys, numpy as np
 from minigpt_tf.config.presets import model_preset
-from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.engine import STEP_TOKENS, Engine
 from minigpt_tf.inference.weights import weight_shapes
 config = model_preset("lecture", vocab_size=30, context_length=8, embed_dim=16, num_layers=1)
 weights = {n: np.full(s, 0.1, np.float32) for n, s in weight_shapes(config).items()}

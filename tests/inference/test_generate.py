@@ -10,7 +10,9 @@ from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.answer import Detokenizer, StopFilter
 from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.generate import BATCH, TextGenerator
+from minigpt_tf.inference.generate import TextGenerator
+from minigpt_tf.inference.key_value_cache import Cache
+from minigpt_tf.inference.scheduling import ROWS
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer, train_tokenizer
 from tests.conftest import SAMPLE, tiny_config
@@ -45,6 +47,28 @@ def test_greedy_text_is_keras_s_most_likely_token_each_time(preset, words):
     assert generation.ids == ids[3:]
     assert generation.text == " " + words.decode(ids[3:])
     assert generation.finish_reason == "length" and generation.prompt.ids == ids[:3]
+
+
+def test_presence_and_frequency_count_the_answer_s_tokens(words):
+    model, generator = make_generator(words, "gpt2", context_length=30)
+    sampling = SamplingConfig(
+        greedy=True, max_new_tokens=20, presence_penalty=0.25, frequency_penalty=0.125
+    )
+    prompt = words.encode("he was the son of").tolist()
+    ids = list(prompt)
+    for _ in range(20):
+        logits = logits_of(model, [ids])[0, -1].copy()
+        logits[words.suppressed_ids(60)] = -np.inf
+        for token in set(ids[len(prompt) :]):
+            logits[token] -= 0.25 + 0.125 * ids[len(prompt) :].count(token)
+        ids.append(int(logits.argmax()))
+    generation = generator.generate("he was the son of", sampling)
+    assert generation.ids == ids[len(prompt) :]
+    assert generation.ids != generator.generate("he was the son of", greedy=True).ids[:20]
+    alone = generator.answer(prompt, sampling)
+    for _ in generator.run([alone], Cache(generator.engine.config, 1)):
+        pass
+    assert alone.new_ids == generation.ids
 
 
 def test_unknown_words_are_named_and_oov_is_never_generated(words):
@@ -168,15 +192,15 @@ def test_samples_are_what_single_answers_with_their_seeds_are(preset, words):
 def test_samples_of_a_prompt_share_its_prefill(words):
     _, generator = make_generator(words, context_length=20)
     calls = []
-    prefill = generator.engine.prefill
-    generator.engine.prefill = lambda ids, *rest: calls.append([*ids]) or prefill(ids, *rest)
-    generator.generate_batch(["he was", "the"], GREEDY, num_samples=5)
-    assert calls == [words.encode("he was").tolist(), words.encode("the").tolist()]
+    prefill = generator.engine.prefill_some
+    generator.engine.prefill_some = lambda ids, *rest: calls.append([*ids]) or prefill(ids, *rest)
+    generator.generate_batch(["he was", "the river"], GREEDY, num_samples=5)
+    assert calls == [words.encode("he was").tolist(), words.encode("the river").tolist()]
 
 
 def test_more_answers_than_fit_into_a_batch(words):
     _, generator = make_generator(words)
-    texts = {g.text for g in generator.generate_batch(["he was"] * (BATCH + 3), GREEDY)}
+    texts = {g.text for g in generator.generate_batch(["he was"] * (ROWS + 3), GREEDY)}
     assert texts == {generator.generate("he was", GREEDY).text}
     with pytest.raises(ConfigError, match="num_samples=0"):
         generator.generate_batch(["he was"], GREEDY, num_samples=0)

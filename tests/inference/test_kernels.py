@@ -1,9 +1,6 @@
 """The compiled formulas against Python's math module, NumPy in float64 and Keras."""
 
 import math
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -11,38 +8,6 @@ import pytest
 
 from minigpt_tf.inference import kernels
 from minigpt_tf.inference.positions import rotary_tables
-from tests.conftest import ROOT
-
-CALL = """
-import numpy as np
-from minigpt_tf.inference import kernels
-x = np.float32([-1, 2])
-kernels.relu(x, x)
-print(x.tolist(), sum(kernels.relu.stats.cache_hits.values()))
-"""
-
-
-def run_with_cache(folder):
-    done = subprocess.run(
-        [sys.executable, "-c", CALL],
-        cwd=ROOT,
-        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip() or done.stderr
-
-
-def test_machine_code_is_kept_and_a_damaged_file_only_costs_time(tmp_path):
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 0"
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 1"
-    files = [*tmp_path.rglob("*.nbi"), *tmp_path.rglob("*.nbc")]
-    assert len(files) == 2
-    for file in files:
-        file.write_bytes(b"damaged")
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 0"
-    assert run_with_cache(tmp_path) == "[0.0, 2.0] 1"
-
 
 X = np.linspace(-9, 9, 2001, dtype=np.float32)
 

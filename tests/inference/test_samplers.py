@@ -97,7 +97,7 @@ def test_no_ngram_comes_twice():
     sample = make_sampler(SamplingConfig(seed=1, no_repeat_ngram=3, top_p=1.0), NOTHING)
     ids = []
     for _ in range(200):
-        ids.append(sample(np.zeros(12), ids))
+        ids.append(sample(np.zeros(12), ids)[0])
     triples = list(zip(ids, ids[1:], ids[2:], strict=False))
     assert len(set(triples)) == len(triples)
 
@@ -118,7 +118,7 @@ def test_top_p_and_top_k_are_those_of_a_full_sort(seed):
 
 def frequencies(config, suppressed=NOTHING, draws=20000):
     sample = make_sampler(config, suppressed)
-    return np.bincount([sample(LOGITS, []) for _ in range(draws)], minlength=4) / draws
+    return np.bincount([sample(LOGITS, [])[0] for _ in range(draws)], minlength=4) / draws
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_suppressed_tokens_never_come():
         SamplingConfig(seed=1, temperature=5.0, top_p=1.0), suppressed=np.array([1, 2])
     )
     assert found[1] == found[2] == 0 and found[0] > 0
-    assert make_sampler(SamplingConfig(greedy=True), np.array([1]))(LOGITS, []) == 3
+    assert make_sampler(SamplingConfig(greedy=True), np.array([1]))(LOGITS, [])[0] == 3
 
 
 def test_a_seed_fixes_the_draws():
     def draws(seed):
         sample = make_sampler(SamplingConfig(seed=seed, temperature=1.0), NOTHING)
-        return [sample(LOGITS, []) for _ in range(50)]
+        return [sample(LOGITS, [])[0] for _ in range(50)]
 
     assert draws(1) == draws(1) != draws(2)
     assert draws(None) != draws(None)
@@ -177,6 +177,9 @@ def test_a_seed_fixes_the_draws():
         {"max_new_tokens": -1},
         {"seed": -1},
         {"no_repeat_ngram": -1},
+        {"presence_penalty": 2.1},
+        {"frequency_penalty": -2.1},
+        {"frequency_penalty": float("nan")},
         {"logit_bias": {-1: 1.0}},
         {"logit_bias": {1: float("nan")}},
         {"logit_bias": {1: 1e9}},

@@ -12,7 +12,6 @@ from ...inference.adapter import fingerprint
 from ...inference.answer import Generation
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
-from ...inference.generate import BATCH
 from ...inference.weight_layout import load_weights
 from ...inference.weights import open_weights
 from ...records.prompts import Template
@@ -312,11 +311,11 @@ def _ask(
         listener.notice(said)
     began = time.perf_counter()
     generations: list[Generation] = []
-    while len(generations) < len(prompts):
+    for generation in answer_each(
+        engine, model.template, model.folder.start_ids, prompts, sampling
+    ):
+        generations.append(generation)
         listener.preparation(what, len(generations), len(prompts))
-        batch = prompts[len(generations) : len(generations) + BATCH]
-        generations += answer_each(engine, model.template, model.folder.start_ids, batch, sampling)
-    listener.preparation(what, len(prompts), len(prompts))
     return ModelAnswers(model, generations, time.perf_counter() - began)
 
 

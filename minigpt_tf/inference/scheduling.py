@@ -1,0 +1,401 @@
+"""The scheduler: answers that come and go, generated together (continuous batching).
+
+It is the only generation loop. One answer is the case of one row.
+"""
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+
+from ..config import ModelConfig, SamplingConfig
+from ..errors import ConfigError
+from ..events import SILENT, Listener
+from ..text.tokenizers import BaseTokenizer
+from .answer import Answer, Generation
+from .engine import Engine
+from .key_value_cache import Cache
+from .prompt import Prompt
+from .requests import Event, Request
+from .rows import Row, choose_row, common_prefix
+from .samplers import make_sampler
+
+ROWS, ROWS_BYTES = 16, 2**31
+"""Answers that are generated together, and bytes of their keys and values, at most, where nobody
+chose a number of rows."""
+
+PREFILL_TOKENS, PASS_TOKENS = 128, 16
+"""Tokens of prompts in one step, at most; and tokens whose prefill takes as long as a pass over
+the weights, which a shorter chunk of a prompt needs as well."""
+
+
+class Scheduler:
+    """Generates the answers to requests that come at any time, all together.
+
+    Requests get a row of the cache in the order in which they came. `step` does work
+    of bounded length: it removes canceled requests, lets waiting ones in, computes at most
+    `prefill_tokens` tokens of prompts, oldest request first, and then one more token of each
+    answer whose prompt is complete, in one pass over the weights. So a long prompt holds up nobody,
+    and a row that ends is free for the next request at once.
+
+    A request's tokens do not depend on what else is generated. An error ends its own request alone.
+
+    A row keeps its keys and values when its request ends. A prompt that begins like one of the
+    rows, idle or not, takes over what they have in common, and answers to equal prompts share one
+    prefill.
+
+    One thread calls `step`; `submit` and `Request.cancel` may be called by any.
+
+    Args:
+        engine: Runs the model.
+        tokenizer: Of the model.
+        rows: Requests that are generated together; unset: ROWS, fewer if their keys and values
+            would be more than ROWS_BYTES. Or a cache of the caller's, with a row for each.
+        start_ids: The tokens with which an answer to an empty prompt begins.
+        prefill_tokens: Tokens of prompts in one step, at most.
+        listener: Receives a notice of the memory.
+
+    Raises:
+        ConfigError: The rows do not fit into the memory, or there is none.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> from minigpt_tf.inference.weights import weight_shapes
+        >>> tokenizer = mg.train_tokenizer("char", ["who is hardy"], vocab_size=20)
+        >>> config = mg.ModelConfig(vocab_size=20, embed_dim=8, num_heads=2, num_layers=1)
+        >>> weights = {name: np.zeros(shape) for name, shape in weight_shapes(config).items()}
+        >>> scheduler = Scheduler(mg.Engine(config, weights), tokenizer, rows=2)
+        >>> sampling = mg.SamplingConfig(max_new_tokens=5)
+        >>> requests = [scheduler.submit([5, number], sampling) for number in range(4)]
+        >>> while scheduler.unfinished:
+        ...     for event in scheduler.step():
+        ...         if event.generation:
+        ...             print(event.request.number, event.generation.finish_reason)
+        0 length
+        1 length
+        2 length
+        3 length
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: BaseTokenizer,
+        rows: int | Cache | None = None,
+        *,
+        start_ids: Sequence[int] = (),
+        prefill_tokens: int = PREFILL_TOKENS,
+        listener: Listener = SILENT,
+    ) -> None:
+        self.engine, self.tokenizer, self.start_ids = engine, tokenizer, list(start_ids)
+        if rows is None:
+            rows = rows_within(engine.config, ROWS_BYTES)
+        for name, number in (("rows", rows), ("prefill_tokens", prefill_tokens)):
+            if isinstance(number, int) and number < 1:
+                raise ConfigError(f"{name}={number}: must be at least 1")
+        self.cache = rows if isinstance(rows, Cache) else Cache(engine.config, rows)
+        self._rows = [Row(number) for number in range(len(self.cache.positions))]
+        self._prefill_tokens = prefill_tokens
+        self._suppressed = tokenizer.suppressed_ids(engine.config.vocab_size)
+        self._numbers, self._ends = itertools.count(), itertools.count(1)
+        self._waiting: deque[Request] = deque()
+        self._submitted = threading.Condition()
+        self._events: list[Event] = []
+        size = Cache.nbytes(engine.config) * self.rows / 2**30
+        listener.notice(
+            f"at most {self.rows} answers at a time, of {engine.config.context_length:,} tokens "
+            f"with the prompt: {size:.2f} GiB for their keys and values"
+        )
+
+    @property
+    def rows(self) -> int:
+        """Requests that are generated together, at most."""
+        return len(self._rows)
+
+    @property
+    def running(self) -> int:
+        """Requests that have a row."""
+        return sum(row.request is not None for row in self._rows)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a row."""
+        return len(self._waiting)
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that have not ended."""
+        return self.running + self.waiting
+
+    def submit(
+        self, prompt: Prompt | Sequence[int], sampling: SamplingConfig, sample: int = 0
+    ) -> Request:
+        """Asks for an answer; any thread may call it.
+
+        Args:
+            prompt: What the answer follows: a prompt of `encode_prompt`, or token ids.
+            sampling: How its tokens are chosen.
+            sample: Which of several answers: it draws as the only one with `seed + sample` would.
+
+        Returns:
+            The request, whose events `step` returns.
+
+        Raises:
+            ConfigError: An id of the prompt or of `logit_bias` is outside the vocabulary, the
+                prompt is longer than the context, or it is empty and the model has no start.
+        """
+        if not isinstance(prompt, Prompt):
+            prompt = Prompt(text="", ids=list(prompt), unknown=[], dropped=0)
+        self._check(prompt.ids, sampling)
+        sampler = make_sampler(sampling, self._suppressed, sample, len(prompt.ids))
+        return self.enqueue(prompt, Answer(self.tokenizer, prompt.ids, sampling, sampler))
+
+    def enqueue(self, prompt: Prompt, answer: Answer) -> Request:
+        """`submit` for an answer of the caller's making.
+
+        Args:
+            prompt: What the answer follows.
+            answer: Its state, before its first token.
+
+        Returns:
+            The request.
+        """
+        with self._submitted:
+            request = Request(next(self._numbers), prompt, answer)
+            self._waiting.append(request)
+            self._submitted.notify_all()
+        return request
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleeps until there is something to do.
+
+        Args:
+            timeout: Seconds, at most (unset: for ever).
+
+        Returns:
+            Whether there is.
+        """
+        with self._submitted:
+            return self._submitted.wait_for(lambda: self.unfinished > 0, timeout)
+
+    def step(self) -> list[Event]:
+        """Does some work, as the class describes.
+
+        Returns:
+            What happened, in order; the last event of a request has its `generation` or `error`.
+        """
+        self._remove_canceled()
+        self._admit()
+        self._prefill()
+        self._decode()
+        events, self._events = self._events, []
+        return events
+
+    def follow(self, request: Request) -> Generator[str, None, Generation]:
+        """Steps until a request is done, for a caller that has no other. Closed early, it cancels
+        the request.
+
+        Args:
+            request: The request.
+
+        Yields:
+            Its text in chunks, none empty.
+
+        Returns:
+            The answer, as the value of `yield from`.
+
+        Raises:
+            Exception: What ended the answer, if it failed.
+        """
+        try:
+            while not request.done:
+                for event in self.step():
+                    if event.request is request and event.text:
+                        yield event.text
+        finally:
+            request.cancel()
+        return request.result()
+
+    # The four parts of a step.
+
+    def _remove_canceled(self) -> None:
+        with self._submitted:
+            gone = [request for request in self._waiting if request.canceled]
+            for request in gone:
+                self._waiting.remove(request)
+        gone += [request for _, request in self._running() if request.canceled]
+        for request in gone:
+            self._end(request, request.answer.finish("canceled"))
+
+    def _admit(self) -> None:
+        """Gives the idle rows to the requests that have waited longest."""
+        while idle := [row for row in self._rows if row.request is None]:
+            with self._submitted:
+                if not self._waiting:
+                    return
+                request = self._waiting.popleft()
+            request.began = time.perf_counter()
+            answer, text = request.answer, ""
+            if not answer.ids:  # an empty prompt: the answer begins as the model's texts do
+                for token_id in self.start_ids:
+                    if not answer.finish_reason:
+                        text += answer.append(token_id, None)
+            if not answer.finish_reason:
+                row = choose_row(self.cache, idle, answer.ids)
+                row.request, row.first = request, 0
+                ids = np.asarray(answer.ids)
+                request.cached_tokens = common_prefix(self.cache, row.number, ids)
+                self.cache.positions[row.number] = request.cached_tokens
+            self._report(request, text)
+
+    def _prefill(self) -> None:
+        """Chunks of prompts, oldest request first, as many as a step may have."""
+        left = self._prefill_tokens
+        for row, request in sorted(self._running(), key=lambda pair: pair[1].number):
+            if self._lacking(row, request) > 1:
+                self._copy_prefix(row, request)
+            lacking = self._lacking(row, request)
+            if lacking < 2:  # its next token goes with those of the others
+                continue
+            tokens = max(PASS_TOKENS, min(self._prefill_tokens, lacking))
+            if tokens > left < self._prefill_tokens:
+                return
+            left -= tokens
+            ids = request.answer.ids[row.first :]
+            try:
+                logits = self.engine.prefill_some(ids, self.cache, row.number, self._prefill_tokens)
+            except Exception as error:
+                self._end(request, error=error)
+                continue
+            if logits is not None:
+                twins = list(self._twins(row, ids))
+                for twin, other in twins:
+                    other.cached_tokens = len(ids)
+                    self.cache.copy(row.number, twin.number)
+                for row_of_equal, equal in [(row, request), *twins]:
+                    self._extend(row_of_equal, equal, logits)
+
+    def _decode(self) -> None:
+        """One more token of each answer, in one pass over the weights."""
+        pairs = [pair for pair in self._running() if self._lacking(*pair) == 1]
+        if not pairs:
+            return
+        new_ids = [request.answer.ids[-1] for _, request in pairs]
+        numbers = [row.number for row, _ in pairs]
+        logits = self.engine.decode_batch(new_ids, self.cache, numbers)
+        for (row, request), after in zip(pairs, logits, strict=True):
+            self._extend(row, request, after)
+
+    # What they are made of.
+
+    def _running(self) -> list[tuple[Row, Request]]:
+        return [(row, row.request) for row in self._rows if row.request is not None]
+
+    def _lacking(self, row: Row, request: Request) -> int:
+        """Tokens of the request's sequence whose keys and values the row lacks; the logits after
+        the last of them give the next token."""
+        return len(request.answer.ids) - row.first - int(self.cache.positions[row.number])
+
+    def _copy_prefix(self, row: Row, request: Request) -> None:
+        """Copies the beginning of a sequence from another row that has more of it."""
+        ids, has = np.asarray(request.answer.ids[row.first :]), self.cache.positions[row.number]
+        others = [other.number for other in self._rows if other is not row]
+        common, source = max(
+            ((common_prefix(self.cache, other, ids), other) for other in others), default=(0, 0)
+        )
+        if common > has:
+            self.cache.copy(source, row.number, common)
+            if not row.first:
+                request.cached_tokens += common - int(has)
+
+    def _twins(self, row: Row, ids: list[int]) -> Iterator[tuple[Row, Request]]:
+        """Other rows that still lack most of the same sequence."""
+        for other, request in self._running():
+            if (
+                other is not row
+                and self._lacking(other, request) > 1
+                and request.answer.ids[other.first :] == ids
+            ):
+                yield other, request
+
+    def _extend(self, row: Row, request: Request, logits: np.ndarray) -> None:
+        """Chooses an answer's next token from the logits (V,); the only place that does so."""
+        answer, context = request.answer, self.engine.config.context_length
+        try:
+            token_id, logprob = answer.sampler(logits, answer.ids)
+            if token_id in self.tokenizer.end_ids:
+                text = answer.finish("end")
+            else:
+                text = answer.append(token_id, logprob)
+            if self.cache.positions[row.number] == context:
+                if answer.sampling.context_full == "stop":
+                    text += answer.finish("context")
+                else:  # the newer half is a prompt
+                    row.first = len(answer.ids) - max(1, context // 2)
+                    self.cache.positions[row.number] = 0
+        except Exception as error:
+            self._end(request, error=error)
+        else:
+            self._report(request, text)
+
+    def _report(self, request: Request, text: str) -> None:
+        """The event for new text, or for the end of the answer."""
+        if request.answer.finish_reason:
+            self._end(request, text)
+        elif text:
+            self._events.append(Event(request, text, len(request.answer.new_ids)))
+
+    def _end(self, request: Request, text: str = "", error: Exception | None = None) -> None:
+        """Ends a request, and frees its row."""
+        answer, now = request.answer, time.perf_counter()
+        if error is None:
+            request.generation = Generation(
+                request.prompt,
+                answer.new_ids,
+                answer.text,
+                answer.logprobs,
+                answer.finish_reason,
+                now - (now if request.began is None else request.began),
+            )
+        request.error = error
+        self._events.append(
+            Event(request, text, len(answer.new_ids), request.generation, request.error)
+        )
+        for row in self._rows:
+            if row.request is request:
+                row.request, row.used = None, next(self._ends)
+
+    def _check(self, ids: list[int], sampling: SamplingConfig) -> None:
+        context = self.engine.config.context_length
+        if not ids and not self.start_ids:
+            raise ConfigError("the prompt is empty, and the model has no tokens to start from")
+        if len(ids) > context:
+            raise ConfigError(
+                f"the prompt has {len(ids)} tokens, the context {context}: give a shorter prompt"
+            )
+        self._check_ids(ids or self.start_ids, "prompt")
+        self._check_ids(list(sampling.logit_bias or ()), "logit_bias")
+
+    def _check_ids(self, ids: list[int], what: str) -> None:
+        given, size = np.asarray(ids), self.engine.config.vocab_size
+        if ids and (given.ndim != 1 or given.dtype.kind not in "iu"):
+            raise ConfigError(f"{what}: expected token ids, which are integers")
+        wrong = given[(given < 0) | (given >= size)]
+        if len(wrong):
+            raise ConfigError(f"{what}: token id {wrong[0]} is outside the vocabulary of {size}")
+
+
+def rows_within(config: ModelConfig, memory: int) -> int:
+    """Rows whose keys and values fit into so much memory.
+
+    Args:
+        config: Architecture of the model.
+        memory: Bytes.
+
+    Returns:
+        At least 1, at most ROWS.
+    """
+    return max(1, min(ROWS, memory // Cache.nbytes(config)))
