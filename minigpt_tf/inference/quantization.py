@@ -51,7 +51,15 @@ class Int4Matrix:
         return _spread(self.scales, self.codes) * self.codes + _spread(self.minimums, self.codes)
 
     def rows(self, first: int, last: int) -> "Int4Matrix":
-        """The rows from `first` to before `last`."""
+        """Some rows of the matrix.
+
+        Args:
+            first: The first of them.
+            last: The one behind the last.
+
+        Returns:
+            Views of them.
+        """
         rows = slice(first, last)
         return Int4Matrix(self.codes[rows], self.scales[rows], self.minimums[rows])
 
