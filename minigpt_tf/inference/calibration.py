@@ -39,7 +39,7 @@ class Stage(IntEnum):
 
 
 def stage_kernels(config: ModelConfig, layer: int, stage: Stage) -> list[str]:
-    """The weights that share the inputs of a stage.
+    """The weights that are multiplied with the inputs of a stage.
 
     Args:
         config: The architecture.
@@ -151,9 +151,9 @@ class Passages:
         """
         block = f"block_{layer}"
         if stage == Stage.QKV:
-            self.inputs = self._in_parts(block, self._attention, self._width(Stage.OUT))
+            self.inputs = self._a_few_at_a_time(block, self._attention, self._width(Stage.OUT))
         elif stage == Stage.UP:
-            self.inputs = self._in_parts(block, self._activated, self._width(Stage.DOWN))
+            self.inputs = self._a_few_at_a_time(block, self._activated, self._width(Stage.DOWN))
         else:
             names = {Stage.OUT: "attention/attention_output", Stage.DOWN: "feed_forward_down"}
             self._x += self._dense(f"{block}/{names[stage]}", self.inputs)
@@ -174,7 +174,7 @@ class Passages:
         last = layer + 1 == self.config.num_layers
         return "final_norm" if last else f"block_{layer + 1}/attention_norm"
 
-    def _in_parts(self, block: str, compute: Any, width: int) -> np.ndarray:
+    def _a_few_at_a_time(self, block: str, compute: Any, width: int) -> np.ndarray:
         """`compute` of a few passages at a time."""
         out = np.empty((len(self.inputs), width), dtype=np.float32)
         step = PASSAGES_AT_ONCE * self.length

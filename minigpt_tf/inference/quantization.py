@@ -20,7 +20,7 @@ from .calibration import Passages, Stage, kernel_of, rows_of, stage_kernels
 from .weights import Weights, weight_shapes
 
 GROUP_SIZE = 32
-"""Neighbors along the inputs that share a scale; the last group of a row may be shorter."""
+"""Neighbors along the inputs with one scale; the last group of a row may be shorter."""
 
 LARGEST_CODE = 15
 
@@ -135,10 +135,10 @@ def quantize_model(
             together = quantize_to_int4(np.concatenate(rows), inputs.second_moments())
             first = 0
             for name, kernel in zip(names, rows, strict=True):
-                part = together.rows(first, first + len(kernel))
+                rows_of_kernel = together.rows(first, first + len(kernel))
                 first += len(kernel)
-                result[name] = part
-                current[name] = kernel_of(part.dequantized(), shapes[name], name)
+                result[name] = rows_of_kernel
+                current[name] = kernel_of(rows_of_kernel.dequantized(), shapes[name], name)
             inputs.advance(layer, stage)
             for name in names:
                 del current[name]
