@@ -27,9 +27,10 @@ ROWS, ROWS_BYTES = 16, 2**31
 """Answers that are generated together, and bytes of their keys and values, at most, where nobody
 chose a number of rows."""
 
-PREFILL_TOKENS, PASS_TOKENS = 128, 16
-"""Tokens of prompts in one step, at most; and tokens whose prefill takes as long as a pass over
-the weights, which a shorter chunk of a prompt needs as well."""
+PREFILL_TOKENS, PREFILL_ALONE, PASS_TOKENS = 128, 4, 16
+"""Tokens of prompts in one step, at most; how many times as many while no answer waits for its next
+token; and tokens whose prefill takes as long as a pass over the weights, which a shorter chunk of a
+prompt needs as well."""
 
 
 class Scheduler:
@@ -55,7 +56,8 @@ class Scheduler:
         rows: Requests that are generated together; unset: ROWS, fewer if their keys and values
             would be more than ROWS_BYTES. Or a cache of the caller's, with a row for each.
         start_ids: The tokens with which an answer to an empty prompt begins.
-        prefill_tokens: Tokens of prompts in one step, at most.
+        prefill_tokens: Tokens of prompts in one step, at most; PREFILL_ALONE times as many while
+            no answer waits for its next token, because long chunks are faster.
         listener: Receives a notice of the memory.
 
     Raises:
@@ -253,20 +255,22 @@ class Scheduler:
 
     def _prefill(self) -> None:
         """Chunks of prompts, oldest request first, as many as a step may have."""
-        left = self._prefill_tokens
-        for row, request in sorted(self._running(), key=lambda pair: pair[1].number):
+        running = sorted(self._running(), key=lambda pair: pair[1].number)
+        alone = all(self._lacking(*pair) > 1 for pair in running)
+        left = most = self._prefill_tokens * (PREFILL_ALONE if alone else 1)
+        for row, request in running:
             if self._lacking(row, request) > 1:
                 self._copy_prefix(row, request)
             lacking = self._lacking(row, request)
             if lacking < 2:  # its next token goes with those of the others
                 continue
-            tokens = max(PASS_TOKENS, min(self._prefill_tokens, lacking))
-            if tokens > left < self._prefill_tokens:
+            tokens = max(PASS_TOKENS, min(most, lacking))
+            if tokens > left < most:
                 return
             left -= tokens
             ids = request.answer.ids[row.first :]
             try:
-                logits = self.engine.prefill_some(ids, self.cache, row.number, self._prefill_tokens)
+                logits = self.engine.prefill_some(ids, self.cache, row.number, most)
             except Exception as error:
                 self._end(request, error=error)
                 continue
