@@ -51,14 +51,14 @@ def open_hdf5(
         ModelFolderError: The file is not a regular file, cannot be read or is damaged; also where
             it proves damaged while it is open.
     """
-    import h5py
-
     if content is None:
         check_regular(path)
     if attributes:
         with open(path, "rb") if content is None else nullcontext(content) as file:
             if not heaps_end(file):
                 raise ModelFolderError(f"{path}: is damaged (a heap of texts has no end)")
+    import h5py  # which takes a while: not for a file that is absent
+
     try:
         file = h5py.File(path if content is None else content, "r")
     except OSError as error:
