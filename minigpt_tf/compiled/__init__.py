@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Protocol, cast
 
+from ..instruction_sets import limit_numba
 from . import arguments as of_arguments
 from . import kept, machine_code
 from .kept import SUFFIX
@@ -52,12 +53,17 @@ __all__ = [
 ]
 
 
+limit_numba()
+
+
 class Compiled(Protocol):
     """A function that is compiled at its first call, as Python sees it."""
 
     __wrapped__: Callable
 
     def __call__(self, *arguments: Any) -> Any: ...
+
+    def prepare(self, *arguments: Any) -> bool: ...
 
     def bind(self, *arguments: Any) -> Callable[[], Any]: ...
 
@@ -144,6 +150,20 @@ class Entry(Lazy):
         except struct.error:  # an integer of more than 64 bits
             return self.numba_call(*arguments)
         return result
+
+    def prepare(self, *arguments: Any) -> bool:
+        """Compiles the function for such arguments, or finds its machine code.
+
+        Args:
+            arguments: Of the function.
+
+        Returns:
+            Whether it can be called without Numba.
+        """
+        classes, leaves = of_arguments.take_apart(arguments)
+        if classes not in self._latest:
+            self._latest[classes] = self._code_for(classes, leaves, arguments)
+        return self._latest[classes] is not None
 
     def bind(self, *arguments: Any) -> Callable[[], Any]:
         """A call that Ctrl-C cannot interrupt once it has begun, which it can any other function.
@@ -260,17 +280,18 @@ def inner(function: Callable) -> Any:
     return Lazy(function, inner_form)
 
 
-def intrinsic(function: Callable) -> Any:
+def intrinsic(function: Callable, prefer_literal: bool = False) -> Any:
     """A function that writes LLVM instructions: Numba's `intrinsic`, without importing Numba.
 
     Args:
         function: (typing context, types of the arguments...) -> (signature, generate), as for
             Numba's; `types`, `ir` and `cgutils` of this module do not import Numba early either.
+        prefer_literal: Whether it gets the values of constants among the arguments.
 
     Returns:
         The function, for compiled functions.
     """
-    return Lazy(function, intrinsic_form)
+    return Lazy(function, functools.partial(intrinsic_form, prefer_literal=prefer_literal))
 
 
 def external(name: str, result: str, *arguments: str) -> Any:

@@ -1,6 +1,7 @@
 """The scheduler: answers that come and go are what each would be alone."""
 
 import dataclasses
+import math
 import random
 import threading
 import time
@@ -355,7 +356,9 @@ def test_impossible_requests_are_refused_at_once(generator):
 def test_the_memory_is_bounded_and_said(generator, monkeypatch):
     config, log = generator.engine.config, NoticeLog()
     row = Cache.nbytes(config)
-    assert row == 2 * 4 * config.num_layers * config.num_kv_heads * config.head_dim * CONTEXT
+    filled = 32, 64  # of a head's 8 numbers, and of 48 positions
+    assert (config.head_dim, CONTEXT) == (8, 48)
+    assert row == 2 * 4 * config.num_layers * config.num_kv_heads * math.prod(filled)
     assert [rows_within(config, n * row + 1) for n in (0, 1, 5, 99)] == [1, 1, 5, ROWS]
     assert generator.scheduler(3, listener=log).rows == 3
     assert log.notices == [

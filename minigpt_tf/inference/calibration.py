@@ -1,0 +1,288 @@
+"""A model's blocks over many passages, stage by stage: the inputs of each of its matrices.
+
+Quantization measures what a matrix is multiplied with. A block has four stages: the matrices of one
+stage share their inputs, and what they compute becomes the inputs of the next stage. So a stage can
+be quantized before anything behind it has been computed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..config import ModelConfig
+from ..errors import ConfigError
+from ..events import SILENT, Listener
+from . import kernels
+from .key_value_cache import Cache
+from .positions import rotary_tables, sinusoidal_table
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+CALIBRATION_PASSAGES, CALIBRATION_TOKENS = 64, 128
+"""How many passages a model writes for its own calibration, and their length."""
+
+PASSAGES_AT_ONCE = 8
+"""Passages whose queries, keys, values and gates are in memory together."""
+
+
+class Stage(IntEnum):
+    """The stages of a block in the order of their use."""
+
+    QKV = 0
+    OUT = 1
+    UP = 2
+    DOWN = 3
+
+
+def stage_kernels(config: ModelConfig, layer: int, stage: Stage) -> list[str]:
+    """The weights that are multiplied with the inputs of a stage.
+
+    Args:
+        config: The architecture.
+        layer: The block, from 0.
+        stage: Which of its stages.
+
+    Returns:
+        Names of `inference.weights`.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> stage_kernels(mg.model_preset("lecture"), 0, Stage.UP)
+        ['block_0/feed_forward_up/kernel']
+    """
+    gate = ["feed_forward_gate"] if config.activation == "swiglu" else []
+    paths = {
+        Stage.QKV: ["attention/query", "attention/key", "attention/value"],
+        Stage.OUT: ["attention/attention_output"],
+        Stage.UP: [*gate, "feed_forward_up"],
+        Stage.DOWN: ["feed_forward_down"],
+    }
+    return [f"block_{layer}/{path}/kernel" for path in paths[stage]]
+
+
+def rows_of(kernel: np.ndarray, name: str) -> np.ndarray:
+    """A kernel as the engine has it: a row for each output.
+
+    Args:
+        kernel: As Keras has it, (inputs, outputs), perhaps split into heads; an embedding (V, D).
+        name: Its name in `inference.weights`.
+
+    Returns:
+        (outputs, inputs), a view.
+    """
+    if name.endswith("/embeddings"):
+        return kernel
+    inputs = kernel.shape[:2] if name.endswith("/attention_output/kernel") else kernel.shape[:1]
+    return kernel.reshape(int(np.prod(inputs)), -1).T
+
+
+def kernel_of(rows: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """The inverse of `rows_of`.
+
+    Args:
+        rows: (outputs, inputs).
+        shape: The kernel's shape in `inference.weights`.
+        name: Its name.
+
+    Returns:
+        The kernel as Keras has it.
+    """
+    return rows if name.endswith("/embeddings") else np.ascontiguousarray(rows.T).reshape(shape)
+
+
+class Passages:
+    """P passages of T tokens on their way through a model.
+
+    `inputs` are what the matrices of the next stage are multiplied with, (P T, inputs); `advance`
+    computes a stage. Behind the last block they are what the output head is multiplied with.
+
+    Args:
+        config: The architecture.
+        weights: Arrays by the names of `inference.weights`.
+        ids: (P, T), T at most the context length.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, Any], ids: np.ndarray) -> None:
+        self.config, self.weights = config, weights
+        self.count, self.length = ids.shape
+        table = weights["token_embedding/embeddings"]
+        self._x = np.asarray(table[ids.ravel()], dtype=np.float32)
+        positions = None
+        if config.positions == "sinusoidal":
+            positions = sinusoidal_table(self.length, config.embed_dim)
+        elif config.positions == "learned":
+            positions = weights["position_encoding/embeddings"][: self.length]
+        if positions is not None:
+            self._x.reshape(self.count, self.length, -1)[:] += positions
+        if config.positions == "rotary":
+            tables = rotary_tables(
+                config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
+            )
+            half = config.head_dim // 2
+            self._rotary = [np.ascontiguousarray(t[: self.length, :half]) for t in tables]
+        self.inputs = self._norm("block_0/attention_norm") if config.norm_first else self._x
+
+    def second_moments(self) -> np.ndarray:
+        """Means of x x^T over the inputs x.
+
+        Returns:
+            (inputs, inputs) float32.
+
+        Raises:
+            ConfigError: The model computes numbers that are not finite.
+        """
+        moments = self.inputs.T @ self.inputs / np.float32(len(self.inputs))
+        if not np.isfinite(moments).all():
+            raise ConfigError(
+                "this model computes numbers that are not finite: it cannot be quantized to int4"
+            )
+        return moments
+
+    def advance(self, layer: int, stage: Stage) -> None:
+        """Computes a stage of a block; `inputs` are those of the next stage then.
+
+        Args:
+            layer: The block, from 0.
+            stage: The stage whose inputs `inputs` are.
+        """
+        block = f"block_{layer}"
+        if stage == Stage.QKV:
+            self.inputs = self._a_few_at_a_time(block, self._attention, self._width(Stage.OUT))
+        elif stage == Stage.UP:
+            self.inputs = self._a_few_at_a_time(block, self._activated, self._width(Stage.DOWN))
+        else:
+            names = {Stage.OUT: "attention/attention_output", Stage.DOWN: "feed_forward_down"}
+            self._x += self._dense(f"{block}/{names[stage]}", self.inputs)
+            self.inputs = self._norm(self._norm_behind(layer, stage))
+            if not self.config.norm_first:
+                self._x = self.inputs
+
+    def _width(self, stage: Stage) -> int:
+        c = self.config
+        return c.num_heads * c.head_dim if stage == Stage.OUT else c.ff_dim
+
+    def _norm_behind(self, layer: int, stage: Stage) -> str:
+        if not self.config.norm_first:
+            name = "attention_norm" if stage == Stage.OUT else "feed_forward_norm"
+            return f"block_{layer}/{name}"
+        if stage == Stage.OUT:
+            return f"block_{layer}/feed_forward_norm"
+        last = layer + 1 == self.config.num_layers
+        return "final_norm" if last else f"block_{layer + 1}/attention_norm"
+
+    def _a_few_at_a_time(self, block: str, compute: Any, width: int) -> np.ndarray:
+        """`compute` of a few passages at a time."""
+        out = np.empty((len(self.inputs), width), dtype=np.float32)
+        step = PASSAGES_AT_ONCE * self.length
+        for first in range(0, len(out), step):
+            out[first : first + step] = compute(block, self.inputs[first : first + step])
+        return out
+
+    def _dense(self, path: str, x: np.ndarray) -> np.ndarray:
+        """x (T, inputs) -> (T, outputs)."""
+        name, bias = f"{path}/kernel", self.weights.get(f"{path}/bias")
+        out = x @ rows_of(self.weights[name], name).T
+        return out if bias is None else out + np.ravel(bias)
+
+    def _norm(self, path: str) -> np.ndarray:
+        c, weights, x = self.config, self.weights, self._x
+        norm = np.zeros((2, c.embed_dim), dtype=np.float32)
+        norm[0] = weights[f"{path}/scale" if c.norm == "rms" else f"{path}/gamma"]
+        if f"{path}/beta" in weights:
+            norm[1] = weights[f"{path}/beta"]
+        out = np.empty_like(x)
+        kernels.normalize(x, norm, np.float32(c.norm_epsilon), c.norm == "layer", out)
+        return out
+
+    def _attention(self, block: str, x: np.ndarray) -> np.ndarray:
+        """Some passages' (P T, D) -> what the heads make of it (P T, N H)."""
+        c, T = self.config, self.length
+        shape = (len(x) // T, T, -1, c.head_dim)  # (P, T, heads, H)
+        q, k, v = (
+            self._dense(f"{block}/attention/{name}", x).reshape(shape)
+            for name in ("query", "key", "value")
+        )
+        mixed = np.empty_like(q)
+        for p in range(len(q)):
+            if c.positions == "rotary":
+                kernels.rotate_tokens(q[p], c.num_heads, *self._rotary)
+                kernels.rotate_tokens(k[p], c.num_kv_heads, *self._rotary)
+            for head in range(c.num_heads):
+                kv = head // (c.num_heads // c.num_kv_heads)
+                query = q[p, :, head] * np.float32(1 / np.sqrt(c.head_dim))
+                scores = query @ np.ascontiguousarray(k[p, :, kv]).T  # (T, T)
+                kernels.causal_softmax(scores, 0)
+                mixed[p, :, head] = scores @ np.ascontiguousarray(v[p, :, kv])
+        return mixed.reshape(len(x), -1)
+
+    def _activated(self, block: str, x: np.ndarray) -> np.ndarray:
+        """Some passages' (P T, D) -> (P T, F) behind the activation."""
+        up = self._dense(f"{block}/feed_forward_up", x)
+        gate = np.empty((0,), dtype=np.float32)
+        if self.config.activation == "swiglu":
+            gate = self._dense(f"{block}/feed_forward_gate", x).reshape(-1)
+        kernels.ACTIVATIONS[self.config.activation](up.reshape(-1), gate)
+        return up
+
+
+def passages_of(ids: np.ndarray, count: int, length: int, seed: int = 0) -> np.ndarray:
+    """Passages of a text, for calibration.
+
+    Args:
+        ids: The text (N,).
+        count: At most so many passages.
+        length: Tokens of a passage; a shorter text is one passage.
+        seed: Of where they begin; they do not overlap.
+
+    Returns:
+        (P, T) ids.
+
+    Example:
+        >>> passages_of(np.arange(100), count=2, length=4).shape
+        (2, 4)
+    """
+    ids = np.asarray(ids)
+    length = min(length, len(ids))
+    passages = ids[: len(ids) // length * length].reshape(-1, length)
+    chosen = np.random.default_rng(seed).permutation(len(passages))[:count]
+    return passages[np.sort(chosen)]
+
+
+def generated_passages(
+    engine: "Engine",
+    count: int = CALIBRATION_PASSAGES,
+    length: int = CALIBRATION_TOKENS,
+    seed: int = 0,
+    listener: Listener = SILENT,
+) -> np.ndarray:
+    """Text that a model writes itself, for calibration without data.
+
+    Each passage begins with a random token and continues with tokens drawn at temperature 1, so
+    that together they are what the model was trained on as far as it remembers (Liu et al., 2023,
+    "LLM-QAT", section 3.1).
+
+    Args:
+        engine: The model in float32.
+        count: Number of passages P.
+        length: Tokens of a passage, cut to the context length.
+        seed: Of all random numbers.
+        listener: Gets the progress in tokens.
+
+    Returns:
+        (P, T) ids.
+    """
+    config, random = engine.config, np.random.default_rng(seed)
+    length = min(length, config.context_length)
+    cache = Cache(replace(config, context_length=length), count)
+    passages = np.empty((count, length), dtype=np.int64)
+    passages[:, 0] = random.integers(config.vocab_size, size=count)
+    for i in range(1, length):
+        listener.preparation("writing text for calibration", i, length)
+        logits = engine.decode_batch(passages[:, i - 1], cache)
+        # The largest logit plus Gumbel noise is a draw from the softmax (Gumbel, 1954).
+        passages[:, i] = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
+    return passages
