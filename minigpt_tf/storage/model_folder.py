@@ -17,9 +17,6 @@
 """
 
 import os
-import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,6 +74,8 @@ def read_description(path: Path) -> dict[str, Any]:
 def _advice_for(file: Path) -> str:
     """How a model folder is made of a file that was given in its place."""
     if file.suffix.lower() in KERAS_SUFFIXES:
+        import shlex
+
         words = f"minigpt import {shlex.quote(str(file))} --tokenizer tokenizer.pkl"
         return f": make one of it by {words}"
     return ""
@@ -161,6 +160,9 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     Raises:
         ModelFolderError: The folder is taken, not writable or locked by another run.
     """
+    import shutil  # here and below: a start that only reads a model does without
+    import tempfile
+
     check_output(path, overwrite=overwrite, resume=resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -212,6 +214,8 @@ def clean_after_failure(out: Path) -> Iterator[None]:
     except BaseException:
         left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
         if (made or empty) and set(left) <= {RUN_NAME}:
+            import shutil
+
             shutil.rmtree(out if made else out / CHECKPOINT_NAME, ignore_errors=True)
             with suppress(OSError):  # they may hold something else by now
                 for folder in made[1:]:
