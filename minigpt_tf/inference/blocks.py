@@ -21,7 +21,7 @@ _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _WEIGHTS_AT_ONCE = 2**16
 _FIRST_SEARCHED = 8
 """Blocks that are searched for in every way before the others are: of a matrix without blocks, the
-first ones tell."""
+first ones show it."""
 _NEARLY = 0.1
 """Weights of a block are integer multiples of d apart, and rounding adds less than this."""
 _ROUNDING = 2.0**-22
@@ -101,8 +101,8 @@ def _find(rows: np.ndarray, find: Callable[[np.ndarray], Blocks | None]) -> Bloc
                 return None
             found.append(blocks)
     u, d = (np.concatenate([getattr(each, name) for each in found]) for name in ("u", "d"))
-    parts = [each.m for each in found if each.m is not None]
-    return Blocks(u, d, np.concatenate(parts) if parts else None)
+    minimums = [each.m for each in found if each.m is not None]
+    return Blocks(u, d, np.concatenate(minimums) if minimums else None)
 
 
 def _int8_blocks(rows: np.ndarray) -> Blocks | None:
