@@ -146,11 +146,11 @@ def weights_in(table: Table, config: ModelConfig) -> Weights:
 # ---------------------------------------------------------------- the peers
 
 
-def engine(config: ModelConfig, dtype: type) -> dict:
+def engine(config: ModelConfig, quantize: str) -> dict:
     from minigpt_tf.inference.engine import Engine
     from minigpt_tf.inference.weight_layout import lay_out_weights
 
-    laid_out = lay_out_weights(random_weights(config), config, "random", dtype)
+    laid_out = lay_out_weights(random_weights(config), config, "random", quantize)
     runner = Engine(config, laid_out)
 
     def decode(ids: list[int]) -> np.ndarray:
@@ -265,12 +265,12 @@ def cores() -> int:
 
 PEERS: dict[str, Callable[[ModelConfig, str], dict]] = {
     "streaming read": lambda config, file: streaming_read(),
-    "engine float32": lambda config, file: engine(config, np.float32),
+    "engine float32": lambda config, file: engine(config, "none"),
     "llama.cpp f32": llama_cpp,
     "transformers f32": lambda config, file: transformers(config, "float32"),
     "transformers bf16": lambda config, file: transformers(config, "bfloat16"),
     "NumPy, products only": lambda config, file: numpy_products(config),
-    "engine int8": lambda config, file: engine(config, np.int8),
+    "engine int8": lambda config, file: engine(config, "int8"),
     "llama.cpp q8_0": llama_cpp,
 }
 

@@ -4,9 +4,8 @@
 
 Prints the floating-point operations a second of `Engine.prefill` (two for each weight and token
 but for the output head, which sees the last token only, and four for each pair of positions that
-attention looks at), and of NumPy's product of two square float32 matrices, in turns, and the share.
-Then, for short prompts, the time by the decoding step and by matrix products, from which
-`engine.STEP_TOKENS` was chosen.
+attention looks at), and of NumPy's product of two square float32 matrices, in turns, and the share;
+then the time of short prompts, of which the first is one token.
 """
 
 import argparse
@@ -18,10 +17,10 @@ import numpy as np
 
 from minigpt_tf.config import ModelConfig
 from minigpt_tf.config.presets import model_preset
-from minigpt_tf.inference import engine as engine_module
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weight_layout import lay_out_weights
 from minigpt_tf.inference.weights import weight_shapes
+from minigpt_tf.machine import processor_name
 
 TOKENS = 1000
 SIDE = 3072
@@ -38,8 +37,9 @@ def main() -> None:
         for name, shape in weight_shapes(config).items()
     }
     square = random.standard_normal((SIDE, SIDE), dtype=np.float32)
-    for dtype in ("float32", "int8"):
-        engine = Engine(config, lay_out_weights(weights, config, "random", np.dtype(dtype)))
+    print(processor_name())
+    for quantize, stored in (("none", "float32"), ("int8", "int8")):
+        engine = Engine(config, lay_out_weights(weights, config, "random", quantize))
         ids = random.integers(0, config.vocab_size, TOKENS)
         shares, rates = [], []
         for number in range(rounds + 1):
@@ -49,20 +49,12 @@ def main() -> None:
                 shares.append(rate / peak)
                 rates.append((rate / 1e9, peak / 1e9))
         ours, peak = (statistics.median(column) for column in zip(*rates, strict=True))
-        print(f"{dtype}: prefill of {TOKENS} tokens at {ours:.0f} GFLOPS, ", end="")
+        print(f"{stored}: prefill of {TOKENS} tokens at {ours:.0f} GFLOPS, ", end="")
         print(f"matrix product {peak:.0f}: {statistics.median(shares):.2f} of it")
-        print("  tokens    step ms    products ms")
-        for length in (1, 2, 4, 8, 12, 16, 24, 32, 48):
-            times = {}
-            for way, limit in (("step", length), ("products", 0)):
-                engine_module.STEP_TOKENS = {dtype: limit}
-                runs = [seconds(lambda: engine.prefill(ids[:length])) for _ in range(rounds + 2)]  # noqa: B023
-                times[way] = statistics.median(runs[2:]) * 1000
-            engine_module.STEP_TOKENS = DEFAULT
-            print(f"  {length:>6}{times['step']:>11.1f}{times['products']:>15.1f}")
-
-
-DEFAULT = engine_module.STEP_TOKENS
+        print("  tokens        ms")
+        for length in (1, 2, 4, 8, 9, 12, 16, 24, 32, 48):
+            runs = [seconds(lambda: engine.prefill(ids[:length])) for _ in range(rounds + 2)]  # noqa: B023
+            print(f"  {length:>6}{statistics.median(runs[2:]) * 1000:>10.1f}")
 
 
 def operations(config: ModelConfig) -> float:

@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 ROOMS = [
     "errors",
     "machine",
+    "instruction_sets",
     "compiled",
     "keras_registration",
     "startup",

@@ -15,6 +15,8 @@ from .. import __version__
 from ..compiled import SUFFIX
 from ..config import MODELS_DIRECTORY
 from ..console import table_lines, terminal_width
+from ..errors import ConfigError
+from ..instruction_sets import chosen_kernels, describe_kernels
 from ..machine import affinity_cores, core_quota, memory_size, processor, usable_cores
 from ..storage.cache import cache_folder
 from ..storage.model_folder import newest_folder
@@ -119,6 +121,10 @@ def _is_tried(library: str, version: str) -> bool:
 def _processor() -> Iterator[Finding]:
     name, features = processor()
     yield Finding("processor", " ".join([name, f"({', '.join(features)})" if features else ""]))
+    try:
+        yield Finding("kernels", describe_kernels(chosen_kernels()))
+    except ConfigError as error:
+        yield Finding("kernels", "none", str(error))
     quota = core_quota()
     limits = [f"{os.cpu_count()} in the machine", f"{affinity_cores()} by affinity"]
     limits.append("no quota" if quota is None else f"a quota of {quota:g}")

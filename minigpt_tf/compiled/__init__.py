@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import platform
 import signal
 import struct
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Protocol, cast
 
+from ..instruction_sets import limit_numba
 from . import arguments as of_arguments
 from . import kept, machine_code
 from .kept import SUFFIX
@@ -52,12 +52,17 @@ __all__ = [
 ]
 
 
+limit_numba()
+
+
 class Compiled(Protocol):
     """A function that is compiled at its first call, as Python sees it."""
 
     __wrapped__: Callable
 
     def __call__(self, *arguments: Any) -> Any: ...
+
+    def prepare(self, *arguments: Any) -> bool: ...
 
     def bind(self, *arguments: Any) -> Callable[[], Any]: ...
 
@@ -145,6 +150,20 @@ class Entry(Lazy):
             return self.numba_call(*arguments)
         return result
 
+    def prepare(self, *arguments: Any) -> bool:
+        """Compiles the function for such arguments, or finds its machine code.
+
+        Args:
+            arguments: Of the function.
+
+        Returns:
+            Whether it can be called without Numba.
+        """
+        classes, leaves = of_arguments.take_apart(arguments)
+        if classes not in self._latest:
+            self._latest[classes] = self._code_for(classes, leaves, arguments)
+        return self._latest[classes] is not None
+
     def bind(self, *arguments: Any) -> Callable[[], Any]:
         """A call that Ctrl-C cannot interrupt once it has begun, which it can any other function.
 
@@ -209,7 +228,7 @@ def _keeps_images() -> bool:
     """Whether machine code can be kept and called without Numba on this system."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         return False
-    if (sys.platform, platform.machine()) != ("linux", "x86_64") or sys.maxsize < 2**32:
+    if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 2**32:
         return False
     if sys.implementation.name != "cpython" or "t" in sys.abiflags:  # without a global lock
         return False
@@ -260,17 +279,18 @@ def inner(function: Callable) -> Any:
     return Lazy(function, inner_form)
 
 
-def intrinsic(function: Callable) -> Any:
+def intrinsic(function: Callable, prefer_literal: bool = False) -> Any:
     """A function that writes LLVM instructions: Numba's `intrinsic`, without importing Numba.
 
     Args:
         function: (typing context, types of the arguments...) -> (signature, generate), as for
             Numba's; `types`, `ir` and `cgutils` of this module do not import Numba early either.
+        prefer_literal: Whether it gets the values of constants among the arguments.
 
     Returns:
         The function, for compiled functions.
     """
-    return Lazy(function, intrinsic_form)
+    return Lazy(function, functools.partial(intrinsic_form, prefer_literal=prefer_literal))
 
 
 def external(name: str, result: str, *arguments: str) -> Any:

@@ -78,18 +78,19 @@ def inner_form(function: Callable) -> Any:
     return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
 
 
-def intrinsic_form(function: Callable) -> Any:
+def intrinsic_form(function: Callable, prefer_literal: bool) -> Any:
     """A function that writes LLVM instructions.
 
     Args:
         function: In Python.
+        prefer_literal: Whether it gets the values of constants among the arguments.
 
     Returns:
         Numba's intrinsic.
     """
     from numba.extending import intrinsic
 
-    return intrinsic(function)
+    return intrinsic(prefer_literal=prefer_literal)(function)
 
 
 def outer_form(function: Callable) -> Any:

@@ -14,6 +14,7 @@ from ..storage.model_folder import (
     CHAT_TEMPLATE_NAME,
     CLASSIFIER_SECTION,
     CONFUSION_NAME,
+    EXACT_NAME,
     HEAD_NAME,
     HISTORY_NAME,
     LOSS_NAME,
@@ -26,7 +27,15 @@ from ..training.history import write_loss_picture
 from ..training.saving import save_model
 from .plan import FineTuningPlan
 
-OWN_FILES = {MODEL_NAME, CONFIG_NAME, QUANTIZED_NAME, HISTORY_NAME, LOSS_NAME, SAMPLES_NAME}
+OWN_FILES = {
+    MODEL_NAME,
+    CONFIG_NAME,
+    QUANTIZED_NAME,
+    EXACT_NAME,
+    HISTORY_NAME,
+    LOSS_NAME,
+    SAMPLES_NAME,
+}
 OWN_FILES |= {ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
 """Files of a base that are not its license or the like."""
 

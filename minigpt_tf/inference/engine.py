@@ -2,26 +2,36 @@
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from ..compiled import uninterrupted
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..inference.folder import ModelFolder
-from .kernels import BARRIER_SIZE, KeysValues, Matrices, Scratch, StepWeights, Tokens, compiled_step
+from ..instruction_sets import plain_loops
+from .blocks import BLOCK
+from .kernels import (
+    BARRIER_SIZE,
+    SCORE_ROWS,
+    KeysValues,
+    Matrices,
+    Quantized,
+    Scratch,
+    StepWeights,
+    Tokens,
+    compiled_step,
+)
 from .key_value_cache import Cache
+from .panels import LANES, padded
 from .positions import rotary_tables
-from .prefill import CHUNK, Prefill
+from .stored_weights import load_weights
 from .thread_pool import ThreadPool, available_cores
-from .weight_layout import EngineWeights, lay_out_weights, load_weights
+from .weight_layout import EngineWeights, lay_out_weights
 from .weights import weights_of
 
-STEP_TOKENS = {"float32": 16, "int8": 40}
-"""So many tokens of a prompt still go through the step that decodes; more, through matrix
-products, for which int8 weights must become float32 first (`python benchmarks/prefill.py`)."""
+CHUNK = 16 * SCORE_ROWS
+"""Tokens of a prompt that go through the model together: enough to read the weights seldom."""
 
 
 class Engine:
@@ -61,8 +71,10 @@ class Engine:
         self.config, self.weights = config, weights
         cosines, sines = _half_tables(config)
         self._step_weights = StepWeights(
-            Matrices(weights.matrices, weights.scales, weights.biases, weights.layout),
+            Matrices(weights.panels, weights.biases, weights.layout),
             weights.norms,
+            config.embed_dim,
+            config.head_dim,
             np.float32(config.norm_epsilon),
             cosines,
             sines,
@@ -72,12 +84,13 @@ class Engine:
             config.norm == "layer",
             config.norm_first,
             config.positions == "rotary",
+            weights.storages,
+            plain_loops(),
         )
-        self._prefill = Prefill(config, weights, cosines, sines)
         self._lock = threading.Lock()  # one step at a time, whoever calls
         self._pool = ThreadPool(threads or available_cores())
         self._barrier = np.zeros(BARRIER_SIZE, dtype=np.int64)
-        self._scratch: dict[int, Scratch] = {}
+        self._scratch: Scratch | None = None
         self.cache = Cache(config, 1)
 
     @classmethod
@@ -202,15 +215,12 @@ class Engine:
         Returns:
             (D,).
         """
-        ids, cache = self._check(ids, len(ids)), self.cache
-        positions = np.arange(len(ids), dtype=np.int64)
-        cache.positions[0] = 0
-        with nullcontext() if self._prefill.compiled else uninterrupted():
-            x = self._embed(ids, positions)
-            hidden = self._prefill.hidden(x, cache.keys[0], cache.values[0], 0, num_logits=1)[0]
-        cache.ids[0, positions] = ids
-        cache.positions[0] = len(ids)
-        return hidden
+        self.cache.positions[0] = 0
+        self._run(ids, None, 0, num_logits=0)
+        with self._lock:
+            assert self._scratch is not None  # of the step just now
+            last = (len(ids) - 1) % CHUNK
+            return self._scratch.normal[0, last, : self.config.embed_dim].copy()
 
     def logits_in_chunks(
         self, ids: np.ndarray | list[int], num_logits: int | None = None
@@ -304,18 +314,18 @@ class Engine:
         cache = self.cache if cache is None else cache
         start = int(cache.positions[row])
         ids = self._check(ids, start + len(ids))
-        positions = np.arange(start, start + len(ids), dtype=np.int64)
-        if len(ids) <= STEP_TOKENS[self.weights.matrices.dtype.name]:
-            rows = np.full(len(ids), row, dtype=np.int64)
-            logits = self._decode(ids, rows, positions, cache, max(1, num_logits))
-        else:
-            x, row_of_cache = self._embed(ids, positions), (cache.keys[row], cache.values[row])
-            # Without the head, the most expensive matrix, where no logits are wanted.
-            prefill = self._prefill if num_logits else self._prefill.hidden
-            with nullcontext() if self._prefill.compiled else uninterrupted():
-                logits = prefill(x, *row_of_cache, start, max(1, num_logits))
-        cache.ids[row, positions] = ids
-        cache.positions[row] = start + len(ids)
+        logits = np.empty((num_logits, self.config.vocab_size), dtype=np.float32)
+        for first in range(0, len(ids), CHUNK):
+            chunk = ids[first : first + CHUNK]
+            positions = np.arange(start + first, start + first + len(chunk), dtype=np.int64)
+            rows = np.full(len(chunk), row, dtype=np.int64)
+            before_last = len(ids) - num_logits  # tokens without logits
+            wanted = min(len(chunk), max(0, first + len(chunk) - before_last))
+            some = self._decode(chunk, rows, positions, cache, wanted)
+            done = first + len(chunk) - before_last
+            logits[done - wanted : done] = some
+            cache.ids[row, positions] = chunk
+            cache.positions[row] = start + first + len(chunk)
         return logits
 
     def _decode(
@@ -331,45 +341,63 @@ class Engine:
         tokens = Tokens(self._embed(ids, positions), rows, positions, num_logits)
         keys_values = KeysValues(cache.keys, cache.values)
         with self._lock:
-            scratch = self._scratch_for(len(ids))
+            scratch = self._scratch_for(len(ids), num_logits)
             step, barrier = self._step, self._barrier
             self._pool.run(step, barrier, tokens, self._step_weights, keys_values, scratch)
-            return scratch.logits[:num_logits].copy()
+            return scratch.logits[:num_logits, : self.config.vocab_size].copy()
 
     def _embed(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Token plus position embeddings (T, D)."""
-        weights = self.weights
-        x = weights.matrix(0)[ids] * weights.scales[ids][:, None]
-        return x + weights.positions[positions] if len(weights.positions) else x
+        """Token plus position embeddings (T, D), filled up."""
+        x = self.weights.rows(0, ids)
+        return x + self.weights.positions[positions] if len(self.weights.positions) else x
 
-    def _scratch_for(self, tokens: int) -> Scratch:
-        """The arrays that a step for so many tokens works in."""
-        if tokens not in self._scratch:
-            c, threads = self.config, self._pool.size
-            heads = c.num_heads + 2 * c.num_kv_heads
-            gate = c.ff_dim if c.activation == "swiglu" else 0
-            shapes = {
-                "x": (threads, tokens, c.embed_dim),
-                "normal": (threads, tokens, c.embed_dim),
-                "scores": (threads, c.context_length),
-                "qkv": (tokens, heads * c.head_dim),
-                "mixed": (tokens, c.num_heads * c.head_dim),
-                "delta": (tokens, c.embed_dim),
-                "gate": (tokens, gate),
-                "up": (tokens, c.ff_dim),
-                "logits": (tokens, c.vocab_size),
-            }
-            arrays = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
-            of_heads = arrays["qkv"].reshape(tokens, heads, c.head_dim)
-            self._scratch[tokens] = Scratch(**arrays, heads=of_heads)
-        return self._scratch[tokens]
+    def _scratch_for(self, tokens: int, num_logits: int) -> Scratch:
+        """Arrays for a step of so many tokens; the largest so far are kept."""
+        kept = self._scratch
+        if kept is None or kept.x.shape[1] < tokens:
+            room = max(tokens, min(CHUNK, 2 * kept.x.shape[1]) if kept else 1)
+            kept = self._new_scratch(room)
+        if len(kept.logits) < num_logits:
+            shape = (num_logits, padded(self.config.vocab_size))
+            kept = kept._replace(logits=np.zeros(shape, dtype=np.float32))
+        self._scratch = kept
+        return kept
+
+    def _new_scratch(self, tokens: int) -> Scratch:
+        c, threads, logits = self.config, self._pool.size, self._scratch and self._scratch.logits
+        heads, H = c.num_heads + 2 * c.num_kv_heads, padded(c.head_dim)
+        D, F, N = padded(c.embed_dim), padded(c.ff_dim), c.num_heads
+        inputs = max(D, F, N * H)
+        shapes = {
+            "x": (threads, tokens, D),
+            "normal": (threads, tokens, D),
+            "scores": (threads, SCORE_ROWS, padded(c.context_length)),
+            "qkv": (tokens, heads * H),
+            "mixed": (tokens, N * H),
+            "delta": (tokens, D),
+            "gate": (tokens, F if c.activation == "swiglu" else 0),
+            "up": (tokens, F),
+            "zeros": (LANES,),
+        }
+        arrays = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
+        if logits is None:
+            logits = np.zeros((1, padded(c.vocab_size)), dtype=np.float32)
+        shape = (threads, tokens if self.weights.integers else 1, inputs)
+        of_blocks = (*shape[:2], inputs // BLOCK)
+        quantized = Quantized(
+            np.zeros(shape, dtype=np.int8),
+            np.zeros(of_blocks, dtype=np.float32),
+            np.zeros(of_blocks, dtype=np.int32),
+        )
+        of_heads = arrays["qkv"].reshape(tokens, heads, H)
+        return Scratch(**arrays, quantized=quantized, heads=of_heads, logits=logits)
 
     def _check_rows(self, cache: Cache, rows: list[int]) -> None:
         """The compiled step trusts what it is given."""
-        if cache.keys.shape[1:] != self.cache.keys.shape[1:]:
+        if cache.shape != self.cache.shape:
             raise ConfigError(
-                f"a cache of shape {cache.keys.shape[1:]} does not fit this model, whose is "
-                f"{self.cache.keys.shape[1:]}"
+                f"a cache of shape {cache.shape} does not fit this model, whose is "
+                f"{self.cache.shape}"
             )
         sequences = len(cache.positions)
         if len(set(rows)) < len(rows) or not all(0 <= row < sequences for row in rows):

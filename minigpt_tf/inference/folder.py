@@ -16,6 +16,7 @@ from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
     CONFUSION_NAME,
+    EXACT_NAME,
     HEAD_NAME,
     QUANTIZED_NAME,
     read_description,
@@ -179,7 +180,14 @@ def clear_leftovers(folder: Path, kept: Container[str]) -> None:
         folder: The model folder.
         kept: Names of files that stay.
     """
-    optional = {QUANTIZED_NAME, CHAT_TEMPLATE_NAME, ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
+    optional = {
+        QUANTIZED_NAME,
+        EXACT_NAME,
+        CHAT_TEMPLATE_NAME,
+        ADAPTER_NAME,
+        HEAD_NAME,
+        CONFUSION_NAME,
+    }
     for name in {*TOKENIZER_NAMES.values(), *optional}:
         if name not in kept:
             (folder / name).unlink(missing_ok=True)

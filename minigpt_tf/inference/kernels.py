@@ -1,8 +1,7 @@
-"""The compiled arithmetic of a transformer: formulas, and the step that decodes one token.
+"""The compiled arithmetic of a transformer: formulas, and the step that decodes tokens.
 
-Everything that the engine compiles is in this one module: Numba's cache on disk only notices a
-change of the file that a function is in. Arrays are float32 and contiguous;
-the weight matrices may be int8. A matrix has one row for each output: (outputs, inputs).
+Arrays are contiguous, and float32 unless said otherwise. D, F and H stand for sizes that are filled
+up with zeros to whole blocks of 32 (`panels`): so no product has an end that needs other code.
 """
 
 import functools
@@ -14,6 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiled import Compiled, entry, external, inner, intrinsic, item_pointer, types
+from .addresses import data_address
+from .blocks import BLOCK
+from .panels import LANES, Storage
+from .products import PLAIN, multiply
 
 
 class BlockMatrix(IntEnum):
@@ -153,47 +156,34 @@ def softmax(scores):
         scores[i] /= total
 
 
-@entry
-def causal_softmax(scores, start):
-    """Softmax of each row, over the positions that its token sees: those up to its own.
-
-    Args:
-        scores: (T, end), changed in place; 0 for positions that are not seen.
-        start: Position of the first row's token.
-    """
-    for t in range(scores.shape[0]):
-        softmax(scores[t, : start + t + 1])
-        for i in range(start + t + 1, scores.shape[1]):
-            scores[t, i] = f32(0)
-
-
-@entry
-def normalize(x, norm, epsilon, centered, out):
+@inner
+def normalize(x, norm, size, epsilon, centered, out):
     """Layer normalization (Ba et al., 2016), or the RMS norm (Zhang and Sennrich, 2019).
 
     Args:
         x: (B, D).
         norm: (2, D): scale and shift.
+        size: The model's D, without the filling.
         epsilon: Added to the variance.
         centered: Whether the mean is subtracted, as layer normalization does.
-        out: The result (B, D).
+        out: The result (B, D), first `size` columns.
     """
     scale, shift = norm[0], norm[1]
     for b in range(x.shape[0]):
         row, normal = x[b], out[b]
         mean, variance = f32(0), f32(0)
         if centered:
-            for i in range(row.size):
+            for i in range(size):
                 mean += row[i]
-            mean /= f32(row.size)
-        for i in range(row.size):
+            mean /= f32(size)
+        for i in range(size):
             variance += (row[i] - mean) * (row[i] - mean)
-        factor = f32(1) / math.sqrt(variance / f32(row.size) + epsilon)
-        for i in range(row.size):
+        factor = f32(1) / math.sqrt(variance / f32(size) + epsilon)
+        for i in range(size):
             normal[i] = (row[i] - mean) * factor * scale[i] + shift[i]
 
 
-@entry
+@inner
 def relu(x, gate):
     """max(x, 0).
 
@@ -205,7 +195,7 @@ def relu(x, gate):
         x[i] = max(x[i], f32(0))
 
 
-@entry
+@inner
 def gelu(x, gate):
     """x times the normal distribution function of x (Hendrycks and Gimpel, 2016).
 
@@ -227,7 +217,7 @@ def gelu(x, gate):
         x[i] = f32(0.5) * (x[i] + abs(x[i]) * erf)
 
 
-@entry
+@inner
 def gelu_tanh(x, gate):
     """The tanh approximation of gelu that GPT-2 was trained with.
 
@@ -242,7 +232,7 @@ def gelu_tanh(x, gate):
         x[i] = x[i] / (f32(1) + exponential(f32(-2) * u))
 
 
-@entry
+@inner
 def swiglu(x, gate):
     """x times silu(gate) = gate / (1 + e^-gate) (Shazeer, 2020).
 
@@ -259,15 +249,16 @@ ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": swi
 
 
 @inner
-def rotate(heads, cosines, sines):
+def rotate(heads, size, cosines, sines):
     """Rotary positions: rotates each pair (i, i + H / 2) of a token's heads by its angle.
 
     Args:
         heads: (n, H), changed in place.
+        size: The model's H, without the filling.
         cosines: Of the token's position, (H / 2,).
         sines: The same.
     """
-    half = heads.shape[1] // 2
+    half = size // 2
     for n in range(heads.shape[0]):
         for i in range(half):
             first, second = heads[n, i], heads[n, i + half]
@@ -275,44 +266,30 @@ def rotate(heads, cosines, sines):
             heads[n, i + half] = second * cosines[i] + first * sines[i]
 
 
-@entry
-def rotate_tokens(heads, count, cosines, sines):
-    """`rotate` for many tokens.
-
-    Args:
-        heads: (T, n, H), changed in place.
-        count: How many heads of each token are rotated, the first ones.
-        cosines: Of the tokens' positions, (T, H / 2).
-        sines: The same.
-    """
-    for t in range(heads.shape[0]):
-        rotate(heads[t, :count], cosines[t], sines[t])
-
-
 @inner
-def attend(query, keys, values, scores, out):
-    """Attention of one head (Vaswani et al., 2017, formula 1).
+def quantize(x, quantized):
+    """Rounds a product's inputs to int8, with a scale for each block.
 
     Args:
-        query: (H,).
-        keys: (T, H), or longer.
-        values: The same.
-        scores: (T,), scratch; its length says how many positions are seen.
-        out: The result (H,).
+        x: (B, inputs).
+        quantized: Quantized, the result.
     """
-    factor = f32(1) / math.sqrt(f32(query.size))
-    for t in range(scores.size):
-        total = f32(0)
-        for i in range(query.size):
-            total += query[i] * keys[t, i]
-        scores[t] = total * factor
-    softmax(scores)
-    for i in range(out.size):
-        out[i] = f32(0)
-    for t in range(scores.size):
-        weight = scores[t]
-        for i in range(out.size):
-            out[i] += weight * values[t, i]
+    for b in range(x.shape[0]):
+        row, values = x[b], quantized.values[b]
+        for block in range(x.shape[1] // BLOCK):
+            first = block * BLOCK
+            largest = f32(0)
+            for i in range(first, first + BLOCK):
+                largest = max(largest, abs(row[i]))
+            scale = largest / f32(127)
+            inverse = f32(127) / largest if largest > f32(1e-30) else f32(0)
+            total = np.int32(0)
+            for i in range(first, first + BLOCK):
+                value = np.int32(math.floor(row[i] * inverse + f32(0.5)))
+                values[i] = value
+                total += value
+            quantized.scales[b, block] = scale
+            quantized.sums[b, block] = total
 
 
 # ---------------------------------------------------------------- one step of decoding
@@ -321,10 +298,20 @@ def attend(query, keys, values, scores, out):
 class Matrices(NamedTuple):
     """The matrices of a model, as in `weight_layout.EngineWeights`."""
 
-    values: np.ndarray  # all matrices one after the other, float32 or int8
-    scales: np.ndarray  # of each row of a matrix
+    panels: np.ndarray  # of all matrices one after the other, uint8
     biases: np.ndarray  # of each row of a matrix
-    layout: np.ndarray  # (matrices, 4): start in `values`, first row, outputs, inputs
+    layout: np.ndarray  # (matrices, len(Place)) int64
+
+
+class Place(IntEnum):
+    """What `Matrices.layout` says of a matrix."""
+
+    START = 0  # in `panels`
+    ROW = 1  # its first one in `biases`
+    OUTPUTS = 2
+    INPUTS = 3
+    STORAGE = 4
+    STEP = 5  # bytes from one panel to the next
 
 
 class StepWeights(NamedTuple):
@@ -332,6 +319,8 @@ class StepWeights(NamedTuple):
 
     matrices: Matrices
     norms: np.ndarray  # (2 L + 1, 2, D): scale and shift, in the order of their use
+    embed_dim: int  # D without the filling
+    head_dim: int  # H without the filling
     epsilon: np.float32  # added to the variance in the norms
     cosines: np.ndarray  # (C, H / 2) of the rotary angles; (0, 0) without
     sines: np.ndarray
@@ -340,68 +329,114 @@ class StepWeights(NamedTuple):
 class Tokens(NamedTuple):
     """The B tokens of a step."""
 
-    embedded: np.ndarray  # (B, D) float32
+    embedded: np.ndarray  # (B, D)
     rows: np.ndarray  # (B,) int64: the sequences of the cache that they belong to
     positions: np.ndarray  # (B,) int64: their positions in those
     num_logits: int  # logits are given for this many of them, the last ones
 
 
 class KeysValues(NamedTuple):
-    """The arrays of a `cache.Cache`: (sequences, L, K, C, H) each."""
+    """The arrays of a `key_value_cache.Cache`: panels, as of matrices."""
 
-    keys: np.ndarray
-    values: np.ndarray
+    keys: np.ndarray  # (sequences, L, K, C / 16, H, 16): an output is a position, an input of H
+    values: (
+        np.ndarray
+    )  # (sequences, L, K, H / 16, C, 16): an output is one of H, an input a position
+
+
+class Quantized(NamedTuple):
+    """The inputs of a product as int8, one row a token: of each thread, or of one."""
+
+    values: np.ndarray  # (threads, B, inputs) int8
+    scales: np.ndarray  # (threads, B, inputs / 32): of each block
+    sums: np.ndarray  # (threads, B, inputs / 32) int32: of a block's values
 
 
 class Scratch(NamedTuple):
-    """The float32 arrays in which a step for B tokens works."""
+    """The arrays in which a step for at most B tokens works."""
 
     x: np.ndarray  # (threads, B, D): the residual stream; each thread has its own
     normal: np.ndarray  # (threads, B, D): its norm
-    scores: np.ndarray  # (threads, C): of one head's attention
+    quantized: Quantized
+    scores: np.ndarray  # (threads, SCORE_ROWS, C): of one head's attention
     qkv: np.ndarray  # (B, (N + 2 K) H): query, key and value, for all threads
     heads: np.ndarray  # (B, N + 2 K, H): the same memory
     mixed: np.ndarray  # (B, N H): values, weighted by attention
     delta: np.ndarray  # (B, D): what a sublayer adds to the residual stream
     gate: np.ndarray  # (B, F), or (B, 0) without a gate
     up: np.ndarray  # (B, F)
-    logits: np.ndarray  # (B, V); the first `num_logits` rows are the result
+    logits: np.ndarray  # (num_logits, V)
+    zeros: np.ndarray  # (LANES,): the biases of a product without
+
+
+SCORE_ROWS = 12
+"""Tokens whose scores of a head are computed together."""
+_FLOAT32 = int(Storage.FLOAT32)
+ATTENTION = 1 << _FLOAT32
+"""The storage of keys and values, as a bit for `multiply`."""
 
 
 @inner
-def dense(matrices, index, x, first, last, out):
-    """Some outputs of a matrix.
+def operands(matrices, index, x, quantized, first, last, out):
+    """The arguments of `multiply` for some outputs of a matrix.
 
-    The rows of the matrix are read one after the other, once: memory limits decoding, and is
-    fastest in one stream for each thread.
+    A thread reads its panels one after the other, once for all tokens of a tile: memory limits
+    decoding, and is fastest in one stream for each thread.
 
     Args:
         matrices: Matrices.
         index: Which of them.
         x: (B, inputs).
-        first: The first output.
-        last: The output after the last one.
+        quantized: The same as int8, if the products take that.
+        first: The first panel of outputs.
+        last: The panel after the last one.
         out: (B, outputs), in which only these are written.
     """
-    start, row, inputs = matrices.layout[index, 0], matrices.layout[index, 1], x.shape[1]
-    for r in range(first, last):
-        weight = matrices.values[start + r * inputs : start + (r + 1) * inputs]
-        scale, bias = matrices.scales[row + r], matrices.biases[row + r]
-        for b in range(x.shape[0]):
-            column = x[b]
-            total = f32(0)
-            for i in range(column.size):
-                total += column[i] * f32(weight[i])
-            out[b, r] = total * scale + bias
+    place = matrices.layout[index]
+    start = data_address(matrices.panels) + place[Place.START] + first * place[Place.STEP]
+    bias = data_address(matrices.biases) + 4 * (place[Place.ROW] + first * LANES)
+    return (
+        place[Place.STORAGE],
+        start,
+        place[Place.STEP],
+        last - first,
+        place[Place.INPUTS] // BLOCK,
+        data_address(x),
+        x.shape[1],
+        data_address(quantized.values),
+        data_address(quantized.scales),
+        data_address(quantized.sums),
+        quantized.values.shape[1],
+        x.shape[0],
+        bias,
+        LANES,
+        data_address(out) + 4 * first * LANES,
+        out.shape[1],
+    )
 
 
 @inner
-def add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal):
+def panels_of(matrices, index):
+    """How many panels a matrix has.
+
+    Args:
+        matrices: Matrices.
+        index: Which of them.
+
+    Returns:
+        Their number.
+    """
+    return matrices.layout[index, Place.OUTPUTS] // LANES
+
+
+@inner
+def add_and_normalize(delta, norm, size, epsilon, centered, norm_first, x, normal):
     """Adds a sublayer's output to the residual stream, and normalizes the sum.
 
     Args:
         delta: The output (B, D).
         norm: (2, D): scale and shift.
+        size: The model's D, without the filling.
         epsilon: Added to the variance.
         centered: As for `normalize`.
         norm_first: Whether the model is pre-norm; with post-norm the residual stream is the norm.
@@ -411,7 +446,7 @@ def add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal):
     for b in range(x.shape[0]):
         for i in range(x.shape[1]):
             x[b, i] += delta[b, i]
-    normalize(x, norm, epsilon, centered, normal)
+    normalize(x, norm, size, epsilon, centered, normal)
     if not norm_first:
         for b in range(x.shape[0]):
             copy(normal[b], x[b])
@@ -432,45 +467,135 @@ def store(heads, first, last, row, layer, position, cache):
     """
     K = cache.keys.shape[2]
     N = heads.shape[0] - 2 * K
+    panel, lane = position // LANES, position % LANES
     for head in range(max(first, N), last):
+        vector = heads[head]
         if head < N + K:
-            copy(heads[head], cache.keys[row, layer, head - N, position])
+            keys = cache.keys[row, layer, head - N, panel]
+            for i in range(vector.size):
+                keys[i, lane] = vector[i]
         else:
-            copy(heads[head], cache.values[row, layer, head - N - K, position])
+            values = cache.values[row, layer, head - N - K]
+            for i in range(vector.size):
+                values[i // LANES, position, i % LANES] = vector[i]
 
 
 @inner
-def attend_all(first, last, heads, tokens, layer, cache, scores, mixed):
-    """Attention of some query heads of some tokens. Neighboring heads share a key/value head.
+def tokens_together(tokens, b, most):
+    """How many tokens from b on belong to the same sequence, at most so many.
 
     Args:
-        first: The first unit; unit b N + n is head n of token b.
-        last: The unit after the last one.
-        heads: (B, N + 2 K, H): queries, keys, values.
         tokens: Tokens.
-        layer: The block.
-        cache: KeysValues, with these tokens already.
-        scores: (C,), scratch.
-        mixed: The result (B, N H).
+        b: The first one.
+        most: At least 1.
     """
-    K, H = cache.keys.shape[2], cache.keys.shape[4]
-    N = heads.shape[1] - 2 * K
-    for unit in range(first, last):
-        b, head = unit // N, unit % N
-        attend(
-            heads[b, head],
-            cache.keys[tokens.rows[b], layer, head * K // N],
-            cache.values[tokens.rows[b], layer, head * K // N],
-            scores[: tokens.positions[b] + 1],
-            mixed[b, head * H : (head + 1) * H],
-        )
+    count = 1
+    while count < most and tokens.rows[b + count] == tokens.rows[b]:
+        count += 1
+    return count
+
+
+@inner
+def attention_scores(heads, head, b, count, keys, zeros, end, scores):
+    """The arguments of `multiply` for the scores of some tokens of one head.
+
+    Args:
+        heads: (B, N + 2 K, H): queries, keys, values.
+        head: The query head.
+        b: The first token.
+        count: Number of tokens.
+        keys: (C / 16, H, 16) of the head.
+        zeros: (LANES,).
+        end: Positions, whole blocks.
+        scores: (SCORE_ROWS, C), the result.
+    """
+    H, step = heads.shape[2], heads.shape[1] * heads.shape[2]
+    query = data_address(heads) + 4 * (b * step + head * H)
+    panels, bias, out = data_address(keys), data_address(zeros), data_address(scores)
+    return (
+        _FLOAT32,
+        panels,
+        4 * LANES * H,
+        end // LANES,
+        H // BLOCK,
+        query,
+        step,
+        0,
+        0,
+        0,
+        0,
+        count,
+        bias,
+        0,
+        out,
+        scores.shape[1],
+    )
+
+
+@inner
+def attention_values(scores, count, values, zeros, end, head, b, mixed):
+    """The arguments of `multiply` for the values of one head, weighted by its scores.
+
+    Args:
+        scores: (SCORE_ROWS, C), behind the softmax.
+        count: Number of tokens.
+        values: (H / 16, C, 16) of the head.
+        zeros: (LANES,).
+        end: Positions, whole blocks.
+        head: The query head.
+        b: The first token.
+        mixed: (B, N H), the result.
+    """
+    panels, bias, C = data_address(values), data_address(zeros), values.shape[1]
+    H = values.shape[0] * LANES
+    return (
+        _FLOAT32,
+        panels,
+        4 * LANES * C,
+        H // LANES,
+        end // BLOCK,
+        data_address(scores),
+        scores.shape[1],
+        0,
+        0,
+        0,
+        0,
+        count,
+        bias,
+        0,
+        data_address(mixed) + 4 * (b * mixed.shape[1] + head * H),
+        mixed.shape[1],
+    )
+
+
+@inner
+def weigh(scores, first_position, count, end, factor):
+    """The softmax of each token's scores, over the positions that it sees: those up to its own.
+
+    Args:
+        scores: (SCORE_ROWS, C), changed in place; 0 for positions up to `end` that are not seen.
+        first_position: Of the first token; the others follow.
+        count: Number of tokens.
+        end: Positions, whole blocks.
+        factor: Of the scores.
+    """
+    for t in range(count):
+        row = scores[t]
+        seen = first_position + t + 1
+        for i in range(seen):
+            row[i] *= factor
+        softmax(row[:seen])
+        for i in range(seen, end):
+            row[i] = f32(0)
 
 
 _first_matrix = inner(first_matrix)
 
 
 @functools.cache
-def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: bool) -> Compiled:
+def compiled_step(
+    activation: str, centered: bool, norm_first: bool, rotary: bool, storages: int, plain: bool
+) -> Compiled:
     """The function `decode` for models with these switches.
 
     They are constants to the compiler, which leaves out branches that such a model does not take.
@@ -480,12 +605,17 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
         centered: Whether the norms are layer normalization.
         norm_first: As in ModelConfig.
         rotary: Whether positions are rotary.
+        storages: Bits of the storages of its matrices, as `products.multiply` takes them.
+        plain: Whether products run in plain loops.
 
     Returns:
         The function, compiled at its first call.
     """
     gated = activation == "swiglu"
     is_relu, is_gelu, is_gelu_tanh = (activation == k for k in ("relu", "gelu", "gelu_tanh"))
+    integers = storages >> 8 != 0
+    matrix_bits = storages | PLAIN * plain
+    attention_bits = ATTENTION | PLAIN * plain
 
     @entry
     def decode(thread, threads, barrier, tokens, weights, cache, scratch):
@@ -496,44 +626,84 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
         sequence. Each output is computed by one thread and in one order: the result depends on
         neither the number of threads nor the number of tokens.
         """
-        x, normal, scores = scratch.x[thread], scratch.normal[thread], scratch.scores[thread]
-        qkv, heads, mixed, delta = scratch.qkv, scratch.heads, scratch.mixed, scratch.delta
-        gate, up = scratch.gate, scratch.up
+        B = tokens.rows.size
+        x, normal, scores = (
+            scratch.x[thread][:B],
+            scratch.normal[thread][:B],
+            scratch.scores[thread],
+        )
+        small = Quantized(
+            scratch.quantized.values[thread],
+            scratch.quantized.scales[thread],
+            scratch.quantized.sums[thread],
+        )
+        qkv, heads, mixed = scratch.qkv[:B], scratch.heads[:B], scratch.mixed[:B]
+        delta, gate, up = scratch.delta[:B], scratch.gate[:B], scratch.up[:B]
         matrices, norms, epsilon = weights.matrices, weights.norms, weights.epsilon
-        B, D, F = x.shape[0], x.shape[1], up.shape[1]
-        K, H = cache.keys.shape[2], cache.keys.shape[4]
+        D, head_dim, zeros = weights.embed_dim, weights.head_dim, scratch.zeros
+        K, H = cache.keys.shape[2], heads.shape[2]
         N = heads.shape[1] - 2 * K
+        factor = f32(1) / math.sqrt(f32(head_dim))
         for b in range(B):
             copy(tokens.embedded[b], x[b])
             copy(tokens.embedded[b], normal[b])
         if norm_first:
-            normalize(x, norms[0], epsilon, centered, normal)
+            normalize(x, norms[0], D, epsilon, centered, normal)
         for layer in range(cache.keys.shape[1]):
             block = _first_matrix(layer)
             # attention: every thread has some heads, then some heads of some tokens, then outputs
             first, last = portion(N + 2 * K, thread, threads)
-            index = block + BlockMatrix.QKV
-            dense(matrices, index, normal, first * H, last * H, qkv)
+            index, panels = block + BlockMatrix.QKV, H // LANES
+            if integers:
+                quantize(normal, small)
+            multiply(
+                matrix_bits,
+                operands(matrices, index, normal, small, first * panels, last * panels, qkv),
+            )
             for b in range(B):
                 position = tokens.positions[b]
                 if rotary:
                     turning = heads[b, first : min(last, N + K)]
-                    rotate(turning, weights.cosines[position], weights.sines[position])
+                    rotate(turning, head_dim, weights.cosines[position], weights.sines[position])
                 store(heads[b], first, last, tokens.rows[b], layer, position, cache)
             wait_for_all(barrier, threads)
-            first, last = portion(B * N, thread, threads)
-            attend_all(first, last, heads, tokens, layer, cache, scores, mixed)
+            unit, last = portion(N * B, thread, threads)
+            while unit < last:
+                head, b = unit // B, unit % B
+                count = tokens_together(tokens, b, min(min(last - unit, B - b), SCORE_ROWS))
+                unit += count
+                row, kv = tokens.rows[b], head * K // N
+                position = tokens.positions[b]
+                end = (position + count + BLOCK - 1) // BLOCK * BLOCK
+                keys, values = cache.keys[row, layer, kv], cache.values[row, layer, kv]
+                multiply(
+                    attention_bits,
+                    attention_scores(heads, head, b, count, keys, zeros, end, scores),
+                )
+                weigh(scores, position, count, end, factor)
+                multiply(
+                    attention_bits,
+                    attention_values(scores, count, values, zeros, end, head, b, mixed),
+                )
             wait_for_all(barrier, threads)
-            first, last = portion(D, thread, threads)
-            dense(matrices, block + BlockMatrix.OUT, mixed, first, last, delta)
+            index = block + BlockMatrix.OUT
+            first, last = portion(panels_of(matrices, index), thread, threads)
+            if integers:
+                quantize(mixed, small)
+            multiply(matrix_bits, operands(matrices, index, mixed, small, first, last, delta))
             wait_for_all(barrier, threads)
             norm = norms[1 + 2 * layer]
-            add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal)
+            add_and_normalize(delta, norm, D, epsilon, centered, norm_first, x, normal)
             # feed-forward
-            first, last = portion(F, thread, threads)
-            dense(matrices, block + BlockMatrix.UP, normal, first, last, up)
+            index = block + BlockMatrix.UP
+            first, last = portion(panels_of(matrices, index), thread, threads)
+            if integers:
+                quantize(normal, small)
+            multiply(matrix_bits, operands(matrices, index, normal, small, first, last, up))
             if gated:
-                dense(matrices, block + BlockMatrix.GATE, normal, first, last, gate)
+                index = block + BlockMatrix.GATE
+                multiply(matrix_bits, operands(matrices, index, normal, small, first, last, gate))
+            first, last = first * LANES, last * LANES
             for b in range(B):
                 if gated:
                     swiglu(up[b, first:last], gate[b, first:last])
@@ -544,14 +714,22 @@ def compiled_step(activation: str, centered: bool, norm_first: bool, rotary: boo
                 if is_gelu_tanh:
                     gelu_tanh(up[b, first:last], up[b, first:last])
             wait_for_all(barrier, threads)
-            first, last = portion(D, thread, threads)
-            dense(matrices, block + BlockMatrix.DOWN, up, first, last, delta)
+            index = block + BlockMatrix.DOWN
+            first, last = portion(panels_of(matrices, index), thread, threads)
+            if integers:
+                quantize(up, small)
+            multiply(matrix_bits, operands(matrices, index, up, small, first, last, delta))
             wait_for_all(barrier, threads)
             norm = norms[2 + 2 * layer]
-            add_and_normalize(delta, norm, epsilon, centered, norm_first, x, normal)
-        head = matrices.layout.shape[0] - 1
-        first, last = portion(matrices.layout[head, 2], thread, threads)
-        dense(matrices, head, normal[B - tokens.num_logits :], first, last, scratch.logits)
+            add_and_normalize(delta, norm, D, epsilon, centered, norm_first, x, normal)
+        if tokens.num_logits > 0:
+            index, wanted = matrices.layout.shape[0] - 1, normal[B - tokens.num_logits :]
+            first, last = portion(panels_of(matrices, index), thread, threads)
+            if integers:
+                quantize(wanted, small)
+            multiply(
+                matrix_bits, operands(matrices, index, wanted, small, first, last, scratch.logits)
+            )
         wait_for_all(barrier, threads)
 
     return decode

@@ -1,10 +1,13 @@
-"""The key/value cache."""
+"""The key/value cache: keys and values as panels, so that attention is a product of matrices."""
+
+import math
 
 import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..machine import check_fits_memory
+from .panels import LANES, empty_panels, padded
 
 
 class Cache:
@@ -19,14 +22,21 @@ class Cache:
         Raises:
             ConfigError: There is not enough memory.
         """
-        c = config
-        shape = (sequences, c.num_layers, c.num_kv_heads, c.context_length, c.head_dim)
+        c, H = config, padded(config.head_dim)
+        context = padded(c.context_length)
+        heads = (sequences, c.num_layers, c.num_kv_heads)
+        shapes = (*heads, context // LANES, H, LANES), (*heads, H // LANES, context, LANES)
         what = f"the keys and values of {sequences} sequences of {config.context_length} tokens"
         check_fits_memory(sequences * self.nbytes(config), what)
         try:
-            self.keys, self.values = (np.zeros(shape, dtype=np.float32) for _ in range(2))
+            self.keys, self.values = (
+                empty_panels(4 * math.prod(shape)).view(np.float32).reshape(shape)
+                for shape in shapes
+            )
         except MemoryError:
             raise ConfigError(f"not enough memory for {what}") from None
+        self.shape = (c.num_layers, c.num_kv_heads, c.context_length, c.head_dim)
+        """(L, K, C, H) of the model."""
         self.positions = np.zeros(sequences, dtype=np.int64)
         """Number of tokens of each sequence so far."""
         self.ids = np.zeros((sequences, config.context_length), dtype=np.int64)
@@ -35,8 +45,8 @@ class Cache:
     @staticmethod
     def nbytes(config: ModelConfig) -> int:
         """Bytes of the keys and values of one sequence."""
-        width = config.num_kv_heads * config.head_dim
-        return 8 * config.num_layers * width * config.context_length
+        width = config.num_kv_heads * padded(config.head_dim)
+        return 8 * config.num_layers * width * padded(config.context_length)
 
     def copy(self, source: int, target: int, end: int | None = None) -> None:
         """Makes one sequence equal to another, or to its beginning.
@@ -47,7 +57,8 @@ class Cache:
             end: Tokens that are copied, at most those of the source (unset: all).
         """
         end = int(self.positions[source]) if end is None else end
-        for values in (self.keys, self.values):
-            values[target, :, :, :end] = values[source, :, :, :end]
+        panels = -(-int(end) // LANES)
+        self.keys[target, :, :, :panels] = self.keys[source, :, :, :panels]
+        self.values[target, :, :, :, :end] = self.values[source, :, :, :, :end]
         self.ids[target, :end] = self.ids[source, :end]
         self.positions[target] = end

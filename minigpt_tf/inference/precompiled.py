@@ -32,11 +32,11 @@ def compile_ahead() -> Iterator[str]:
         weights = {
             name: np.zeros(shape, np.float32) for name, shape in weight_shapes(config).items()
         }
-        for dtype in (np.float32, np.int8):
-            Engine(config, lay_out_weights(weights, config, preset, dtype)).warm_up()
-            yield f"{preset}, {np.dtype(dtype).name}"
+        for quantize, stored in (("none", "float32"), ("int8", "int8")):
+            Engine(config, lay_out_weights(weights, config, preset, quantize)).warm_up()
+            yield f"{preset}, {stored}"
 
 
 def machine_code_folder() -> Path | None:
     """Where the engine's machine code is kept; None if it cannot be kept anywhere."""
-    return folder_of(compiled_step("relu", True, True, False))
+    return folder_of(compiled_step("relu", True, True, False, 1, False))

@@ -16,6 +16,7 @@ import numpy as np
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
+from ..machine import start_blas_threads
 from .calibration import Passages, Stage, kernel_of, rows_of, stage_kernels
 from .weights import Weights, weight_shapes
 
@@ -118,6 +119,7 @@ def quantize_model(
     Raises:
         ConfigError: The passages do not fit the model, or make numbers that are not finite.
     """
+    start_blas_threads()
     passages = _checked(passages, config)
     shapes = weight_shapes(config)
     result: QuantizedWeights = {}

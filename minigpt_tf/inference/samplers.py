@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -246,7 +247,7 @@ def make_sampler(
         (logits (V,), ids so far) -> (next id, its log probability). It raises ModelFolderError if a
         logit is NaN or infinite. A call draws one random number, unless it is greedy.
     """
-    random = np.random.default_rng(None if config.seed is None else config.seed + sample)
+    draw = _uniform(None if config.seed is None else config.seed + sample)
     greedy = config.greedy or config.temperature == 0
     adjust = _Adjustment(config, suppressed, prompt_tokens)
     compile_sums(unfiltered=not greedy and config.top_p == 1)
@@ -263,11 +264,18 @@ def make_sampler(
         top = float(largest if allowed is logits else allowed.max())
         if top == -math.inf:
             raise ModelFolderError("the model's logits are -inf for every token that may come")
-        token_id = int(allowed.argmax()) if greedy else _draw(allowed, top, config, random.random())
+        token_id = int(allowed.argmax()) if greedy else _draw(allowed, top, config, draw())
         total = sum_exponentials(logits, largest, np.float32(1))
         return token_id, float(logits[token_id]) - float(largest) - math.log(total)
 
     return choose
+
+
+def _uniform(seed: int | None) -> Callable[[], float]:
+    """Numbers from 0 to 1, without 1, in steps of 2^-53 or less."""
+    if seed is None:  # without importing np.random, which takes a twentieth of a short answer
+        return lambda: int.from_bytes(os.urandom(7), "little") * 2**-56
+    return np.random.default_rng(seed).random
 
 
 @functools.cache

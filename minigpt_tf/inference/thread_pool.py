@@ -39,7 +39,8 @@ class ThreadPool:
     def run(self, function: Compiled, *arguments: Any) -> None:
         """Calls function(thread, size, *arguments) on every thread, and waits for all.
 
-        The first call runs on the caller's thread alone, as a pool of one, and compiles it.
+        The first call compiles it. Where Numba must make the call, it does that on the caller's
+        thread alone, as a pool of one.
 
         Args:
             function: Compiled; it releases the interpreter, and returns once all threads reach its
@@ -48,9 +49,11 @@ class ThreadPool:
         """
         if self._known is not function:
             with uninterrupted():
-                function(0, 1, *arguments)
-            self._known = function
-            return
+                ready = function.prepare(0, self.size, *arguments)
+                self._known = function
+                if not ready:
+                    function(0, 1, *arguments)
+                    return
         if self._process != os.getpid():  # the first time, and in a forked process
             self._start()
         self._round += 1

@@ -1,33 +1,22 @@
-"""Weights as the engine reads them: all matrices one after the other, row by row, in one array.
+"""Weights as the engine reads them: the panels of all matrices one after the other, in one array.
 
-Decoding a token reads every weight once, so they are stored in the order of their use, a row for
-each output. As int8, a weight is an integer from -127 to 127 times a scale of its row; such
-weights are made once and kept beside the model, in model.int8.h5.
+Decoding a token reads every weight once, so they are stored in the order of their use. The sizes D,
+H and F of the model are filled up to whole blocks of 32 with zeros, which change no sum; so is V.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config import MODEL_NAME, ModelConfig
-from ..config.settings import to_dict
-from ..errors import ConfigError, ModelFolderError
-from ..inference.folder import ModelFolder
-from ..machine import check_fits_memory
-from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
-from ..storage.model_folder import QUANTIZED_NAME
-from ..storage.replacing import reserve_space, sha256_of, staging
-from .kernels import BlockMatrix
-from .key_value_cache import Cache
+from ..config import ModelConfig
+from ..errors import ModelFolderError
+from .blocks import Blocks, find_int4_blocks, find_int8_blocks, round_to_int8
+from .kernels import BlockMatrix, Place
+from .panels import LANES, Storage, empty_panels, padded, panel_bytes, read_rows, write_panels
 from .positions import sinusoidal_table
-from .weights import check_finite, check_shapes, open_weights
-
-FORMAT = 1
-"""Version of model.int8.h5; a file of another version is replaced."""
+from .weights import check_finite, check_shapes
 
 ROWS_AT_ONCE = 4096
 """Rows of the token embedding that are read together."""
@@ -35,20 +24,20 @@ ROWS_AT_ONCE = 4096
 SPARE_BYTES = 2**28
 """Address space that must be left beside the weights: without it LLVM ends the process."""
 
-COLUMNS_AT_ONCE = 16
-"""Columns of a transposed matrix that are copied together: four times as fast as all at once."""
+
+COMPACT_FROM = 2**20
+"""Weights of a model from which on matrices are looked at for a smaller storage: below, there is
+little to read, and each mixture of storages is compiled anew."""
 
 
 @dataclass(frozen=True)
 class EngineWeights:
     """The weights of a model. R is the number of rows of all matrices together, L of layers."""
 
-    matrices: np.ndarray
-    """float32 or int8, one dimension: the token embedding (V, D); for each block query, key and
-    value ((N + 2 K) H, D), attention output (D, N H), feed-forward gate (F or 0, D), up (F, D) and
-    down (D, F); the output head (V, D), if it is not the token embedding."""
-    scales: np.ndarray
-    """(R,) float32: what each row is multiplied by."""
+    panels: np.ndarray
+    """One dimension, uint8: the token embedding (V, D); for each block query, key and value
+    ((N + 2 K) H, D), attention output (D, N H), feed-forward gate (F or 0, D), up (F, D) and down
+    (D, F); the output head (V, D), if it is not the token embedding."""
     biases: np.ndarray
     """(R,) float32, 0 for a layer without."""
     norms: np.ndarray
@@ -57,34 +46,65 @@ class EngineWeights:
     positions: np.ndarray
     """(C, D) float32, added to the token embedding; (0, D) with rotary positions."""
     layout: np.ndarray
-    """(matrices, 4) int64: start in `matrices`, first row, outputs, inputs; the head comes last."""
+    """(matrices, len(Place)) int64; the head comes last."""
+    integers: bool = False
+    """Whether products take their inputs as int8."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that decoding a token reads, nearly: all but the embeddings of other tokens."""
-        return self.matrices.nbytes + self.scales.nbytes + self.biases.nbytes
+        return self.panels.nbytes + self.biases.nbytes
+
+    @property
+    def storages(self) -> int:
+        """The storages of its matrices, as `products.multiply` takes them."""
+        kept = {int(storage) for storage in self.layout[:, Place.STORAGE]}
+        return sum(1 << (8 * self.integers + storage) for storage in kept)
+
+    def storage(self, index: int) -> Storage:
+        """How matrix `index` is stored."""
+        return Storage(int(self.layout[index, Place.STORAGE]))
+
+    def panels_of(self, index: int) -> np.ndarray:
+        """Matrix `index` as it is stored."""
+        start = self.layout[index, Place.START]
+        return self.panels[start : start + self.matrix_bytes(index)]
+
+    def rows(self, index: int, rows: np.ndarray | list[int]) -> np.ndarray:
+        """Some rows of a matrix.
+
+        Args:
+            index: The matrix.
+            rows: Which, (R,).
+
+        Returns:
+            (R, inputs) float32, filled up.
+        """
+        inputs = int(self.layout[index, Place.INPUTS])
+        return read_rows(self.panels_of(index), self.storage(index), inputs, rows)
 
     def matrix(self, index: int) -> np.ndarray:
-        """Matrix `index` of the layout, (outputs, inputs)."""
-        start, _, outputs, inputs = self.layout[index]
-        return self.matrices[start : start + outputs * inputs].reshape(outputs, inputs)
+        """Matrix `index`, (outputs, inputs) float32, filled up."""
+        return self.rows(index, np.arange(self.layout[index, Place.OUTPUTS]))
 
-    def rows(self, index: int) -> slice:
-        """Where the scales and biases of matrix `index` are."""
-        _, row, outputs, _ = self.layout[index]
-        return slice(row, row + outputs)
+    def matrix_bytes(self, index: int) -> int:
+        """Bytes of matrix `index`."""
+        return int(self.layout[index, Place.OUTPUTS] // LANES * self.layout[index, Place.STEP])
 
 
 def lay_out_weights(
-    weights: Mapping[str, Any], config: ModelConfig, where: str, dtype: type = np.float32
+    weights: Mapping[str, Any], config: ModelConfig, where: str, quantize: str = "none"
 ) -> EngineWeights:
     """Lays out named weights, arrays or datasets of an .h5 file, one matrix after the other.
+
+    A matrix whose values all fit into bfloat16 or into blocks of small integers is stored so: its
+    products are the same to the bit, and there is less to read.
 
     Args:
         weights: By the names of `inference.weights`.
         config: The architecture.
         where: Names the weights in errors.
-        dtype: np.float32 or np.int8.
+        quantize: "none", or "int8" to round matrices to 8 bits, and the inputs of their products.
 
     Returns:
         The weights in the engine's layout.
@@ -94,49 +114,42 @@ def lay_out_weights(
             not enough memory.
     """
     check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
-    source = _Source(weights, where)
-    layout = _layout(config)
-    rows, D = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim
-    try:
-        laid_out = EngineWeights(
-            matrices=np.empty(_size(layout), dtype=dtype),
-            scales=np.ones(rows, dtype=np.float32),
-            biases=np.zeros(rows, dtype=np.float32),
-            norms=np.zeros((2 * config.num_layers + 1, 2, D), dtype=np.float32),
-            positions=_positions(config, source),
-            layout=layout,
-        )
-        np.empty(SPARE_BYTES, dtype=np.int8)
-    except MemoryError:
-        raise ModelFolderError(
-            f"{where}: its weights need {_size(layout) * np.dtype(dtype).itemsize / 2**30:.2f} GiB "
-            "of memory, which is unavailable"
-        ) from None
-    for index, names in enumerate(_kernels(config)):
-        matrix, scales = laid_out.matrix(index), laid_out.scales[laid_out.rows(index)]
-        first = 0
+    source = _Source(weights, where, config)
+    kernels = _kernels(config)
+    found: list[tuple[Storage, list[Blocks]]]
+    if quantize == "none" and config.parameter_count < COMPACT_FROM:
+        found = [(Storage.FLOAT32, [])] * len(kernels)
+    elif quantize == "none":
+        found = [_exact_storage(source, names) for names in kernels]
+    else:
+        found = [(Storage.BLOCKS8, [])] * len(kernels)
+    integers = quantize != "none"
+    laid_out = _empty(config, [storage for storage, _ in found], integers, source)
+    for index, names in enumerate(kernels):
+        panels, (storage, blocks) = laid_out.panels_of(index), found[index]
+        step = int(laid_out.layout[index, Place.STEP])
+        row = 0
+        for rows in blocks or source.rows(names):
+            if storage == Storage.BLOCKS8 and not isinstance(rows, Blocks):
+                rows = round_to_int8(rows)
+            write_panels(rows, storage, panels[row // LANES * step :])
+            row += len(rows.u if isinstance(rows, Blocks) else rows)
+        biases = laid_out.biases[laid_out.layout[index, Place.ROW] :]
+        row = 0
         for name in names:
-            for rows_of_kernel in source.rows(name, matrix.shape[1]):
-                last = first + len(rows_of_kernel)
-                _store(rows_of_kernel, matrix[first:last], scales[first:last])
-                first = last
-        biases = [source.values(bias) for bias in map(_bias_of, names) if bias in weights]
-        if biases:
-            laid_out.biases[laid_out.rows(index)] = np.concatenate([b.ravel() for b in biases])
-    for norm, path in zip(
-        laid_out.norms[int(not config.norm_first) :], _norms(config), strict=True
-    ):
-        norm[0] = source.values(f"{path}/scale" if config.norm == "rms" else f"{path}/gamma")
-        if f"{path}/beta" in weights:
-            norm[1] = source.values(f"{path}/beta")
+            bias = source.bias(name)
+            if bias is not None:
+                biases[row : row + len(bias)] = bias
+            row += source.outputs(name)
+    _fill_norms(laid_out.norms, config, source)
     return laid_out
 
 
 class _Source:
-    """Reads weights, and checks that they are finite."""
+    """Reads weights, checks that they are finite, and fills heads up."""
 
-    def __init__(self, weights: Mapping[str, Any], where: str) -> None:
-        self.weights, self.where = weights, where
+    def __init__(self, weights: Mapping[str, Any], where: str, config: ModelConfig) -> None:
+        self.weights, self.where, self.config = weights, where, config
 
     def values(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         """The weight, or some of its rows, as float32."""
@@ -144,30 +157,104 @@ class _Source:
         check_finite(values, name, self.where)
         return values
 
-    def rows(self, name: str, inputs: int):
-        """The rows (outputs, inputs) of a matrix, in chunks. Keras stores (inputs, outputs),
-        except for an embedding."""
+    def rows(self, names: list[str]) -> Iterator[np.ndarray]:
+        """The rows (outputs, inputs) of a matrix, in chunks of whole panels but for the last.
+        Keras stores (inputs, outputs), except for an embedding."""
+        for name in names:
+            if name.endswith("/embeddings"):
+                for first in range(0, self.weights[name].shape[0], ROWS_AT_ONCE):
+                    yield self.values(name, slice(first, first + ROWS_AT_ONCE))
+            else:
+                yield self._filled(name)
+
+    def _filled(self, name: str) -> np.ndarray:
+        """A kernel as (outputs, inputs), of which each head is filled up."""
+        kernel, layer = self.values(name), name.split("/")[-2]
+        filling = padded(self.config.head_dim) - self.config.head_dim
+        if layer == "attention_output":  # (N, H, D)
+            kernel = np.pad(kernel, ((0, 0), (0, filling), (0, 0))) if filling else kernel
+            return kernel.reshape(-1, kernel.shape[2]).T
+        if layer in ("query", "key", "value"):  # (D, heads, H)
+            kernel = np.pad(kernel, ((0, 0), (0, 0), (0, filling))) if filling else kernel
+        return kernel.reshape(len(kernel), -1).T
+
+    def outputs(self, name: str) -> int:
+        """Rows of a kernel, heads filled up."""
+        shape, layer = self.weights[name].shape, name.split("/")[-2]
         if name.endswith("/embeddings"):
-            for first in range(0, self.weights[name].shape[0], ROWS_AT_ONCE):
-                yield self.values(name, slice(first, first + ROWS_AT_ONCE))
-        else:
-            yield self.values(name).reshape(inputs, -1).T
+            return shape[0]
+        return shape[1] * padded(shape[2]) if layer in ("query", "key", "value") else shape[-1]
+
+    def bias(self, kernel: str) -> np.ndarray | None:
+        """The bias of a kernel, each head filled up; None without."""
+        name = kernel.removesuffix("/kernel") + "/bias"
+        if name == kernel or name not in self.weights:
+            return None
+        bias = self.values(name)
+        if bias.ndim == 2:
+            bias = np.pad(bias, ((0, 0), (0, padded(bias.shape[1]) - bias.shape[1])))
+        return bias.ravel()
 
 
-def _store(rows: np.ndarray, matrix: np.ndarray, scales: np.ndarray) -> None:
-    """Writes rows (outputs, inputs) into a matrix of float32 or int8."""
-    if matrix.dtype == np.int8:
-        largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))
-        scales[...] = np.where(largest > 0, largest / 127, 1)
-        rows = np.rint(rows / scales[:, None]).astype(np.int8)
-    for first in range(0, rows.shape[1], COLUMNS_AT_ONCE):
-        columns = slice(first, first + COLUMNS_AT_ONCE)
-        matrix[:, columns] = rows[:, columns]
+def _exact_storage(source: _Source, names: list[str]) -> tuple[Storage, list[Blocks]]:
+    """The smallest storage that holds a matrix to the bit, and its blocks."""
+    if not names:
+        return Storage.FLOAT32, []
+    sample = next(source.rows(names))[:LANES]
+    for storage, find in ((Storage.BLOCKS4, find_int4_blocks), (Storage.BLOCKS8, find_int8_blocks)):
+        if find(sample) is None:
+            continue
+        blocks = [find(rows) for rows in source.rows(names)]
+        known = [each for each in blocks if each is not None]
+        if len(known) == len(blocks):
+            return storage, known
+    if _is_bfloat16(sample) and all(map(_is_bfloat16, source.rows(names))):
+        return Storage.BFLOAT16, []
+    return Storage.FLOAT32, []
 
 
-def _layout(config: ModelConfig) -> np.ndarray:
-    """EngineWeights.layout; a tied head is the token embedding once more."""
-    D, F, H, V = config.embed_dim, config.ff_dim, config.head_dim, config.vocab_size
+def _is_bfloat16(values: np.ndarray) -> bool:
+    """Whether the lower halves of all values are zero."""
+    return not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any()
+
+
+def _empty(
+    config: ModelConfig, storages: list[Storage], integers: bool, source: _Source
+) -> EngineWeights:
+    """Weights with room for the matrices, without their values."""
+    layout = make_layout(config, storages)
+    size, rows = layout_size(layout)
+    try:
+        laid_out = EngineWeights(
+            panels=empty_panels(size),
+            biases=np.zeros(rows, dtype=np.float32),
+            norms=np.zeros((2 * config.num_layers + 1, 2, padded(config.embed_dim)), np.float32),
+            positions=_positions(config, source),
+            layout=layout,
+            integers=integers,
+        )
+        np.empty(SPARE_BYTES, dtype=np.int8)
+    except MemoryError:
+        raise ModelFolderError(
+            f"{source.where}: its weights need {size / 2**30:.2f} GiB of memory, which is "
+            "unavailable"
+        ) from None
+    return laid_out
+
+
+def make_layout(config: ModelConfig, storages: list[Storage] | None = None) -> np.ndarray:
+    """EngineWeights.layout.
+
+    Args:
+        config: The architecture.
+        storages: Of the matrices (unset: float32); a tied head is the token embedding once more,
+            without its own.
+
+    Returns:
+        (matrices, len(Place)) int64.
+    """
+    D, F, V = (padded(size) for size in (config.embed_dim, config.ff_dim, config.vocab_size))
+    H = padded(config.head_dim)
     heads = config.num_heads + 2 * config.num_kv_heads
     gate = F if config.activation == "swiglu" else 0
     block = {
@@ -182,16 +269,21 @@ def _layout(config: ModelConfig) -> np.ndarray:
         shapes += [block[matrix] for matrix in BlockMatrix]
     if not config.tie_embeddings:
         shapes.append((V, D))
-    layout = np.zeros((len(shapes), 4), dtype=np.int64)
-    layout[:, 2:] = shapes
-    layout[1:, 0] = np.cumsum(layout[:, 2] * layout[:, 3])[:-1]
-    layout[1:, 1] = np.cumsum(layout[:, 2])[:-1]
+    layout = np.zeros((len(shapes), len(Place)), dtype=np.int64)
+    start = row = 0
+    storages = storages or [Storage.FLOAT32] * len(shapes)
+    for place, (outputs, inputs), storage in zip(layout, shapes, storages, strict=True):
+        step = panel_bytes(storage, inputs)
+        place[...] = (start, row, outputs, inputs, storage, step)
+        start += outputs // LANES * step
+        row += outputs
     return np.concatenate([layout, layout[:1]]) if config.tie_embeddings else layout
 
 
-def _size(layout: np.ndarray) -> int:
-    """Number of weights in all matrices."""
-    return int((layout[:, 0] + layout[:, 2] * layout[:, 3]).max())
+def layout_size(layout: np.ndarray) -> tuple[int, int]:
+    """Bytes of all panels, and rows of all matrices."""
+    ends = layout[:, Place.START] + layout[:, Place.OUTPUTS] // LANES * layout[:, Place.STEP]
+    return int(ends.max()), int((layout[:, Place.ROW] + layout[:, Place.OUTPUTS]).max())
 
 
 def _kernels(config: ModelConfig) -> list[list[str]]:
@@ -210,120 +302,27 @@ def _kernels(config: ModelConfig) -> list[list[str]]:
     return kernels if config.tie_embeddings else [*kernels, ["logits/kernel"]]
 
 
-def _bias_of(kernel: str) -> str:
-    return kernel.removesuffix("/kernel") + "/bias"
-
-
-def _norms(config: ModelConfig) -> list[str]:
-    """The norms in the order of their use."""
+def _fill_norms(norms: np.ndarray, config: ModelConfig, source: _Source) -> None:
+    """Writes scale and shift of the norms, in the order of their use."""
     names = ("attention_norm", "feed_forward_norm")
-    norms = [f"block_{layer}/{name}" for layer in range(config.num_layers) for name in names]
-    return [*norms, "final_norm"] if config.norm_first else norms
+    paths = [f"block_{layer}/{name}" for layer in range(config.num_layers) for name in names]
+    if config.norm_first:
+        paths.append("final_norm")
+    D = config.embed_dim
+    for norm, path in zip(norms[int(not config.norm_first) :], paths, strict=True):
+        norm[0, :D] = source.values(f"{path}/scale" if config.norm == "rms" else f"{path}/gamma")
+        if f"{path}/beta" in source.weights:
+            norm[1, :D] = source.values(f"{path}/beta")
 
 
 def _positions(config: ModelConfig, source: _Source) -> np.ndarray:
+    D = padded(config.embed_dim)
+    if config.positions == "rotary":
+        return np.zeros((0, D), dtype=np.float32)
+    positions = np.zeros((config.context_length, D), dtype=np.float32)
     if config.positions == "sinusoidal":
-        return sinusoidal_table(config.context_length, config.embed_dim)
-    if config.positions == "learned":
-        return source.values("position_encoding/embeddings")
-    return np.zeros((0, config.embed_dim), dtype=np.float32)
-
-
-# ---------------------------------------------------------------- from and to the model folder
-
-
-def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str]:
-    """The weights of a model folder in the engine's layout.
-
-    int8 weights come from model.int8.h5, which is written first if it is missing or belongs to
-    other weights.
-
-    Args:
-        folder: From `load_folder`.
-        quantize: "none" (float32) or "int8".
-
-    Returns:
-        The weights, and a notice for the user, perhaps empty.
-
-    Raises:
-        ModelFolderError: The weights are missing or damaged, or larger than memory.
-    """
-    file, model = folder.path / MODEL_NAME, folder.model
-    needed = model.parameter_count * (1 if quantize == "int8" else 4)
-    needed += Cache.nbytes(model) + 4 * model.context_length * model.embed_dim
-    try:
-        check_fits_memory(needed, f"{file}: weights and cache of this model")
-    except ConfigError as error:
-        raise ModelFolderError(str(error)) from None
-    if quantize == "none":
-        with open_weights(file, model) as weights:
-            return lay_out_weights(weights, model, str(file)), ""
-    kept = folder.path / QUANTIZED_NAME
-    laid_out = _read_quantized(kept, file, model)
-    if laid_out is not None:
-        return laid_out, ""
-    before = _state(file)
-    with open_weights(file, model) as weights:
-        laid_out = lay_out_weights(weights, model, str(file), np.int8)
-    sha256 = sha256_of(file)
-    if _state(file) != before:  # replaced in the meantime: whose hash would it be?
-        return laid_out, ""
-    try:
-        with staging(folder.path) as scratch:
-            _write_quantized(scratch / QUANTIZED_NAME, laid_out, before, sha256, model)
-    except ModelFolderError as error:
-        return laid_out, f"the int8 weights could not be kept for the next time: {error}"
-    return laid_out, ""
-
-
-_KEPT = ("matrices", "scales", "biases", "norms", "positions")
-
-
-def _write_quantized(
-    path: Path, laid_out: EngineWeights, state: list[int], sha256: str, config: ModelConfig
-) -> None:
-    import h5py
-
-    reserve_space(path.parent, sum(getattr(laid_out, name).nbytes for name in _KEPT))
-    with h5py.File(path, "w") as file:
-        for name in _KEPT:
-            file[name] = getattr(laid_out, name)
-        file.attrs["format"] = FORMAT
-        file.attrs["model"] = json.dumps(to_dict(config))
-        file.attrs["source_sha256"], file.attrs["source_state"] = sha256, state
-
-
-def _read_quantized(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None:
-    """The content of model.int8.h5; None if it was not made from `source`, or is damaged."""
-    layout = _layout(config)
-    rows, D, L = int(layout[:, 1:3].sum(axis=1).max()), config.embed_dim, config.num_layers
-    context = 0 if config.positions == "rotary" else config.context_length
-    shapes = ((_size(layout),), (rows,), (rows,), (2 * L + 1, 2, D), (context, D))
-    kept = {}
-    try:
-        with open_hdf5(path, attributes=True) as file:
-            made_for = text_attribute(file, "model")
-            if file.attrs["format"] != FORMAT or made_for != json.dumps(to_dict(config)):
-                return None
-            # The same size and time of change mean the same content, which is slow to hash.
-            if list(file.attrs["source_state"]) != _state(source) and (
-                text_attribute(file, "source_sha256") != sha256_of(source)
-            ):
-                return None
-            for name, shape in zip(_KEPT, shapes, strict=True):
-                dataset, dtype = child(file, name), np.int8 if name == "matrices" else np.float32
-                check_dataset(dataset)
-                if dataset is None or dataset.shape != shape or dataset.dtype != dtype:
-                    return None
-                kept[name] = dataset[...]
-                if dtype == np.float32 and not np.isfinite(kept[name]).all():
-                    return None
-    except Exception:  # h5py raises many kinds on a damaged or missing file
-        return None
-    return EngineWeights(**kept, layout=layout)
-
-
-def _state(path: Path) -> list[int]:
-    """Size and time of change."""
-    state = path.stat()
-    return [state.st_size, state.st_mtime_ns]
+        table = sinusoidal_table(config.context_length, config.embed_dim)
+    else:
+        table = source.values("position_encoding/embeddings")
+    positions[:, : config.embed_dim] = table
+    return positions

@@ -12,8 +12,7 @@ import pytest
 from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.evaluation.scoring import Score, loss_of_batch, loss_over, score
-from minigpt_tf.inference.engine import Engine
-from minigpt_tf.inference.prefill import CHUNK
+from minigpt_tf.inference.engine import CHUNK, Engine
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.text.windows import scoring_batches
 from tests.conftest import ROOT, tiny_config

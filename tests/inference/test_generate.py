@@ -11,6 +11,7 @@ from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.answer import Detokenizer, StopFilter
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import TextGenerator
+from minigpt_tf.inference.kernels import Place
 from minigpt_tf.inference.key_value_cache import Cache
 from minigpt_tf.inference.scheduling import ROWS
 from minigpt_tf.model import build_gpt_model
@@ -155,8 +156,8 @@ def test_an_end_token_ends_the_text():
     tokenizer = train_tokenizer("bpe", ["abc"], 300)
     _, generator = make_generator(tokenizer)
     end_id = next(iter(tokenizer.end_ids))
-    head = generator.engine.weights.rows(-1)
-    generator.engine.weights.biases[head][end_id] = 1e6
+    weights = generator.engine.weights
+    weights.biases[weights.layout[-1, Place.ROW] + end_id] = 1e6
     generation = generator.generate("abc", GREEDY)
     assert generation.ids == [] and generation.finish_reason == "end" and generation.text == ""
 

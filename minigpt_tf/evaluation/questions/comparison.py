@@ -12,7 +12,7 @@ from ...inference.adapter import fingerprint
 from ...inference.answer import Generation
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
-from ...inference.weight_layout import load_weights
+from ...inference.stored_weights import load_weights
 from ...inference.weights import open_weights
 from ...records.prompts import Template
 from ...records.schema import ask

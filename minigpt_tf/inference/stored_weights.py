@@ -1,0 +1,127 @@
+"""The engine's weights from a model folder, and the files beside model.h5 that keep them small.
+
+model.int8.h5 holds the matrices rounded to 8 bits; model.exact.h5 those of a model whose float32
+values fit into less. Both are made from model.h5 when they are first wanted, and may be deleted.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..config import MODEL_NAME, ModelConfig
+from ..config.settings import to_dict
+from ..errors import ConfigError, ModelFolderError
+from ..inference.folder import ModelFolder
+from ..machine import check_fits_memory
+from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
+from ..storage.model_folder import EXACT_NAME, QUANTIZED_NAME
+from ..storage.replacing import reserve_space, sha256_of, staging
+from .kernels import Place
+from .key_value_cache import Cache
+from .panels import Storage, empty_panels, padded
+from .weight_layout import EngineWeights, lay_out_weights, layout_size, make_layout
+from .weights import open_weights
+
+FORMAT = 2
+"""Version of the files; one of another version is replaced."""
+
+
+def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str]:
+    """The weights of a model folder in the engine's layout.
+
+    Args:
+        folder: From `load_folder`.
+        quantize: "none" or "int8".
+
+    Returns:
+        The weights, and a notice for the user, perhaps empty.
+
+    Raises:
+        ModelFolderError: The weights are missing or damaged, or larger than memory.
+    """
+    file, model = folder.path / MODEL_NAME, folder.model
+    kept = folder.path / (EXACT_NAME if quantize == "none" else QUANTIZED_NAME)
+    laid_out = _read(kept, file, model)
+    if laid_out is not None:
+        return laid_out, ""
+    needed = model.parameter_count * (1.125 if quantize == "int8" else 4)
+    needed += Cache.nbytes(model) + 4 * model.context_length * model.embed_dim
+    try:
+        check_fits_memory(needed, f"{file}: weights and cache of this model")
+    except ConfigError as error:
+        raise ModelFolderError(str(error)) from None
+    before = _state(file)
+    with open_weights(file, model) as weights:
+        laid_out = lay_out_weights(weights, model, str(file), quantize)
+    if quantize == "none" and (laid_out.layout[:, Place.STORAGE] == Storage.FLOAT32).all():
+        return laid_out, ""
+    sha256 = sha256_of(file)
+    if _state(file) != before:  # replaced in the meantime: whose hash would it be?
+        return laid_out, ""
+    try:
+        with staging(folder.path) as scratch:
+            _write(scratch / kept.name, laid_out, before, sha256, model)
+    except ModelFolderError as error:
+        bits = "compact" if quantize == "none" else quantize
+        return laid_out, f"the {bits} weights could not be kept for the next time: {error}"
+    return laid_out, ""
+
+
+_KEPT = ("panels", "biases", "norms", "positions")
+
+
+def _write(
+    path: Path, laid_out: EngineWeights, state: list[int], sha256: str, config: ModelConfig
+) -> None:
+    import h5py
+
+    reserve_space(path.parent, sum(getattr(laid_out, name).nbytes for name in _KEPT))
+    with h5py.File(path, "w") as file:
+        for name in _KEPT:
+            file[name] = getattr(laid_out, name)
+        file.attrs["format"], file.attrs["integers"] = FORMAT, laid_out.integers
+        file.attrs["storages"] = laid_out.layout[:, Place.STORAGE]
+        file.attrs["model"] = json.dumps(to_dict(config))
+        file.attrs["source_sha256"], file.attrs["source_state"] = sha256, state
+
+
+def _read(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None:
+    """The content of such a file; None if it was not made from `source`, or is damaged."""
+    D, L = padded(config.embed_dim), config.num_layers
+    context = 0 if config.positions == "rotary" else config.context_length
+    try:
+        with open_hdf5(path, attributes=True) as file:
+            made_for = text_attribute(file, "model")
+            if file.attrs["format"] != FORMAT or made_for != json.dumps(to_dict(config)):
+                return None
+            # The same size and time of change mean the same content, which is slow to hash.
+            if list(file.attrs["source_state"]) != _state(source) and (
+                text_attribute(file, "source_sha256") != sha256_of(source)
+            ):
+                return None
+            matrices = len(make_layout(config))
+            storages = [Storage(int(number)) for number in file.attrs["storages"]]
+            layout = make_layout(config, storages[: matrices - config.tie_embeddings])
+            size, rows = layout_size(layout)
+            shapes = ((size,), (rows,), (2 * L + 1, 2, D), (context, D))
+            kept = {}
+            for name, shape in zip(_KEPT, shapes, strict=True):
+                dataset, dtype = child(file, name), np.uint8 if name == "panels" else np.float32
+                check_dataset(dataset)
+                if dataset is None or dataset.shape != shape or dataset.dtype != dtype:
+                    return None
+                kept[name] = empty_panels(size) if name == "panels" else np.empty(shape, dtype)
+                dataset.read_direct(kept[name])
+                if dtype == np.float32 and not np.isfinite(kept[name]).all():
+                    return None
+            integers = bool(file.attrs["integers"])
+    except Exception:  # h5py raises many kinds on a damaged or missing file
+        return None
+    return EngineWeights(**kept, layout=layout, integers=integers)
+
+
+def _state(path: Path) -> list[int]:
+    """Size and time of change."""
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]

@@ -1,0 +1,55 @@
+"""The formulas of the compiled functions, as functions that Python can call."""
+
+from minigpt_tf.compiled import entry
+from minigpt_tf.inference.kernels import Quantized
+from minigpt_tf.inference.kernels import gelu as inner_gelu
+from minigpt_tf.inference.kernels import gelu_tanh as inner_gelu_tanh
+from minigpt_tf.inference.kernels import normalize as inner_normalize
+from minigpt_tf.inference.kernels import quantize as inner_quantize
+from minigpt_tf.inference.kernels import relu as inner_relu
+from minigpt_tf.inference.kernels import rotate as inner_rotate
+from minigpt_tf.inference.kernels import swiglu as inner_swiglu
+from minigpt_tf.inference.kernels import weigh as inner_weigh
+
+
+@entry
+def relu(x, gate):
+    inner_relu(x, gate)
+
+
+@entry
+def gelu(x, gate):
+    inner_gelu(x, gate)
+
+
+@entry
+def gelu_tanh(x, gate):
+    inner_gelu_tanh(x, gate)
+
+
+@entry
+def swiglu(x, gate):
+    inner_swiglu(x, gate)
+
+
+@entry
+def normalize(x, norm, size, epsilon, centered, out):
+    inner_normalize(x, norm, size, epsilon, centered, out)
+
+
+@entry
+def weigh(scores, first_position, count, end, factor):
+    inner_weigh(scores, first_position, count, end, factor)
+
+
+@entry
+def rotate(heads, size, cosines, sines):
+    inner_rotate(heads, size, cosines, sines)
+
+
+@entry
+def quantize(x, values, scales, sums):
+    inner_quantize(x, Quantized(values, scales, sums))
+
+
+ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": swiglu}
