@@ -68,7 +68,7 @@ def measure(words: list[str], first_run: bool, clone: Path) -> float:
     """Seconds from the start of `python WORDS` in a clone to its end."""
     with tempfile.TemporaryDirectory() as empty:
         environment = {**os.environ, "NUMBA_CACHE_DIR": empty} if first_run else {**os.environ}
-        # An installed package's modules are compiled to bytecode, as a clone's are by its first run.
+        # Bytecode is kept, as it is of an installed package.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         began = time.perf_counter()
         subprocess.run(
