@@ -150,13 +150,16 @@ def test_a_long_prompt_holds_nobody_up(generator, monkeypatch):
     first = scheduler.submit([5, 6], free)
     scheduler.step()
     late = scheduler.submit(list(range(2, 44)), free)
-    for step in range(11):  # 42 tokens in pieces of 4
+    for step in range(11):  # 42 tokens, 4 in each step
         assert late.answer.new_ids == [] and len(first.answer.new_ids) == step + 2
         calls.clear()
         events = scheduler.step()
         assert [event.request for event in events if event.request is first] == [first]
         assert [name for name, *_ in calls] == ["prefill_some", "decode_batch"]
-        assert calls[0][-1] == 4 and scheduler.cache.positions[1] <= 4 * (step + 1) + 1
+        assert (
+            calls[0][-1] == min(4, 42 - 4 * step)
+            and scheduler.cache.positions[1] <= 4 * (step + 1) + 1
+        )
     assert len(late.answer.new_ids) == 2
     first.cancel()
     finish(scheduler)
