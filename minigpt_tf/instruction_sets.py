@@ -26,10 +26,17 @@ _NEEDED = {
 
 
 def host_features() -> dict[str, bool]:
-    """What the processor has, by LLVM's names."""
+    """What the processor has, by LLVM's names; or as much of it as Numba's own variables allow,
+    since LLVM ends the process at an instruction that Numba's target lacks."""
     import llvmlite.binding
 
-    return dict(llvmlite.binding.get_host_cpu_features())
+    features = dict(llvmlite.binding.get_host_cpu_features())
+    generic = os.environ.get("NUMBA_CPU_NAME", "").lower() == "generic"
+    allowed = os.environ.get("NUMBA_CPU_FEATURES", "" if generic else None)
+    if allowed is None:
+        return features
+    words = {*allowed.split(","), "+sse2"}  # every x86-64 processor has that
+    return {name: on and f"+{name}" in words for name, on in features.items()}
 
 
 @functools.cache

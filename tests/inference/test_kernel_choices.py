@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from minigpt_tf.compiled import SUFFIX
-from minigpt_tf.instruction_sets import _NEEDED, VARIABLE, host_features
+from minigpt_tf.inference.product_code import kit_of
+from minigpt_tf.instruction_sets import _NEEDED, VARIABLE, host_features, used_features
 from tests.conftest import ROOT
 
 HOST = host_features()
@@ -86,3 +87,13 @@ def test_the_doctor_shows_the_choice(choice):
     else:
         assert kernels["found"] == "none" and f"{VARIABLE}=avx1024: unknown" in kernels["remedy"]
         assert done.returncode == 1
+
+
+@pytest.mark.parametrize("variable", ["NUMBA_CPU_NAME=generic", "NUMBA_CPU_FEATURES=+sse2,-avx2"])
+def test_numba_s_own_limits_hold(variable, monkeypatch):
+    monkeypatch.setenv(*variable.split("="))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert {name for name, on in host_features().items() if on} <= {"sse2"}
+    used = used_features.__wrapped__()
+    kit = kit_of(used)
+    assert (kit.dot, kit.fused) == ("none", False)
