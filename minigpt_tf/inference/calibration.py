@@ -278,12 +278,14 @@ def generated_passages(
     """
     config, random = engine.config, np.random.default_rng(seed)
     length = min(length, config.context_length)
-    cache = Cache(replace(config, context_length=length), count)
+    # A whole context of keys and values for each passage would not fit into memory.
+    short = type(engine)(replace(config, context_length=length), engine.weights)
+    cache = Cache(short.config, count)
     passages = np.empty((count, length), dtype=np.int64)
     passages[:, 0] = random.integers(config.vocab_size, size=count)
     for i in range(1, length):
         listener.preparation("writing text for calibration", i, length)
-        logits = engine.decode_batch(passages[:, i - 1], cache)
+        logits = short.decode_batch(passages[:, i - 1], cache)
         up_to = softmax(logits).cumsum(axis=1, dtype=np.float64)  # probabilities of ids up to each
         drawn = random.random((count, 1)) * up_to[:, -1:]
         passages[:, i] = (up_to < drawn).sum(axis=1)
