@@ -35,7 +35,7 @@ def host_features() -> dict[str, bool]:
     allowed = os.environ.get("NUMBA_CPU_FEATURES", "" if generic else None)
     if allowed is None:
         return features
-    words = {*allowed.split(","), "+sse2"}  # every x86-64 processor has that
+    words = {*allowed.split(","), "+sse2", "+neon"}  # every processor of 64 bits has its own
     return {name: on and f"+{name}" in words for name, on in features.items()}
 
 
