@@ -304,6 +304,26 @@ class Engine:
         cache.positions[row] = differs[0] if len(differs) else kept
         return ids
 
+    def extend(self, ids: np.ndarray | list[int], cache: Cache, row: int) -> np.ndarray:
+        """Appends tokens to a sequence, in one pass over the weights.
+
+        Args:
+            ids: (T,), at least one.
+            cache: The sequences.
+            row: Which of them.
+
+        Returns:
+            Logits (T, V) after each of them, to the bit what `decode_batch` gives one after the
+            other.
+        """
+        self._check_rows(cache, [row])
+        return self._run(ids, cache, row, num_logits=len(ids))
+
+    @property
+    def threads(self) -> int:
+        """Threads that decode."""
+        return self._pool.size
+
     def _run(
         self, ids: np.ndarray | list[int], cache: Cache | None, row: int, num_logits: int
     ) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Choosing the next token: small functions on logits (V,), chained in SamplingConfig's order."""
 
+import copy
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -12,9 +14,27 @@ from ..errors import ConfigError, ModelFolderError
 from ..metrics import softmax
 from .sampling_kernels import BLOCK, sum_exponentials, weigh_blocks
 
-Sampler = Callable[[np.ndarray, list[int]], tuple[int, float]]
-"""(logits (V,), ids so far) -> the next id, and the logarithm of its probability under the model:
-before any filter."""
+
+class Sampler(Protocol):
+    """Chooses the tokens of an answer."""
+
+    def __call__(self, logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
+        """Chooses the next token.
+
+        Args:
+            logits: (V,).
+            ids: The tokens so far.
+
+        Returns:
+            Its id, and the logarithm of its probability under the model: before any filter.
+        """
+        ...
+
+    def fork(self) -> "Sampler":
+        """A sampler that would choose the same next tokens, and leaves this one as it is."""
+        ...
+
+
 _LARGEST = float(np.finfo(np.float32).max)
 SORTED_AT_ONCE = 512
 """Candidates of top_p; of more, only those near the edge are sorted."""
@@ -243,15 +263,30 @@ def make_sampler(
             frequency count the others.
 
     Returns:
-        (logits (V,), ids so far) -> (next id, its log probability). It raises ModelFolderError if a
-        logit is NaN or infinite. A call draws one random number, unless it is greedy.
+        The sampler. It raises ModelFolderError if a logit is NaN or infinite. A call draws one
+        random number, unless it is greedy.
     """
     random = np.random.default_rng(None if config.seed is None else config.seed + sample)
-    greedy = config.greedy or config.temperature == 0
-    adjust = _Adjustment(config, suppressed, prompt_tokens)
-    compile_sums(unfiltered=not greedy and config.top_p == 1)
+    return _ConfiguredSampler(config, suppressed, prompt_tokens, random)
 
-    def choose(logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
+
+class _ConfiguredSampler:
+    """The sampler of `make_sampler`."""
+
+    def __init__(
+        self,
+        config: SamplingConfig,
+        suppressed: np.ndarray,
+        prompt_tokens: int,
+        random: np.random.Generator,
+    ) -> None:
+        self._config, self._random = config, random
+        self._given = suppressed, prompt_tokens
+        self._greedy = config.greedy or config.temperature == 0
+        self._adjust = _Adjustment(config, suppressed, prompt_tokens)
+        compile_sums(unfiltered=not self._greedy and config.top_p == 1)
+
+    def __call__(self, logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
         """The next id and its log probability, for the logits (V,) after these ids."""
         logits = np.ascontiguousarray(logits, dtype=np.float32)
         largest = logits.max()  # NaN if a logit is
@@ -259,15 +294,20 @@ def make_sampler(
             raise ModelFolderError(
                 "the model's logits are not numbers: its weights are too large for float32"
             )
-        allowed = adjust(logits, ids)
+        allowed = self._adjust(logits, ids)
         top = float(largest if allowed is logits else allowed.max())
         if top == -math.inf:
             raise ModelFolderError("the model's logits are -inf for every token that may come")
-        token_id = int(allowed.argmax()) if greedy else _draw(allowed, top, config, random.random())
+        if self._greedy:
+            token_id = int(allowed.argmax())
+        else:
+            token_id = _draw(allowed, top, self._config, self._random.random())
         total = sum_exponentials(logits, largest, np.float32(1))
         return token_id, float(logits[token_id]) - float(largest) - math.log(total)
 
-    return choose
+    def fork(self) -> "_ConfiguredSampler":
+        """As Sampler."""
+        return _ConfiguredSampler(self._config, *self._given, copy.deepcopy(self._random))
 
 
 @functools.cache
