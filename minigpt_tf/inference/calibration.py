@@ -5,7 +5,8 @@ stage share their inputs, and what they compute becomes the inputs of the next s
 be quantized before anything behind it has been computed.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
-from . import kernels
+from ..metrics import softmax
 from .key_value_cache import Cache
 from .positions import rotary_tables, sinusoidal_table
 
@@ -92,6 +93,70 @@ def kernel_of(rows: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
         The kernel as Keras has it.
     """
     return rows if name.endswith("/embeddings") else np.ascontiguousarray(rows.T).reshape(shape)
+
+
+def normalized(x: np.ndarray, norm: np.ndarray, epsilon: float, centered: bool) -> np.ndarray:
+    """Layer normalization, or the RMS norm.
+
+    Args:
+        x: (T, D).
+        norm: (2, D): scale and shift.
+        epsilon: Added to the variance.
+        centered: Whether the mean is subtracted, as layer normalization does.
+
+    Returns:
+        (T, D).
+    """
+    if centered:
+        x = x - x.mean(axis=1, keepdims=True)
+    variance = np.square(x).mean(axis=1, keepdims=True)
+    return x / np.sqrt(variance + np.float32(epsilon)) * norm[0] + norm[1]
+
+
+def rotated(heads: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
+    """Rotary positions: each pair (i, i + H / 2) of a head turned by its angle.
+
+    Args:
+        heads: (T, heads, H).
+        cosines: Of the tokens' positions, (T, H / 2).
+        sines: The same.
+
+    Returns:
+        (T, heads, H).
+    """
+    first, second = np.split(heads, 2, axis=2)
+    cosines, sines = cosines[:, None], sines[:, None]
+    turned = first * cosines - second * sines, second * cosines + first * sines
+    return np.concatenate(turned, axis=2)
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """x / (1 + e^-x), of float32 of any shape."""
+    return x / (1 + np.exp(np.minimum(-x, np.float32(88))))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution function of x, within 5e-7 (Abramowitz, Stegun, 7.1.26)."""
+    size = np.abs(x) * np.float32(0.70710678)
+    t = 1 / (1 + np.float32(0.3275911) * size)
+    terms = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+    polynomial = functools.reduce(lambda p, term: p * t + np.float32(term), terms, np.float32(0))
+    erf = 1 - polynomial * t * np.exp(-np.square(size))
+    return (x + np.abs(x) * erf) / 2
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """The tanh approximation of gelu that GPT-2 was trained with."""
+    inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
+    return x * (1 + np.tanh(inner)) / 2
+
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+}
+"""By ModelConfig.activation, without a gate."""
 
 
 class Passages:
@@ -194,9 +259,7 @@ class Passages:
         norm[0] = weights[f"{path}/scale" if c.norm == "rms" else f"{path}/gamma"]
         if f"{path}/beta" in weights:
             norm[1] = weights[f"{path}/beta"]
-        out = np.empty_like(x)
-        kernels.normalize(x, norm, np.float32(c.norm_epsilon), c.norm == "layer", out)
-        return out
+        return normalized(x, norm, c.norm_epsilon, c.norm == "layer")
 
     def _attention(self, block: str, x: np.ndarray) -> np.ndarray:
         """Some passages' (P T, D) -> what the heads make of it (P T, N H)."""
@@ -206,27 +269,24 @@ class Passages:
             self._dense(f"{block}/attention/{name}", x).reshape(shape)
             for name in ("query", "key", "value")
         )
-        mixed = np.empty_like(q)
+        mixed, future = np.empty_like(q), np.triu(np.ones((T, T), dtype=bool), 1)
         for p in range(len(q)):
             if c.positions == "rotary":
-                kernels.rotate_tokens(q[p], c.num_heads, *self._rotary)
-                kernels.rotate_tokens(k[p], c.num_kv_heads, *self._rotary)
+                q[p], k[p] = (rotated(heads, *self._rotary) for heads in (q[p], k[p]))
             for head in range(c.num_heads):
                 kv = head // (c.num_heads // c.num_kv_heads)
                 query = q[p, :, head] * np.float32(1 / np.sqrt(c.head_dim))
                 scores = query @ np.ascontiguousarray(k[p, :, kv]).T  # (T, T)
-                kernels.causal_softmax(scores, 0)
-                mixed[p, :, head] = scores @ np.ascontiguousarray(v[p, :, kv])
+                scores[future] = -np.inf
+                mixed[p, :, head] = softmax(scores) @ np.ascontiguousarray(v[p, :, kv])
         return mixed.reshape(len(x), -1)
 
     def _activated(self, block: str, x: np.ndarray) -> np.ndarray:
         """Some passages' (P T, D) -> (P T, F) behind the activation."""
         up = self._dense(f"{block}/feed_forward_up", x)
-        gate = np.empty((0,), dtype=np.float32)
         if self.config.activation == "swiglu":
-            gate = self._dense(f"{block}/feed_forward_gate", x).reshape(-1)
-        kernels.ACTIVATIONS[self.config.activation](up.reshape(-1), gate)
-        return up
+            return up * silu(self._dense(f"{block}/feed_forward_gate", x))
+        return ACTIVATIONS[self.config.activation](up)
 
 
 def passages_of(ids: np.ndarray, count: int, length: int, seed: int = 0) -> np.ndarray:

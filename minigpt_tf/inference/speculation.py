@@ -186,7 +186,7 @@ class Speculation:
         assert self._draft is not None and self._cache is not None
         sampler = answer.sampler.fork()
         said = list(answer.ids)
-        logits = self._draft.resume(ids, self._cache)
+        logits = self._draft.resume(list(ids), self._cache)
         guesses: list[int] = []
         while True:
             token_id, _ = sampler(logits, said)
