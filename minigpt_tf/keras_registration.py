@@ -6,7 +6,6 @@ after this package; a program that never does, such as `generate.py`, never pays
 """
 
 import importlib
-import importlib.abc
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
@@ -19,8 +18,11 @@ WATCHED = ("keras", "tensorflow")
 """TensorFlow may import Keras in the midst of its own import, when it cannot be used yet."""
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds the watched modules as Python would, and registers when all that began have ended."""
+class _AfterImport:
+    """Finds the watched modules as Python would, and registers when all that began have ended.
+
+    A finder need not extend importlib.abc.MetaPathFinder, which imports tempfile and more.
+    """
 
     def __init__(self) -> None:
         self.begun: set[str] = set()

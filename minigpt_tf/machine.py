@@ -1,8 +1,9 @@
 """What this machine has: cores and memory."""
 
 import contextlib
+import importlib.util
 import os
-import platform
+import sys
 from pathlib import Path
 
 from .errors import ConfigError
@@ -30,6 +31,51 @@ def limit_threads() -> None:
     if usable_cores() < affinity_cores():
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             os.environ.setdefault(name, str(usable_cores()))
+
+
+def import_numpy_without_threads() -> None:
+    """Imports NumPy so that its matrix products have one thread until `start_blas_threads`.
+
+    OpenBLAS otherwise starts a thread for each further core as it is loaded, which then waits
+    busily: a third of the processor's time that a short answer takes. Does nothing where NumPy is
+    imported already, or has another library for matrix products than the one it is released with.
+    """
+    global _waiting_threads
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    wanted = next((os.environ[name] for name in names if name in os.environ), "")
+    wanted = wanted or str(usable_cores())
+    if "numpy" in sys.modules or not wanted.isdigit() or _openblas() is None:
+        return
+    before = os.environ.get(names[0])
+    os.environ[names[0]] = "1"
+    import numpy  # noqa: F401
+
+    _waiting_threads = int(wanted)
+    if before is None:
+        del os.environ[names[0]]
+    else:
+        os.environ[names[0]] = before
+
+
+def start_blas_threads() -> None:
+    """Starts the threads that `import_numpy_without_threads` has not started, if any."""
+    global _waiting_threads
+    if _waiting_threads is not None and (path := _openblas()) is not None:
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(str(path)).scipy_openblas_set_num_threads64_(_waiting_threads)
+    _waiting_threads = None
+
+
+_waiting_threads: int | None = None
+
+
+def _openblas() -> Path | None:
+    """The library for matrix products that NumPy is released with on Linux."""
+    found = importlib.util.find_spec("numpy")
+    folder = Path(found.origin).parents[1] / "numpy.libs" if found and found.origin else Path()
+    return next(folder.glob("libscipy_openblas64_*"), None)
 
 
 def affinity_cores() -> int:
@@ -135,6 +181,8 @@ def processor() -> tuple[str, list[str]]:
         facts = {name.strip(): value.strip() for name, value in facts.items()}
     except OSError:  # not Linux
         facts = {}
+    import platform
+
     name = facts.get("model name") or platform.processor() or platform.machine()
     flags = facts.get("flags", "").split()
     return name, [feature for feature in FEATURES if feature in flags]

@@ -1,10 +1,13 @@
 """Cores and memory: the smallest of what the machine, the container and the process allow."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from minigpt_tf import machine
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -65,3 +68,41 @@ def test_thread_pools_hear_of_a_quota_and_a_person_decides(container, monkeypatc
         assert [os.environ[name] for name in names] == ["2", "5", "2"]
         for name in names:
             patch.delenv(name)
+
+
+THREADS = """
+import os, sys
+from minigpt_tf.machine import import_numpy_without_threads, start_blas_threads, _openblas
+def threads():
+    return len(os.listdir("/proc/self/task"))
+import_numpy_without_threads()
+found = [threads()]
+import numpy as np
+start_blas_threads()
+a = np.ones((300, 300), np.float32)
+assert (a @ a == 300).all()
+found.append(threads())
+start_blas_threads()
+import_numpy_without_threads()
+found.append(threads())
+print(found, os.environ.get("OPENBLAS_NUM_THREADS"), _openblas() is not None)
+"""
+
+
+def test_threads_for_matrix_products_start_when_they_are_needed():
+    def run(**variables):
+        names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+        clean = {name: value for name, value in os.environ.items() if name not in names}
+        command = [sys.executable, "-c", THREADS]
+        done = subprocess.run(
+            command, env={**clean, **variables}, cwd=ROOT, capture_output=True, text=True
+        )
+        return done.stdout.strip() or done.stderr
+
+    if not run().endswith("True"):
+        pytest.skip("another NumPy than the released one")
+    cores = machine.usable_cores()
+    assert run() == f"[1, {cores}, {cores}] None True"
+    assert run(OMP_NUM_THREADS="3") == "[1, 3, 3] None True"
+    assert run(OMP_NUM_THREADS="3", OPENBLAS_NUM_THREADS="2") == "[1, 2, 2] 2 True"
+    assert run(OPENBLAS_NUM_THREADS="1") == "[1, 1, 1] 1 True"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import CHAT_TOKENS, EngineConfig, SamplingConfig
 from ..errors import DataError
+from ..machine import import_numpy_without_threads
 from ..text.chat_template import message
 from .options import cli_options, given_options, plain_text
 
@@ -83,6 +84,7 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"
         ModelFolderError: There is no model, or it is damaged.
     """
     config = EngineConfig(**given_options(arguments, EngineConfig))
+    import_numpy_without_threads()
     gc.disable()  # Numba starts with 300,000 objects and no garbage, which is slow to look through
     try:
         from ..inference.generate import TextGenerator

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import platform
 import signal
 import struct
 import sys
@@ -229,7 +228,7 @@ def _keeps_images() -> bool:
     """Whether machine code can be kept and called without Numba on this system."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         return False
-    if (sys.platform, platform.machine()) != ("linux", "x86_64") or sys.maxsize < 2**32:
+    if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 2**32:
         return False
     if sys.implementation.name != "cpython" or "t" in sys.abiflags:  # without a global lock
         return False

@@ -4,6 +4,9 @@ A setting is a dataclass field (`settings.setting`), and an option of the comman
 `__post_init__` refuses what cannot work.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .architecture import ModelConfig
 from .constants import (
     ANSWER_TOKENS,
@@ -33,9 +36,11 @@ from .constants import (
     WINDOW_SIZE,
     WORD_TOKENIZER_FILTERS,
 )
-from .finetuning import FineTuningConfig, LoraConfig
 from .running import EngineConfig, EvaluationConfig, ExportConfig, SamplingConfig
-from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig, check_encoding
+
+if TYPE_CHECKING:
+    from .finetuning import FineTuningConfig, LoraConfig
+    from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig, check_encoding
 
 __all__ = [
     "ANSWER_TOKENS",
@@ -77,3 +82,16 @@ __all__ = [
     "WorkersConfig",
     "check_encoding",
 ]
+
+_HOME_OF = {
+    **dict.fromkeys(("FineTuningConfig", "LoraConfig"), "finetuning"),
+    **dict.fromkeys(("DataConfig", "RecordsConfig", "TrainingConfig"), "training"),
+    **dict.fromkeys(("WorkersConfig", "check_encoding"), "training"),
+}
+"""Names that only training needs, imported on first use: a short answer does not wait for them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -23,8 +23,10 @@ class EngineConfig:
         EngineConfig(quantize='int8', threads=2, speculate='auto')
     """
 
-    quantize: Literal["none", "int8"] = setting(
-        "none", "weights in memory: float32, or int8, which is faster and kept beside the model"
+    quantize: Literal["none", "int8", "int4"] = setting(
+        "none",
+        "weights in memory: as they are, or rounded to int8 or int4, which are smaller and faster "
+        "and kept beside the model",
     )
     threads: int | None = setting(
         None,

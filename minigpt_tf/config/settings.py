@@ -1,7 +1,6 @@
 """Settings as dataclass fields: their help texts, checks and JSON."""
 
 import dataclasses
-import difflib
 import functools
 import math
 import operator
@@ -130,6 +129,8 @@ def split_settings(
         settings = new_names(kind, settings)
     for name, value in settings.items():
         if name not in homes:
+            import difflib
+
             near = difflib.get_close_matches(name, homes, 1)
             advice = f": did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{name}: unknown setting{advice}")

@@ -8,9 +8,11 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
 from ..instruction_sets import plain_loops
 from .blocks import BLOCK
+from .calibration import generated_passages
 from .kernels import (
     BARRIER_SIZE,
     SCORE_ROWS,
@@ -25,7 +27,7 @@ from .kernels import (
 from .key_value_cache import Cache
 from .panels import LANES, padded
 from .positions import rotary_tables
-from .stored_weights import load_weights
+from .stored_weights import Calibrate, load_weights
 from .thread_pool import ThreadPool, available_cores
 from .weight_layout import EngineWeights, lay_out_weights
 from .weights import weights_of
@@ -108,14 +110,19 @@ class Engine:
 
     @classmethod
     def load(
-        cls, folder: ModelFolder, quantize: str = "none", threads: int | None = None
+        cls,
+        folder: ModelFolder,
+        quantize: str = "none",
+        threads: int | None = None,
+        listener: Listener = SILENT,
     ) -> tuple["Engine", str]:
         """An engine for a model folder.
 
         Args:
             folder: From `load_folder`.
-            quantize: "none" or "int8".
+            quantize: "none", "int8" or "int4".
             threads: As for the class.
+            listener: Receives the progress where 4-bit weights must be made.
 
         Returns:
             The engine, and a notice for a person, perhaps empty.
@@ -123,8 +130,30 @@ class Engine:
         Raises:
             ModelFolderError: The weights are missing or damaged.
         """
-        weights, notice = load_weights(folder, quantize)
+        calibrate = cls.calibration(folder, threads, listener)
+        weights, notice = load_weights(folder, quantize, calibrate, listener)
         return cls(folder.model, weights, str(folder.path), threads), notice
+
+    @classmethod
+    def calibration(
+        cls, folder: ModelFolder, threads: int | None = None, listener: Listener = SILENT
+    ) -> Calibrate:
+        """What makes the passages on which 4-bit weights are chosen: the model writes them itself.
+
+        Args:
+            folder: From `load_folder`.
+            threads: As for the class.
+            listener: Receives the progress.
+
+        Returns:
+            A function of the weights in float32, for `load_weights`.
+        """
+
+        def passages(weights: EngineWeights) -> np.ndarray:
+            engine = cls(folder.model, weights, str(folder.path), threads)
+            return generated_passages(engine, listener=listener)
+
+        return passages
 
     def warm_up(self) -> None:
         """Loads the compiled step, or compiles it, so that the first token need not wait for it."""

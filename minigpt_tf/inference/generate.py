@@ -72,12 +72,15 @@ class TextGenerator:
             raise ModelFolderError("the tokenizer knows no token that could be generated")
 
     @classmethod
-    def load(cls, folder: str | Path, config: EngineConfig | None = None) -> Self:
+    def load(
+        cls, folder: str | Path, config: EngineConfig | None = None, listener: Listener = SILENT
+    ) -> Self:
         """Reads a model folder.
 
         Args:
             folder: such as "models/mine".
-            config: how the engine runs it (unset: float32, all cores).
+            config: how the engine runs it (unset: weights as they are, all cores).
+            listener: receives the progress where weights in fewer bits must be made.
 
         Returns:
             The generator, ready for `generate`.
@@ -86,7 +89,7 @@ class TextGenerator:
             ModelFolderError: the folder is missing or damaged.
         """
         contents, config = load_folder(folder), config or EngineConfig()
-        engine, notice = Engine.load(contents, config.quantize, config.threads)
+        engine, notice = Engine.load(contents, config.quantize, config.threads, listener)
         draft, about_draft = load_draft(contents, engine, config.speculate)
         generator = cls(
             engine,

@@ -3,7 +3,8 @@
 import copy
 import functools
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -266,8 +267,8 @@ def make_sampler(
         The sampler. It raises ModelFolderError if a logit is NaN or infinite. A call draws one
         random number, unless it is greedy.
     """
-    random = np.random.default_rng(None if config.seed is None else config.seed + sample)
-    return _ConfiguredSampler(config, suppressed, prompt_tokens, random)
+    draws = _Draws(_uniform(None if config.seed is None else config.seed + sample))
+    return _ConfiguredSampler(config, suppressed, prompt_tokens, draws)
 
 
 class _ConfiguredSampler:
@@ -278,9 +279,9 @@ class _ConfiguredSampler:
         config: SamplingConfig,
         suppressed: np.ndarray,
         prompt_tokens: int,
-        random: np.random.Generator,
+        draws: "_Draws",
     ) -> None:
-        self._config, self._random = config, random
+        self._config, self._draws = config, draws
         self._given = suppressed, prompt_tokens
         self._greedy = config.greedy or config.temperature == 0
         self._adjust = _Adjustment(config, suppressed, prompt_tokens)
@@ -301,13 +302,38 @@ class _ConfiguredSampler:
         if self._greedy:
             token_id = int(allowed.argmax())
         else:
-            token_id = _draw(allowed, top, self._config, self._random.random())
+            token_id = _draw(allowed, top, self._config, self._draws())
         total = sum_exponentials(logits, largest, np.float32(1))
         return token_id, float(logits[token_id]) - float(largest) - math.log(total)
 
     def fork(self) -> "_ConfiguredSampler":
         """As Sampler."""
-        return _ConfiguredSampler(self._config, *self._given, copy.deepcopy(self._random))
+        return _ConfiguredSampler(self._config, *self._given, copy.copy(self._draws))
+
+
+class _Draws:
+    """Random numbers in order; a copy goes on with the same ones.
+
+    Args:
+        source: Gives the next number.
+    """
+
+    def __init__(self, source: Callable[[], float]) -> None:
+        self._source, self._known, self._next = source, list[float](), 0
+
+    def __call__(self) -> float:
+        """The next number."""
+        if self._next == len(self._known):  # which is shared with the copies
+            self._known.append(self._source())
+        self._next += 1
+        return self._known[self._next - 1]
+
+
+def _uniform(seed: int | None) -> Callable[[], float]:
+    """Numbers from 0 to 1, without 1, in steps of 2^-53 or less."""
+    if seed is None:  # without importing np.random, which takes a twentieth of a short answer
+        return lambda: int.from_bytes(os.urandom(7), "little") * 2**-56
+    return np.random.default_rng(seed).random
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ModelFolderError
-from ..storage.hdf5 import child, children, datasets, open_hdf5, while_looking
+from ..storage.hdf5 import open_datasets
 
 Weights = dict[str, np.ndarray]
 
@@ -162,15 +162,19 @@ def open_weights(path: str | Path, config: ModelConfig) -> Iterator[dict[str, An
         ModelFolderError: The file is missing, damaged or of another architecture, or a dataset
             cannot be read later.
     """
-    with open_hdf5(path) as file:
-        with while_looking(path):
-            found = dict(_named_datasets(file, path))
-            check_shapes({name: d.shape for name, d in found.items()}, config, str(path))
-            for name, dataset in found.items():
-                if not np.issubdtype(dataset.dtype, np.floating):
-                    raise ModelFolderError(
-                        f"{path}: {name} holds {dataset.dtype}, not floating-point numbers"
-                    )
+    with open_datasets(path, "model_weights") as datasets:
+        if datasets is None:
+            raise ModelFolderError(
+                f"{path}: is damaged or not a Keras model file (no model_weights)"
+            )
+        places = ((place.partition("/"), dataset) for place, dataset in datasets.items())
+        found = {full_name(layer, name): dataset for (layer, _, name), dataset in places}
+        check_shapes({name: d.shape for name, d in found.items()}, config, str(path))
+        for name, dataset in found.items():
+            if not np.issubdtype(dataset.dtype, np.floating):
+                raise ModelFolderError(
+                    f"{path}: {name} holds {dataset.dtype}, not floating-point numbers"
+                )
         yield found
 
 
@@ -189,16 +193,6 @@ def read_weights(path: str | Path, config: ModelConfig) -> Weights:
     """
     with open_weights(path, config) as found:
         return {name: np.asarray(d, dtype=np.float32) for name, d in found.items()}
-
-
-def _named_datasets(file: Any, path: str | Path) -> Iterator[tuple[str, Any]]:
-    """(weight name, dataset) for each dataset of the file's layers."""
-    weights = child(file, "model_weights")
-    if weights is None:
-        raise ModelFolderError(f"{path}: is damaged or not a Keras model file (no model_weights)")
-    for layer, group in children(weights):
-        for name, dataset in datasets(group):
-            yield full_name(layer, name), dataset
 
 
 def named_variables(model: Any) -> dict[str, Any]:

@@ -9,12 +9,14 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import ModelFolderError
 from .heaps import heaps_end
+from .plain_hdf5 import NotPlain, plain_datasets
 
 DEEPEST = 40
 """Groups within groups that are looked into. Keras makes four for each nesting of models; a hostile
@@ -49,14 +51,14 @@ def open_hdf5(
         ModelFolderError: The file is not a regular file, cannot be read or is damaged; also where
             it proves damaged while it is open.
     """
-    import h5py
-
     if content is None:
         check_regular(path)
     if attributes:
         with open(path, "rb") if content is None else nullcontext(content) as file:
             if not heaps_end(file):
                 raise ModelFolderError(f"{path}: is damaged (a heap of texts has no end)")
+    import h5py  # which takes a while: not for a file that is absent
+
     try:
         file = h5py.File(path if content is None else content, "r")
     except OSError as error:
@@ -75,6 +77,57 @@ def open_hdf5(
             if error.errno is not None:  # of another file that is written meanwhile, or of the disk
                 raise
             raise _damaged(path, error) from None
+
+
+@contextmanager
+def open_datasets(path: str | Path, group: str) -> Iterator[dict[str, Any] | None]:
+    """Opens an HDF5 file for reading all datasets in the groups of a group.
+
+    Of a plain file they are found without h5py, which takes long to import.
+
+    Args:
+        path: A regular file; names the file in errors.
+        group: A group of the root.
+
+    Yields:
+        Path below the group -> dataset, which a slice or np.asarray reads; None if there is no such
+        group.
+
+    Raises:
+        ModelFolderError: As `open_hdf5`, or for a link or a dataset as `datasets`.
+    """
+    check_regular(path)
+    plain = _open_plain(path, group)
+    if plain is not None:
+        with plain[0]:
+            try:
+                yield plain[1]
+            except OSError as error:
+                if error.errno is not None:  # of another file, or of the disk
+                    raise
+                raise _damaged(path, error) from None
+        return
+    with open_hdf5(path) as file:
+        with while_looking(path):
+            top = child(file, group)
+            found = None if top is None else dict(_datasets_of_items(top))
+        yield found
+
+
+def _datasets_of_items(group: Any) -> Iterator[tuple[str, Any]]:
+    for item, below in children(group):
+        for name, dataset in datasets(below):
+            yield f"{item}/{name}", dataset
+
+
+def _open_plain(path: str | Path, group: str) -> tuple[RawIOBase, dict[str, Any]] | None:
+    """The open file and its datasets; None if it is not plain, or cannot be read."""
+    with suppress(OSError, NotPlain), ExitStack() as stack:
+        file = stack.enter_context(open(path, "rb", buffering=0))
+        found: dict[str, Any] = dict(plain_datasets(file, group))
+        stack.pop_all()
+        return file, found
+    return None
 
 
 @contextmanager

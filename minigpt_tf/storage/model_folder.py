@@ -8,6 +8,7 @@
                      confusion.png   which labels it takes for which
     adapter.safetensors      what a fine-tuning with LoRA updates has learned
     model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
+    model.int4.h5    the same as int4, chosen on text that the model writes
     model.exact.h5   the weights in as few bits as hold them exactly, if float32 is more than that
     history.csv      one row for each evaluation        loss.png    the same as a picture
     samples.txt      text generated at each evaluation
@@ -17,9 +18,6 @@
 """
 
 import os
-import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +36,7 @@ from .json_files import read_object
 from .replacing import SCRATCH_PREFIX, locked
 
 QUANTIZED_NAME = "model.int8.h5"
+INT4_NAME = "model.int4.h5"
 EXACT_NAME = "model.exact.h5"
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
@@ -77,6 +76,8 @@ def read_description(path: Path) -> dict[str, Any]:
 def _advice_for(file: Path) -> str:
     """How a model folder is made of a file that was given in its place."""
     if file.suffix.lower() in KERAS_SUFFIXES:
+        import shlex
+
         words = f"minigpt import {shlex.quote(str(file))} --tokenizer tokenizer.pkl"
         return f": make one of it by {words}"
     return ""
@@ -161,6 +162,9 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     Raises:
         ModelFolderError: The folder is taken, not writable or locked by another run.
     """
+    import shutil  # here and below: a start that only reads a model does without
+    import tempfile
+
     check_output(path, overwrite=overwrite, resume=resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -212,6 +216,8 @@ def clean_after_failure(out: Path) -> Iterator[None]:
     except BaseException:
         left = [file.name for file in out.rglob("*") if file.is_file()] if out.is_dir() else []
         if (made or empty) and set(left) <= {RUN_NAME}:
+            import shutil
+
             shutil.rmtree(out if made else out / CHECKPOINT_NAME, ignore_errors=True)
             with suppress(OSError):  # they may hold something else by now
                 for folder in made[1:]:

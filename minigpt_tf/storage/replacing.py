@@ -8,8 +8,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +65,9 @@ def staging(folder: Path) -> Iterator[Path]:
     A folder in it replaces the whole folder of that name. Where the block raises, nothing in
     `folder` has changed. Raises ModelFolderError where the disk is full or not writable.
     """
+    import shutil  # here and below: a start that only reads a model does without
+    import tempfile
+
     scratch = None
     try:
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=folder))
@@ -104,6 +105,9 @@ def reserve_space(folder: Path, size: int) -> None:
     Raises:
         OSError: They do not fit on the disk.
     """
+    import shutil
+    import tempfile
+
     if hasattr(os, "posix_fallocate"):  # sees quotas and limits too
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -128,6 +132,8 @@ def replaced_file(file: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be written to, or the disk is full.
     """
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(prefix=SCRATCH_PREFIX, suffix=file.suffix, dir=file.parent)
     os.close(descriptor)
     scratch = Path(name)

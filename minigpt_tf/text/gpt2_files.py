@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,8 @@ def _tiktoken_caches() -> Iterator[Path]:
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if variable in os.environ:
             yield Path(os.environ[variable])
+    import tempfile
+
     yield Path(tempfile.gettempdir()) / "data-gym-cache"
     # llama-index-core ships a filled cache for use without a network.
     spec = importlib.util.find_spec("llama_index")

@@ -5,7 +5,6 @@ a file. TensorFlow is never imported.
 """
 
 import functools
-import logging
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -320,6 +319,8 @@ def errors_of_the_library(message: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
+        import logging
+
         logging.getLogger(__name__).debug("tokenizers: %s", error)
         raise DataError(message) from None
 
