@@ -7,7 +7,6 @@ be quantized before anything behind it has been computed.
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -328,7 +327,7 @@ def generated_passages(
     Args:
         engine: The model in float32.
         count: Number of passages P.
-        length: Tokens of a passage, cut to the context length.
+        length: Tokens of a passage, cut to the context length; the engine need have no longer one.
         seed: Of all random numbers.
         listener: Gets the progress in tokens.
 
@@ -337,7 +336,7 @@ def generated_passages(
     """
     config, random = engine.config, np.random.default_rng(seed)
     length = min(length, config.context_length)
-    cache = Cache(replace(config, context_length=length), count)
+    cache = Cache(config, count)
     passages = np.empty((count, length), dtype=np.int64)
     passages[:, 0] = random.integers(config.vocab_size, size=count)
     for i in range(1, length):
