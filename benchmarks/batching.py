@@ -5,10 +5,11 @@
 The shapes of benchmarks/decode.py with random weights; prompts of 8 tokens. Prints, as medians of
 the rounds:
 
-- total tokens a second of 1, 4, 8 and 16 answers through the scheduler, greedy and with the default
-  sampling, and what a token costs beside `Engine.decode_batch`, in ms;
+- total tokens a second of 1, 4, 8 and 16 answers through the scheduler, greedy and sampled, and the
+  processor time outside of the engine, in ms a token;
 - 48 answers of 8 to 96 tokens through 16 rows: in batches that wait for their longest answer, and
-  continuously, where the next answer takes the place of one that has ended;
+  continuously, where the next answer takes the place of one that has ended; and the passes over
+  the weights;
 - while one answer is generated, a prompt of 1,000 tokens comes: the longest pause of the first
   answer, and the time to the first token of the second, against its time alone.
 """
@@ -18,6 +19,8 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +32,12 @@ from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.scheduling import Scheduler
 from minigpt_tf.inference.weight_layout import lay_out_weights
 from minigpt_tf.machine import processor_name
-from minigpt_tf.text.tokenizers import train_tokenizer
+from minigpt_tf.text.tokenizers import BaseTokenizer, train_tokenizer
 
 STREAMS, TOKENS = (1, 4, 8, 16), 64
 ROWS, ANSWERS = 16, 48
 PROMPT = 1000
+SETTINGS = {"greedy": SamplingConfig(greedy=True), "top_k 40": SamplingConfig(top_k=40, seed=1)}
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -43,50 +47,70 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="SmolLM2-135M")
     parser.add_argument("--quantize", choices=("none", "int8"), default="int8")
     arguments = parser.parse_args()
-    config = SHAPES[arguments.shape]
-    texts = [path.read_text(encoding="utf-8") for path in sorted(DATA.glob("*.txt"))]
-    dtype = np.dtype("int8" if arguments.quantize == "int8" else "float32")
-    weights = lay_out_weights(random_weights(config), config, "random", dtype)
-    engine = TimedEngine(config, weights)
-    generator = TextGenerator(engine, train_tokenizer("bpe", texts, 2000), [1])
-    print(f"{processor_name()}; {arguments.shape}, {dtype}, medians of {arguments.rounds} rounds")
-    settings = {"greedy": SamplingConfig(greedy=True), "default sampling": SamplingConfig(seed=1)}
-    runs: dict[str, Callable[[], list[float]]] = {
-        f"{streams:>2} answers, {name}": lambda s=streams, how=how: speed(generator, s, how)
-        for name, how in settings.items()
-        for streams in STREAMS
-    }
-    runs["static batches"] = lambda: unequal(generator, continuous=False)
-    runs["continuous batches"] = lambda: unequal(generator, continuous=True)
-    runs["a long prompt"] = lambda: interrupted(generator)
-    results: dict[str, list[list[float]]] = {name: [] for name in runs}
+    generator = make_generator(arguments.shape, arguments.quantize)
+    print(f"{processor_name()}; {arguments.shape}, quantize {arguments.quantize}")
+    runs: dict[str, Callable[[], list[float]]] = {}
+    for name, sampling in SETTINGS.items():
+        for streams in STREAMS:
+            runs[f"{streams:>2} answers, {name}"] = partial(speed, generator, streams, sampling)
+    runs["static batches"] = partial(unequal, generator, continuous=False)
+    runs["continuous batches"] = partial(unequal, generator, continuous=True)
+    results: dict[str, list[list[float]]] = {name: [] for name in [*runs, "prompt"]}
     for number in range(arguments.rounds + 1):  # in turns; the first round warms up
-        for name, run in runs.items():
+        for name, run in {**runs, "prompt": partial(interrupted, generator)}.items():
             found = run()
             if number:
                 results[name].append(found)
-    for name, rounds in results.items():
-        medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
-        if name == "a long prompt":
-            pause, alone, first, ratio = medians
-            print(
-                f"a prompt of {PROMPT} tokens beside an answer: its longest pause {pause:.2f} s; "
-                f"first token after {first:.2f} s, alone {alone:.2f} s (ratio {ratio:.2f})"
-            )
-        else:
-            rate, overhead = medians
-            print(f"{name:<28}{rate:>8.1f} tokens/s, {overhead:.3f} ms a token beside the engine")
+    show(results, arguments.rounds)
+
+
+def show(results: dict[str, list[list[float]]], rounds: int) -> None:
+    print(f"{f'medians of {rounds} rounds':<30}tokens/s   ms outside   passes")
+    for name in [name for name in results if name != "prompt"]:
+        rate, overhead, passes = map(statistics.median, zip(*results[name], strict=True))
+        print(f"{name:<30}{rate:>8.1f}{overhead:>13.3f}{passes:>9.0f}")
     pairs = zip(results["continuous batches"], results["static batches"], strict=True)
     ratio = statistics.median(ours[0] / theirs[0] for ours, theirs in pairs)
     print(f"continuous against static: {ratio:.2f}")
+    pause, alone, first, ratio = map(statistics.median, zip(*results["prompt"], strict=True))
+    print(
+        f"a prompt of {PROMPT} tokens beside an answer: its longest pause {pause:.2f} s; "
+        f"first token after {first:.2f} s, alone {alone:.2f} s (ratio {ratio:.2f})"
+    )
+
+
+def make_generator(shape: str, quantize: str) -> TextGenerator:
+    config = SHAPES[shape]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(DATA.glob("*.txt"))]
+    engine = TimedEngine(
+        config, lay_out_weights(random_weights(config), config, "random", quantize)
+    )
+    return TextGenerator(engine, WholeVocabulary(train_tokenizer("bpe", texts, 2000)), [1])
+
+
+class WholeVocabulary:
+    """A tokenizer that has a text for every id of the model: those of random weights are any."""
+
+    end_ids: frozenset[int] = frozenset()
+
+    def __init__(self, tokenizer: BaseTokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode([1 + i % (self.tokenizer.vocab_size - 1) for i in ids])
+
+    def suppressed_ids(self, vocab_size: int) -> np.ndarray:
+        return np.zeros(0, dtype=np.int64)
 
 
 class TimedEngine(Engine):
-    """An engine that adds up the processor time that the caller's thread spends in it."""
+    """An engine that adds up the processor time that the caller's thread spends in it, and counts
+    the passes over the weights in which answers get their tokens."""
 
-    seconds = 0.0
+    seconds, passes = 0.0, 0
 
     def decode_batch(self, *arguments, **named):
+        self.passes += 1
         return self._timed(super().decode_batch, *arguments, **named)
 
     def prefill_some(self, *arguments, **named):
@@ -100,9 +124,10 @@ class TimedEngine(Engine):
 
 
 def finish(generator: TextGenerator, schedulers: list[Scheduler]) -> list[float]:
-    """Runs the schedulers' requests, one scheduler after the other: tokens a second, and processor
-    time in ms a token outside of the engine."""
-    generator.engine.seconds, tokens = 0.0, 0
+    """Runs the schedulers' requests, one scheduler after the other: tokens a second, processor
+    time in ms a token outside of the engine, and passes."""
+    engine, tokens = generator.engine, 0
+    engine.seconds, engine.passes = 0.0, 0
     began, began_working = time.perf_counter(), time.thread_time()
     for scheduler in schedulers:
         while scheduler.unfinished:
@@ -112,7 +137,7 @@ def finish(generator: TextGenerator, schedulers: list[Scheduler]) -> list[float]
                 if event.generation is not None:
                     tokens += len(event.generation.ids)
     seconds, worked = time.perf_counter() - began, time.thread_time() - began_working
-    return [tokens / seconds, 1000 * (worked - generator.engine.seconds) / tokens]
+    return [tokens / seconds, 1000 * (worked - engine.seconds) / tokens, engine.passes]
 
 
 def prompt(number: int) -> list[int]:
@@ -120,9 +145,7 @@ def prompt(number: int) -> list[int]:
 
 
 def of_length(sampling: SamplingConfig, tokens: int) -> SamplingConfig:
-    """The model's end token is never chosen, so that lengths are as wished."""
-    fields = {name: getattr(sampling, name) for name in ("greedy", "seed")}
-    return SamplingConfig(**fields, max_new_tokens=tokens, logit_bias={0: -1000.0})
+    return replace(sampling, max_new_tokens=tokens)
 
 
 def speed(generator: TextGenerator, streams: int, sampling: SamplingConfig) -> list[float]:
@@ -133,7 +156,7 @@ def speed(generator: TextGenerator, streams: int, sampling: SamplingConfig) -> l
 
 
 def unequal(generator: TextGenerator, continuous: bool) -> list[float]:
-    lengths = [random.Random(0).choices((8, 16, 32, 96), k=ANSWERS)][0]
+    lengths = random.Random(0).choices((8, 16, 32, 96), k=ANSWERS)
     size = ANSWERS if continuous else ROWS
     schedulers = []
     for first in range(0, ANSWERS, size):

@@ -43,7 +43,9 @@ class Scheduler:
     answer whose prompt is complete, in one pass over the weights. So a long prompt holds up nobody,
     and a row that ends is free for the next request at once.
 
-    A request's tokens do not depend on what else is generated. An error ends its own request alone.
+    A request's tokens and their probabilities are to the bit what they are alone, whatever else is
+    generated, in however many chunks its prompt is computed, and whatever was there already. An
+    error ends its own request alone.
 
     A row keeps its keys and values when its request ends. A prompt that begins like one of the
     rows, idle or not, takes over what they have in common, and answers to equal prompts share one
