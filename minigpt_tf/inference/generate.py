@@ -21,7 +21,7 @@ from .prompt import Prompt, encode_chat, encode_prompt
 from .requests import Request
 from .samplers import make_sampler
 from .scheduling import ROWS_BYTES, Scheduler, rows_within
-from .speculation import Speculation, load_draft
+from .speculation import Speculation, load_draft, may_pay
 
 
 class TextGenerator:
@@ -258,7 +258,7 @@ class TextGenerator:
             ConfigError: the rows do not fit into the memory.
         """
         speculation = None
-        if self.speculate != "off":
+        if may_pay(self.engine, self.speculate):
             speculation = Speculation(self.engine, self.draft, self.speculate)
         return Scheduler(
             self.engine,

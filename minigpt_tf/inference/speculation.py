@@ -20,8 +20,8 @@ from .folder import ModelFolder
 from .key_value_cache import Cache
 
 LARGE_BYTES = 2**26
-"""Weights in memory from which on an 8-bit copy may be worth its time: below, a token takes as long
-as what is done around it."""
+"""Weights in memory from which on guesses may pay: below, a token takes as long as what is done
+around it."""
 CHOICES = (3, 5, 7, MOST_GUESSES)
 """Numbers of guesses among which `auto` chooses."""
 NGRAM, LOOKED_AT = 3, 4096
@@ -32,17 +32,18 @@ PAUSE, LONGEST_PAUSE = 32, 512
 """Tokens until guessing is tried again where it did not pay; doubled each time."""
 
 
-def wants_draft(weight_bytes: int, model_bytes: int) -> bool:
-    """Whether 8-bit weights are so much smaller than the model's that they guess quickly.
+def may_pay(engine: Engine, speculate: str) -> bool:
+    """Whether tokens are to be guessed at all.
 
     Args:
-        weight_bytes: Of the model as it is stored.
-        model_bytes: Of the same in float32.
+        engine: The model.
+        speculate: As in EngineConfig.
 
     Returns:
-        True for a large model in float32.
+        For "auto", whether the model is large.
     """
-    return weight_bytes >= LARGE_BYTES and weight_bytes > 0.9 * model_bytes
+    large = engine.weights.nbytes >= LARGE_BYTES
+    return large if speculate == "auto" else speculate != "off"
 
 
 def load_draft(folder: ModelFolder, engine: Engine, speculate: str) -> tuple[Engine | None, str]:
@@ -57,10 +58,10 @@ def load_draft(folder: ModelFolder, engine: Engine, speculate: str) -> tuple[Eng
         The draft model, and a notice for a person, perhaps empty.
     """
     weights = engine.weights
-    if speculate == "off" or weights.integers:
+    if weights.integers or not may_pay(engine, speculate):
         return None, ""
-    if speculate == "auto" and not wants_draft(weights.nbytes, 4 * folder.model.parameter_count):
-        return None, ""
+    if speculate == "auto" and weights.nbytes < 3 * folder.model.parameter_count:
+        return None, ""  # 8 bits are not so much less that they would guess quickly
     try:
         draft, notice = Engine.load(folder, "int8", engine.threads)
     except ModelFolderError as error:  # too little memory: it goes without
