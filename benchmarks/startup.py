@@ -4,7 +4,7 @@
     python benchmarks/startup.py --model models/ramanujan --before ../earlier-clone
 
 The processes take turns, so that a change of the machine's speed meets all alike. Prints medians
-and their ratio to TensorFlow's import. "First run" finds none of the engine's compiled code. With
+and their ratio to TensorFlow's import. "First run" finds none of the engine's machine code. With
 --before, each process takes turns with that of another clone; the ratio is of now to before.
 """
 
@@ -67,7 +67,9 @@ def main() -> None:
 def measure(words: list[str], first_run: bool, clone: Path) -> float:
     """Seconds from the start of `python WORDS` in a clone to its end."""
     with tempfile.TemporaryDirectory() as empty:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": empty} if first_run else None
+        environment = {**os.environ, "NUMBA_CACHE_DIR": empty} if first_run else {**os.environ}
+        # Bytecode is kept, as it is of an installed package.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         began = time.perf_counter()
         subprocess.run(
             [sys.executable, *words], cwd=clone, check=True, capture_output=True, env=environment

@@ -102,7 +102,15 @@ def _private_words(cls: type) -> set[str]:
 
 ALLOWED: dict[str, dict[str, str]] = {
     "numba_internals.py": {
-        "_get_compiled_object": "machine code is kept in a form that is loaded without Numba",
+        **{
+            name: "machine code is kept in a form that is loaded without Numba"
+            for name in (
+                "_engine",
+                "_final_module",
+                "_tm",
+                "numba.core.compiler_lock.global_compiler_lock",
+            )
+        },
         "_nrt": "no counting of references: functions compile and start faster",
         "_cache": "a damaged or unwritable cache of machine code must not stop a run",
         "numba.core.caching.FunctionCache": "the same",

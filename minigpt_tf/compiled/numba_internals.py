@@ -5,10 +5,12 @@ answer.
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .arguments import Leaves
 from .entry_code import ENTRY, entry_code
@@ -57,11 +59,15 @@ def teach_numba(wrapper: type) -> None:
     from numba.core.registry import cpu_target
     from numba.extending import typeof_impl
 
+    known: WeakKeyDictionary = WeakKeyDictionary()
+
     @typeof_impl.register(wrapper)
     def _(value: Any, _: Any) -> Any:
-        form = value.numba_form
-        cpu_target.typing_context.refresh()  # it may be a new intrinsic
-        return cpu_target.typing_context.resolve_value_type(form)
+        if value not in known:
+            form = value.numba_form
+            cpu_target.typing_context.refresh()  # it may be an intrinsic
+            known[value] = cpu_target.typing_context.resolve_value_type(form)
+        return known[value]
 
 
 def inner_form(function: Callable) -> Any:
@@ -155,15 +161,17 @@ def compile_image(form: Any, arguments: tuple, leaves: Leaves) -> Image:
     from numba import typeof
 
     signature = tuple(map(typeof, arguments))
-    form.compile(signature)
+    codegen = form.targetctx.codegen()
+    with _instructions_only(codegen._engine):
+        form.compile(signature)
     compiled = form.overloads[signature]
     result = str(compiled.signature.return_type)
     if result not in RESULTS:
         raise UnsupportedCode(f"a result of type {result}")
     name = compiled.fndesc.llvm_func_name
-    library = compiled.library
-    declared = str(library.get_function(name).global_value_type)
-    code = library._get_compiled_object()
+    module = compiled.library._final_module
+    declared = str(module.get_function(name).global_value_type)
+    code = codegen._tm.emit_object(module)
     leaf_types = list(_leaf_types(signature))
     if len(leaf_types) != len(leaves):
         raise UnsupportedCode(f"arguments of types {signature}")
@@ -171,6 +179,23 @@ def compile_image(form: Any, arguments: tuple, leaves: Leaves) -> Image:
     image = link([_emit(entry_code(name, declared, passed)), code], ENTRY)
     image.result = result
     return image
+
+
+@contextlib.contextmanager
+def _instructions_only(engine: Any) -> Iterator[None]:
+    """Lets Numba stop at LLVM's instructions: it would make machine code of each inner function,
+    which nobody calls, before it makes that of the whole."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    unused = ctypes.c_uint64()  # takes what would be written into machine code
+    address = ctypes.addressof(unused)
+    with global_compiler_lock:
+        engine.finalize_object = lambda: None
+        engine.get_global_value_address = lambda name: address
+        try:
+            yield
+        finally:
+            del engine.finalize_object, engine.get_global_value_address
 
 
 def _emit(code: str) -> bytes:

@@ -22,7 +22,7 @@ from .positions import rotary_tables, sinusoidal_table
 if TYPE_CHECKING:
     from .engine import Engine
 
-CALIBRATION_PASSAGES, CALIBRATION_TOKENS = 64, 128
+CALIBRATION_PASSAGES, CALIBRATION_TOKENS = 128, 128
 """How many passages a model writes for its own calibration, and their length."""
 
 PASSAGES_AT_ONCE = 8
@@ -342,6 +342,7 @@ def generated_passages(
     for i in range(1, length):
         listener.preparation("writing text for calibration", i, length)
         logits = engine.decode_batch(passages[:, i - 1], cache)
-        # The largest logit plus Gumbel noise is a draw from the softmax (Gumbel, 1954).
-        passages[:, i] = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
+        up_to = softmax(logits).cumsum(axis=1, dtype=np.float64)  # probabilities of ids up to each
+        drawn = random.random((count, 1)) * up_to[:, -1:]
+        passages[:, i] = (up_to < drawn).sum(axis=1)
     return passages

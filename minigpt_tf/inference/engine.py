@@ -401,6 +401,7 @@ class Engine:
     def _embed(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Token plus position embeddings (T, D), filled up."""
         x = self.weights.rows(0, ids)
+        x[:, self.config.embed_dim :] = 0  # in blocks, the filling of a row is its minimum
         return x + self.weights.positions[positions] if len(self.weights.positions) else x
 
     def _scratch_for(self, tokens: int, num_logits: int) -> Scratch:

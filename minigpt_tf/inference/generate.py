@@ -206,6 +206,7 @@ class TextGenerator:
         if num_samples < 1:
             raise ConfigError(f"num_samples={num_samples}: must be at least 1")
         sampling = self.sampling(sampling, **settings)
+        prompts = list(prompts)
         rows = min(rows_within(self.engine.config, ROWS_BYTES), len(prompts) * num_samples)
         scheduler = self.scheduler(max(1, rows))
         wanted = ((prompt, sample) for prompt in prompts for sample in range(num_samples))

@@ -481,6 +481,31 @@ def store(heads, first, last, row, layer, position, cache):
 
 
 @inner
+def clear_unused(first, last, heads, row, layer, position, cache):
+    """Clears the values behind a sequence's last token, up to the end of their block: products
+    read whole blocks, and NaN of an earlier sequence would stay NaN times a weight of 0.
+
+    Args:
+        first: The first head, as for `store`.
+        last: The head after the last one.
+        heads: (B, N + 2 K, H).
+        row: The sequence in the cache.
+        layer: The block.
+        position: Of the last token.
+        cache: KeysValues.
+    """
+    K = cache.keys.shape[2]
+    N = heads.shape[1] - 2 * K
+    end = (position + BLOCK) // BLOCK * BLOCK
+    for head in range(max(first, N + K), last):
+        values = cache.values[row, layer, head - N - K]
+        for panel in range(values.shape[0]):
+            for unused in range(position + 1, end):
+                for lane in range(LANES):
+                    values[panel, unused, lane] = f32(0)
+
+
+@inner
 def tokens_together(tokens, b, most):
     """How many tokens from b on belong to the same sequence, at most so many.
 
@@ -666,6 +691,8 @@ def compiled_step(
                     turning = heads[b, first : min(last, N + K)]
                     rotate(turning, head_dim, weights.cosines[position], weights.sines[position])
                 store(heads[b], first, last, tokens.rows[b], layer, position, cache)
+                if b == B - 1 or tokens.rows[b + 1] != tokens.rows[b]:
+                    clear_unused(first, last, heads, tokens.rows[b], layer, position, cache)
             wait_for_all(barrier, threads)
             unit, last = portion(N * B, thread, threads)
             while unit < last:

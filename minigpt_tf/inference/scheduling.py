@@ -270,13 +270,13 @@ class Scheduler:
             lacking = self._lacking(row, request)
             if lacking < 2:  # its next token goes with those of the others
                 continue
-            tokens = max(PASS_TOKENS, min(most, lacking))
-            if tokens > left < most:
+            if left < min(PASS_TOKENS, most):
                 return
-            left -= tokens
+            tokens = min(left, lacking)
+            left -= max(PASS_TOKENS, tokens)
             ids = request.answer.ids[row.first :]
             try:
-                logits = self.engine.prefill_some(ids, self.cache, row.number, most)
+                logits = self.engine.prefill_some(ids, self.cache, row.number, tokens)
             except Exception as error:
                 self._end(request, error=error)
                 continue

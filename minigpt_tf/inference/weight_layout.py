@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ModelFolderError
-from .blocks import Blocks, find_int4_blocks, find_int8_blocks, round_to_int8
+from .blocks import LARGEST_INT8, Blocks, find_int4_blocks, find_int8_blocks, round_to_int8
 from .kernels import BlockMatrix, Place
 from .panels import LANES, Storage, empty_panels, padded, panel_bytes, read_rows, write_panels
 from .positions import sinusoidal_table
@@ -116,8 +116,8 @@ def lay_out_weights(
         The weights in the engine's layout.
 
     Raises:
-        ModelFolderError: A weight is missing, extra, of another shape or not finite; or there is
-            not enough memory.
+        ModelFolderError: A weight is missing, extra, of another shape, not finite, or too large to
+            be rounded; or there is not enough memory.
     """
     check_shapes({name: weight.shape for name, weight in weights.items()}, config, where)
     source = _Source(weights, where, config)
@@ -138,6 +138,11 @@ def lay_out_weights(
         for rows in blocks or source.rows(names):
             if storage == Storage.BLOCKS8 and not isinstance(rows, Blocks):
                 rows = round_to_int8(rows)
+                if not np.isfinite(rows.d).all():
+                    raise ModelFolderError(
+                        f"{where}: {' or '.join(names)} has weights beyond {LARGEST_INT8:,.0f}, "
+                        "which cannot be rounded to 8 bits: use it without --quantize"
+                    )
             write_panels(rows, storage, panels[row // LANES * step :])
             row += len(rows.u if isinstance(rows, Blocks) else rows)
         biases = laid_out.biases[laid_out.layout[index, Place.ROW] :]

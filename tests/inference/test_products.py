@@ -9,13 +9,9 @@ from minigpt_tf.compiled import entry
 from minigpt_tf.inference.blocks import Blocks, find_int4_blocks, find_int8_blocks, round_to_int8
 from minigpt_tf.inference.panels import Storage, empty_panels, panel_bytes, read_rows, write_panels
 from minigpt_tf.inference.products import PLAIN, multiply
+from tests.inference.exact_weights import bfloat16, q4_0, q4_1, q8_0
 
 RANDOM = np.random.default_rng(0)
-
-
-def upper_halves(values):
-    """float32 values that are bfloat16."""
-    return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
 
 
 def random_matrix(storage, outputs, inputs):
@@ -24,7 +20,7 @@ def random_matrix(storage, outputs, inputs):
     if storage == Storage.FLOAT32:
         return values, values
     if storage == Storage.BFLOAT16:
-        return upper_halves(values), upper_halves(values)
+        return bfloat16(values), bfloat16(values)
     blocks = -(-inputs // 32)
     most = 256 if storage == Storage.BLOCKS8 else 16
     u = RANDOM.integers(0, most, (outputs, inputs)).astype(np.uint8)
@@ -118,33 +114,6 @@ def test_a_smaller_storage_gives_the_bits_of_float32(storage):
     assert np.array_equal(*found)
 
 
-def q8_0(values):
-    """GGUF's Q8_0 (ggml's reference), as values."""
-    blocks = values.reshape(-1, 32)
-    d = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
-    q = np.rint(blocks / np.where(d > 0, d, 1))
-    return (q * d.astype(np.float16).astype(np.float32)).reshape(values.shape).astype(np.float32)
-
-
-def q4_0(values):
-    """GGUF's Q4_0, as values."""
-    blocks = values.reshape(-1, 32)
-    far = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)
-    d = far / np.float32(-8)
-    q = np.clip(np.floor(blocks / np.where(d != 0, d, 1) + 8.5), 0, 15) - 8
-    return (q * d.astype(np.float16).astype(np.float32)).reshape(values.shape).astype(np.float32)
-
-
-def q4_1(values):
-    """GGUF's Q4_1, as values."""
-    blocks = values.reshape(-1, 32)
-    low = blocks.min(axis=1, keepdims=True)
-    d = (blocks.max(axis=1, keepdims=True) - low) / np.float32(15)
-    q = np.clip(np.floor((blocks - low) / np.where(d > 0, d, 1) + 0.5), 0, 15)
-    d, low = (part.astype(np.float16).astype(np.float32) for part in (d, low))
-    return (q.astype(np.float32) * d + low).reshape(values.shape)
-
-
 @pytest.mark.parametrize(
     ("find", "quantized"),
     [(find_int8_blocks, q8_0), (find_int4_blocks, q4_0), (find_int4_blocks, q4_1)],
@@ -157,6 +126,48 @@ def test_blocks_are_found_in_the_values_of_gguf_s_types(find, quantized):
     assert found is not None and np.array_equal(found.values(), values)
     values[7, 40] = np.nextafter(values[7, 40], np.float32(9))
     assert find(values) is None
+
+
+def with_importance(random, blocks, signed):
+    """Values as GGUF's Q4_0 (signed) and Q4_1 have them where d and m were chosen by an importance
+    matrix: the smallest weight of a block need not have u = 0, nor the largest u = 15."""
+    d = np.abs(random.standard_normal(blocks) / 50 + 0.02).astype(np.float16)
+    smallest, largest = random.integers(0, 4, blocks), random.integers(11, 16, blocks)
+    u = random.integers(0, 16, (blocks, 32))
+    u = np.clip(u, smallest[:, None], largest[:, None]).astype(np.float32)
+    if signed:
+        d *= random.choice([-1, 1], blocks).astype(np.float16)
+        u[:, 0] = 1 + 14 * random.integers(0, 2, blocks)  # the farthest is 7 steps from 0, or
+        u[::2, 0] = 0  # 8
+        m = -8 * d
+    else:
+        m = (random.standard_normal(blocks) / 5).astype(np.float16)
+    d, m = (part.astype(np.float32)[:, None] for part in (d, m))
+    return (d * u + m).reshape(-1, 96)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_blocks_are_found_of_files_made_with_an_importance_matrix(signed):
+    values = with_importance(np.random.default_rng(2), 3000, signed)
+    found = find_int4_blocks(values)
+    assert found is not None and np.array_equal(found.values(), values)
+    assert found.u.max() <= 15
+    values[777, 40] = np.nextafter(values[777, 40], np.float32(9))
+    assert find_int4_blocks(values) is None
+
+
+@pytest.mark.parametrize("find", [find_int8_blocks, find_int4_blocks])
+@pytest.mark.parametrize("size", [0.0, 1e-42, 1e-30, 1e-6, 1.0, 6e4, 1e7, 1e30, 3e38])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_what_is_found_is_equal_however_large_or_small(find, size):
+    random = np.random.default_rng(1)
+    values = (random.integers(-7, 8, (4, 64)) * np.float32(size / 8)).astype(np.float32)
+    found = find(values)
+    assert found is None or np.array_equal(found.values(), values)
+    assert found is not None or size not in (0.0, 1.0) or find is find_int8_blocks
+    values = random.uniform(-1, 1, (4, 64)).astype(np.float32) * np.float32(size)
+    found = find(values)
+    assert found is None or np.array_equal(found.values(), values)
 
 
 def test_rounding_to_8_bits_keeps_the_largest_and_is_close():

@@ -7,6 +7,7 @@ import pytest
 
 from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ConfigError
+from minigpt_tf.inference import quantization
 from minigpt_tf.inference.calibration import (
     Passages,
     Stage,
@@ -18,6 +19,7 @@ from minigpt_tf.inference.calibration import (
 )
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.quantization import (
+    DAMPENING,
     GROUP_SIZE,
     Int4Matrix,
     Int8Matrix,
@@ -159,7 +161,7 @@ def textbook_gptq(rows, moments, scales, minimums):
     the order of the diagonal, and the scales given."""
     order = np.argsort(-np.diag(moments), kind="stable")
     hessian = moments[np.ix_(order, order)].astype(np.float64)
-    hessian += 0.01 * np.diag(hessian).mean() * np.eye(len(hessian))
+    hessian += DAMPENING * np.diag(hessian).mean() * np.eye(len(hessian))
     work, codes = rows[:, order].astype(np.float64), np.zeros(rows.shape, dtype=np.uint8)
     for j in range(len(order)):
         inverse = np.linalg.inv(hessian[j:, j:])
@@ -171,7 +173,8 @@ def textbook_gptq(rows, moments, scales, minimums):
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 5, 17, 32])
-def test_codes_are_those_of_textbook_gptq(inputs):
+def test_codes_are_those_of_textbook_gptq(inputs, monkeypatch):
+    monkeypatch.setattr(quantization, "SWEEPS", 0)
     rows = np.random.default_rng(inputs).standard_normal((40, inputs)).astype(np.float32)
     moments = moments_of(correlated(inputs))
     found = quantize_to_int4(rows, moments)
@@ -211,6 +214,20 @@ def test_a_compensated_pair_is_as_good_as_any_codes():
         ours = costs[16 * int(codes[0]) + int(codes[1])]
         plain = np.clip(np.rint((row - minimum) / scale), 0, 15).astype(int)
         assert costs.min() <= ours <= max(costs[16 * plain[0] + plain[1]], 4 * costs.min()) + 1e-6
+
+
+def test_sweeps_only_lower_the_error(monkeypatch):
+    rows = np.random.default_rng(8).standard_normal((30, 90)).astype(np.float32)
+    moments = moments_of(correlated(90))
+    dampened = moments + DAMPENING * np.diag(moments).mean() * np.eye(90)
+    costs = []
+    for sweeps in (0, 1, 2, 6):
+        monkeypatch.setattr(quantization, "SWEEPS", sweeps)
+        errors = rows - quantize_to_int4(rows, moments).dequantized()
+        costs.append(np.einsum("ri,ij,rj->r", errors, dampened, errors))
+    for before, after in itertools.pairwise(costs):
+        assert (after <= before * (1 + 1e-4)).all()
+    assert costs[2].sum() < 0.97 * costs[0].sum()
 
 
 def on_a_grid(outputs, inputs, seed=0):

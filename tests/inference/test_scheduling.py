@@ -1,10 +1,12 @@
 """The scheduler: answers that come and go are what each would be alone."""
 
 import dataclasses
+import gc
 import math
 import random
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -148,13 +150,16 @@ def test_a_long_prompt_holds_nobody_up(generator, monkeypatch):
     first = scheduler.submit([5, 6], free)
     scheduler.step()
     late = scheduler.submit(list(range(2, 44)), free)
-    for step in range(11):  # 42 tokens in pieces of 4
+    for step in range(11):  # 42 tokens, 4 in each step
         assert late.answer.new_ids == [] and len(first.answer.new_ids) == step + 2
         calls.clear()
         events = scheduler.step()
         assert [event.request for event in events if event.request is first] == [first]
         assert [name for name, *_ in calls] == ["prefill_some", "decode_batch"]
-        assert calls[0][-1] == 4 and scheduler.cache.positions[1] <= 4 * (step + 1) + 1
+        assert (
+            calls[0][-1] == min(4, 42 - 4 * step)
+            and scheduler.cache.positions[1] <= 4 * (step + 1) + 1
+        )
     assert len(late.answer.new_ids) == 2
     first.cancel()
     finish(scheduler)
@@ -387,6 +392,37 @@ def test_the_memory_is_bounded_and_said(generator, monkeypatch):
         generator.scheduler(5)
     with pytest.raises(ConfigError, match="rows=0: must be at least 1"):
         generator.scheduler(0)
+
+
+def test_all_rows_may_be_full_at_once(generator):
+    """The memory of one is not taken by another."""
+    scheduler = generator.scheduler(4)
+    long = SamplingConfig(greedy=True, max_new_tokens=100, context_full="stop")
+    requests = [scheduler.submit([number] * 40, long) for number in range(2, 8)]
+    finish(scheduler)
+    for number, request in zip(range(2, 8), requests, strict=True):
+        assert request.result().finish_reason == "context"
+        assert request.result().ids == alone(generator, [number] * 40, long).ids
+
+
+def test_nothing_is_kept_of_a_request_that_ended(generator):
+    scheduler, known = generator.scheduler(2), []
+    for number in range(30):
+        request = scheduler.submit([5, 6], SamplingConfig(greedy=True, max_new_tokens=3))
+        if number % 3 == 0:
+            request.cancel()
+        known.append(weakref.ref(request))
+    del request
+    finish(scheduler)
+    gc.collect()
+    assert not any(request() for request in known)
+
+
+def test_prompts_may_come_from_anywhere(generator):
+    sampling = SamplingConfig(greedy=True, max_new_tokens=3)
+    texts = [g.text for g in generator.generate_each(iter(["he was", "the"]), sampling)]
+    assert texts == [generator.generate(prompt, sampling).text for prompt in ("he was", "the")]
+    assert list(generator.generate_each([], sampling)) == []
 
 
 def test_threads_may_ask_while_one_steps(generator):
