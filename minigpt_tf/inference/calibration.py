@@ -7,6 +7,7 @@ be quantized before anything behind it has been computed.
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -327,7 +328,7 @@ def generated_passages(
     Args:
         engine: The model in float32.
         count: Number of passages P.
-        length: Tokens of a passage, cut to the context length; the engine need have no longer one.
+        length: Tokens of a passage, cut to the context length.
         seed: Of all random numbers.
         listener: Gets the progress in tokens.
 
@@ -336,12 +337,16 @@ def generated_passages(
     """
     config, random = engine.config, np.random.default_rng(seed)
     length = min(length, config.context_length)
-    cache = Cache(config, count)
+    # A whole context of keys and values for each passage would not fit into memory.
+    short = type(engine)(
+        replace(config, context_length=length), engine.weights, threads=engine.threads
+    )
+    cache = Cache(short.config, count)
     passages = np.empty((count, length), dtype=np.int64)
     passages[:, 0] = random.integers(config.vocab_size, size=count)
     for i in range(1, length):
         listener.preparation("writing text for calibration", i, length)
-        logits = engine.decode_batch(passages[:, i - 1], cache)
+        logits = short.decode_batch(passages[:, i - 1], cache)
         up_to = softmax(logits).cumsum(axis=1, dtype=np.float64)  # probabilities of ids up to each
         drawn = random.random((count, 1)) * up_to[:, -1:]
         passages[:, i] = (up_to < drawn).sum(axis=1)

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
 from ..instruction_sets import plain_loops
 from .blocks import BLOCK
-from .calibration import CALIBRATION_TOKENS, generated_passages
+from .calibration import generated_passages
 from .kernels import (
     BARRIER_SIZE,
     SCORE_ROWS,
@@ -151,9 +150,7 @@ class Engine:
         """
 
         def passages(weights: EngineWeights) -> np.ndarray:
-            length = min(CALIBRATION_TOKENS, folder.model.context_length)
-            short = replace(folder.model, context_length=length)
-            engine = cls(short, weights, str(folder.path), threads)
+            engine = cls(folder.model, weights, str(folder.path), threads)
             return generated_passages(engine, listener=listener)
 
         return passages
