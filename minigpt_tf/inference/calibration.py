@@ -5,8 +5,8 @@ stage share their inputs, and what they compute becomes the inputs of the next s
 be quantized before anything behind it has been computed.
 """
 
-import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -95,70 +95,6 @@ def kernel_of(rows: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
     return rows if name.endswith("/embeddings") else np.ascontiguousarray(rows.T).reshape(shape)
 
 
-def normalized(x: np.ndarray, norm: np.ndarray, epsilon: float, centered: bool) -> np.ndarray:
-    """Layer normalization, or the RMS norm.
-
-    Args:
-        x: (T, D).
-        norm: (2, D): scale and shift.
-        epsilon: Added to the variance.
-        centered: Whether the mean is subtracted, as layer normalization does.
-
-    Returns:
-        (T, D).
-    """
-    if centered:
-        x = x - x.mean(axis=1, keepdims=True)
-    variance = np.square(x).mean(axis=1, keepdims=True)
-    return x / np.sqrt(variance + np.float32(epsilon)) * norm[0] + norm[1]
-
-
-def rotated(heads: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
-    """Rotary positions: each pair (i, i + H / 2) of a head turned by its angle.
-
-    Args:
-        heads: (T, heads, H).
-        cosines: Of the tokens' positions, (T, H / 2).
-        sines: The same.
-
-    Returns:
-        (T, heads, H).
-    """
-    first, second = np.split(heads, 2, axis=2)
-    cosines, sines = cosines[:, None], sines[:, None]
-    turned = first * cosines - second * sines, second * cosines + first * sines
-    return np.concatenate(turned, axis=2)
-
-
-def silu(x: np.ndarray) -> np.ndarray:
-    """x / (1 + e^-x), of float32 of any shape."""
-    return x / (1 + np.exp(np.minimum(-x, np.float32(88))))
-
-
-def gelu(x: np.ndarray) -> np.ndarray:
-    """x times the normal distribution function of x, within 5e-7 (Abramowitz, Stegun, 7.1.26)."""
-    size = np.abs(x) * np.float32(0.70710678)
-    t = 1 / (1 + np.float32(0.3275911) * size)
-    terms = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
-    polynomial = functools.reduce(lambda p, term: p * t + np.float32(term), terms, np.float32(0))
-    erf = 1 - polynomial * t * np.exp(-np.square(size))
-    return (x + np.abs(x) * erf) / 2
-
-
-def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    """The tanh approximation of gelu that GPT-2 was trained with."""
-    inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
-    return x * (1 + np.tanh(inner)) / 2
-
-
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "relu": lambda x: np.maximum(x, 0),
-    "gelu": gelu,
-    "gelu_tanh": gelu_tanh,
-}
-"""By ModelConfig.activation, without a gate."""
-
-
 class Passages:
     """P passages of T tokens on their way through a model.
 
@@ -187,8 +123,7 @@ class Passages:
             tables = rotary_tables(
                 config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
             )
-            half = config.head_dim // 2
-            self._rotary = [np.ascontiguousarray(t[: self.length, :half]) for t in tables]
+            self._rotary = tables
         self.inputs = self._norm("block_0/attention_norm") if config.norm_first else self._x
 
     def second_moments(self) -> np.ndarray:
@@ -255,11 +190,12 @@ class Passages:
 
     def _norm(self, path: str) -> np.ndarray:
         c, weights, x = self.config, self.weights, self._x
-        norm = np.zeros((2, c.embed_dim), dtype=np.float32)
-        norm[0] = weights[f"{path}/scale" if c.norm == "rms" else f"{path}/gamma"]
-        if f"{path}/beta" in weights:
-            norm[1] = weights[f"{path}/beta"]
-        return normalized(x, norm, c.norm_epsilon, c.norm == "layer")
+        if c.norm == "layer":
+            x = x - x.mean(axis=1, keepdims=True)
+        variance = np.square(x).mean(axis=1, keepdims=True)
+        out = x / np.sqrt(variance + np.float32(c.norm_epsilon))
+        out *= weights[f"{path}/scale" if c.norm == "rms" else f"{path}/gamma"]
+        return out + weights[f"{path}/beta"] if f"{path}/beta" in weights else out
 
     def _attention(self, block: str, x: np.ndarray) -> np.ndarray:
         """Some passages' (P T, D) -> what the heads make of it (P T, N H)."""
@@ -269,24 +205,59 @@ class Passages:
             self._dense(f"{block}/attention/{name}", x).reshape(shape)
             for name in ("query", "key", "value")
         )
-        mixed, future = np.empty_like(q), np.triu(np.ones((T, T), dtype=bool), 1)
+        mixed, unseen = np.empty_like(q), np.triu(np.ones((T, T), dtype=bool), 1)
+        if c.positions == "rotary":
+            q, k = self._rotated(q), self._rotated(k)
+        q *= np.float32(1 / np.sqrt(c.head_dim))
         for p in range(len(q)):
-            if c.positions == "rotary":
-                q[p], k[p] = (rotated(heads, *self._rotary) for heads in (q[p], k[p]))
             for head in range(c.num_heads):
                 kv = head // (c.num_heads // c.num_kv_heads)
-                query = q[p, :, head] * np.float32(1 / np.sqrt(c.head_dim))
-                scores = query @ np.ascontiguousarray(k[p, :, kv]).T  # (T, T)
-                scores[future] = -np.inf
+                scores = q[p, :, head] @ np.ascontiguousarray(k[p, :, kv]).T  # (T, T)
+                scores[unseen] = -np.inf
                 mixed[p, :, head] = softmax(scores) @ np.ascontiguousarray(v[p, :, kv])
         return mixed.reshape(len(x), -1)
+
+    def _rotated(self, heads: np.ndarray) -> np.ndarray:
+        """Heads (P, T, n, H) at their rotary positions."""
+        cosines, sines = (table[: self.length, None] for table in self._rotary)
+        first, second = np.split(heads, 2, axis=-1)
+        return heads * cosines + np.concatenate([-second, first], axis=-1) * sines
 
     def _activated(self, block: str, x: np.ndarray) -> np.ndarray:
         """Some passages' (P T, D) -> (P T, F) behind the activation."""
         up = self._dense(f"{block}/feed_forward_up", x)
         if self.config.activation == "swiglu":
-            return up * silu(self._dense(f"{block}/feed_forward_gate", x))
-        return ACTIVATIONS[self.config.activation](up)
+            return up * _gated(self._dense(f"{block}/feed_forward_gate", x))
+        return _ACTIVATIONS[self.config.activation](up)
+
+
+def _gated(x: np.ndarray) -> np.ndarray:
+    """silu: x / (1 + e^-x)."""
+    return x / (1 + np.exp(-np.maximum(x, np.float32(-87))))
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution function of x, by formula 7.1.26 of Abramowitz and Stegun."""
+    size = np.abs(x) * np.float32(math.sqrt(0.5))
+    t = 1 / (1 + np.float32(0.3275911) * size)
+    polynomial = np.zeros_like(t)
+    for coefficient in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        polynomial = (polynomial + np.float32(coefficient)) * t
+    erf = 1 - polynomial * np.exp(-size * size)
+    return np.float32(0.5) * (x + np.abs(x) * erf)
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """0.5 x (1 + tanh(u)): GPT-2's approximation."""
+    u = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
+    return np.float32(0.5) * x * (1 + np.tanh(u))
+
+
+_ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+}
 
 
 def passages_of(ids: np.ndarray, count: int, length: int, seed: int = 0) -> np.ndarray:
@@ -338,9 +309,7 @@ def generated_passages(
     config, random = engine.config, np.random.default_rng(seed)
     length = min(length, config.context_length)
     # A whole context of keys and values for each passage would not fit into memory.
-    short = type(engine)(
-        replace(config, context_length=length), engine.weights, threads=engine.threads
-    )
+    short = type(engine)(replace(config, context_length=length), engine.weights)
     cache = Cache(short.config, count)
     passages = np.empty((count, length), dtype=np.int64)
     passages[:, 0] = random.integers(config.vocab_size, size=count)
