@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
 from ..instruction_sets import plain_loops
 from .blocks import BLOCK
-from .calibration import generated_passages
+from .calibration import CALIBRATION_TOKENS, generated_passages
 from .kernels import (
     BARRIER_SIZE,
     SCORE_ROWS,
@@ -150,7 +151,9 @@ class Engine:
         """
 
         def passages(weights: EngineWeights) -> np.ndarray:
-            engine = cls(folder.model, weights, str(folder.path), threads)
+            length = min(CALIBRATION_TOKENS, folder.model.context_length)
+            short = replace(folder.model, context_length=length)
+            engine = cls(short, weights, str(folder.path), threads)
             return generated_passages(engine, listener=listener)
 
         return passages
