@@ -2,7 +2,7 @@
 
     python benchmarks/batching.py [--rounds 5] [--shape "SmolLM2-135M"] [--quantize int8]
 
-The shapes of benchmarks/decode.py with random weights; prompts of 8 tokens. Prints, as medians of
+The shapes of benchmarks/shapes.py with random weights; prompts of 8 tokens. Prints, as medians of
 the rounds:
 
 - total tokens a second of 1, 4, 8 and 16 answers through the scheduler, greedy and sampled, and the
@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from decode import SHAPES, random_weights
+from shapes import SHAPES, random_weights
 
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.inference.engine import Engine

@@ -5,6 +5,7 @@ stage share their inputs, and what they compute becomes the inputs of the next s
 be quantized before anything behind it has been computed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import IntEnum
@@ -16,7 +17,6 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..metrics import softmax
-from . import kernels
 from .key_value_cache import Cache
 from .positions import rotary_tables, sinusoidal_table
 
@@ -123,8 +123,7 @@ class Passages:
             tables = rotary_tables(
                 config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
             )
-            half = config.head_dim // 2
-            self._rotary = [np.ascontiguousarray(t[: self.length, :half]) for t in tables]
+            self._rotary = tables
         self.inputs = self._norm("block_0/attention_norm") if config.norm_first else self._x
 
     def second_moments(self) -> np.ndarray:
@@ -191,13 +190,12 @@ class Passages:
 
     def _norm(self, path: str) -> np.ndarray:
         c, weights, x = self.config, self.weights, self._x
-        norm = np.zeros((2, c.embed_dim), dtype=np.float32)
-        norm[0] = weights[f"{path}/scale" if c.norm == "rms" else f"{path}/gamma"]
-        if f"{path}/beta" in weights:
-            norm[1] = weights[f"{path}/beta"]
-        out = np.empty_like(x)
-        kernels.normalize(x, norm, np.float32(c.norm_epsilon), c.norm == "layer", out)
-        return out
+        if c.norm == "layer":
+            x = x - x.mean(axis=1, keepdims=True)
+        variance = np.square(x).mean(axis=1, keepdims=True)
+        out = x / np.sqrt(variance + np.float32(c.norm_epsilon))
+        out *= weights[f"{path}/scale" if c.norm == "rms" else f"{path}/gamma"]
+        return out + weights[f"{path}/beta"] if f"{path}/beta" in weights else out
 
     def _attention(self, block: str, x: np.ndarray) -> np.ndarray:
         """Some passages' (P T, D) -> what the heads make of it (P T, N H)."""
@@ -207,27 +205,59 @@ class Passages:
             self._dense(f"{block}/attention/{name}", x).reshape(shape)
             for name in ("query", "key", "value")
         )
-        mixed = np.empty_like(q)
+        mixed, unseen = np.empty_like(q), np.triu(np.ones((T, T), dtype=bool), 1)
+        if c.positions == "rotary":
+            q, k = self._rotated(q), self._rotated(k)
+        q *= np.float32(1 / np.sqrt(c.head_dim))
         for p in range(len(q)):
-            if c.positions == "rotary":
-                kernels.rotate_tokens(q[p], c.num_heads, *self._rotary)
-                kernels.rotate_tokens(k[p], c.num_kv_heads, *self._rotary)
             for head in range(c.num_heads):
                 kv = head // (c.num_heads // c.num_kv_heads)
-                query = q[p, :, head] * np.float32(1 / np.sqrt(c.head_dim))
-                scores = query @ np.ascontiguousarray(k[p, :, kv]).T  # (T, T)
-                kernels.causal_softmax(scores, 0)
-                mixed[p, :, head] = scores @ np.ascontiguousarray(v[p, :, kv])
+                scores = q[p, :, head] @ np.ascontiguousarray(k[p, :, kv]).T  # (T, T)
+                scores[unseen] = -np.inf
+                mixed[p, :, head] = softmax(scores) @ np.ascontiguousarray(v[p, :, kv])
         return mixed.reshape(len(x), -1)
+
+    def _rotated(self, heads: np.ndarray) -> np.ndarray:
+        """Heads (P, T, n, H) at their rotary positions."""
+        cosines, sines = (table[: self.length, None] for table in self._rotary)
+        first, second = np.split(heads, 2, axis=-1)
+        return heads * cosines + np.concatenate([-second, first], axis=-1) * sines
 
     def _activated(self, block: str, x: np.ndarray) -> np.ndarray:
         """Some passages' (P T, D) -> (P T, F) behind the activation."""
         up = self._dense(f"{block}/feed_forward_up", x)
-        gate = np.empty((0,), dtype=np.float32)
         if self.config.activation == "swiglu":
-            gate = self._dense(f"{block}/feed_forward_gate", x).reshape(-1)
-        kernels.ACTIVATIONS[self.config.activation](up.reshape(-1), gate)
-        return up
+            return up * _gated(self._dense(f"{block}/feed_forward_gate", x))
+        return _ACTIVATIONS[self.config.activation](up)
+
+
+def _gated(x: np.ndarray) -> np.ndarray:
+    """silu: x / (1 + e^-x)."""
+    return x / (1 + np.exp(-np.maximum(x, np.float32(-87))))
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution function of x, by formula 7.1.26 of Abramowitz and Stegun."""
+    size = np.abs(x) * np.float32(math.sqrt(0.5))
+    t = 1 / (1 + np.float32(0.3275911) * size)
+    polynomial = np.zeros_like(t)
+    for coefficient in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        polynomial = (polynomial + np.float32(coefficient)) * t
+    erf = 1 - polynomial * np.exp(-size * size)
+    return np.float32(0.5) * (x + np.abs(x) * erf)
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """0.5 x (1 + tanh(u)): GPT-2's approximation."""
+    u = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
+    return np.float32(0.5) * x * (1 + np.tanh(u))
+
+
+_ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+}
 
 
 def passages_of(ids: np.ndarray, count: int, length: int, seed: int = 0) -> np.ndarray:
@@ -278,12 +308,14 @@ def generated_passages(
     """
     config, random = engine.config, np.random.default_rng(seed)
     length = min(length, config.context_length)
-    cache = Cache(replace(config, context_length=length), count)
+    # A whole context of keys and values for each passage would not fit into memory.
+    short = type(engine)(replace(config, context_length=length), engine.weights)
+    cache = Cache(short.config, count)
     passages = np.empty((count, length), dtype=np.int64)
     passages[:, 0] = random.integers(config.vocab_size, size=count)
     for i in range(1, length):
         listener.preparation("writing text for calibration", i, length)
-        logits = engine.decode_batch(passages[:, i - 1], cache)
+        logits = short.decode_batch(passages[:, i - 1], cache)
         up_to = softmax(logits).cumsum(axis=1, dtype=np.float64)  # probabilities of ids up to each
         drawn = random.random((count, 1)) * up_to[:, -1:]
         passages[:, i] = (up_to < drawn).sum(axis=1)

@@ -109,18 +109,20 @@ def test_passages_of_a_text_do_not_overlap():
     assert passages_of(np.arange(7), count=5, length=10).tolist() == [list(range(7))]
 
 
-def test_a_model_writes_its_own_passages():
-    config = tiny_config("modern", vocab_size=7, context_length=8)
-    weights = random_weights(config)
-    recorder = Recorder()
-    first = generated_passages(Engine(config, weights), 400, 20, seed=3, listener=recorder)
-    again = generated_passages(Engine(config, weights), 400, 20, seed=3)
-    assert first.shape == (400, 8) and np.array_equal(first, again)  # cut to the context
-    assert recorder.work[-1][1:] == (7, 8)
+@pytest.mark.parametrize("preset,context", [("modern", 8), ("modern", 30), ("gpt2", 30)])
+def test_a_model_writes_its_own_passages(preset, context):
+    config = tiny_config(preset, vocab_size=7, context_length=context)
+    weights, recorder = random_weights(config), Recorder()
+    engine = Engine(config, weights)
+    first = generated_passages(engine, 400, 20, seed=3, listener=recorder)
+    again = generated_passages(engine, 400, 20, seed=3)
+    length = min(20, context)
+    assert first.shape == (400, length) and np.array_equal(first, again)
+    assert recorder.work[-1][1:] == (length - 1, length)
     # The second token is drawn from the softmax behind the first.
     token = np.bincount(first[:, 0]).argmax()
     after = first[first[:, 0] == token, 1]
-    logits = Engine(config, weights).all_logits([token])[0].astype(np.float64)
+    logits = engine.all_logits([token])[0].astype(np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum()
     spread = np.sqrt(probabilities * (1 - probabilities) / len(after))
     frequencies = np.bincount(after, minlength=7) / len(after)
