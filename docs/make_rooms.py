@@ -20,6 +20,7 @@ FLOORS: list[tuple[str, str, dict[str, str]]] = [
         {
             "errors": "for people",
             "machine": "cores, memory",
+            "instruction_sets": "which vectors",
             "compiled": "Numba",
             "keras_registration": "for load_model",
             "startup": "quiet TensorFlow",
