@@ -172,8 +172,8 @@ def _fields(module: str, name: str, node: ast.ClassDef) -> Iterator[tuple[str, s
 def _find(module: str, name: str) -> tuple[str, Definition]:
     """The module that defines a name which `module` has, and the definition."""
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
-    late = [node for node in tree.body if isinstance(node, ast.If)]  # if TYPE_CHECKING
-    for node in [*tree.body, *(inside for each in late for inside in each.body)]:
+    for_types = [inside for node in tree.body if isinstance(node, ast.If) for inside in node.body]
+    for node in [*tree.body, *for_types]:
         if isinstance(node, Definition) and node.name == name:
             return module, node
         if isinstance(node, ast.ImportFrom):

@@ -26,10 +26,17 @@ _NEEDED = {
 
 
 def host_features() -> dict[str, bool]:
-    """What the processor has, by LLVM's names."""
+    """What the processor has, by LLVM's names; or as much of it as Numba's own variables allow,
+    since LLVM ends the process at an instruction that Numba's target lacks."""
     import llvmlite.binding
 
-    return dict(llvmlite.binding.get_host_cpu_features())
+    features = dict(llvmlite.binding.get_host_cpu_features())
+    generic = os.environ.get("NUMBA_CPU_NAME", "").lower() == "generic"
+    allowed = os.environ.get("NUMBA_CPU_FEATURES", "" if generic else None)
+    if allowed is None:
+        return features
+    words = {*allowed.split(","), "+sse2", "+neon"}  # every processor of 64 bits has its own
+    return {name: on and f"+{name}" in words for name, on in features.items()}
 
 
 @functools.cache
@@ -66,6 +73,7 @@ def describe_kernels(name: str) -> str:
     bits |= {"avx2": "256-bit", "avxvnni": "256-bit"}
     int8 = "VNNI" if name.endswith("vnni") else "16-bit products"
     int8 = "32-bit products" if name in ("plain", "sse2", "neon") else int8
+    int8 = "dot products" if name == "neon" and host_features().get("dotprod") else int8
     chosen = f", as {VARIABLE} says" if os.environ.get(VARIABLE) else ""
     return f"{name} ({bits.get(name, '128-bit')} vectors, int8 by {int8}{chosen})"
 
@@ -82,8 +90,9 @@ def used_features() -> dict[str, bool]:
     if not os.environ.get(VARIABLE):
         return features
     chosen = chosen_kernels()
-    # Plain loops round as the best kernels do, so they may use the same scalar instructions.
-    needed = _NEEDED["avx2" if chosen == "plain" else chosen]
+    if chosen == "plain":  # it rounds as the best kernels do, by the same scalar instructions
+        chosen = "neon" if features.get("neon") else "avx2"
+    needed = _NEEDED[chosen]
     others = {feature for each in _NEEDED.values() for feature in each} - {"sse2", *needed}
     newer = ("avx512", "avx10", "amx", "avxvnni")
     return {

@@ -1,6 +1,7 @@
 """The verb `doctor`: what this machine has for training and generating, and what to mend."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -12,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import __version__
-from ..compiled import SUFFIX
 from ..config import MODELS_DIRECTORY
 from ..console import table_lines, terminal_width
 from ..errors import ConfigError
@@ -159,16 +159,22 @@ def _device() -> Finding:
     return Finding("device", ", ".join(models))
 
 
-def _folders() -> Iterator[Finding]:
+def _machine_code() -> Finding:
+    """Raises ConfigError for the kernels that `_processor` reports."""
+    from ..compiled import SUFFIX
     from ..inference.precompiled import machine_code_folder
 
     code = machine_code_folder()
     if code is None:
         remedy = "run `minigpt doctor --warm-up` where the package's folder can be written"
-        yield Finding("machine code", "cannot be kept: each start compiles the engine", remedy)
-    else:
-        compiled = len(list(code.glob(f"*{SUFFIX}"))) if code.is_dir() else 0
-        yield Finding("machine code", f"{code} ({compiled} functions compiled)")
+        return Finding("machine code", "cannot be kept: each start compiles the engine", remedy)
+    compiled = len(list(code.glob(f"*{SUFFIX}"))) if code.is_dir() else 0
+    return Finding("machine code", f"{code} ({compiled} functions compiled)")
+
+
+def _folders() -> Iterator[Finding]:
+    with contextlib.suppress(ConfigError):
+        yield _machine_code()
     cache = cache_folder()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
     size = sum(path.stat().st_size for path in files)

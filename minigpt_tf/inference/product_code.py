@@ -43,7 +43,7 @@ class Kit(NamedTuple):
     fused: bool
     """Whether it multiplies and adds with one rounding."""
     dot: str
-    """Instructions for int8 products: vnni512 | vnni256 | madd512 | madd256 | none."""
+    """Instructions for int8 products: vnni512 | vnni256 | madd512 | madd256 | neon | none."""
 
 
 def kit_of(features: dict[str, bool]) -> Kit:
@@ -63,6 +63,8 @@ def kit_of(features: dict[str, bool]) -> Kit:
         dot = "vnni256"
     elif wide:
         dot = "madd512"
+    elif has("neon", "dotprod"):
+        dot = "neon"
     else:
         dot = "madd256" if has("avx2") else "none"
     return Kit(
@@ -256,7 +258,7 @@ class ProductCode:
             b.add(b.mul(b.add(first, _int(t)), self.x_blocks), block) for t in range(len(totals))
         ]
         sums = [self.load(b.add(self.x_sums, _times(b, place, 4)), INT32, 4) for place in places]
-        if self.storage == Storage.BLOCKS8:  # sum((u - 128) q), exactly
+        if self.storage == Storage.BLOCKS8 and self.kit.dot != "neon":  # sum((u - 128) q), exactly
             start = [_splat(b, b.mul(total, ir.Constant(INT32, -128))) for total in sums]
         else:
             start = [_ints(0)] * len(totals)
@@ -292,10 +294,14 @@ class ProductCode:
         if self.kit.dot.startswith("madd"):  # bytes 0 and 2, 1 and 3, as pairs of 16 bits
             low = _ints(0x00FF00FF)
             return b.and_(weights, low), b.and_(b.lshr(weights, _ints(8)), low)
+        if self.kit.dot == "neon":  # signed bytes: u - 128, or u below 16
+            return (
+                b.xor(weights, _ints(-0x7F7F7F80)) if self.storage == Storage.BLOCKS8 else weights
+            )
         return [b.and_(b.lshr(weights, _ints(shift)), _ints(255)) for shift in range(0, 32, 8)]
 
     def dot(self, total: Any, weights: Any, value: Any) -> Any:
-        """Adds the four products of each lane's unsigned bytes with the signed bytes of a value.
+        """Adds the four products of each lane's bytes with the signed bytes of a value.
 
         Args:
             total: A vector of integers.
@@ -310,7 +316,10 @@ class ProductCode:
             return self.call("llvm.x86.avx512.vpdpbusd.512", INTS, total, weights, _splat(b, value))
         if kind == "vnni256":
             name = "llvm.x86.avx512.vpdpbusd.256"
-            return self.halves(name, total, weights, _splat(b, value))
+            return self.narrow(name, 256, 32, total, weights, _splat(b, value))
+        if kind == "neon":
+            name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+            return self.narrow(name, 128, 8, total, weights, _splat(b, value))
         if kind.startswith("madd"):
             shifted = [b.shl(value, ir.Constant(INT32, s)) for s in (8, 0)]
             # the signed bytes 0 and 2, 1 and 3, as pairs of 16 bits
@@ -337,27 +346,34 @@ class ProductCode:
             shorts = ir.VectorType(ir.IntType(16), 2 * LANES)
             both = [self.b.bitcast(given, shorts) for given in (weights, values)]
             return self.call("llvm.x86.avx512.pmaddw.d.512", INTS, *both)
-        return self.halves("llvm.x86.avx2.pmadd.wd", weights, values, item=16)
+        return self.narrow("llvm.x86.avx2.pmadd.wd", 256, 16, weights, values)
 
-    def halves(self, name: str, *vectors: Any, item: int = 32) -> Any:
-        """An intrinsic of 256 bits, on both halves of vectors of 512.
+    def narrow(self, name: str, bits: int, item: int, *vectors: Any) -> Any:
+        """An intrinsic of fewer bits, on each as many bits of vectors of 512.
 
         Args:
             name: LLVM's.
+            bits: Of its vectors.
+            item: Bits of the items that it wants; a first argument of three stays as it is.
             vectors: Its arguments, 16 integers of 32 bits each.
-            item: Bits of the items that it wants.
 
         Returns:
             16 integers of 32 bits.
         """
-        b, results = self.b, []
-        half, count = ir.VectorType(ir.IntType(item), 256 // item), LANES // 2
-        for first in (0, count):
-            places = ir.Constant(ir.VectorType(INT32, count), [*range(first, first + count)])
-            halved = [b.bitcast(b.shuffle_vector(v, v, places), half) for v in vectors]
-            results.append(self.call(name, ir.VectorType(INT32, count), *halved))
-        places = ir.Constant(INTS, [*range(LANES)])
-        return b.shuffle_vector(*results, places)
+        b, results, count = self.b, [], bits // 32
+        ints, items = (ir.VectorType(INT32, count), ir.VectorType(ir.IntType(item), bits // item))
+        kinds = [items] * len(vectors) if len(vectors) < 3 else [ints, items, items]
+        for first in range(0, LANES, count):
+            places = ir.Constant(ints, [*range(first, first + count)])
+            taken = [b.shuffle_vector(v, v, places) for v in vectors]
+            given = [b.bitcast(*pair) for pair in zip(taken, kinds, strict=True)]
+            results.append(self.call(name, ints, *given))
+        while len(results) > 1:
+            count *= 2
+            places = ir.Constant(ir.VectorType(INT32, count), [*range(count)])
+            pairs = zip(results[::2], results[1::2], strict=True)
+            results = [b.shuffle_vector(*pair, places) for pair in pairs]
+        return results[0]
 
     def call(self, name: str, kind: Any, *arguments: Any) -> Any:
         """A call of one of LLVM's intrinsics.

@@ -42,7 +42,7 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str
     """
     file, model = folder.path / MODEL_NAME, folder.model
     kept = folder.path / (EXACT_NAME if quantize == "none" else QUANTIZED_NAME)
-    laid_out = _read(kept, file, model)
+    laid_out = _read(kept, file, model, integers=quantize != "none")
     if laid_out is not None:
         return laid_out, ""
     needed = model.parameter_count * (1.125 if quantize == "int8" else 4)
@@ -86,8 +86,9 @@ def _write(
         file.attrs["source_sha256"], file.attrs["source_state"] = sha256, state
 
 
-def _read(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None:
-    """The content of such a file; None if it was not made from `source`, or is damaged."""
+def _read(path: Path, source: Path, config: ModelConfig, *, integers: bool) -> EngineWeights | None:
+    """The content of such a file, for products with float32 or int8 inputs; None if it was not made
+    from `source`, or is damaged."""
     D, L = padded(config.embed_dim), config.num_layers
     context = 0 if config.positions == "rotary" else config.context_length
     try:
@@ -103,7 +104,12 @@ def _read(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None
             matrices = len(make_layout(config))
             storages = [Storage(int(number)) for number in file.attrs["storages"]]
             layout = make_layout(config, storages[: matrices - config.tie_embeddings])
+            if file.attrs["integers"] != integers:
+                return None
+            if integers and min(storages) < Storage.BLOCKS8:  # no product has int8 inputs there
+                return None
             size, rows = layout_size(layout)
+            check_fits_memory(size + Cache.nbytes(config), str(path))
             shapes = ((size,), (rows,), (2 * L + 1, 2, D), (context, D))
             kept = {}
             for name, shape in zip(_KEPT, shapes, strict=True):
@@ -115,7 +121,6 @@ def _read(path: Path, source: Path, config: ModelConfig) -> EngineWeights | None
                 dataset.read_direct(kept[name])
                 if dtype == np.float32 and not np.isfinite(kept[name]).all():
                     return None
-            integers = bool(file.attrs["integers"])
     except Exception:  # h5py raises many kinds on a damaged or missing file
         return None
     return EngineWeights(**kept, layout=layout, integers=integers)
