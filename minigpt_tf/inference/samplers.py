@@ -312,7 +312,7 @@ class _ConfiguredSampler:
 
 
 class _Draws:
-    """Random numbers in order; a copy goes on with the same ones.
+    """Random numbers in order; a copy continues with the same ones.
 
     Args:
         source: Gives the next number.
