@@ -105,7 +105,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         **{
             name: "machine code is kept in a form that is loaded without Numba"
             for name in (
-                "_engine",
+                "_add_module",
                 "_final_module",
                 "_tm",
                 "numba.core.compiler_lock.global_compiler_lock",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import CHAT_TOKENS, EngineConfig, SamplingConfig
 from ..errors import DataError
+from ..events import SILENT, Listener
 from ..machine import import_numpy_without_threads
 from ..text.chat_template import message
 from .options import cli_options, given_options, plain_text
@@ -90,8 +91,14 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Path, "TextGenerator"
         from ..inference.generate import TextGenerator
         from ..storage.model_folder import newest_folder
 
+        listener: Listener = SILENT
+        if config.quantize == "int4":  # it takes a while to make
+            from ..console import ConsoleListener
+
+            listener = ConsoleListener(sys.stderr)
+
         folder = arguments.model or newest_folder()
-        generator = TextGenerator.load(folder, config)
+        generator = TextGenerator.load(folder, config, listener)
         generator.engine.warm_up()
     finally:
         gc.enable()

@@ -8,6 +8,7 @@ that `machine_code` calls. Elsewhere, and for arguments of other types, Numba ke
 import contextlib
 import ctypes
 import functools
+import importlib
 import os
 import signal
 import struct
@@ -22,6 +23,7 @@ from ..instruction_sets import limit_numba
 from . import arguments as of_arguments
 from . import kept, machine_code
 from .kept import SUFFIX
+from .machine_code import Image, UnsupportedCode
 from .numba_internals import (
     cgutils,
     compile_image,
@@ -32,7 +34,6 @@ from .numba_internals import (
     teach_numba,
     types,
 )
-from .object_file import Image, UnsupportedCode
 from .origin import UnknownValue, identity, origin
 
 __all__ = [
@@ -76,7 +77,7 @@ class Lazy:
     """
 
     def __init__(self, function: Callable, make: Callable[[Callable], Any]) -> None:
-        self._make, self._lock = make, threading.RLock()
+        self._make = make
         self._form: Any = None
         self.__wrapped__ = function
         self.__name__, self.__doc__ = function.__name__, function.__doc__
@@ -84,16 +85,27 @@ class Lazy:
 
     @property
     def numba_form(self) -> Any:
-        """What Numba knows the function as."""
-        with self._lock:
-            if self._form is None:
-                _teach_numba()
-                self._form = self._make(self.__wrapped__)
-            return self._form
+        """What Numba knows the function as.
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
+        No lock: who asks may hold Numba's, for which a thread that compiles this function waits.
+        """
+        if self._form is None:
+            _teach_numba()
+            form = self._make(self.__wrapped__)
+            self._form = self._form or form  # another thread may have been faster
+        return self._form
+
+    def __deepcopy__(self, _: dict) -> "Lazy":
+        return self
+
+    def __reduce__(self) -> tuple[Callable, tuple[str, str, str]]:
         """Numba tells closures apart by a hash of what they enclose, pickled."""
-        return str, (origin(cast(FunctionType, self.__wrapped__)),)
+        function = cast(FunctionType, self.__wrapped__)
+        return _found_again, (self.__module__, self.__name__, origin(function))
+
+
+def _found_again(module: str, name: str, _: str) -> Any:
+    return getattr(importlib.import_module(module), name)
 
 
 @functools.cache
@@ -134,6 +146,7 @@ class Entry(Lazy):
 
     def __init__(self, function: Callable) -> None:
         super().__init__(function, inner_form)
+        self._lock = threading.RLock()
         self._codes: dict[of_arguments.Kinds, _Code | None] = {}
         """None where Numba must make the call."""
         self._latest: dict[of_arguments.Classes, _Code | None] = {}

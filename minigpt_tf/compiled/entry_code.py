@@ -21,8 +21,8 @@ from .machine_code import (
     SHAPE,
     STRIDES,
     TYPE_NUMBER,
+    UnsupportedCode,
 )
-from .object_file import UnsupportedCode
 
 ENTRY = "minigpt_entry"
 

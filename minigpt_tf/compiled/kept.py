@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .object_file import Image
+from .machine_code import Image
 
 _FORMAT = 1
 _MAGIC = b"minigpt code\0\0\0\0"

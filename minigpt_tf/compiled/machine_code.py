@@ -4,11 +4,30 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .object_file import Image, UnsupportedCode
+
+class UnsupportedCode(Exception):
+    """Machine code that can only be run by Numba itself, or not be kept on this system."""
+
+
+@dataclass
+class Image:
+    """Machine code."""
+
+    content: bytes
+    entry: int
+    """Where the function begins."""
+    absolute: list[int] = field(default_factory=list)
+    """Places of 64 bits to which the image's address in memory is added."""
+    external: list[tuple[int, str]] = field(default_factory=list)
+    """Places of 64 bits that get the address of a function of the C library: (place, name)."""
+    result: str = "none"
+    """Type of the function's result."""
+
 
 ITEMS = 24
 """Where a tuple has the addresses of its items, in CPython."""

@@ -5,7 +5,6 @@ answer.
 """
 
 import contextlib
-import ctypes
 import functools
 import importlib
 from collections.abc import Callable, Iterator
@@ -13,9 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .arguments import Leaves
-from .entry_code import ENTRY, entry_code
-from .machine_code import RESULTS
-from .object_file import Image, UnsupportedCode, link
+from .machine_code import RESULTS, Image, UnsupportedCode
 
 
 class LazyModule:
@@ -160,9 +157,12 @@ def compile_image(form: Any, arguments: tuple, leaves: Leaves) -> Image:
     """
     from numba import typeof
 
+    from .entry_code import ENTRY, entry_code
+    from .object_file import link
+
     signature = tuple(map(typeof, arguments))
     codegen = form.targetctx.codegen()
-    with _instructions_only(codegen._engine):
+    with _instructions_only(codegen):
         form.compile(signature)
     compiled = form.overloads[signature]
     result = str(compiled.signature.return_type)
@@ -182,20 +182,18 @@ def compile_image(form: Any, arguments: tuple, leaves: Leaves) -> Image:
 
 
 @contextlib.contextmanager
-def _instructions_only(engine: Any) -> Iterator[None]:
+def _instructions_only(codegen: Any) -> Iterator[None]:
     """Lets Numba stop at LLVM's instructions: it would make machine code of each inner function,
     which nobody calls, before it makes that of the whole."""
     from numba.core.compiler_lock import global_compiler_lock
 
-    unused = ctypes.c_uint64()  # takes what would be written into machine code
-    address = ctypes.addressof(unused)
     with global_compiler_lock:
-        engine.finalize_object = lambda: None
-        engine.get_global_value_address = lambda name: address
+        codegen._add_module = lambda module: None
+        codegen.set_env = lambda name, environment: None
         try:
             yield
         finally:
-            del engine.finalize_object, engine.get_global_value_address
+            del codegen._add_module, codegen.set_env
 
 
 def _emit(code: str) -> bytes:

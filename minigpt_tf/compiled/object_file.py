@@ -7,7 +7,9 @@ Architecture Processor Supplement" 1.0, table 4.9 (relocations).
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from .machine_code import Image, UnsupportedCode
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -24,25 +26,6 @@ _CONSTANTS = ".data.rel.ro"
 """Sections of this name are written to by a linker, and not by the code."""
 _UNUSED_VARIABLE = "_ZN08NumbaEnv"
 """Numba's link from a function to its Python objects: empty, since this code has none."""
-
-
-class UnsupportedCode(Exception):
-    """Machine code that can only be run by Numba itself, or not be kept on this system."""
-
-
-@dataclass
-class Image:
-    """Machine code."""
-
-    content: bytes
-    entry: int
-    """Where the function begins."""
-    absolute: list[int] = field(default_factory=list)
-    """Places of 64 bits to which the image's address in memory is added."""
-    external: list[tuple[int, str]] = field(default_factory=list)
-    """Places of 64 bits that get the address of a function of the C library: (place, name)."""
-    result: str = "none"
-    """Type of the function's result."""
 
 
 @dataclass

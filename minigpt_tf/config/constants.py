@@ -58,6 +58,9 @@ MOST_LAYERS = 10_000
 MOST_THREADS = 256
 """Bounds that no sensible setting reaches; beyond them numbers overflow and loops do not end."""
 
+MOST_GUESSES = 11
+"""Tokens that may be guessed at a time; with the one before, they fill a tile of the products."""
+
 LLAMA3_SCALING = ("low_freq_factor", "high_freq_factor", "original_context_length")
 """What `rope_scaling` holds beside its factor, in Llama 3's kind."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
-from .constants import EXPORT_DTYPES, MOST_THREADS, USEFUL_THREADS
+from .constants import EXPORT_DTYPES, MOST_GUESSES, MOST_THREADS, USEFUL_THREADS
 from .settings import check_types, documented, require_at_least, setting
 
 ExportFormat = Literal["hf", "gguf", "keras", "h5"]
@@ -20,22 +20,34 @@ class EngineConfig:
     Example:
         >>> import minigpt_tf as mg
         >>> mg.EngineConfig(quantize="int8", threads=2)
-        EngineConfig(quantize='int8', threads=2)
+        EngineConfig(quantize='int8', threads=2, speculate='auto')
     """
 
-    quantize: Literal["none", "int8"] = setting(
-        "none", "weights in memory: float32, or int8, which is faster and kept beside the model"
+    quantize: Literal["none", "int8", "int4"] = setting(
+        "none",
+        "weights in memory: as they are, or rounded to int8 or int4, which are smaller and faster "
+        "and kept beside the model",
     )
     threads: int | None = setting(
         None,
-        "threads that decode; prompts are read on all cores (unset: the cores this process may "
-        f"use, at most {USEFUL_THREADS})",
+        f"threads that compute (unset: the cores this process may use, at most {USEFUL_THREADS})",
+    )
+    speculate: str = setting(
+        "auto",
+        "tokens to guess ahead with 8-bit weights or from the text, for the model to check; the "
+        f"answer stays the same: a number from 1 to {MOST_GUESSES}, off, or auto: where it pays",
     )
 
     def __post_init__(self) -> None:
         check_types(self)
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise ConfigError(f"threads={self.threads}: must be from 1 to {MOST_THREADS}")
+        known = ("auto", "off", *map(str, range(1, MOST_GUESSES + 1)))
+        if self.speculate not in known:
+            raise ConfigError(
+                f"speculate={self.speculate}: choose auto, off, or a number from 1 to "
+                f"{MOST_GUESSES}"
+            )
 
 
 @documented

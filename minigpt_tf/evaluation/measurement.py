@@ -115,7 +115,9 @@ def measure(
         keras_model = load_keras(contents)
     generator = None
     if keras_model is None or config.samples:
-        engine, said = Engine.load(contents, engine_config.quantize, engine_config.threads)
+        engine, said = Engine.load(
+            contents, engine_config.quantize, engine_config.threads, listener
+        )
         if said:
             listener.notice(said)
         generator = TextGenerator(engine, contents.tokenizer, contents.start_ids)

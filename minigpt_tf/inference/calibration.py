@@ -7,9 +7,8 @@ be quantized before anything behind it has been computed.
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,8 +19,24 @@ from ..metrics import softmax
 from .key_value_cache import Cache
 from .positions import rotary_tables, sinusoidal_table
 
-if TYPE_CHECKING:
-    from .engine import Engine
+
+class Decoder(Protocol):
+    """What writes the passages: an `engine.Engine`."""
+
+    config: ModelConfig
+
+    def decode_batch(self, ids: np.ndarray, cache: Cache) -> np.ndarray:
+        """Appends a token to each sequence.
+
+        Args:
+            ids: (P,).
+            cache: The sequences.
+
+        Returns:
+            Logits (P, V).
+        """
+        ...
+
 
 CALIBRATION_PASSAGES, CALIBRATION_TOKENS = 128, 128
 """How many passages a model writes for its own calibration, and their length."""
@@ -284,7 +299,7 @@ def passages_of(ids: np.ndarray, count: int, length: int, seed: int = 0) -> np.n
 
 
 def generated_passages(
-    engine: "Engine",
+    engine: Decoder,
     count: int = CALIBRATION_PASSAGES,
     length: int = CALIBRATION_TOKENS,
     seed: int = 0,
@@ -297,7 +312,8 @@ def generated_passages(
     "LLM-QAT", section 3.1).
 
     Args:
-        engine: The model in float32.
+        engine: The model in float32, best with a short context: there are keys and values of a
+            whole context for each passage.
         count: Number of passages P.
         length: Tokens of a passage, cut to the context length.
         seed: Of all random numbers.
@@ -308,14 +324,12 @@ def generated_passages(
     """
     config, random = engine.config, np.random.default_rng(seed)
     length = min(length, config.context_length)
-    # A whole context of keys and values for each passage would not fit into memory.
-    short = type(engine)(replace(config, context_length=length), engine.weights)
-    cache = Cache(short.config, count)
+    cache = Cache(config, count)
     passages = np.empty((count, length), dtype=np.int64)
     passages[:, 0] = random.integers(config.vocab_size, size=count)
     for i in range(1, length):
         listener.preparation("writing text for calibration", i, length)
-        logits = short.decode_batch(passages[:, i - 1], cache)
+        logits = engine.decode_batch(passages[:, i - 1], cache)
         up_to = softmax(logits).cumsum(axis=1, dtype=np.float64)  # probabilities of ids up to each
         drawn = random.random((count, 1)) * up_to[:, -1:]
         passages[:, i] = (up_to < drawn).sum(axis=1)

@@ -2,15 +2,18 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
 from ..instruction_sets import plain_loops
 from .blocks import BLOCK
+from .calibration import CALIBRATION_TOKENS, generated_passages
 from .kernels import (
     BARRIER_SIZE,
     SCORE_ROWS,
@@ -25,7 +28,7 @@ from .kernels import (
 from .key_value_cache import Cache
 from .panels import LANES, padded
 from .positions import rotary_tables
-from .stored_weights import load_weights
+from .stored_weights import Calibrate, load_weights
 from .thread_pool import ThreadPool, available_cores
 from .weight_layout import EngineWeights, lay_out_weights
 from .weights import weights_of
@@ -108,14 +111,19 @@ class Engine:
 
     @classmethod
     def load(
-        cls, folder: ModelFolder, quantize: str = "none", threads: int | None = None
+        cls,
+        folder: ModelFolder,
+        quantize: str = "none",
+        threads: int | None = None,
+        listener: Listener = SILENT,
     ) -> tuple["Engine", str]:
         """An engine for a model folder.
 
         Args:
             folder: From `load_folder`.
-            quantize: "none" or "int8".
+            quantize: "none", "int8" or "int4".
             threads: As for the class.
+            listener: Receives the progress where 4-bit weights must be made.
 
         Returns:
             The engine, and a notice for a person, perhaps empty.
@@ -123,8 +131,32 @@ class Engine:
         Raises:
             ModelFolderError: The weights are missing or damaged.
         """
-        weights, notice = load_weights(folder, quantize)
+        calibrate = cls.calibration(folder, threads, listener)
+        weights, notice = load_weights(folder, quantize, calibrate, listener)
         return cls(folder.model, weights, str(folder.path), threads), notice
+
+    @classmethod
+    def calibration(
+        cls, folder: ModelFolder, threads: int | None = None, listener: Listener = SILENT
+    ) -> Calibrate:
+        """What makes the passages on which 4-bit weights are chosen: the model writes them itself.
+
+        Args:
+            folder: From `load_folder`.
+            threads: As for the class.
+            listener: Receives the progress.
+
+        Returns:
+            A function of the weights in float32, for `load_weights`.
+        """
+
+        def passages(weights: EngineWeights) -> np.ndarray:
+            length = min(CALIBRATION_TOKENS, folder.model.context_length)
+            short = replace(folder.model, context_length=length)
+            engine = cls(short, weights, str(folder.path), threads)
+            return generated_passages(engine, listener=listener)
+
+        return passages
 
     def warm_up(self) -> None:
         """Loads the compiled step, or compiles it, so that the first token need not wait for it."""
@@ -303,6 +335,26 @@ class Engine:
         differs = np.flatnonzero(cache.ids[row, :kept] != ids[:kept])
         cache.positions[row] = differs[0] if len(differs) else kept
         return ids
+
+    def extend(self, ids: np.ndarray | list[int], cache: Cache, row: int) -> np.ndarray:
+        """Appends tokens to a sequence, in one pass over the weights.
+
+        Args:
+            ids: (T,), at least one.
+            cache: The sequences.
+            row: Which of them.
+
+        Returns:
+            Logits (T, V) after each of them, to the bit what `decode_batch` gives one after the
+            other.
+        """
+        self._check_rows(cache, [row])
+        return self._run(ids, cache, row, num_logits=len(ids))
+
+    @property
+    def threads(self) -> int:
+        """Threads that decode."""
+        return self._pool.size
 
     def _run(
         self, ids: np.ndarray | list[int], cache: Cache | None, row: int, num_logits: int

@@ -21,6 +21,7 @@ from .prompt import Prompt, encode_chat, encode_prompt
 from .requests import Request
 from .samplers import make_sampler
 from .scheduling import ROWS_BYTES, Scheduler, rows_within
+from .speculation import Speculation, load_draft, may_pay
 
 
 class TextGenerator:
@@ -60,6 +61,10 @@ class TextGenerator:
     ) -> None:
         self.engine, self.tokenizer, self.start_ids = engine, tokenizer, start_ids
         self.chat_template, self.generation = chat_template, generation or {}
+        self.draft: Engine | None = None
+        """The same model with 8-bit weights, which guesses tokens for `engine`."""
+        self.speculate = "auto"
+        """As in EngineConfig."""
         self.notice = ""
         """What a person should know about the loaded model, if anything."""
         self._suppressed = tokenizer.suppressed_ids(engine.config.vocab_size)
@@ -67,12 +72,15 @@ class TextGenerator:
             raise ModelFolderError("the tokenizer knows no token that could be generated")
 
     @classmethod
-    def load(cls, folder: str | Path, config: EngineConfig | None = None) -> Self:
+    def load(
+        cls, folder: str | Path, config: EngineConfig | None = None, listener: Listener = SILENT
+    ) -> Self:
         """Reads a model folder.
 
         Args:
             folder: such as "models/mine".
-            config: how the engine runs it (unset: float32, all cores).
+            config: how the engine runs it (unset: weights as they are, all cores).
+            listener: receives the progress where weights in fewer bits must be made.
 
         Returns:
             The generator, ready for `generate`.
@@ -81,7 +89,8 @@ class TextGenerator:
             ModelFolderError: the folder is missing or damaged.
         """
         contents, config = load_folder(folder), config or EngineConfig()
-        engine, notice = Engine.load(contents, config.quantize, config.threads)
+        engine, notice = Engine.load(contents, config.quantize, config.threads, listener)
+        draft, about_draft = load_draft(contents, engine, config.speculate)
         generator = cls(
             engine,
             contents.tokenizer,
@@ -95,7 +104,8 @@ class TextGenerator:
                 "what it was trained for"
             )
             notice = "; ".join(filter(None, [notice, is_classifier]))
-        generator.notice = notice
+        generator.notice = "; ".join(filter(None, [notice, about_draft]))
+        generator.draft, generator.speculate = draft, config.speculate
         return generator
 
     def prepare(self, prompt: str) -> Prompt:
@@ -248,8 +258,16 @@ class TextGenerator:
         Raises:
             ConfigError: the rows do not fit into the memory.
         """
+        speculation = None
+        if may_pay(self.engine, self.speculate):
+            speculation = Speculation(self.engine, self.draft, self.speculate)
         return Scheduler(
-            self.engine, self.tokenizer, rows, start_ids=self.start_ids, listener=listener
+            self.engine,
+            self.tokenizer,
+            rows,
+            start_ids=self.start_ids,
+            speculation=speculation,
+            listener=listener,
         )
 
     def conversation(

@@ -17,6 +17,7 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..machine import start_blas_threads
+from .blocks import Blocks
 from .calibration import Passages, Stage, kernel_of, rows_of, stage_kernels
 from .weights import Weights, weight_shapes
 
@@ -55,6 +56,11 @@ class Int4Matrix:
         """The matrix (outputs, inputs), float32."""
         return _spread(self.scales, self.codes) * self.codes + _spread(self.minimums, self.codes)
 
+    def blocks(self) -> Blocks:
+        """The matrix as the engine stores it, of the same values as float16 has no need to round:
+        those from 6e-5 to 65504."""
+        return Blocks(self.codes, _float16(self.scales), _float16(self.minimums))
+
     def rows(self, first: int, last: int) -> "Int4Matrix":
         """Some rows of the matrix.
 
@@ -84,6 +90,14 @@ class Int8Matrix:
     def dequantized(self) -> np.ndarray:
         """The matrix (outputs, inputs), float32."""
         return _spread(self.scales, self.codes) * self.codes
+
+
+def _float16(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise ConfigError("this model has weights above 65504: it cannot be quantized to int4")
+    return rounded
 
 
 def _spread(of_groups: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
 """Choosing the next token: small functions on logits (V,), chained in SamplingConfig's order."""
 
+import copy
 import functools
 import math
 import os
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -13,9 +15,27 @@ from ..errors import ConfigError, ModelFolderError
 from ..metrics import softmax
 from .sampling_kernels import BLOCK, sum_exponentials, weigh_blocks
 
-Sampler = Callable[[np.ndarray, list[int]], tuple[int, float]]
-"""(logits (V,), ids so far) -> the next id, and the logarithm of its probability under the model:
-before any filter."""
+
+class Sampler(Protocol):
+    """Chooses the tokens of an answer."""
+
+    def __call__(self, logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
+        """Chooses the next token.
+
+        Args:
+            logits: (V,).
+            ids: The tokens so far.
+
+        Returns:
+            Its id, and the logarithm of its probability under the model: before any filter.
+        """
+        ...
+
+    def fork(self) -> "Sampler":
+        """A sampler that would choose the same next tokens, and leaves this one as it is."""
+        ...
+
+
 _LARGEST = float(np.finfo(np.float32).max)
 SORTED_AT_ONCE = 512
 """Candidates of top_p; of more, only those near the edge are sorted."""
@@ -244,15 +264,30 @@ def make_sampler(
             frequency count the others.
 
     Returns:
-        (logits (V,), ids so far) -> (next id, its log probability). It raises ModelFolderError if a
-        logit is NaN or infinite. A call draws one random number, unless it is greedy.
+        The sampler. It raises ModelFolderError if a logit is NaN or infinite. A call draws one
+        random number, unless it is greedy.
     """
-    draw = _uniform(None if config.seed is None else config.seed + sample)
-    greedy = config.greedy or config.temperature == 0
-    adjust = _Adjustment(config, suppressed, prompt_tokens)
-    compile_sums(unfiltered=not greedy and config.top_p == 1)
+    draws = _Draws(_uniform(None if config.seed is None else config.seed + sample))
+    return _ConfiguredSampler(config, suppressed, prompt_tokens, draws)
 
-    def choose(logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
+
+class _ConfiguredSampler:
+    """The sampler of `make_sampler`."""
+
+    def __init__(
+        self,
+        config: SamplingConfig,
+        suppressed: np.ndarray,
+        prompt_tokens: int,
+        draws: "_Draws",
+    ) -> None:
+        self._config, self._draws = config, draws
+        self._given = suppressed, prompt_tokens
+        self._greedy = config.greedy or config.temperature == 0
+        self._adjust = _Adjustment(config, suppressed, prompt_tokens)
+        compile_sums(unfiltered=not self._greedy and config.top_p == 1)
+
+    def __call__(self, logits: np.ndarray, ids: list[int]) -> tuple[int, float]:
         """The next id and its log probability, for the logits (V,) after these ids."""
         logits = np.ascontiguousarray(logits, dtype=np.float32)
         largest = logits.max()  # NaN if a logit is
@@ -260,15 +295,38 @@ def make_sampler(
             raise ModelFolderError(
                 "the model's logits are not numbers: its weights are too large for float32"
             )
-        allowed = adjust(logits, ids)
+        allowed = self._adjust(logits, ids)
         top = float(largest if allowed is logits else allowed.max())
         if top == -math.inf:
             raise ModelFolderError("the model's logits are -inf for every token that may come")
-        token_id = int(allowed.argmax()) if greedy else _draw(allowed, top, config, draw())
+        if self._greedy:
+            token_id = int(allowed.argmax())
+        else:
+            token_id = _draw(allowed, top, self._config, self._draws())
         total = sum_exponentials(logits, largest, np.float32(1))
         return token_id, float(logits[token_id]) - float(largest) - math.log(total)
 
-    return choose
+    def fork(self) -> "_ConfiguredSampler":
+        """As Sampler."""
+        return _ConfiguredSampler(self._config, *self._given, copy.copy(self._draws))
+
+
+class _Draws:
+    """Random numbers in order; a copy continues with the same ones.
+
+    Args:
+        source: Gives the next number.
+    """
+
+    def __init__(self, source: Callable[[], float]) -> None:
+        self._source, self._known, self._next = source, list[float](), 0
+
+    def __call__(self) -> float:
+        """The next number."""
+        if self._next == len(self._known):  # which is shared with the copies
+            self._known.append(self._source())
+        self._next += 1
+        return self._known[self._next - 1]
 
 
 def _uniform(seed: int | None) -> Callable[[], float]:

@@ -22,6 +22,7 @@ from .prompt import Prompt
 from .requests import Event, Request
 from .rows import Row, choose_row, common_prefix
 from .samplers import make_sampler
+from .speculation import Speculation
 
 ROWS, ROWS_BYTES = 16, 2**31
 """Answers that are generated together, and bytes of their keys and values, at most, where nobody
@@ -60,6 +61,7 @@ class Scheduler:
         start_ids: The tokens with which an answer to an empty prompt begins.
         prefill_tokens: Tokens of prompts in one step, at most; PREFILL_ALONE times as many while
             no answer waits for its next token, because long chunks are faster.
+        speculation: Guesses tokens of an answer that is generated alone.
         listener: Receives a notice of the memory.
 
     Raises:
@@ -92,8 +94,10 @@ class Scheduler:
         *,
         start_ids: Sequence[int] = (),
         prefill_tokens: int = PREFILL_TOKENS,
+        speculation: Speculation | None = None,
         listener: Listener = SILENT,
     ) -> None:
+        self._speculation = speculation
         self.engine, self.tokenizer, self.start_ids = engine, tokenizer, list(start_ids)
         if rows is None:
             rows = rows_within(engine.config, ROWS_BYTES)
@@ -289,11 +293,38 @@ class Scheduler:
         pairs = [pair for pair in self._running() if self._lacking(*pair) == 1]
         if not pairs:
             return
+        if len(pairs) == 1 and self._speculation is not None:
+            self._decode_guesses(*pairs[0], self._speculation)
+            return
         new_ids = [request.answer.ids[-1] for _, request in pairs]
         numbers = [row.number for row, _ in pairs]
         logits = self.engine.decode_batch(new_ids, self.cache, numbers)
         for (row, request), after in zip(pairs, logits, strict=True):
             self._extend(row, request, after)
+
+    def _decode_guesses(self, row: Row, request: Request, speculation: Speculation) -> None:
+        """Tokens of one answer: those that were guessed right and the next, in one pass."""
+        answer, start = request.answer, int(self.cache.positions[row.number])
+        ids = answer.ids[row.first :]
+        room = min(
+            self.engine.config.context_length - len(ids),
+            answer.sampling.max_new_tokens - len(answer.new_ids) - 1,
+        )
+        guesses = speculation.propose(answer, ids, room)
+        began = time.perf_counter()
+        logits = self.engine.extend([ids[-1], *guesses], self.cache, row.number)
+        seconds = time.perf_counter() - began
+        right = 0
+        for number, after in enumerate(logits):
+            end = start + number + 1
+            self.cache.positions[row.number] = end  # behind it are guesses that may be wrong
+            self._extend(row, request, after)
+            if request.done or self.cache.positions[row.number] != end or number == len(guesses):
+                break
+            if answer.ids[-1] != guesses[number]:
+                break
+            right += 1
+        speculation.measured(len(guesses), right, seconds)
 
     # What they are made of.
 

@@ -1,10 +1,12 @@
 """The engine's weights from a model folder, and the files beside model.h5 that keep them small.
 
-model.int8.h5 holds the matrices rounded to 8 bits; model.exact.h5 those of a model whose float32
-values fit into less. Both are made from model.h5 when they are first wanted, and may be deleted.
+model.int8.h5 and model.int4.h5 hold the matrices in so many bits; model.exact.h5 those of a model
+whose float32 values fit into less. They are made from model.h5 when they are first wanted, and may
+be deleted.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,16 @@ import numpy as np
 from ..config import MODEL_NAME, ModelConfig
 from ..config.settings import to_dict
 from ..errors import ConfigError, ModelFolderError
+from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
 from ..machine import check_fits_memory
 from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
-from ..storage.model_folder import EXACT_NAME, QUANTIZED_NAME
+from ..storage.model_folder import EXACT_NAME, INT4_NAME, QUANTIZED_NAME
 from ..storage.replacing import reserve_space, sha256_of, staging
 from .kernels import Place
 from .key_value_cache import Cache
 from .panels import Storage, empty_panels, padded
+from .quantization import Int4Matrix, quantize_model
 from .weight_layout import EngineWeights, lay_out_weights, layout_size, make_layout
 from .weights import open_weights
 
@@ -27,12 +31,25 @@ FORMAT = 2
 """Version of the files; one of another version is replaced."""
 
 
-def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str]:
+Calibrate = Callable[[EngineWeights], np.ndarray]
+"""Passages (P, T) of ids on which the 4-bit weights are chosen, for the weights in float32."""
+
+_NAMES = {"none": EXACT_NAME, "int8": QUANTIZED_NAME, "int4": INT4_NAME}
+
+
+def load_weights(
+    folder: ModelFolder,
+    quantize: str,
+    calibrate: Calibrate,
+    listener: Listener = SILENT,
+) -> tuple[EngineWeights, str]:
     """The weights of a model folder in the engine's layout.
 
     Args:
         folder: From `load_folder`.
-        quantize: "none" or "int8".
+        quantize: "none", "int8" or "int4".
+        calibrate: Called where 4-bit weights must be made.
+        listener: Receives the progress of that.
 
     Returns:
         The weights, and a notice for the user, perhaps empty.
@@ -41,11 +58,11 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str
         ModelFolderError: The weights are missing or damaged, or larger than memory.
     """
     file, model = folder.path / MODEL_NAME, folder.model
-    kept = folder.path / (EXACT_NAME if quantize == "none" else QUANTIZED_NAME)
+    kept = folder.path / _NAMES[quantize]
     laid_out = _read(kept, file, model, integers=quantize != "none")
     if laid_out is not None:
         return laid_out, ""
-    needed = model.parameter_count * (1.125 if quantize == "int8" else 4)
+    needed = model.parameter_count * {"none": 4, "int8": 1.125, "int4": 9}[quantize]
     needed += Cache.nbytes(model) + 4 * model.context_length * model.embed_dim
     try:
         check_fits_memory(needed, f"{file}: weights and cache of this model")
@@ -53,7 +70,12 @@ def load_weights(folder: ModelFolder, quantize: str) -> tuple[EngineWeights, str
         raise ModelFolderError(str(error)) from None
     before = _state(file)
     with open_weights(file, model) as weights:
-        laid_out = lay_out_weights(weights, model, str(file), quantize)
+        int4 = None
+        if quantize == "int4":
+            passages = calibrate(lay_out_weights(weights, model, str(file)))
+            quantized = quantize_model(weights, model, passages, listener)
+            int4 = {name: x for name, x in quantized.items() if isinstance(x, Int4Matrix)}
+        laid_out = lay_out_weights(weights, model, str(file), quantize, int4)
     if quantize == "none" and (laid_out.layout[:, Place.STORAGE] == Storage.FLOAT32).all():
         return laid_out, ""
     sha256 = sha256_of(file)

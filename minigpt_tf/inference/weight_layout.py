@@ -16,6 +16,7 @@ from .blocks import LARGEST_INT8, Blocks, find_int4_blocks, find_int8_blocks, ro
 from .kernels import BlockMatrix, Place
 from .panels import LANES, Storage, empty_panels, padded, panel_bytes, read_rows, write_panels
 from .positions import sinusoidal_table
+from .quantization import Int4Matrix
 from .weights import check_finite, check_shapes
 
 ROWS_AT_ONCE = 4096
@@ -93,7 +94,11 @@ class EngineWeights:
 
 
 def lay_out_weights(
-    weights: Mapping[str, Any], config: ModelConfig, where: str, quantize: str = "none"
+    weights: Mapping[str, Any],
+    config: ModelConfig,
+    where: str,
+    quantize: str = "none",
+    int4: Mapping[str, Int4Matrix] | None = None,
 ) -> EngineWeights:
     """Lays out named weights, arrays or datasets of an .h5 file, one matrix after the other.
 
@@ -105,6 +110,7 @@ def lay_out_weights(
         config: The architecture.
         where: Names the weights in errors.
         quantize: "none", or "int8" to round matrices to 8 bits, and the inputs of their products.
+        int4: Kernels that were quantized to 4 bits, for "int4"; the others are rounded to 8.
 
     Returns:
         The weights in the engine's layout.
@@ -122,7 +128,7 @@ def lay_out_weights(
     elif quantize == "none":
         found = [_exact_storage(source, names) for names in kernels]
     else:
-        found = [(Storage.BLOCKS8, [])] * len(kernels)
+        found = [_int4_blocks(source, names, int4 or {}) for names in kernels]
     integers = quantize != "none"
     laid_out = _empty(config, [storage for storage, _ in found], integers, source)
     for index, names in enumerate(kernels):
@@ -183,6 +189,28 @@ class _Source:
             kernel = np.pad(kernel, ((0, 0), (0, 0), (0, filling))) if filling else kernel
         return kernel.reshape(len(kernel), -1).T
 
+    def filled_blocks(self, name: str, blocks: Blocks) -> Blocks:
+        """The rows of a kernel in blocks, of which each head is filled up.
+
+        Args:
+            name: The kernel.
+            blocks: Its rows.
+
+        Returns:
+            Perhaps more rows.
+        """
+        H = self.config.head_dim
+        if name.split("/")[-2] not in ("query", "key", "value") or padded(H) == H:
+            return blocks
+
+        def fill(rows: np.ndarray) -> np.ndarray:
+            heads = rows.reshape(-1, H, rows.shape[1])
+            filled = np.pad(heads, ((0, 0), (0, padded(H) - H), (0, 0)))
+            return filled.reshape(-1, rows.shape[1])
+
+        assert blocks.m is not None  # of 4 bits
+        return Blocks(fill(blocks.u), fill(blocks.d), fill(blocks.m))
+
     def outputs(self, name: str) -> int:
         """Rows of a kernel, heads filled up."""
         shape, layer = self.weights[name].shape, name.split("/")[-2]
@@ -216,6 +244,18 @@ def _exact_storage(source: _Source, names: list[str]) -> tuple[Storage, list[Blo
     if _is_bfloat16(sample) and all(map(_is_bfloat16, source.rows(names))):
         return Storage.BFLOAT16, []
     return Storage.FLOAT32, []
+
+
+def _int4_blocks(
+    source: _Source, names: list[str], int4: Mapping[str, Int4Matrix]
+) -> tuple[Storage, list[Blocks]]:
+    """A matrix in 4 bits where its kernels are, and where its inputs are not filled up inside."""
+    inside = names and names[0].endswith("/attention_output/kernel")
+    if not names or not all(name in int4 for name in names):
+        return Storage.BLOCKS8, []
+    if inside and source.config.head_dim != padded(source.config.head_dim):
+        return Storage.BLOCKS8, []
+    return Storage.BLOCKS4, [source.filled_blocks(name, int4[name].blocks()) for name in names]
 
 
 def _is_bfloat16(values: np.ndarray) -> bool:

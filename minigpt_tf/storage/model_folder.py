@@ -8,6 +8,7 @@
                      confusion.png   which labels it takes for which
     adapter.safetensors      what a fine-tuning with LoRA updates has learned
     model.int8.h5    the weights as int8, made from model.h5 by the engine when first asked for
+    model.int4.h5    the same as int4, chosen on text that the model writes
     model.exact.h5   the weights in as few bits as hold them exactly, if float32 is more than that
     history.csv      one row for each evaluation        loss.png    the same as a picture
     samples.txt      text generated at each evaluation
@@ -35,6 +36,7 @@ from .json_files import read_object
 from .replacing import SCRATCH_PREFIX, locked
 
 QUANTIZED_NAME = "model.int8.h5"
+INT4_NAME = "model.int4.h5"
 EXACT_NAME = "model.exact.h5"
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"

@@ -1,8 +1,10 @@
 """Kept machine code: used without Numba, with Numba's results, and only where it belongs."""
 
+import copy
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -298,6 +300,32 @@ def test_threads_call_at_once():
     for thread in threads:
         thread.join()
     assert [set(x.tolist()) for x in arrays] == [{float(i)} for i in range(8)]
+
+
+def test_threads_that_compile_functions_of_each_other():
+    @entry
+    def lower(x):
+        x[0] += 1
+
+    @entry
+    def upper(x):
+        lower(x)
+        lower(x)
+
+    functions = [lower, upper, lower.numba_call, upper.numba_call]
+    calls = [(f, np.zeros(1, dtype)) for dtype in (np.float32, np.int64) for f in functions]
+    threads = [threading.Thread(target=f, args=(x,), daemon=True) for f, x in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    assert [x[0] for _, x in calls] == [1, 2, 1, 2] * 2
+
+
+def test_a_copy_is_the_function_itself():
+    assert copy.deepcopy(probe) is probe
+    assert pickle.loads(pickle.dumps(probe)).__name__ == "probe"
 
 
 def test_an_error_in_compiled_code():

@@ -304,7 +304,8 @@ def _ask(
     """Loads a model and asks it; nothing of it stays in memory."""
     what = f"asking {model.label}"
     listener.preparation(what, 0, len(prompts))
-    weights, said = load_weights(model.folder, config.quantize)
+    calibrate = Engine.calibration(model.folder, config.threads, listener)
+    weights, said = load_weights(model.folder, config.quantize, calibrate, listener)
     sizes = _sizes(model.folder, prompts, sampling)
     engine = Engine(sizes, weights, str(model.folder.path), config.threads)
     if said:
