@@ -1,20 +1,22 @@
-"""The engine beside llama.cpp, transformers and NumPy, in one run: all figures of one machine.
+r"""The engine beside llama.cpp, transformers and NumPy, in one run: all figures of one machine.
 
     pip install -r benchmarks/requirements.txt
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install --no-binary llama-cpp-python llama-cpp-python
-    python benchmarks/decode.py [--rounds 5] [--only int8 batches] [--gguf FILE] [--json FILE]
+    python benchmarks/decode.py [--rounds 5] [--only int8 batches] [--gguf FILE] \
+        [--model models/smollm2] [--json FILE]
 
 Two shapes, GPT-2 124M and SmolLM2-135M, with the same random weights for all. Every peer runs in a
 process of its own, and the processes take turns, so that a change of the machine's speed meets all
 alike. Numbers are medians of the rounds, ratios medians of the rounds' ratios. A peer that is not
 installed or dies is reported, with how to build it, and the others continue.
 
-- float32, int8: one stream, 100 tokens, greedy, after a prompt of 8
+- float32, int8, int4: one stream, 100 tokens, greedy, after a prompt of 8
 - bfloat16, q4_1: the same with weights that are born so. The engine stores them exactly, so it is
   compared with itself in float32 too, bits included
 - batches: tokens a second of 1 to 32 streams together; the engine also with the sampler at its
   default settings
 - prompts: a prompt of 1,000 tokens
+- speculation, with --model: five natural prompts, 200 tokens each, the model's own weights
 """
 
 import argparse
@@ -26,8 +28,9 @@ from pathlib import Path
 from peers import run
 from rows import Files, Row
 from rows_batches import batches_row
-from rows_one_stream import bfloat16_row, float32_row, int8_row, q4_1_row
+from rows_one_stream import bfloat16_row, float32_row, int4_row, int8_row, q4_1_row
 from rows_prompts import prompts_row
+from rows_speculation import speculation_row
 from shapes import SHAPES
 
 from minigpt_tf.instruction_sets import chosen_kernels, describe_kernels
@@ -38,8 +41,10 @@ ROWS: dict[str, Callable[[Files, str], Row | None]] = {
     "bfloat16": bfloat16_row,
     "q4_1": q4_1_row,
     "int8": int8_row,
+    "int4": int4_row,
     "batches": batches_row,
     "prompts": prompts_row,
+    "speculation": speculation_row,
 }
 """By the name for --only; None for a shape that the row leaves out."""
 
@@ -50,6 +55,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
     parser.add_argument("--shape", choices=SHAPES, help="only this shape")
     parser.add_argument("--gguf", type=Path, help="a Q4_1 file for q4_1, instead of random weights")
+    parser.add_argument("--model", type=Path, help="a model folder, for speculation")
     parser.add_argument("--json", type=Path, help="a file for the results of every process")
     arguments = parser.parse_args()
     about = {"processor": processor_name(), "kernels": describe_kernels(chosen_kernels())}
@@ -57,7 +63,7 @@ def main() -> None:
     size = f", {memory / 2**30:.0f} GiB" if memory else ""
     print(f"{about['processor']}{size}\nkernels: {about['kernels']}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        files = Files(Path(scratch), arguments.gguf)
+        files = Files(Path(scratch), arguments.gguf, arguments.model)
         shapes = [arguments.shape] if arguments.shape else list(SHAPES)
         made = [ROWS[name](files, shape) for name in arguments.only for shape in shapes]
         rows = [row for row in made if row is not None]

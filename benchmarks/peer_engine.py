@@ -10,6 +10,7 @@ import numpy as np
 from peers import resident_bytes
 from shapes import read_gguf
 from tasks import (
+    ANSWER_TOKENS,
     BATCH_STEPS,
     PROMPT,
     STREAMS,
@@ -20,11 +21,13 @@ from tasks import (
     seconds,
 )
 
-from minigpt_tf.config import ModelConfig, SamplingConfig
+from minigpt_tf.config import EngineConfig, ModelConfig, SamplingConfig
 from minigpt_tf.config.settings import from_dict
 from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.key_value_cache import Cache
 from minigpt_tf.inference.panels import Storage, empty_panels, write_panels
+from minigpt_tf.inference.prompt import Prompt
 from minigpt_tf.inference.samplers import make_sampler
 from minigpt_tf.inference.weight_layout import (
     EngineWeights,
@@ -102,6 +105,25 @@ def prompts(config: dict, file: str, scratch: str, weights: str = "exact") -> di
     return {"seconds": long, "short": short}
 
 
+def answers(model: str, speculate: str, prompts: list[str]) -> dict[str, Any]:
+    """Whole answers of a model folder, prompts included."""
+    generator = TextGenerator.load(model, EngineConfig(speculate=speculate))
+    greedy = SamplingConfig(greedy=True, max_new_tokens=ANSWER_TOKENS)
+    whole = [prepared(generator, text) for text in prompts]
+    generator.generate(whole[0], greedy, max_new_tokens=20)
+    began = time.perf_counter()
+    ids = [generator.generate(prompt, greedy).ids for prompt in whole]
+    rate = sum(map(len, ids)) / (time.perf_counter() - began)
+    return {"speed": rate, "ids": ids, "prompts": [prompt.ids for prompt in whole]}
+
+
+def prepared(generator: TextGenerator, text: str) -> Prompt:
+    """A question to a model that chats, or a text to continue."""
+    if generator.chat_template is None:
+        return generator.prepare(text)
+    return generator.prepare_chat([{"role": "user", "content": text}])
+
+
 def load(config: dict, file: str, scratch: str, weights: str) -> Engine:
     """An engine with the values of a GGUF file.
 
@@ -109,8 +131,9 @@ def load(config: dict, file: str, scratch: str, weights: str) -> Engine:
         config: The architecture.
         file: Its values, in float32, are the weights.
         scratch: A folder where they are kept in the engine's layout for the next process.
-        weights: "exact" (as a model folder is read), "float32" (the same values in 32 bits), or
-            what EngineConfig.quantize names.
+        weights: "exact" (as a model folder is read), "float32" (the same values in 32 bits),
+            "int8" (rounded to 8 bits), or "int4": the file has 4 bits already, so that both sides
+            of the comparison have the same values, and products take their inputs as int8.
 
     Returns:
         The engine, warm.
@@ -118,10 +141,12 @@ def load(config: dict, file: str, scratch: str, weights: str) -> Engine:
     model = from_dict(ModelConfig, config, "config")
     kept = Path(scratch) / f"{Path(file).stem}.{weights}.pickle"
     if not kept.exists():
-        quantize = "none" if weights in ("exact", "float32") else weights
+        quantize = "int8" if weights == "int8" else "none"
         laid_out = lay_out_weights(read_gguf(Path(file), model), model, file, quantize)
         if weights == "float32":
             laid_out = _as_float32(laid_out, model)
+        if weights == "int4":
+            laid_out = dataclasses.replace(laid_out, integers=True)
         kept.write_bytes(pickle.dumps(laid_out, protocol=5))
     laid_out = pickle.loads(kept.read_bytes())
     panels = empty_panels(laid_out.panels.size)

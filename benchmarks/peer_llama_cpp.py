@@ -1,11 +1,23 @@
 """llama.cpp as the benchmarks measure it, in a process of its own (`peers.run`)."""
 
+import itertools
+import time
 from typing import Any
 
 import numpy as np
+from llama_cpp import Llama
 from llama_cpp import llama_cpp as api
+from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 from peers import resident_bytes
-from tasks import PROMPT_TOKENS, STREAMS, Decode, batch_rate, one_stream, prompt_seconds
+from tasks import (
+    ANSWER_TOKENS,
+    PROMPT_TOKENS,
+    STREAMS,
+    Decode,
+    batch_rate,
+    one_stream,
+    prompt_seconds,
+)
 
 from minigpt_tf.machine import usable_cores
 
@@ -32,6 +44,34 @@ def batches(file: str) -> dict[str, Any]:
     """Several streams in one llama_batch with as many sequences; without sampling."""
     model = _load_model(file)
     return {"rates": {streams: _batch_rate(model, streams) for streams in STREAMS}}
+
+
+def answers(file: str, prompts: list[list[int]]) -> dict[str, Any]:
+    """Whole answers, prompts included; all of the longest length."""
+    _, append, _ = load(file, max(map(len, prompts)) + ANSWER_TOKENS + 8)
+    append(prompts[0])
+    ids, began = [], time.perf_counter()
+    for prompt in prompts:
+        answer = [int(append(prompt).argmax())]
+        for _ in range(ANSWER_TOKENS - 1):
+            answer.append(int(append(answer[-1:]).argmax()))
+        ids.append(answer)
+    return {"speed": len(prompts) * ANSWER_TOKENS / (time.perf_counter() - began), "ids": ids}
+
+
+def answers_with_lookup(file: str, prompts: list[list[int]]) -> dict[str, Any]:
+    """The same with llama-cpp-python's speculation, which looks n-grams up in the text so far; two
+    guesses, as its documentation advises on a CPU."""
+    draft = LlamaPromptLookupDecoding(num_pred_tokens=2)
+    threads = {"n_threads": usable_cores(), "n_threads_batch": usable_cores()}
+    length = max(map(len, prompts)) + ANSWER_TOKENS + 8
+    model = Llama(file, n_ctx=length, draft_model=draft, verbose=False, **threads)
+    greedy = {"temp": 0.0, "top_k": 1, "repeat_penalty": 1.0}
+    ids, began = [], time.perf_counter()
+    for prompt in prompts:
+        ids.append(list(itertools.islice(model.generate(prompt, **greedy), ANSWER_TOKENS)))
+    rate = sum(map(len, ids)) / (time.perf_counter() - began)
+    return {"speed": rate, "ids": [[int(token) for token in answer] for answer in ids]}
 
 
 def load(file: str, length: int) -> tuple[Any, Decode, int]:

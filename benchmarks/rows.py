@@ -36,6 +36,8 @@ class Files:
     scratch: Path
     real: Path | None = None
     """A Q4_1 file to measure instead of one of random weights."""
+    model: Path | None = None
+    """A model folder, for answers to natural prompts."""
 
     def gguf(self, shape: str, kind: str) -> tuple[Path, ModelConfig]:
         """The file of a shape with matrices of a kind (`write_gguf`), and its architecture."""

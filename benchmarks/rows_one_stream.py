@@ -1,4 +1,4 @@
-"""The rows of one stream: float32, exact storage, int8."""
+"""The rows of one stream: float32, exact storage, int8 and int4."""
 
 from collections.abc import Callable, Mapping
 
@@ -162,6 +162,24 @@ def int8_row(files: Files, shape: str) -> Row:
         return [("engine to llama.cpp q8_0", speed_ratio(results, ours, theirs), ">= 1.3")]
 
     return one_stream_row(f"{shape} int8, one stream", jobs, {ours: theirs}, figures)
+
+
+def int4_row(files: Files, shape: str) -> Row | None:
+    """Weights in 4 bits. For speed it is the same how they were chosen; perplexity is another
+    matter (`minigpt evaluate --quantize int4`)."""
+    if shape != SMOLLM2:
+        return None
+    ours, theirs = "engine int4", "llama.cpp q4_0"
+    jobs = {
+        STREAMING: READ,
+        ours: files.engine("decode", shape, "Q4_0", "int4"),
+        theirs: files.llama_cpp("decode", shape, "Q4_0"),
+    }
+
+    def figures(results: Results) -> list[Figure]:
+        return [("engine to llama.cpp q4_0", speed_ratio(results, ours, theirs), ">= 1.2")]
+
+    return one_stream_row(f"{shape} int4, one stream", jobs, {ours: theirs}, figures)
 
 
 def memory_ratio(results: Results, label: str, rival: str) -> float | None:

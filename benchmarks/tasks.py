@@ -13,6 +13,16 @@ TOKENS = 100
 STREAMS = (1, 2, 4, 8, 16, 32)
 BATCH_STEPS = 16
 PROMPT_TOKENS = 1000
+ANSWER_TOKENS = 200
+ANSWER_PROMPTS = (
+    "Explain in a few paragraphs why the sky is blue.",
+    "Write a Python function that returns the prime numbers below n, and explain it.",
+    "Summarize this text, then repeat its second sentence: The river rose in the night. By noon "
+    "the lower fields were under water. The farmers moved their cattle to the hill.",
+    "Write a short story about a lighthouse keeper who finds a letter in a bottle.",
+    "List ten tips for learning a foreign language, with a sentence about each.",
+)
+"""An explanation, code, a text to copy from, a story and a list."""
 
 Decode = Callable[[list[int]], np.ndarray]
 """Appends tokens, or starts anew with several; logits (V,) after the last one."""

@@ -89,6 +89,9 @@ def test_every_row_has_a_figure_with_a_goal(tmp_path, monkeypatch):
     files = decode.Files(tmp_path)
     for name, make in decode.ROWS.items():
         row = make(files, SMOLLM2)
+        if name == "speculation":  # needs a model folder
+            assert row is None
+            continue
         assert any(goal for *_, goal in row.figures({})), name
         assert decode.table(row)[1] == row.title
         assert {value for _, value, _ in row.figures({})} == {None}
