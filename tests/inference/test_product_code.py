@@ -1,5 +1,5 @@
-"""Products for ARM processors, of which there is none here: cross-compiled and inspected, and run
-on this machine with ARM's dot product as a function."""
+"""Products for processors that are not here. For ARM: cross-compiled and inspected, and run on this
+machine with ARM's dot product as a function. For others of x86-64: run here if it can."""
 
 import collections
 import ctypes
@@ -9,12 +9,25 @@ import numpy as np
 import pytest
 from llvmlite import binding, ir
 
+from minigpt_tf.inference.blocks import Blocks
 from minigpt_tf.inference.panels import Storage, panel_bytes
 from minigpt_tf.inference.product_code import ARGUMENTS, ProductCode, kit_of
 from minigpt_tf.instruction_sets import host_features
 from tests.inference.test_products import KINDS, product, random_matrix, rounded, stored
 
 NEON, DOTPROD = {"neon": True}, {"neon": True, "dotprod": True}
+HOST = host_features()
+AVX2 = {"avx2": True, "fma": True}
+AVX512 = {**AVX2, "avx512f": True, "avx512bw": True}
+KITS = {
+    "none": NEON,
+    "neon": DOTPROD,
+    "madd256": AVX2,
+    "madd512": AVX512,
+    "vnni256": {**AVX2, "avxvnni": True},
+    "vnni512": {**AVX512, "avx512vnni": True},
+}
+"""By Kit.dot."""
 SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
 SDOT_AS_A_FUNCTION = """
 define internal <4 x i32> @software_sdot(<4 x i32> %total, <16 x i8> %a, <16 x i8> %b) {
@@ -79,7 +92,8 @@ def test_float_products_are_multiplied_and_added_at_once_by_vectors(storage):
     tokens = sum(kit_of(NEON).tiles)
     inputs = 8 if storage == Storage.BLOCKS4 else 4
     assert found["fmla v.4s"] >= 4 * inputs * tokens  # 4 registers hold the 16 outputs
-    assert not any(total(found, name) for name in ("bl", "blr", "fmadd", "fmul"))
+    assert not any(total(found, name) for name in ("bl", "blr", "fmadd"))
+    assert not any(line.startswith(("fmul s", "fadd s")) for line in found)
 
 
 @pytest.mark.parametrize("storage", [Storage.BLOCKS8, Storage.BLOCKS4])
@@ -100,35 +114,59 @@ def test_the_dot_product_is_taken_where_it_is():
     assert kit_of(NEON).fused
 
 
-@pytest.mark.skipif(not host_features().get("fma"), reason="this processor rounds differently")
-@pytest.mark.parametrize(("storage", "integers"), KINDS)
-@pytest.mark.parametrize("features", [NEON, DOTPROD], ids=["neon", "dotprod"])
-def test_they_give_the_bits_of_this_processor(storage, integers, features):
-    code, name = code_of(storage, integers, features)
-    declared = re.search(rf'declare [^\n]*"{re.escape(SDOT)}"[^\n]*', code)
-    if declared:
-        code = code.replace(declared[0], SDOT_AS_A_FUNCTION).replace(SDOT, "software_sdot")
-    assert bool(declared) == (integers and features is DOTPROD)
+def runs_here(dot):
+    if dot == "vnni256":  # the instruction of AVX-VNNI, or that of AVX-512 with half its vectors
+        return HOST.get("avxvnni") or (HOST.get("avx512vnni") and HOST.get("avx512vl"))
+    return all(HOST.get(name) for name in KITS[dot] if name not in ("neon", "dotprod"))
+
+
+def native(code, name):
+    """The function of LLVM's code, and what must live as long as it does."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    host = ",".join(f"{'+' if on else '-'}{feature}" for feature, on in host_features().items())
+    features = ",".join(f"{'+' if on else '-'}{feature}" for feature, on in HOST.items())
     machine = binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=host, opt=3
+        cpu=binding.get_host_cpu_name(), features=features, opt=3
     )
     compiled = binding.create_mcjit_compiler(optimized(code, machine), machine)
     compiled.finalize_object()
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(ARGUMENTS))(
-        compiled.get_function_address(name)
-    )
-    matrix, _ = random_matrix(storage, 32, 96)
-    panels, bias = stored(matrix, storage, 32, 96), np.ones(32, dtype=np.float32)
-    x = np.random.default_rng(3).standard_normal((7, 96)).astype(np.float32)
-    small, out = rounded(x), np.zeros((7, 32), dtype=np.float32)
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(ARGUMENTS))
+    return kind(compiled.get_function_address(name)), compiled
+
+
+def run(function, storage, panels, x, small, bias):
+    """The outputs of a product."""
+    out = np.zeros((len(x), bias.size), dtype=np.float32)
     places = dict(zip(("x", "int8", "scales", "sums"), (x, *small), strict=True))
     places |= {"panels": panels, "bias": bias, "out": out}
-    given = {part: array.ctypes.data for part, array in places.items()}
-    given |= {"storage": int(storage), "panel_step": panel_bytes(storage, 96), "count": 2}
-    given |= {"blocks": 3, "x_step": 96, "int8_step": 96, "tokens": 7}
-    given |= {"bias_step": 16, "out_step": 32}
-    function(*(given[part] for part in ARGUMENTS))
-    assert np.array_equal(out, product(storage, integers, True, panels, x, small, bias))
+    given = {name: array.ctypes.data for name, array in places.items()}
+    given |= {"storage": int(storage), "panel_step": panel_bytes(storage, x.shape[1])}
+    given |= {"count": bias.size // 16, "blocks": x.shape[1] // 32, "tokens": len(x)}
+    given |= {"x_step": x.shape[1], "int8_step": x.shape[1]}
+    given |= {"bias_step": 16, "out_step": bias.size}
+    function(*(given[name] for name in ARGUMENTS))
+    return out
+
+
+@pytest.mark.skipif(not HOST.get("fma"), reason="this processor rounds differently")
+@pytest.mark.parametrize(("storage", "integers"), KINDS)
+@pytest.mark.parametrize("dot", KITS)
+def test_all_have_the_bits_of_the_plain_loops_whatever_the_numbers(dot, storage, integers):
+    if not runs_here(dot):
+        pytest.skip("this processor lacks the instructions")
+    assert kit_of(KITS[dot]).dot == dot
+    code, name = code_of(storage, integers, KITS[dot])
+    declared = re.search(rf'declare [^\n]*"{re.escape(SDOT)}"[^\n]*', code)
+    assert bool(declared) == (integers and dot == "neon")
+    if declared:
+        code = code.replace(declared[0], SDOT_AS_A_FUNCTION).replace(SDOT, "software_sdot")
+    function, _alive = native(code, name)
+    matrix, _ = random_matrix(storage, 32, 96)
+    if isinstance(matrix, Blocks):  # the largest sums of integers
+        matrix.u[3], matrix.u[4] = 255 if matrix.m is None else 15, 0
+    panels, bias = stored(matrix, storage, 32, 96), np.ones(32, dtype=np.float32)
+    x = np.random.default_rng(3).standard_normal((15, 96)).astype(np.float32)
+    x[1], x[2], x[3] = 1, -1, np.where(np.arange(96) % 3, 1, -1)
+    small = rounded(x)
+    found = run(function, storage, panels, x, small, bias)
+    assert np.array_equal(found, product(storage, integers, True, panels, x, small, bias))
