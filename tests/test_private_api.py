@@ -111,6 +111,7 @@ ALLOWED: dict[str, dict[str, str]] = {
                 "numba.core.compiler_lock.global_compiler_lock",
             )
         },
+        "_py_func": "Numba's cache notices changes of called functions, as that of images does",
         "_nrt": "no counting of references: functions compile and start faster",
         "_cache": "a damaged or unwritable cache of machine code must not stop a run",
         "numba.core.caching.FunctionCache": "the same",

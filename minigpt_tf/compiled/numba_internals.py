@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from .arguments import Leaves
 from .machine_code import RESULTS, Image, UnsupportedCode
+from .origin import origin
 
 
 class LazyModule:
@@ -119,6 +120,10 @@ def _cache_class() -> Any:
     from numba.core.caching import FunctionCache
 
     class Cache(FunctionCache):
+        def _index_key(self, signature, codegen):
+            """Numba itself notices a change of the function's own file alone."""
+            return (*super()._index_key(signature, codegen), origin(self._py_func))
+
         def load_overload(self, signature, target_context):
             try:
                 return super().load_overload(signature, target_context)

@@ -14,12 +14,10 @@ from ..storage.model_folder import (
     CHAT_TEMPLATE_NAME,
     CLASSIFIER_SECTION,
     CONFUSION_NAME,
-    EXACT_NAME,
+    ENGINE_NAMES,
     HEAD_NAME,
     HISTORY_NAME,
-    INT4_NAME,
     LOSS_NAME,
-    QUANTIZED_NAME,
     SAMPLES_NAME,
 )
 from ..storage.replacing import SCRATCH_PREFIX, staging
@@ -31,14 +29,11 @@ from .plan import FineTuningPlan
 OWN_FILES = {
     MODEL_NAME,
     CONFIG_NAME,
-    QUANTIZED_NAME,
-    INT4_NAME,
-    EXACT_NAME,
     HISTORY_NAME,
     LOSS_NAME,
     SAMPLES_NAME,
 }
-OWN_FILES |= {ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME}
+OWN_FILES |= {ADAPTER_NAME, HEAD_NAME, CONFUSION_NAME, *ENGINE_NAMES}
 """Files of a base that are not its license or the like."""
 
 

@@ -16,9 +16,8 @@ from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
     CONFUSION_NAME,
-    EXACT_NAME,
+    ENGINE_NAMES,
     HEAD_NAME,
-    QUANTIZED_NAME,
     read_description,
 )
 from ..text.chat_template import ChatTemplate
@@ -181,8 +180,7 @@ def clear_leftovers(folder: Path, kept: Container[str]) -> None:
         kept: Names of files that stay.
     """
     optional = {
-        QUANTIZED_NAME,
-        EXACT_NAME,
+        *ENGINE_NAMES,
         CHAT_TEMPLATE_NAME,
         ADAPTER_NAME,
         HEAD_NAME,

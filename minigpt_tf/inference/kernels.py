@@ -17,6 +17,7 @@ from .addresses import data_address
 from .blocks import BLOCK
 from .panels import LANES, Storage
 from .products import PLAIN, multiply
+from .vectors import largest, round_block
 
 
 class BlockMatrix(IntEnum):
@@ -143,20 +144,6 @@ def exponential(x):
 
 
 @inner
-def softmax(scores):
-    """Softmax of scores (T,), in place."""
-    largest = scores[0]
-    for i in range(scores.size):
-        largest = max(largest, scores[i])
-    total = f32(0)
-    for i in range(scores.size):
-        scores[i] = exponential(scores[i] - largest)
-        total += scores[i]
-    for i in range(scores.size):
-        scores[i] /= total
-
-
-@inner
 def normalize(x, norm, size, epsilon, centered, out):
     """Layer normalization (Ba et al., 2016), or the RMS norm (Zhang and Sennrich, 2019).
 
@@ -267,29 +254,27 @@ def rotate(heads, size, cosines, sines):
 
 
 @inner
-def quantize(x, quantized):
+def quantize(x, quantized, first, last):
     """Rounds a product's inputs to int8, with a scale for each block.
 
     Args:
         x: (B, inputs).
         quantized: Quantized, the result.
+        first: The first token.
+        last: The token after the last one.
     """
-    for b in range(x.shape[0]):
-        row, values = x[b], quantized.values[b]
-        for block in range(x.shape[1] // BLOCK):
-            first = block * BLOCK
-            largest = f32(0)
-            for i in range(first, first + BLOCK):
-                largest = max(largest, abs(row[i]))
-            scale = largest / f32(127)
-            inverse = f32(127) / largest if largest > f32(1e-30) else f32(0)
-            total = np.int32(0)
-            for i in range(first, first + BLOCK):
-                value = np.int32(math.floor(row[i] * inverse + f32(0.5)))
-                values[i] = value
-                total += value
-            quantized.scales[b, block] = scale
-            quantized.sums[b, block] = total
+    source, blocks = data_address(x), x.shape[1] // BLOCK
+    q, q_step = data_address(quantized.values), quantized.values.shape[1]
+    scales, sums = data_address(quantized.scales), data_address(quantized.sums)
+    for b in range(first, last):
+        for block in range(blocks):
+            place = 4 * (b * (q_step // BLOCK) + block)
+            round_block(
+                source + 4 * (b * x.shape[1] + block * BLOCK),
+                q + b * q_step + block * BLOCK,
+                scales + place,
+                sums + place,
+            )
 
 
 # ---------------------------------------------------------------- one step of decoding
@@ -371,6 +356,8 @@ class Scratch(NamedTuple):
 
 SCORE_ROWS = 12
 """Tokens whose scores of a head are computed together."""
+ROUNDED_TOGETHER = 8
+"""Tokens from which on the threads share the rounding of inputs to int8."""
 _FLOAT32 = int(Storage.FLOAT32)
 ATTENTION = 1 << _FLOAT32
 """The storage of keys and values, as a bit for `multiply`."""
@@ -413,6 +400,26 @@ def operands(matrices, index, x, quantized, first, last, out):
         data_address(out) + 4 * first * LANES,
         out.shape[1],
     )
+
+
+@inner
+def round_inputs(x, quantized, together, thread, threads, barrier):
+    """`quantize`, for a thread of a step.
+
+    Args:
+        x: (B, inputs).
+        quantized: Quantized, the result.
+        together: Whether each thread does some of the tokens, for all; else all, for itself.
+        thread: Which of the threads.
+        threads: Number of threads.
+        barrier: As for `wait_for_all`.
+    """
+    first, last = 0, x.shape[0]
+    if together:
+        first, last = portion(x.shape[0], thread, threads)
+    quantize(x, quantized, first, last)
+    if together:
+        wait_for_all(barrier, threads)
 
 
 @inner
@@ -605,13 +612,20 @@ def weigh(scores, first_position, count, end, factor):
         factor: Of the scores.
     """
     for t in range(count):
-        row = scores[t]
-        seen = first_position + t + 1
-        for i in range(seen):
-            row[i] *= factor
-        softmax(row[:seen])
-        for i in range(seen, end):
-            row[i] = f32(0)
+        row, last = scores[t][:end], first_position + t + 1
+        seen, unseen = row[:last], row[last:]
+        for i in range(unseen.size):
+            unseen[i] = f32(-np.inf)
+        most = largest(data_address(row), end)
+        total = f32(0)
+        for i in range(seen.size):
+            seen[i] = exponential((seen[i] - most) * factor)
+            total += seen[i]
+        inverse = f32(1) / total
+        for i in range(seen.size):
+            seen[i] *= inverse
+        for i in range(unseen.size):
+            unseen[i] = f32(0)
 
 
 _first_matrix = inner(first_matrix)
@@ -657,10 +671,12 @@ def compiled_step(
             scratch.normal[thread][:B],
             scratch.scores[thread],
         )
+        together = B >= ROUNDED_TOGETHER
+        own = 0 if together else thread
         small = Quantized(
-            scratch.quantized.values[thread],
-            scratch.quantized.scales[thread],
-            scratch.quantized.sums[thread],
+            scratch.quantized.values[own],
+            scratch.quantized.scales[own],
+            scratch.quantized.sums[own],
         )
         qkv, heads, mixed = scratch.qkv[:B], scratch.heads[:B], scratch.mixed[:B]
         delta, gate, up = scratch.delta[:B], scratch.gate[:B], scratch.up[:B]
@@ -680,7 +696,7 @@ def compiled_step(
             first, last = portion(N + 2 * K, thread, threads)
             index, panels = block + BlockMatrix.QKV, H // LANES
             if integers:
-                quantize(normal, small)
+                round_inputs(normal, small, together, thread, threads, barrier)
             multiply(
                 matrix_bits,
                 operands(matrices, index, normal, small, first * panels, last * panels, qkv),
@@ -716,7 +732,7 @@ def compiled_step(
             index = block + BlockMatrix.OUT
             first, last = portion(panels_of(matrices, index), thread, threads)
             if integers:
-                quantize(mixed, small)
+                round_inputs(mixed, small, together, thread, threads, barrier)
             multiply(matrix_bits, operands(matrices, index, mixed, small, first, last, delta))
             wait_for_all(barrier, threads)
             norm = norms[1 + 2 * layer]
@@ -725,7 +741,7 @@ def compiled_step(
             index = block + BlockMatrix.UP
             first, last = portion(panels_of(matrices, index), thread, threads)
             if integers:
-                quantize(normal, small)
+                round_inputs(normal, small, together, thread, threads, barrier)
             multiply(matrix_bits, operands(matrices, index, normal, small, first, last, up))
             if gated:
                 index = block + BlockMatrix.GATE
@@ -744,7 +760,7 @@ def compiled_step(
             index = block + BlockMatrix.DOWN
             first, last = portion(panels_of(matrices, index), thread, threads)
             if integers:
-                quantize(up, small)
+                round_inputs(up, small, together, thread, threads, barrier)
             multiply(matrix_bits, operands(matrices, index, up, small, first, last, delta))
             wait_for_all(barrier, threads)
             norm = norms[2 + 2 * layer]
@@ -753,7 +769,7 @@ def compiled_step(
             index, wanted = matrices.layout.shape[0] - 1, normal[B - tokens.num_logits :]
             first, last = portion(panels_of(matrices, index), thread, threads)
             if integers:
-                quantize(wanted, small)
+                round_inputs(wanted, small, together, thread, threads, barrier)
             multiply(
                 matrix_bits, operands(matrices, index, wanted, small, first, last, scratch.logits)
             )

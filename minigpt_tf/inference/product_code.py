@@ -167,6 +167,7 @@ class ProductCode:
         b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
         base = b.add(b.add(self.panel, self.header), b.mul(block, _int(width)))
         scales = self.scales(block)
+        ahead = bytes_ahead(self.storage, len(totals))
         sums = [_variable(b, FLOATS) for _ in totals]
         for total in sums:
             b.store(ZERO, total)
@@ -174,6 +175,7 @@ class ProductCode:
         with _loop(b, _int(BLOCK // inputs)) as group:
             weights_at = b.add(base, b.mul(group, _int(width * inputs // BLOCK)))
             column = b.add(b.mul(block, _int(BLOCK)), b.mul(group, _int(inputs)))
+            self.prefetch(weights_at, width * inputs // BLOCK, ahead)
             for number, weights in enumerate(self.weights(weights_at, scales)):
                 for t, total in enumerate(sums):
                     row = b.mul(b.add(first, _int(t)), self.x_step)
@@ -253,6 +255,7 @@ class ProductCode:
         """
         b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
         base = b.add(b.add(self.panel, self.header), b.mul(block, _int(width)))
+        self.prefetch(base, width, bytes_ahead(self.storage, len(totals)))
         scales = self.scales(block)
         places = [
             b.add(b.mul(b.add(first, _int(t)), self.x_blocks), block) for t in range(len(totals))
@@ -285,6 +288,22 @@ class ProductCode:
                 shift = b.fmul(scale, b.sitofp(sums[t], FLOAT))
                 new = self.multiply_add(scales[1], _splat(b, shift), new)
             b.store(new, total)
+
+    def prefetch(self, address: Any, size: int, ahead: int) -> None:
+        """Asks for the weights that come later.
+
+        Args:
+            address: Of the weights that come now.
+            size: Their bytes.
+            ahead: How much later, in bytes; 0: not at all.
+        """
+        if not ahead:
+            return
+        locality = 3 if ahead < 4096 else 2  # into the first cache, or the second
+        flags = [_int32(0), _int32(locality), _int32(1)]
+        for line in range(0, size, 64):
+            place = self.b.inttoptr(self.b.add(address, _int(ahead + line)), BYTE.as_pointer())
+            self.call("llvm.prefetch.p0", ir.VoidType(), place, *flags)
 
     def prepare(self, weights: Any) -> Any:
         """The weights (16 x 4 bytes) as `dot` takes them."""
@@ -428,6 +447,24 @@ class ProductCode:
             address: Where to, an integer.
         """
         self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=4)
+
+
+def bytes_ahead(storage: Storage, tokens: int) -> int:
+    """How far ahead of the weights in use others are asked for, where that was faster (Zen 4).
+
+    Where arithmetic takes about as long as reading, the processor does not look far enough ahead by
+    itself: int8 products of one token go from 13 to 26 GB/s on one thread.
+
+    Args:
+        storage: How the matrix is stored.
+        tokens: Of a tile.
+
+    Returns:
+        Bytes; 0 where memory is as fast as it can be.
+    """
+    if storage == Storage.BLOCKS4 or tokens >= 8:
+        return 4096
+    return 512 if storage == Storage.BLOCKS8 else 0
 
 
 def widened(b: Any, halves: Any) -> Any:

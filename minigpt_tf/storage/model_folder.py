@@ -38,6 +38,8 @@ from .replacing import SCRATCH_PREFIX, locked
 QUANTIZED_NAME = "model.int8.h5"
 INT4_NAME = "model.int4.h5"
 EXACT_NAME = "model.exact.h5"
+ENGINE_NAMES = frozenset({QUANTIZED_NAME, INT4_NAME, EXACT_NAME})
+"""What the engine makes of one model.h5: no other model takes it over."""
 HISTORY_NAME = "history.csv"
 LOSS_NAME = "loss.png"
 SAMPLES_NAME = "samples.txt"

@@ -116,6 +116,24 @@ def test_without_a_prompt_in_a_terminal_it_says_what_to_do(generate, capsys, mon
     assert "there is no PROMPT" in capsys.readouterr().err
 
 
+LOADED = """
+import sys
+from minigpt_tf.__main__ import main
+assert main(["generate", "he was " * 10, "--model", sys.argv[1], "--max-new-tokens", "9"]) == 0
+slow = {"numba", "llvmlite", "h5py", "tokenizers", "tensorflow", "keras", "jinja2", "psutil"}
+print(sorted(slow & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_a_later_start_imports_nothing_slow(trained_folder, tmp_path):
+    command = [sys.executable, "-c", LOADED, str(trained_folder)]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for loaded in ("['llvmlite', 'numba']", "[]"):
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1] == loaded
+        assert done.stdout.startswith("he was")
+
+
 @pytest.mark.parametrize("seconds", [1.0, 1.5, 2.0, 3.0])
 def test_ctrl_c_ends_a_run_that_compiles(seconds, trained_folder, tmp_path):
     words = [sys.executable, "generate.py", "he was", "--model", str(trained_folder)]

@@ -1,6 +1,7 @@
 """Fine-tuning of tiny models: what is trained, by which gradients, and what is saved."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from minigpt_tf.model.adapted import assign_base, build_adapted_model
 from minigpt_tf.records.alpaca import ALPACA_CHAT_TEMPLATE
 from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.truncation import Row
-from minigpt_tf.storage.model_folder import ADAPTER_NAME
+from minigpt_tf.storage.model_folder import ADAPTER_NAME, ENGINE_NAMES
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.interop.folders import family_config, make_folder
@@ -334,6 +335,19 @@ def test_a_run_learns_and_its_folder_is_a_model(files, method, tmp_path):
     assert all(np.array_equal(merged[name], tuned[name]) for name in tuned)
     with pytest.raises(ModelFolderError, match="not the base that the adapter was trained on"):
         merge(files / "gpt2", plan.model, adapter)
+
+
+def test_weights_that_the_engine_keeps_beside_a_model_stay_with_that_model(files, tmp_path):
+    copy, out = shutil.copytree(files, tmp_path / "files"), tmp_path / "out"
+    for name in ENGINE_NAMES:
+        (copy / "llama" / name).write_bytes(b"of the base")
+    settings = {"steps": 1, "eval_every": 1}
+    finetune(plan_of(copy, **settings), out)
+    assert not [*out.glob("model.*.h5")]
+    for name in ENGINE_NAMES:
+        (out / name).write_bytes(b"of the model before")
+    finetune(plan_of(copy, **settings), out, overwrite=True)
+    assert not [*out.glob("model.*.h5")]
 
 
 def test_the_merged_model_is_the_unmerged_one(files, tmp_path):

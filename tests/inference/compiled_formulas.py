@@ -49,7 +49,7 @@ def rotate(heads, size, cosines, sines):
 
 @entry
 def quantize(x, values, scales, sums):
-    inner_quantize(x, Quantized(values, scales, sums))
+    inner_quantize(x, Quantized(values, scales, sums), 0, x.shape[0])
 
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": swiglu}

@@ -61,22 +61,25 @@ def test_no_activation_overflows():
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_weights_of_attention_are_the_softmax_of_float64_and_see_no_future(scale):
-    scores = (np.random.default_rng(0).standard_normal((5, 16)) * scale).astype(np.float32)
+    scores = (np.random.default_rng(0).standard_normal((5, 48)) * scale).astype(np.float32)
     found = scores.copy()
-    weigh(found, 4, 5, 12, np.float32(0.5))
+    weigh(found, 24, 5, 32, np.float32(0.5))
     for t in range(5):
-        row = scores[t, : 5 + t].astype(float) / 2
+        row = scores[t, : 25 + t].astype(float) / 2
         seen = np.exp(row - row.max())
-        np.testing.assert_allclose(found[t, : 5 + t], seen / seen.sum(), rtol=3e-6, atol=1e-30)
-        assert not found[t, 5 + t : 12].any()
-        assert np.array_equal(found[t, 12:], scores[t, 12:])
+        np.testing.assert_allclose(found[t, : 25 + t], seen / seen.sum(), rtol=3e-6, atol=1e-30)
+        assert not found[t, 25 + t : 32].any()
+        assert np.array_equal(found[t, 32:], scores[t, 32:])
 
 
 def test_weights_of_extreme_scores():
-    scores = np.float32([[1000.0, -1000.0, 1000.0], [-3e38, 3e38, 0.0], [5.0, -np.inf, 5.0]])
+    scores = np.full((3, 32), 7, dtype=np.float32)
+    scores[:, :3] = [[1000.0, -1000.0, 1000.0], [-3e38, 3e38, 0.0], [5.0, -np.inf, 5.0]]
     for row in scores:
-        weigh(row[None], 2, 1, 3, np.float32(1))
-    np.testing.assert_allclose(scores, [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]], atol=1e-37)
+        weigh(row[None], 2, 1, 32, np.float32(1))
+    expected = [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]]
+    np.testing.assert_allclose(scores[:, :3], expected, atol=1e-37)
+    assert not scores[:, 3:].any()
 
 
 def test_inputs_are_rounded_to_127_steps_of_each_block():

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from minigpt_tf.config.presets import PRESETS
+from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.key_value_cache import Cache
 from minigpt_tf.inference.panels import Storage
+from minigpt_tf.inference.weight_layout import lay_out_weights
 from tests.conftest import tiny_config
 from tests.inference.exact_weights import (
     QUANTIZED,
@@ -78,6 +80,16 @@ def assert_contract_holds(config, kind, seed, rows):
 def test_bits_depend_on_nothing_but_the_text_and_the_weights(kind):
     config = tiny_config("modern", vocab_size=40, context_length=40)
     assert_contract_holds(config, kind, seed=1, rows=4)
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_bits_with_int8_weights_depend_on_no_more(preset):
+    config, random = tiny_config(preset, vocab_size=40, context_length=40), np.random.default_rng(5)
+    laid_out = lay_out_weights(random_weights(config, random), config, "test", "int8")
+    sequences = [random.integers(0, 40, int(length)) for length in random.integers(2, 41, 16)]
+    expected = [token_by_token(Engine(config, laid_out, threads=1), ids) for ids in sequences]
+    for threads in (1, 2, 3):
+        assert_bits_hold(Engine(config, laid_out, threads=threads), expected, sequences, random)
 
 
 @pytest.mark.parametrize("seed", range(4))
