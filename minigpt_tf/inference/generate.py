@@ -21,7 +21,7 @@ from .prompt import Prompt, encode_chat, encode_prompt
 from .requests import Request
 from .samplers import make_sampler
 from .scheduling import ROWS_BYTES, Scheduler, rows_within
-from .speculation import Speculation, load_draft, may_pay
+from .speculation import Costs, Speculation, load_draft, may_pay
 
 
 class TextGenerator:
@@ -63,6 +63,7 @@ class TextGenerator:
         self.chat_template, self.generation = chat_template, generation or {}
         self.draft: Engine | None = None
         """The same model with 8-bit weights, which guesses tokens for `engine`."""
+        self._costs: Costs | None = None
         self.speculate = "auto"
         """As in EngineConfig."""
         self.notice = ""
@@ -260,7 +261,9 @@ class TextGenerator:
         """
         speculation = None
         if may_pay(self.engine, self.speculate):
-            speculation = Speculation(self.engine, self.draft, self.speculate)
+            if self._costs is None:
+                self._costs = Costs(self.engine, self.draft)
+            speculation = Speculation(self.engine, self.draft, self.speculate, self._costs)
         return Scheduler(
             self.engine,
             self.tokenizer,

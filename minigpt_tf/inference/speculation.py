@@ -7,6 +7,7 @@ via Speculative Decoding"). Guesses come from the text itself, where it repeats,
 with its weights rounded to 8 bits, which draws with the same random numbers.
 """
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -19,13 +20,17 @@ from .engine import Engine
 from .folder import ModelFolder
 from .key_value_cache import Cache
 
+FIRST_SPEED = 2e10
+"""Bytes of weights a second, until they are measured."""
 LARGE_BYTES = 2**26
 """Weights in memory from which on guesses may pay: below, a token takes as long as what is done
 around it."""
-CHOICES = (3, 5, 7, MOST_GUESSES)
-"""Numbers of guesses among which `auto` chooses."""
+CHOICES = (3, 7, MOST_GUESSES)
+"""Numbers of guesses among which `auto` chooses; with the token before them, they fill tiles."""
 NGRAM, LOOKED_AT = 3, 4096
 """Tokens that must have stood there before, and how far back the text is searched."""
+SURE = math.log(0.12)
+"""Log probability of a guess below which no more are made behind it."""
 GAIN = 1.05
 """What guessing must promise, in tokens a second, to be done."""
 PAUSE, LONGEST_PAUSE = 32, 512
@@ -91,6 +96,48 @@ class Estimate:
         self.value += weight * (value - self.value)
 
 
+class Costs:
+    """What guessing costs and gives for a model, as far as it is known.
+
+    Args:
+        engine: The model.
+        draft: The same with 8-bit weights, if there is one.
+    """
+
+    def __init__(self, engine: Engine, draft: Engine | None) -> None:
+        one = engine.weights.nbytes / FIRST_SPEED
+        self.one = Estimate(one)
+        """Seconds of a pass over one token."""
+        self.passes = {count: Estimate((1 + 0.03 * count) * one) for count in CHOICES}
+        """Seconds of a pass over so many guesses and the token before them."""
+        self.guess = Estimate(draft.weights.nbytes / FIRST_SPEED if draft else 0.0)
+        """Seconds of a guess of the draft model."""
+        self.rates = {"draft": Estimate(0.95, 0.02), "text": Estimate(0.6, 0.1)}
+        """How often the model chooses a guess too, if it has chosen those before."""
+
+    def gain(self, count: int, source: str) -> float:
+        """Tokens a second with guesses, in units of those without.
+
+        Args:
+            count: How many guesses at a time.
+            source: "draft" or "text".
+
+        Returns:
+            Above 1 if they pay.
+        """
+        rate = min(self.rates[source].value, 0.999)
+        tokens = (1 - rate ** (count + 1)) / (1 - rate)
+        seconds = self.passes[_choice(count)].value
+        if source == "draft":
+            seconds += count * self.guess.value
+        return tokens * self.one.value / seconds
+
+
+def _choice(count: int) -> int:
+    """The smallest of CHOICES that is not below a number of guesses."""
+    return next(choice for choice in CHOICES if choice >= count)
+
+
 class Speculation:
     """Guesses the next tokens of one answer at a time, as long as it pays.
 
@@ -98,20 +145,21 @@ class Speculation:
         engine: The model.
         draft: The same with 8-bit weights; None: only the text is looked at.
         speculate: "auto", or the number of tokens to guess, as a text.
+        costs: What is known of the model already, and becomes better known.
     """
 
-    def __init__(self, engine: Engine, draft: Engine | None, speculate: str = "auto") -> None:
-        self._engine, self._draft = engine, draft
+    def __init__(
+        self,
+        engine: Engine,
+        draft: Engine | None,
+        speculate: str = "auto",
+        costs: Costs | None = None,
+    ) -> None:
+        self._draft, self.costs = draft, costs or Costs(engine, draft)
         self._fixed = 0 if speculate == "auto" else int(speculate)
         self._cache = Cache(engine.config, 1) if draft else None
         self.drafted = self.accepted = 0
         """Tokens that were guessed, and of these the ones that the model chose too."""
-        size = engine.weights.nbytes
-        unit = size / 2e10  # seconds of a pass; measured as soon as there is one
-        self._one = Estimate(unit)
-        self._more = Estimate(0.1 * unit)  # for each further token of a pass
-        self._drafting = Estimate(draft.weights.nbytes / 2e10 if draft else 0.0)
-        self._rates = {"draft": Estimate(0.8, 0.03), "text": Estimate(0.6, 0.1)}
         self._source, self._pause, self._rest = "text", PAUSE, 0
 
     def propose(self, answer: Answer, ids: Sequence[int], room: int) -> list[int]:
@@ -126,24 +174,22 @@ class Speculation:
             Their ids, perhaps none.
         """
         room = min(room, MOST_GUESSES)
-        if room < 1 or self._rest > 0:
+        if room < 1 or self._rest > 1:
             self._rest -= 1
             return []
+        count = 0
+        if self._draft is not None:
+            count = min(self._fixed, room) if self._fixed else self._best_count(room)
         found = look_up(ids, min(room, self._fixed or MOST_GUESSES))
-        if found and (self._fixed or self._gain(len(found), "text") > GAIN):
+        promised = self.costs.gain(count, "draft") if count else GAIN
+        if found and (not count or self.costs.gain(len(found), "text") > promised):
             self._source = "text"
             return found
         self._source = "draft"
-        if self._draft is None:
-            return []
-        count = min(self._fixed or self._best_count(), room)
-        if count < 1:
+        if not count:
             self._rest, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
             return []
-        began = time.perf_counter()
-        guesses = self._drafted(answer, ids, count)
-        self._drafting.add((time.perf_counter() - began) / count)
-        return guesses
+        return self._drafted(answer, ids, count)
 
     def measured(self, tokens: int, accepted: int, seconds: float) -> None:
         """What a pass has shown.
@@ -154,12 +200,12 @@ class Speculation:
             seconds: Its time.
         """
         if tokens == 0:
-            self._one.add(seconds)
+            self.costs.one.add(seconds)
             return
         self.drafted += tokens
         self.accepted += accepted
-        self._more.add(max(0.0, seconds - self._one.value) / tokens)
-        rate = self._rates[self._source]
+        self.costs.passes[_choice(tokens)].add(seconds)
+        rate = self.costs.rates[self._source]
         for _ in range(accepted):
             rate.add(1.0)
         if accepted < tokens:
@@ -167,20 +213,14 @@ class Speculation:
         elif self._source == "draft":
             self._pause = PAUSE
 
-    def _best_count(self) -> int:
+    def _best_count(self, room: int) -> int:
         """How many guesses of the draft model promise most; 0 if none pay."""
-        gains = {count: self._gain(count, "draft") for count in CHOICES}
+        if self._rest == 1:  # the end of a pause: tried, whatever was seen before it
+            self._rest = 0
+            return min(CHOICES[0], room)
+        gains = {min(count, room): self.costs.gain(min(count, room), "draft") for count in CHOICES}
         best = max(gains, key=lambda count: gains[count])
         return best if gains[best] > GAIN else 0
-
-    def _gain(self, count: int, source: str) -> float:
-        """Tokens a second with so many guesses, in units of those without."""
-        rate = min(self._rates[source].value, 0.999)
-        tokens = (1 - rate ** (count + 1)) / (1 - rate)
-        seconds = self._one.value + count * self._more.value
-        if source == "draft":
-            seconds += count * self._drafting.value
-        return tokens * self._one.value / seconds
 
     def _drafted(self, answer: Answer, ids: Sequence[int], count: int) -> list[int]:
         """The tokens that the draft model chooses, with the random numbers of the answer."""
@@ -190,12 +230,14 @@ class Speculation:
         logits = self._draft.resume(list(ids), self._cache)
         guesses: list[int] = []
         while True:
-            token_id, _ = sampler(logits, said)
+            token_id, logprob = sampler(logits, said)
             guesses.append(token_id)
             said.append(token_id)
-            if len(guesses) == count:
+            if len(guesses) == count or (logprob < SURE and not self._fixed):
                 return guesses
+            began = time.perf_counter()
             logits = self._draft.decode_batch([token_id], self._cache)[0]
+            self.costs.guess.add(time.perf_counter() - began)
 
 
 def look_up(ids: Sequence[int], most: int) -> list[int]:

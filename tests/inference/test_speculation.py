@@ -8,7 +8,7 @@ from minigpt_tf.errors import ConfigError
 from minigpt_tf.inference import speculation
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import TextGenerator
-from minigpt_tf.inference.speculation import Speculation, look_up
+from minigpt_tf.inference.speculation import PAUSE, Speculation, look_up
 from minigpt_tf.inference.weight_layout import lay_out_weights
 from minigpt_tf.inference.weights import weights_of
 from minigpt_tf.model import build_gpt_model
@@ -75,20 +75,30 @@ def test_good_guesses_are_used_and_unseeded_answers_draw_with_the_same_numbers(g
     assert guesses.accepted > 0.5 * guesses.drafted > 10
 
 
-def test_guesses_stop_where_they_do_not_pay(generators):
+def test_guesses_are_made_where_they_pay(generators):
     plain = generators[0]
-    guesses = Speculation(plain.engine, generators[1].draft, "auto")
-    for _ in range(20):
-        guesses.measured(0, 0, 1.0)  # a token takes a second,
-        guesses._drafting.add(2.0)  # and a guess two
     answer = plain.answer([1, 2, 3], SamplingConfig(greedy=True))
-    assert guesses.propose(answer, [1, 2, 3], 20) == []
-    assert all(guesses.propose(answer, [1, 2, 3], 20) == [] for _ in range(20))
-    guesses = Speculation(plain.engine, generators[1].draft, "auto")
-    for _ in range(20):
-        guesses.measured(0, 0, 1.0)
-        guesses._drafting.add(0.01)
-    assert len(guesses.propose(answer, [1, 2, 3], 20)) == 11
+
+    def with_seconds_of_a_guess(seconds):
+        guesses = Speculation(plain.engine, generators[1].draft, "auto")
+        costs = guesses.costs
+        for estimate in (costs.one, *costs.passes.values()):
+            estimate.value = 1.0
+        costs.guess.value, costs.guess.add = seconds, lambda value: None
+        return guesses
+
+    slow = with_seconds_of_a_guess(2.0)
+    made = [len(slow.propose(answer, [1, 2, 3], 20)) for _ in range(100)]
+    tried = [number for number, count in enumerate(made) if count]
+    assert tried == [PAUSE, 3 * PAUSE + 1], "tried again after a pause, and then after a longer one"
+    assert made[PAUSE] <= 3
+    fast = with_seconds_of_a_guess(0.01)
+    fast.costs.rates["draft"].value = 0.99
+    assert 1 <= len(fast.propose(answer, [1, 2, 3], 20)) <= 11
+    assert fast._best_count(20) == 11 and fast._best_count(5) == 5
+    fast.costs.rates["draft"].value = 0.1
+    fast.costs.guess.value = 0.1
+    assert fast._best_count(20) == 0
 
 
 def test_what_stood_there_before_is_looked_up():
