@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import tempfile
 
 import pytest
 
@@ -14,7 +15,7 @@ def nowhere(monkeypatch, tmp_path):
     """No file can be found unless a test puts it somewhere."""
     for variable in ("MINIGPT_ASSETS", "TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(gpt2_files.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setattr(gpt2_files, "_hugging_face", lambda local_files_only: iter(()))
 
 
