@@ -17,12 +17,9 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..machine import start_blas_threads
-from .blocks import Blocks
+from .blocks import BLOCK, Blocks, round_to_int8
 from .calibration import Passages, Stage, kernel_of, rows_of, stage_kernels
 from .weights import Weights, weight_shapes
-
-GROUP_SIZE = 32
-"""Neighbors along the inputs with one scale; the last group of a row may be shorter."""
 
 LARGEST_CODE = 15
 
@@ -75,23 +72,6 @@ class Int4Matrix:
         return Int4Matrix(self.codes[rows], self.scales[rows], self.minimums[rows])
 
 
-@dataclass(frozen=True)
-class Int8Matrix:
-    """A matrix of 8-bit codes: w = scale * code.
-
-    Args:
-        codes: (outputs, inputs) int8, from -127 to 127.
-        scales: (outputs, groups) float32, each a bfloat16 value above 0.
-    """
-
-    codes: np.ndarray
-    scales: np.ndarray
-
-    def dequantized(self) -> np.ndarray:
-        """The matrix (outputs, inputs), float32."""
-        return _spread(self.scales, self.codes) * self.codes
-
-
 def _float16(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float16)
@@ -102,10 +82,10 @@ def _float16(values: np.ndarray) -> np.ndarray:
 
 def _spread(of_groups: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """(outputs, groups) -> (outputs, inputs)."""
-    return np.repeat(of_groups, GROUP_SIZE, axis=1)[:, : codes.shape[1]]
+    return np.repeat(of_groups, BLOCK, axis=1)[:, : codes.shape[1]]
 
 
-QuantizedWeights = dict[str, Int4Matrix | Int8Matrix | np.ndarray]
+QuantizedWeights = dict[str, Int4Matrix | Blocks | np.ndarray]
 """By the names of `inference.weights`; biases, norms and learned positions stay float32 arrays."""
 
 
@@ -140,10 +120,10 @@ def quantize_model(
     current: Weights = {}  # what the passages run through: of the blocks, only one at a time
     for name in shapes:
         if name in ("token_embedding/embeddings", "logits/kernel"):
-            matrix = quantize_to_int8(rows_of(_float32(weights[name]), name))
-            result[name] = matrix
+            blocks = round_to_int8(rows_of(_float32(weights[name]), name))
+            result[name] = blocks
             if name.endswith("/embeddings"):
-                current[name] = matrix.dequantized()
+                current[name] = blocks.values()
         elif not name.endswith("/kernel"):
             result[name] = current[name] = _float32(weights[name])
     inputs = Passages(config, current, passages)
@@ -265,26 +245,6 @@ class _Group:
         return _stored(self.scale + scale, self.minimum + minimum)
 
 
-def quantize_to_int8(rows: np.ndarray) -> Int8Matrix:
-    """Rounds a matrix to 8 bits, in groups of 32 along its inputs.
-
-    Args:
-        rows: (outputs, inputs).
-
-    Returns:
-        The codes and scales.
-    """
-    outputs, inputs = rows.shape
-    groups = -(-inputs // GROUP_SIZE)
-    padded = np.zeros((outputs, groups * GROUP_SIZE), dtype=np.float32)
-    padded[:, :inputs] = rows
-    padded = padded.reshape(outputs, groups, GROUP_SIZE)
-    scales = bfloat16(np.abs(padded).max(axis=2) / 127)
-    scales[scales == 0] = 1
-    codes = np.clip(np.rint(padded / scales[:, :, None]), -127, 127).astype(np.int8)
-    return Int8Matrix(codes.reshape(outputs, -1)[:, :inputs].copy(), scales)
-
-
 def dequantize(quantized: QuantizedWeights, config: ModelConfig) -> Weights:
     """The float32 weights that a quantized model stands for.
 
@@ -301,7 +261,8 @@ def dequantize(quantized: QuantizedWeights, config: ModelConfig) -> Weights:
         if isinstance(weight, np.ndarray):
             result[name] = weight
         else:
-            result[name] = kernel_of(weight.dequantized(), shape, name)
+            rows = weight.values() if isinstance(weight, Blocks) else weight.dequantized()
+            result[name] = kernel_of(rows, shape, name)
     return result
 
 
@@ -327,7 +288,7 @@ def _groups_in_order(sizes: np.ndarray) -> list[np.ndarray]:
     """The inputs of each group, the largest first, and the groups with the largest inputs first:
     later weights can make up for errors, and the last cannot be made up for."""
     inputs = len(sizes)
-    groups = [np.arange(g, min(g + GROUP_SIZE, inputs)) for g in range(0, inputs, GROUP_SIZE)]
+    groups = [np.arange(g, min(g + BLOCK, inputs)) for g in range(0, inputs, BLOCK)]
     groups.sort(key=lambda group: -sizes[group].mean())
     return [group[np.argsort(-sizes[group], kind="stable")] for group in groups]
 
