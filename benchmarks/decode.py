@@ -33,8 +33,7 @@ from rows_prompts import prompts_row
 from rows_speculation import speculation_row
 from shapes import SHAPES
 
-from minigpt_tf.instruction_sets import chosen_kernels, describe_kernels
-from minigpt_tf.machine import memory_size, processor_name
+from minigpt_tf.machine import chosen_kernels, describe_kernels, memory_size, processor_name
 
 ROWS: dict[str, Callable[[Files, str], Row | None]] = {
     "float32": float32_row,

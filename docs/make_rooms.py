@@ -19,8 +19,7 @@ FLOORS: list[tuple[str, str, dict[str, str]]] = [
         "#e8eaed",
         {
             "errors": "for people",
-            "machine": "cores, memory",
-            "instruction_sets": "which vectors",
+            "machine": "cores, memory, vectors",
             "compiled": "Numba",
             "keras_registration": "for load_model",
             "startup": "quiet TensorFlow",

@@ -14,7 +14,6 @@ from tests.conftest import ROOT
 ROOMS = [
     "errors",
     "machine",
-    "instruction_sets",
     "compiled",
     "keras_registration",
     "startup",

@@ -16,8 +16,15 @@ from .. import __version__
 from ..config import MODELS_DIRECTORY
 from ..console import table_lines, terminal_width
 from ..errors import ConfigError
-from ..instruction_sets import chosen_kernels, describe_kernels
-from ..machine import affinity_cores, core_quota, memory_size, processor, usable_cores
+from ..machine import (
+    affinity_cores,
+    chosen_kernels,
+    core_quota,
+    describe_kernels,
+    memory_size,
+    processor,
+    usable_cores,
+)
 from ..storage.cache import cache_folder
 from ..storage.model_folder import newest_folder
 

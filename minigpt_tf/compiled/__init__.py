@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Protocol, cast
 
-from ..instruction_sets import limit_numba
+from ..machine import limit_numba
 from . import arguments as of_arguments
 from . import kept, machine_code
 from .kept import SUFFIX

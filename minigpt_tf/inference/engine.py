@@ -11,7 +11,7 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
-from ..instruction_sets import plain_loops
+from ..machine import plain_loops
 from .blocks import BLOCK
 from .calibration import CALIBRATION_TOKENS, generated_passages
 from .kernels import (

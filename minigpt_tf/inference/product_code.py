@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from ..instruction_sets import used_features
+from ..machine import used_features
 from .blocks import BLOCK
 from .panels import BYTES_OF_A_BLOCK, LANES, SCALES_OF_A_BLOCK, Storage
 

@@ -245,27 +245,6 @@ class _Group:
         return _stored(self.scale + scale, self.minimum + minimum)
 
 
-def dequantize(quantized: QuantizedWeights, config: ModelConfig) -> Weights:
-    """The float32 weights that a quantized model stands for.
-
-    Args:
-        quantized: From `quantize_model`.
-        config: The architecture.
-
-    Returns:
-        float32 arrays by the names of `inference.weights`.
-    """
-    result: Weights = {}
-    for name, shape in weight_shapes(config).items():
-        weight = quantized[name]
-        if isinstance(weight, np.ndarray):
-            result[name] = weight
-        else:
-            rows = weight.values() if isinstance(weight, Blocks) else weight.dequantized()
-            result[name] = kernel_of(rows, shape, name)
-    return result
-
-
 def bfloat16(values: np.ndarray) -> np.ndarray:
     """Rounds to the nearest bfloat16 values, ties to even.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.weight_layout import lay_out_weights
-from minigpt_tf.instruction_sets import chosen_kernels, plain_loops
+from minigpt_tf.machine import chosen_kernels, plain_loops
 from tests.conftest import tiny_config
 from tests.inference.exact_weights import random_weights
 from tests.inference.test_products import KINDS, product, random_matrix, rounded, stored

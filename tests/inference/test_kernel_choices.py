@@ -10,7 +10,7 @@ import pytest
 
 from minigpt_tf.compiled import SUFFIX
 from minigpt_tf.inference.product_code import kit_of
-from minigpt_tf.instruction_sets import _NEEDED, VARIABLE, host_features, used_features
+from minigpt_tf.machine import _NEEDED, VARIABLE, host_features, used_features
 from tests.conftest import ROOT
 
 HOST = host_features()

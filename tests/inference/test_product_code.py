@@ -12,7 +12,7 @@ from llvmlite import binding, ir
 from minigpt_tf.inference.blocks import Blocks
 from minigpt_tf.inference.panels import Storage, panel_bytes
 from minigpt_tf.inference.product_code import ARGUMENTS, ProductCode, kit_of
-from minigpt_tf.instruction_sets import host_features
+from minigpt_tf.machine import host_features
 from tests.inference.test_products import KINDS, product, random_matrix, rounded, stored
 
 NEON, DOTPROD = {"neon": True}, {"neon": True, "dotprod": True}

@@ -23,7 +23,6 @@ from minigpt_tf.inference.quantization import (
     DAMPENING,
     Int4Matrix,
     bfloat16,
-    dequantize,
     quantize_model,
     quantize_to_int4,
 )
@@ -302,6 +301,19 @@ def test_bfloat16_rounds_to_even():
 
 
 # ---------------------------------------------------------------- a model
+
+
+def dequantize(quantized, config):
+    """The float32 weights that a quantized model stands for."""
+    result = {}
+    for name, shape in weight_shapes(config).items():
+        weight = quantized[name]
+        if isinstance(weight, np.ndarray):
+            result[name] = weight
+        else:
+            rows = weight.values() if isinstance(weight, Blocks) else weight.dequantized()
+            result[name] = kernel_of(rows, shape, name)
+    return result
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -203,7 +203,7 @@ def test_the_sms_collection_is_read_whole_or_as_a_csv_reader_reads_it(assets):
     assert len(quoted.records) == 5572 and quoted.dropped == []
 
 
-def test_the_instruction_sets_are_read(assets):
+def test_the_machine_are_read(assets):
     found = read_records(assets / "instruction-data.json", RecordsConfig())
     assert (found.kind, len(found.records)) == ("instruction", 1100)
     pairs = assets / "instruction-data-with-preference.json"
