@@ -11,11 +11,14 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
-from ..machine import plain_loops
+from .barrier import BARRIER_SIZE
 from .blocks import BLOCK
 from .calibration import CALIBRATION_TOKENS, generated_passages
-from .kernels import (
-    BARRIER_SIZE,
+from .kernels import compiled_step
+from .key_value_cache import Cache
+from .panels import LANES, padded
+from .positions import rotary_tables
+from .step_arrays import (
     SCORE_ROWS,
     KeysValues,
     Matrices,
@@ -23,11 +26,7 @@ from .kernels import (
     Scratch,
     StepWeights,
     Tokens,
-    compiled_step,
 )
-from .key_value_cache import Cache
-from .panels import LANES, padded
-from .positions import rotary_tables
 from .stored_weights import Calibrate, load_weights
 from .thread_pool import ThreadPool, available_cores
 from .weight_layout import EngineWeights, lay_out_weights
@@ -88,7 +87,6 @@ class Engine:
             config.norm_first,
             config.positions == "rotary",
             weights.storages,
-            plain_loops(),
         )
         self._lock = threading.Lock()  # one step at a time, whoever calls
         self._pool = ThreadPool(threads or available_cores())

@@ -39,4 +39,4 @@ def compile_ahead() -> Iterator[str]:
 
 def machine_code_folder() -> Path | None:
     """Where the engine's machine code is kept; None if it cannot be kept anywhere."""
-    return folder_of(compiled_step("relu", True, True, False, 1, False))
+    return folder_of(compiled_step("relu", True, True, False, 1))

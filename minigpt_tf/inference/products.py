@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..compiled import intrinsic, ir, types
+from ..machine import plain_loops
 from .panels import Storage
 
 
@@ -25,6 +26,8 @@ _SOURCES = _sources_hash()
 PLAIN = 1 << 16
 """Bit of `storages` for products in plain loops; bit s is for Storage s, bit 8 + s for it with int8
 inputs."""
+PLAIN_LOOPS = PLAIN * plain_loops()
+"""That bit, where MINIGPT_KERNELS asks for it."""
 
 
 @functools.partial(intrinsic, prefer_literal=True)

@@ -20,10 +20,10 @@ from ..machine import check_fits_memory
 from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
 from ..storage.model_folder import EXACT_NAME, INT4_NAME, QUANTIZED_NAME
 from ..storage.replacing import reserve_space, sha256_of, staging
-from .kernels import Place
 from .key_value_cache import Cache
 from .panels import Storage, empty_panels, padded
 from .quantization import Int4Matrix, quantize_model
+from .step_arrays import Place
 from .weight_layout import EngineWeights, lay_out_weights, layout_size, make_layout
 from .weights import open_weights
 

@@ -13,10 +13,10 @@ import numpy as np
 from ..config import ModelConfig
 from ..errors import ModelFolderError
 from .blocks import LARGEST_INT8, Blocks, find_int4_blocks, find_int8_blocks, round_to_int8
-from .kernels import BlockMatrix, Place
 from .panels import LANES, Storage, empty_panels, padded, panel_bytes, read_rows, write_panels
 from .positions import sinusoidal_table
 from .quantization import Int4Matrix
+from .step_arrays import BlockMatrix, Place
 from .weights import check_finite, check_shapes
 
 ROWS_AT_ONCE = 4096

@@ -1,15 +1,15 @@
 """The formulas of the compiled functions, as functions that Python can call."""
 
 from minigpt_tf.compiled import entry
-from minigpt_tf.inference.kernels import Quantized
-from minigpt_tf.inference.kernels import gelu as inner_gelu
-from minigpt_tf.inference.kernels import gelu_tanh as inner_gelu_tanh
-from minigpt_tf.inference.kernels import normalize as inner_normalize
-from minigpt_tf.inference.kernels import quantize as inner_quantize
-from minigpt_tf.inference.kernels import relu as inner_relu
-from minigpt_tf.inference.kernels import rotate as inner_rotate
-from minigpt_tf.inference.kernels import swiglu as inner_swiglu
-from minigpt_tf.inference.kernels import weigh as inner_weigh
+from minigpt_tf.inference.attention import weigh as inner_weigh
+from minigpt_tf.inference.formulas import gelu as inner_gelu
+from minigpt_tf.inference.formulas import gelu_tanh as inner_gelu_tanh
+from minigpt_tf.inference.formulas import normalize as inner_normalize
+from minigpt_tf.inference.formulas import quantize as inner_quantize
+from minigpt_tf.inference.formulas import relu as inner_relu
+from minigpt_tf.inference.formulas import rotate as inner_rotate
+from minigpt_tf.inference.formulas import swiglu as inner_swiglu
+from minigpt_tf.inference.step_arrays import Quantized
 
 
 @entry

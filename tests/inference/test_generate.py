@@ -11,9 +11,9 @@ from minigpt_tf.errors import ConfigError, ModelFolderError
 from minigpt_tf.inference.answer import Detokenizer, StopFilter
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import TextGenerator
-from minigpt_tf.inference.kernels import Place
 from minigpt_tf.inference.key_value_cache import Cache
 from minigpt_tf.inference.scheduling import ROWS
+from minigpt_tf.inference.step_arrays import Place
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer, train_tokenizer
 from tests.conftest import SAMPLE, tiny_config

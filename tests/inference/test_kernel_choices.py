@@ -10,7 +10,8 @@ import pytest
 
 from minigpt_tf.compiled import SUFFIX
 from minigpt_tf.inference.product_code import kit_of
-from minigpt_tf.machine import _NEEDED, VARIABLE, host_features, used_features
+from minigpt_tf.machine import _NEEDED, host_features, used_features
+from minigpt_tf.machine import KERNELS_VARIABLE as VARIABLE
 from tests.conftest import ROOT
 
 HOST = host_features()
