@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from minigpt_tf.config import SamplingConfig
-from minigpt_tf.inference import samplers
+from minigpt_tf.inference import filters, samplers
 from minigpt_tf.machine import processor_name
 from minigpt_tf.metrics import log_probability, softmax
 
@@ -72,21 +72,21 @@ def whole_vocabulary(config: SamplingConfig) -> samplers.Sampler:
         logits = raw.astype(np.float64)
         logits[SUPPRESSED] = -np.inf
         if config.repetition_penalty != 1:
-            logits = samplers.apply_repetition_penalty(logits, ids, config.repetition_penalty)
+            logits = filters.apply_repetition_penalty(logits, ids, config.repetition_penalty)
         if config.presence_penalty or config.frequency_penalty:
-            logits = samplers.apply_count_penalties(
+            logits = filters.apply_count_penalties(
                 logits, ids[OF_THE_PROMPT:], config.presence_penalty, config.frequency_penalty
             )
         if config.greedy:
             drawn = int(logits.argmax())
             return drawn, log_probability(raw, drawn)
-        logits = samplers.apply_temperature(logits, config.temperature)
+        logits = filters.apply_temperature(logits, config.temperature)
         if config.top_k:
-            logits = samplers.apply_top_k(logits, config.top_k)
+            logits = filters.apply_top_k(logits, config.top_k)
         if config.top_p < 1:
-            logits = samplers.apply_top_p(logits, config.top_p)
+            logits = filters.apply_top_p(logits, config.top_p)
         if config.min_p:
-            logits = samplers.apply_min_p(logits, config.min_p)
+            logits = filters.apply_min_p(logits, config.min_p)
         reached = np.cumsum(softmax(logits))
         drawn = int(np.searchsorted(reached, random.random() * reached[-1], side="right"))
         return drawn, log_probability(raw, drawn)

@@ -30,6 +30,8 @@ def _loader(result: str, bits: int, convert: str | None = None) -> Any:
     """
 
     def load(typing_context, address):
+        """What stands at an address."""
+
         def generate(context, builder, signature, values):
             kind = ir.FloatType() if result == "float32" else ir.IntType(bits)
             value = builder.load(builder.inttoptr(values[0], kind.as_pointer()), align=1)
@@ -56,7 +58,7 @@ def load_half(typing_context, address):
     """
 
     def generate(context, builder, signature, values):
-        from .product_code import widened
+        from .llvm_building import widened
 
         pointer = builder.inttoptr(values[0], ir.IntType(16).as_pointer())
         return widened(builder, builder.load(pointer, align=2))

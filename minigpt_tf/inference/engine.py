@@ -12,20 +12,19 @@ from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
 from .barrier import BARRIER_SIZE
-from .blocks import BLOCK
 from .calibration import CALIBRATION_TOKENS, generated_passages
 from .kernels import compiled_step
 from .key_value_cache import Cache
-from .panels import LANES, padded
-from .positions import rotary_tables
+from .panels import padded
+from .positions import half_rotary_tables
 from .step_arrays import (
     SCORE_ROWS,
     KeysValues,
     Matrices,
-    Quantized,
     Scratch,
     StepWeights,
     Tokens,
+    new_scratch,
 )
 from .stored_weights import Calibrate, load_weights
 from .thread_pool import ThreadPool, available_cores
@@ -71,7 +70,7 @@ class Engine:
         if not isinstance(weights, EngineWeights):
             weights = lay_out_weights(weights, config, where)
         self.config, self.weights = config, weights
-        cosines, sines = _half_tables(config)
+        cosines, sines = half_rotary_tables(config)
         self._step_weights = StepWeights(
             Matrices(weights.panels, weights.biases, weights.layout),
             weights.norms,
@@ -407,41 +406,14 @@ class Engine:
         kept = self._scratch
         if kept is None or kept.x.shape[1] < tokens:
             room = max(tokens, min(CHUNK, 2 * kept.x.shape[1]) if kept else 1)
-            kept = self._new_scratch(room)
+            logits = None if kept is None else kept.logits
+            integers, threads = self.weights.integers, self._pool.size
+            kept = new_scratch(self.config, threads, room, integers, logits)
         if len(kept.logits) < num_logits:
             shape = (num_logits, padded(self.config.vocab_size))
             kept = kept._replace(logits=np.zeros(shape, dtype=np.float32))
         self._scratch = kept
         return kept
-
-    def _new_scratch(self, tokens: int) -> Scratch:
-        c, threads, logits = self.config, self._pool.size, self._scratch and self._scratch.logits
-        heads, H = c.num_heads + 2 * c.num_kv_heads, padded(c.head_dim)
-        D, F, N = padded(c.embed_dim), padded(c.ff_dim), c.num_heads
-        inputs = max(D, F, N * H)
-        shapes = {
-            "x": (threads, tokens, D),
-            "normal": (threads, tokens, D),
-            "scores": (threads, SCORE_ROWS, padded(c.context_length)),
-            "qkv": (tokens, heads * H),
-            "mixed": (tokens, N * H),
-            "delta": (tokens, D),
-            "gate": (tokens, F if c.activation == "swiglu" else 0),
-            "up": (tokens, F),
-            "zeros": (LANES,),
-        }
-        arrays = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
-        if logits is None:
-            logits = np.zeros((1, padded(c.vocab_size)), dtype=np.float32)
-        shape = (threads, tokens if self.weights.integers else 1, inputs)
-        of_blocks = (*shape[:2], inputs // BLOCK)
-        quantized = Quantized(
-            np.zeros(shape, dtype=np.int8),
-            np.zeros(of_blocks, dtype=np.float32),
-            np.zeros(of_blocks, dtype=np.int32),
-        )
-        of_heads = arrays["qkv"].reshape(tokens, heads, H)
-        return Scratch(**arrays, quantized=quantized, heads=of_heads, logits=logits)
 
     def _check_rows(self, cache: Cache, rows: list[int]) -> None:
         """The compiled step trusts what it is given."""
@@ -470,14 +442,3 @@ class Engine:
                 f"token id {wrong[0]} is outside the vocabulary of {self.config.vocab_size}"
             )
         return ids
-
-
-def _half_tables(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines (C, H / 2) of the rotary angles; (0, 0) without."""
-    if config.positions != "rotary":
-        return np.zeros((0, 0), dtype=np.float32), np.zeros((0, 0), dtype=np.float32)
-    tables = rotary_tables(
-        config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
-    )
-    cosines, sines = (np.ascontiguousarray(t[:, : config.head_dim // 2]) for t in tables)
-    return cosines, sines

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from ..config import ModelConfig
+
 
 def sinusoidal_table(context_length: int, embed_dim: int) -> np.ndarray:
     """Sinusoidal positional encodings.
@@ -103,3 +105,21 @@ def frequencies_of_pairs(width: int, base: float) -> np.ndarray:
 def _angles(length: int, frequencies: np.ndarray) -> np.ndarray:
     """Every position times every frequency: (length, frequencies), float64."""
     return np.arange(length)[:, None] * frequencies
+
+
+def half_rotary_tables(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of a model's rotary angles, one for each pair.
+
+    Args:
+        config: Architecture of the model.
+
+    Returns:
+        Both (C, H / 2), contiguous; (0, 0) for a model without.
+    """
+    if config.positions != "rotary":
+        return np.zeros((0, 0), dtype=np.float32), np.zeros((0, 0), dtype=np.float32)
+    tables = rotary_tables(
+        config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
+    )
+    cosines, sines = (np.ascontiguousarray(t[:, : config.head_dim // 2]) for t in tables)
+    return cosines, sines

@@ -17,13 +17,27 @@ from llvmlite import ir
 
 from ..machine import used_features
 from .blocks import BLOCK
+from .llvm_building import (
+    BYTE,
+    FLOAT,
+    FLOATS,
+    HALVES,
+    INT32,
+    INT64,
+    INTS,
+    ZERO,
+    Loop,
+    call,
+    int32,
+    int64,
+    ints,
+    pairs,
+    splat,
+    times,
+    variable,
+    widened,
+)
 from .panels import BYTES_OF_A_BLOCK, LANES, SCALES_OF_A_BLOCK, Storage
-
-FLOAT, BYTE, INT32, INT64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
-FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
-HALVES = ir.VectorType(ir.IntType(16), LANES)
-ZERO = ir.Constant(FLOATS, [0.0] * LANES)
-
 
 _INPUTS = ("x", "x_step", "int8", "scales", "sums", "int8_step", "tokens")
 _MATRIX = ("storage", "panels", "panel_step", "count", "blocks")
@@ -107,19 +121,19 @@ class ProductCode:
         self.blocks, self.x = given["blocks"], given["int8" if self.integers else "x"]
         self.x_step = given["int8_step" if self.integers else "x_step"]
         self.x_scales, self.x_sums = given["scales"], given["sums"]
-        self.x_blocks = b.lshr(self.x_step, _int(5))  # of a token's scales and sums
-        some = b.icmp_signed(">", given["count"], _int(0))
+        self.x_blocks = b.lshr(self.x_step, int64(5))  # of a token's scales and sums
+        some = b.icmp_signed(">", given["count"], int64(0))
         with b.if_then(b.not_(some), likely=False):
             b.ret_void()
-        scale_bytes = b.mul(self.blocks, _int(SCALES_OF_A_BLOCK[self.storage]))
-        self.header = b.and_(b.add(scale_bytes, _int(63)), _int(-64))
-        with _loop(b, given["count"]) as panel:
+        scale_bytes = b.mul(self.blocks, int64(SCALES_OF_A_BLOCK[self.storage]))
+        self.header = b.and_(b.add(scale_bytes, int64(63)), int64(-64))
+        with Loop(b, given["count"]) as panel:
             self.panel = b.add(given["panels"], b.mul(panel, given["panel_step"]))
-            bias_at = b.add(given["bias"], _times(b, b.mul(panel, given["bias_step"]), 4))
+            bias_at = b.add(given["bias"], times(b, b.mul(panel, given["bias_step"]), 4))
             bias = self.load(bias_at, FLOATS, 4)
-            out = b.add(given["out"], b.mul(panel, _int(4 * LANES)))
-            token = _variable(b, INT64)
-            b.store(_int(0), token)
+            out = b.add(given["out"], b.mul(panel, int64(4 * LANES)))
+            token = variable(b, INT64)
+            b.store(int64(0), token)
             for tile in self.kit.tiles:
                 self.tiles(tile, token, given["tokens"], bias, out, given["out_step"])
         b.ret_void()
@@ -140,18 +154,18 @@ class ProductCode:
         head, body, end = (b.append_basic_block(f"tile{tile}") for _ in range(3))
         b.branch(head)
         b.position_at_end(head)
-        after = b.add(b.load(token), _int(tile))
+        after = b.add(b.load(token), int64(tile))
         b.cbranch(b.icmp_signed("<=", after, tokens), body, end)
         b.position_at_end(body)
         first = b.load(token)
-        totals = [_variable(b, FLOATS) for _ in range(tile)]
+        totals = [variable(b, FLOATS) for _ in range(tile)]
         for total in totals:
             b.store(bias, total)
-        with _loop(b, self.blocks) as block:
+        with Loop(b, self.blocks) as block:
             (self.integer_block if self.integers else self.float_block)(first, block, totals)
         for number, total in enumerate(totals):
-            row = b.mul(b.add(first, _int(number)), step)
-            self.store(b.load(total), b.add(out, _times(b, row, 4)))
+            row = b.mul(b.add(first, int64(number)), step)
+            self.store(b.load(total), b.add(out, times(b, row, 4)))
         b.store(after, token)
         b.branch(head)
         b.position_at_end(end)
@@ -164,24 +178,23 @@ class ProductCode:
             block: The block.
             totals: A variable for each token.
         """
-        b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
-        base = b.add(b.add(self.panel, self.header), b.mul(block, _int(width)))
+        b, width, base = self.b, BYTES_OF_A_BLOCK[self.storage], self.start_of(block)
         scales = self.scales(block)
         ahead = bytes_ahead(self.storage, len(totals))
-        sums = [_variable(b, FLOATS) for _ in totals]
+        sums = [variable(b, FLOATS) for _ in totals]
         for total in sums:
             b.store(ZERO, total)
         inputs = {Storage.BLOCKS8: 4, Storage.BLOCKS4: 8}.get(self.storage, 4)
-        with _loop(b, _int(BLOCK // inputs)) as group:
-            weights_at = b.add(base, b.mul(group, _int(width * inputs // BLOCK)))
-            column = b.add(b.mul(block, _int(BLOCK)), b.mul(group, _int(inputs)))
+        with Loop(b, int64(BLOCK // inputs)) as group:
+            weights_at = b.add(base, b.mul(group, int64(width * inputs // BLOCK)))
+            column = b.add(b.mul(block, int64(BLOCK)), b.mul(group, int64(inputs)))
             self.prefetch(weights_at, width * inputs // BLOCK, ahead)
             for number, weights in enumerate(self.weights(weights_at, scales)):
                 for t, total in enumerate(sums):
-                    row = b.mul(b.add(first, _int(t)), self.x_step)
-                    place = b.add(b.add(row, column), _int(number))
-                    value = self.load(b.add(self.x, _times(b, place, 4)), FLOAT, 4)
-                    b.store(self.multiply_add(weights, _splat(b, value), b.load(total)), total)
+                    row = b.mul(b.add(first, int64(t)), self.x_step)
+                    place = b.add(b.add(row, column), int64(number))
+                    value = self.load(b.add(self.x, times(b, place, 4)), FLOAT, 4)
+                    b.store(self.multiply_add(weights, splat(b, value), b.load(total)), total)
         for total, of_block in zip(totals, sums, strict=True):
             b.store(b.fadd(b.load(total), b.load(of_block)), total)
 
@@ -198,15 +211,15 @@ class ProductCode:
         b = self.b
         if self.storage == Storage.FLOAT32:
             return [
-                self.load(b.add(address, _int(4 * LANES * i)), FLOATS, 4 * LANES) for i in range(4)
+                self.load(b.add(address, int64(4 * LANES * i)), FLOATS, 4 * LANES) for i in range(4)
             ]
         if self.storage == Storage.BFLOAT16:
-            pairs = [self.load(b.add(address, _int(64 * i)), INTS, 64) for i in range(2)]
-            upper = _ints(-65536)
+            twos = [self.load(b.add(address, int64(64 * i)), INTS, 64) for i in range(2)]
+            upper = ints(-65536)
             return [
                 b.bitcast(half, FLOATS)
-                for pair in pairs
-                for half in (b.shl(pair, _ints(16)), b.and_(pair, upper))
+                for pair in twos
+                for half in (b.shl(pair, ints(16)), b.and_(pair, upper))
             ]
         raw = self.load(address, INTS, 64)
         if self.storage == Storage.BLOCKS8:
@@ -229,18 +242,23 @@ class ProductCode:
             A vector of floats.
         """
         b, (d, m) = self.b, scales
-        u = b.and_(b.lshr(raw, _ints(shift)), _ints(mask))
+        u = b.and_(b.lshr(raw, ints(shift)), ints(mask))
         return self.multiply_add(d, b.sitofp(u, FLOATS), m)
+
+    def start_of(self, block: Any) -> Any:
+        """The address of a block's weights in the panel."""
+        b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
+        return b.add(b.add(self.panel, self.header), b.mul(block, int64(width)))
 
     def scales(self, block: Any) -> list[Any]:
         """d and m of a block, for all outputs of the panel; nothing for a storage without."""
         b = self.b
         if self.storage not in (Storage.BLOCKS8, Storage.BLOCKS4):
             return []
-        at = b.add(self.panel, b.mul(block, _int(SCALES_OF_A_BLOCK[self.storage])))
+        at = b.add(self.panel, b.mul(block, int64(SCALES_OF_A_BLOCK[self.storage])))
         d = widened(b, self.load(at, HALVES, 32))
         if self.storage == Storage.BLOCKS4:
-            return [d, widened(b, self.load(b.add(at, _int(32)), HALVES, 32))]
+            return [d, widened(b, self.load(b.add(at, int64(32)), HALVES, 32))]
         return [d, b.fmul(d, ir.Constant(FLOATS, [-128.0] * LANES))]
 
     def integer_block(self, first: Any, block: Any, totals: list[Any]) -> None:
@@ -253,40 +271,39 @@ class ProductCode:
             block: The block.
             totals: A variable for each token.
         """
-        b, width = self.b, BYTES_OF_A_BLOCK[self.storage]
-        base = b.add(b.add(self.panel, self.header), b.mul(block, _int(width)))
+        b, width, base = self.b, BYTES_OF_A_BLOCK[self.storage], self.start_of(block)
         self.prefetch(base, width, bytes_ahead(self.storage, len(totals)))
         scales = self.scales(block)
         places = [
-            b.add(b.mul(b.add(first, _int(t)), self.x_blocks), block) for t in range(len(totals))
+            b.add(b.mul(b.add(first, int64(t)), self.x_blocks), block) for t in range(len(totals))
         ]
-        sums = [self.load(b.add(self.x_sums, _times(b, place, 4)), INT32, 4) for place in places]
+        sums = [self.load(b.add(self.x_sums, times(b, place, 4)), INT32, 4) for place in places]
         if self.storage == Storage.BLOCKS8 and self.kit.dot != "neon":  # sum((u - 128) q), exactly
-            start = [_splat(b, b.mul(total, ir.Constant(INT32, -128))) for total in sums]
+            start = [splat(b, b.mul(total, ir.Constant(INT32, -128))) for total in sums]
         else:
-            start = [_ints(0)] * len(totals)
+            start = [ints(0)] * len(totals)
         for group in range(width // 64):
-            raw = self.load(b.add(base, _int(64 * group)), INTS, 64)
+            raw = self.load(b.add(base, int64(64 * group)), INTS, 64)
             if self.storage == Storage.BLOCKS4:
-                nibbles = _ints(0x0F0F0F0F)
-                fours = [b.and_(raw, nibbles), b.and_(b.lshr(raw, _ints(4)), nibbles)]
+                nibbles = ints(0x0F0F0F0F)
+                fours = [b.and_(raw, nibbles), b.and_(b.lshr(raw, ints(4)), nibbles)]
             else:
                 fours = [raw]
             for number, weights in enumerate(fours):
                 prepared = self.prepare(weights)
                 column = 4 * (group * len(fours) + number)
                 for t in range(len(totals)):
-                    row = b.mul(b.add(first, _int(t)), self.x_step)
-                    place = b.add(b.add(row, b.mul(block, _int(BLOCK))), _int(column))
+                    row = b.mul(b.add(first, int64(t)), self.x_step)
+                    place = b.add(b.add(row, b.mul(block, int64(BLOCK))), int64(column))
                     value = self.load(b.add(self.x, place), INT32, 4)
                     start[t] = self.dot(start[t], prepared, value)
         for t, total in enumerate(totals):
-            scale = self.load(b.add(self.x_scales, _times(b, places[t], 4)), FLOAT, 4)
-            factor = b.fmul(scales[0], _splat(b, scale))
+            scale = self.load(b.add(self.x_scales, times(b, places[t], 4)), FLOAT, 4)
+            factor = b.fmul(scales[0], splat(b, scale))
             new = self.multiply_add(factor, b.sitofp(start[t], FLOATS), b.load(total))
             if self.storage == Storage.BLOCKS4:
                 shift = b.fmul(scale, b.sitofp(sums[t], FLOAT))
-                new = self.multiply_add(scales[1], _splat(b, shift), new)
+                new = self.multiply_add(scales[1], splat(b, shift), new)
             b.store(new, total)
 
     def prefetch(self, address: Any, size: int, ahead: int) -> None:
@@ -300,10 +317,10 @@ class ProductCode:
         if not ahead:
             return
         locality = 3 if ahead < 4096 else 2  # into the first cache, or the second
-        flags = [_int32(0), _int32(locality), _int32(1)]
+        flags = [int32(0), int32(locality), int32(1)]
         for line in range(0, size, 64):
-            place = self.b.inttoptr(self.b.add(address, _int(ahead + line)), BYTE.as_pointer())
-            self.call("llvm.prefetch.p0", ir.VoidType(), place, *flags)
+            place = self.b.inttoptr(self.b.add(address, int64(ahead + line)), BYTE.as_pointer())
+            call(self.b, "llvm.prefetch.p0", ir.VoidType(), place, *flags)
 
     def prepare(self, weights: Any) -> Any:
         """The weights (16 x 4 bytes) as `dot` takes them."""
@@ -311,13 +328,11 @@ class ProductCode:
         if self.kit.dot.startswith("vnni"):
             return weights
         if self.kit.dot.startswith("madd"):  # bytes 0 and 2, 1 and 3, as pairs of 16 bits
-            low = _ints(0x00FF00FF)
-            return b.and_(weights, low), b.and_(b.lshr(weights, _ints(8)), low)
+            low = ints(0x00FF00FF)
+            return b.and_(weights, low), b.and_(b.lshr(weights, ints(8)), low)
         if self.kit.dot == "neon":  # signed bytes: u - 128, or u below 16
-            return (
-                b.xor(weights, _ints(-0x7F7F7F80)) if self.storage == Storage.BLOCKS8 else weights
-            )
-        return [b.and_(b.lshr(weights, _ints(shift)), _ints(255)) for shift in range(0, 32, 8)]
+            return b.xor(weights, ints(-0x7F7F7F80)) if self.storage == Storage.BLOCKS8 else weights
+        return [b.and_(b.lshr(weights, ints(shift)), ints(255)) for shift in range(0, 32, 8)]
 
     def dot(self, total: Any, weights: Any, value: Any) -> Any:
         """Adds the four products of each lane's bytes with the signed bytes of a value.
@@ -332,23 +347,25 @@ class ProductCode:
         """
         b, kind = self.b, self.kit.dot
         if kind == "vnni512":
-            return self.call("llvm.x86.avx512.vpdpbusd.512", INTS, total, weights, _splat(b, value))
+            return call(
+                self.b, "llvm.x86.avx512.vpdpbusd.512", INTS, total, weights, splat(b, value)
+            )
         if kind == "vnni256":
             name = "llvm.x86.avx512.vpdpbusd.256"
-            return self.narrow(name, 256, 32, total, weights, _splat(b, value))
+            return self.narrow(name, 256, 32, total, weights, splat(b, value))
         if kind == "neon":
             name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
-            return self.narrow(name, 128, 8, total, weights, _splat(b, value))
+            return self.narrow(name, 128, 8, total, weights, splat(b, value))
         if kind.startswith("madd"):
             shifted = [b.shl(value, ir.Constant(INT32, s)) for s in (8, 0)]
             # the signed bytes 0 and 2, 1 and 3, as pairs of 16 bits
-            pairs = [_pairs(b, s) for s in shifted]
-            for two, pair in zip(weights, pairs, strict=True):
-                total = b.add(total, self.madd(two, _splat(b, pair)))
+            both = [pairs(b, s) for s in shifted]
+            for two, pair in zip(weights, both, strict=True):
+                total = b.add(total, self.madd(two, splat(b, pair)))
             return total
         for number, one in enumerate(weights):
-            signed = b.ashr(b.shl(value, _int32(24 - 8 * number)), _int32(24))
-            total = b.add(total, b.mul(one, _splat(b, signed)))
+            signed = b.ashr(b.shl(value, int32(24 - 8 * number)), int32(24))
+            total = b.add(total, b.mul(one, splat(b, signed)))
         return total
 
     def madd(self, weights: Any, values: Any) -> Any:
@@ -364,7 +381,7 @@ class ProductCode:
         if self.kit.dot == "madd512":
             shorts = ir.VectorType(ir.IntType(16), 2 * LANES)
             both = [self.b.bitcast(given, shorts) for given in (weights, values)]
-            return self.call("llvm.x86.avx512.pmaddw.d.512", INTS, *both)
+            return call(self.b, "llvm.x86.avx512.pmaddw.d.512", INTS, *both)
         return self.narrow("llvm.x86.avx2.pmadd.wd", 256, 16, weights, values)
 
     def narrow(self, name: str, bits: int, item: int, *vectors: Any) -> Any:
@@ -386,29 +403,13 @@ class ProductCode:
             places = ir.Constant(ints, [*range(first, first + count)])
             taken = [b.shuffle_vector(v, v, places) for v in vectors]
             given = [b.bitcast(*pair) for pair in zip(taken, kinds, strict=True)]
-            results.append(self.call(name, ints, *given))
+            results.append(call(self.b, name, ints, *given))
         while len(results) > 1:
             count *= 2
             places = ir.Constant(ir.VectorType(INT32, count), [*range(count)])
-            pairs = zip(results[::2], results[1::2], strict=True)
-            results = [b.shuffle_vector(*pair, places) for pair in pairs]
+            twos = zip(results[::2], results[1::2], strict=True)
+            results = [b.shuffle_vector(*pair, places) for pair in twos]
         return results[0]
-
-    def call(self, name: str, kind: Any, *arguments: Any) -> Any:
-        """A call of one of LLVM's intrinsics.
-
-        Args:
-            name: LLVM's.
-            kind: Type of the result.
-            arguments: LLVM's values.
-
-        Returns:
-            The result.
-        """
-        if name not in self.module.globals:
-            given = ir.FunctionType(kind, [argument.type for argument in arguments])
-            ir.Function(self.module, given, name)
-        return self.b.call(self.module.globals[name], arguments)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once where the processor can.
@@ -423,7 +424,7 @@ class ProductCode:
         """
         if not self.kit.fused:
             return self.b.fadd(self.b.fmul(a, b), c)
-        return self.call("llvm.fma.v16f32", FLOATS, a, b, c)
+        return call(self.b, "llvm.fma.v16f32", FLOATS, a, b, c)
 
     def load(self, address: Any, kind: Any, alignment: int) -> Any:
         """What stands at an address.
@@ -465,88 +466,6 @@ def bytes_ahead(storage: Storage, tokens: int) -> int:
     if storage == Storage.BLOCKS4 or tokens >= 8:
         return 4096
     return 512 if storage == Storage.BLOCKS8 else 0
-
-
-def widened(b: Any, halves: Any) -> Any:
-    """float16 as float32, also where the processor has no instruction for it.
-
-    Args:
-        b: The builder of LLVM instructions.
-        halves: Their bits, an integer of 16 bits or a vector of such.
-
-    Returns:
-        LLVM's value: a float32 or a vector.
-    """
-    lanes = halves.type.count if isinstance(halves.type, ir.VectorType) else 0
-    ints, floats = (INTS, FLOATS) if lanes else (INT32, FLOAT)
-
-    def same(value: float, kind: ir.Type) -> ir.Constant:
-        return ir.Constant(kind, [value] * lanes if lanes else value)
-
-    bits = b.zext(halves, ints)
-    size = b.bitcast(b.shl(b.and_(bits, same(0x7FFF, ints)), same(13, ints)), floats)
-    scaled = b.fmul(size, same(2.0**112, floats))  # exponents of float16 are biased by 15, not 127
-    sign = b.shl(b.and_(bits, same(0x8000, ints)), same(16, ints))
-    return b.bitcast(b.or_(b.bitcast(scaled, ints), sign), floats)
-
-
-def _pairs(b: Any, value: Any) -> Any:
-    """Bytes 1 and 3 of an integer, signed, as its halves of 16 bits."""
-    upper = b.and_(b.ashr(value, _int32(8)), _int32(-65536))
-    lower = b.and_(b.ashr(b.shl(value, _int32(16)), _int32(24)), _int32(65535))
-    return b.or_(upper, lower)
-
-
-def _int(value: int) -> ir.Constant:
-    return ir.Constant(INT64, value)
-
-
-def _int32(value: int) -> ir.Constant:
-    return ir.Constant(INT32, value)
-
-
-def _ints(value: int) -> ir.Constant:
-    return ir.Constant(INTS, [value] * LANES)
-
-
-def _times(b: Any, value: Any, factor: int) -> Any:
-    return b.mul(value, _int(factor))
-
-
-def _splat(b: Any, value: Any) -> Any:
-    """The value in all lanes."""
-    kind = ir.VectorType(value.type, LANES)
-    first = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(INT32, 0))
-    return b.shuffle_vector(first, first, ir.Constant(INTS, [0] * LANES))
-
-
-def _variable(b: Any, kind: Any) -> Any:
-    """A variable, which LLVM keeps in a register: it stands in the function's first block."""
-    with b.goto_entry_block():
-        return b.alloca(kind)
-
-
-class _loop:
-    """for number in range(count), for a count of at least 1; gives the number."""
-
-    def __init__(self, b: Any, count: Any) -> None:
-        self.b, self.count = b, count
-
-    def __enter__(self) -> Any:
-        b = self.b
-        before, self.body = b.block, b.append_basic_block("loop")
-        b.branch(self.body)
-        b.position_at_end(self.body)
-        self.number = b.phi(INT64)
-        self.number.add_incoming(_int(0), before)
-        return self.number
-
-    def __exit__(self, *error: object) -> None:
-        b = self.b
-        following, end = b.add(self.number, _int(1)), b.append_basic_block("end")
-        self.number.add_incoming(following, b.block)
-        b.cbranch(b.icmp_signed("<", following, self.count), self.body, end)
-        b.position_at_end(end)
 
 
 def kit_of_this_machine() -> Kit:

@@ -13,7 +13,7 @@ from .panels import Storage
 def _sources_hash() -> str:
     """A hash of the files that write the products: with it, machine code that is kept is noticed
     to be old when they change."""
-    names = "panels.py", "product_code.py", "plain_products.py", "addresses.py"
+    names = "panels.py", "llvm_building.py", "product_code.py", "plain_products.py", "addresses.py"
     try:
         content = b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
     except OSError:  # in an archive

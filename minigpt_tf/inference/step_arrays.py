@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..config import ModelConfig
+from .blocks import BLOCK
+from .panels import LANES, padded
+
 
 class BlockMatrix(IntEnum):
     """The matrices of a block, in the order in which they are used and stored."""
@@ -104,3 +108,47 @@ class Scratch(NamedTuple):
     up: np.ndarray  # (B, F)
     logits: np.ndarray  # (num_logits, V)
     zeros: np.ndarray  # (LANES,): the biases of a product without
+
+
+def new_scratch(
+    config: ModelConfig, threads: int, tokens: int, integers: bool, logits: np.ndarray | None
+) -> Scratch:
+    """Arrays for a step.
+
+    Args:
+        config: Architecture of the model.
+        threads: That compute.
+        tokens: At most so many in a step.
+        integers: Whether products take their inputs as int8.
+        logits: The array for logits; None: a new one for one token.
+
+    Returns:
+        The arrays.
+    """
+    c = config
+    heads, H = c.num_heads + 2 * c.num_kv_heads, padded(c.head_dim)
+    D, F, N = padded(c.embed_dim), padded(c.ff_dim), c.num_heads
+    inputs = max(D, F, N * H)
+    shapes = {
+        "x": (threads, tokens, D),
+        "normal": (threads, tokens, D),
+        "scores": (threads, SCORE_ROWS, padded(c.context_length)),
+        "qkv": (tokens, heads * H),
+        "mixed": (tokens, N * H),
+        "delta": (tokens, D),
+        "gate": (tokens, F if c.activation == "swiglu" else 0),
+        "up": (tokens, F),
+        "zeros": (LANES,),
+    }
+    arrays = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
+    if logits is None:
+        logits = np.zeros((1, padded(c.vocab_size)), dtype=np.float32)
+    shape = (threads, tokens if integers else 1, inputs)
+    of_blocks = (*shape[:2], inputs // BLOCK)
+    quantized = Quantized(
+        np.zeros(shape, dtype=np.int8),
+        np.zeros(of_blocks, dtype=np.float32),
+        np.zeros(of_blocks, dtype=np.int32),
+    )
+    of_heads = arrays["qkv"].reshape(tokens, heads, H)
+    return Scratch(**arrays, quantized=quantized, heads=of_heads, logits=logits)

@@ -48,37 +48,34 @@ def round_block(typing_context, x, q, scale, total):
     """
 
     def generate(context, builder, signature, values):
+        from .llvm_building import call, splat
+
         number, integer = ir.FloatType(), ir.IntType(32)
         vector, integers = ir.VectorType(number, LANES), ir.VectorType(integer, LANES)
         small = ir.VectorType(ir.IntType(8), LANES)
-
-        def splat(value):
-            one = ir.Constant(ir.VectorType(number, LANES), ir.Undefined)
-            one = builder.insert_element(one, value, ir.Constant(integer, 0))
-            return builder.shuffle_vector(one, one, ir.Constant(integers, [0] * LANES))
 
         def pointer(address, kind, bytes_behind=0):
             behind = ir.Constant(ir.IntType(64), bytes_behind)
             return builder.inttoptr(builder.add(address, behind), kind.as_pointer())
 
         halves = [builder.load(pointer(values[0], vector, 64 * half), align=4) for half in range(2)]
-        absolute = [_call(builder, "llvm.fabs.v16f32", vector, half) for half in halves]
+        absolute = [call(builder, "llvm.fabs.v16f32", vector, half) for half in halves]
         larger = builder.fcmp_ordered(">", absolute[0], absolute[1])
         most = _reduced(builder, builder.select(larger, *absolute))
         enough = builder.fcmp_ordered(">", most, ir.Constant(number, 1e-30))
         divided = builder.fdiv(ir.Constant(number, 127.0), most)
-        inverse = splat(builder.select(enough, divided, ir.Constant(number, 0.0)))
+        inverse = splat(builder, builder.select(enough, divided, ir.Constant(number, 0.0)))
         step = builder.fdiv(most, ir.Constant(number, 127.0))
         builder.store(step, pointer(values[2], number))
         sums = ir.Constant(integers, [0] * LANES)
         for half, given in enumerate(halves):
             scaled = builder.fmul(given, inverse)
-            rounded = builder.fptosi(_call(builder, "llvm.rint.v16f32", vector, scaled), integers)
+            rounded = builder.fptosi(call(builder, "llvm.rint.v16f32", vector, scaled), integers)
             sums = builder.add(sums, rounded)
             target = pointer(values[1], small, LANES * half)
             builder.store(builder.trunc(rounded, small), target, align=1)
         builder.store(
-            _call(builder, "llvm.vector.reduce.add.v16i32", integer, sums),
+            call(builder, "llvm.vector.reduce.add.v16i32", integer, sums),
             pointer(values[3], integer),
         )
         return context.get_dummy_value()
@@ -94,11 +91,3 @@ def _reduced(builder, vector):
         other = builder.shuffle_vector(vector, vector, mask)
         vector = builder.select(builder.fcmp_ordered(">", vector, other), vector, other)
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
-
-
-def _call(builder, name, result, argument):
-    """A call of one of LLVM's functions."""
-    known = builder.module.globals
-    kind = ir.FunctionType(result, [argument.type])
-    function = known[name] if name in known else ir.Function(builder.module, kind, name)
-    return builder.call(function, [argument])

@@ -7,7 +7,7 @@ import pytest
 
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ConfigError
-from minigpt_tf.inference.samplers import (
+from minigpt_tf.inference.filters import (
     apply_logit_bias,
     apply_min_p,
     apply_no_repeat_ngram,
@@ -15,8 +15,8 @@ from minigpt_tf.inference.samplers import (
     apply_temperature,
     apply_top_k,
     apply_top_p,
-    make_sampler,
 )
+from minigpt_tf.inference.samplers import make_sampler
 
 SHARES = np.array([0.1, 0.5, 0.15, 0.25])
 LOGITS = np.log(SHARES).astype(np.float32)

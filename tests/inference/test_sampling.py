@@ -8,7 +8,8 @@ import pytest
 from minigpt_tf.config import SamplingConfig
 from minigpt_tf.errors import ModelFolderError
 from minigpt_tf.inference import samplers
-from minigpt_tf.inference.samplers import apply_count_penalties, make_sampler, nucleus
+from minigpt_tf.inference.filters import apply_count_penalties, nucleus
+from minigpt_tf.inference.samplers import make_sampler
 from minigpt_tf.inference.sampling_kernels import BLOCK, sum_exponentials, weigh_blocks
 from minigpt_tf.metrics import log_probability
 
