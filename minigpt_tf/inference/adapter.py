@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from ..config import MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
+from ..storage.regular import check_regular
 from ..storage.replacing import sha256_of
 from .weights import Weights, open_weights, weight_shapes
 
@@ -123,13 +124,14 @@ def load_adapter(file: Path, config: ModelConfig) -> Adapter:
         Traceback (most recent call last):
         minigpt_tf.errors.ModelFolderError: adapter.safetensors: no such adapter
     """
+    if not file.exists():
+        raise ModelFolderError(f"{file}: no such adapter")
+    check_regular(file)
     try:
         with safe_open(file, framework="numpy") as archive:
             metadata = archive.metadata() or {}
             values = {name: json.loads(text) for name, text in metadata.items()}
             tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
-    except FileNotFoundError:
-        raise ModelFolderError(f"{file}: no such adapter") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFolderError(f"{file}: is damaged or not an adapter: {error}") from None
     rank, alpha, base = (values.get(name) for name in ("rank", "alpha", "base"))

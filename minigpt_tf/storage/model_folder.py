@@ -14,7 +14,7 @@
     samples.txt      text generated at each evaluation
     checkpoint/      what --resume needs
 
-`replacing` changes the files of a folder as one; `inference.folder` reads it as a whole.
+`manifest` changes the files of a model as one; `inference.folder` reads them as a whole.
 """
 
 import os
@@ -33,7 +33,9 @@ from ..config import (
 )
 from ..errors import ModelFolderError
 from .json_files import read_object
-from .replacing import SCRATCH_PREFIX, locked
+from .manifest import settle
+from .replacing import locked
+from .scratch import SCRATCH_PREFIX, sweep
 
 QUANTIZED_NAME = "model.int8.h5"
 INT4_NAME = "model.int4.h5"
@@ -57,6 +59,7 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelFolderError(f"{path}: is a file, not a model folder{_advice_for(path)}")
     if not path.is_dir():
         raise ModelFolderError(f"{path}: no such model folder")
+    settle(path)
     file = path / CONFIG_NAME
     if not file.is_file():
         hint = " (training has not finished: continue with --resume)" * has_checkpoint(path)
@@ -164,8 +167,7 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     Raises:
         ModelFolderError: The folder is taken, not writable or locked by another run.
     """
-    import shutil  # here and below: a start that only reads a model does without
-    import tempfile
+    import tempfile  # here and below: a start that only reads a model does without
 
     check_output(path, overwrite=overwrite, resume=resume)
     try:
@@ -176,9 +178,8 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
         raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
     with locked(path):
         check_output(path, overwrite=overwrite, resume=resume)  # a run may have ended just now
-        for folder in (path, path / CHECKPOINT_NAME):
-            for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
-                shutil.rmtree(left_over, ignore_errors=True)
+        settle(path)
+        sweep(path / CHECKPOINT_NAME)
         yield
 
 

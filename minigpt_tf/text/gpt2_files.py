@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, ModelFolderError
+from ..storage.regular import read_regular
 
 ASSETS_VARIABLE = "MINIGPT_ASSETS"
 """Environment variable: a folder that holds gpt2-bpe/ with encoder.json and vocab.bpe."""
@@ -77,10 +78,10 @@ def _hugging_face(local_files_only: bool) -> Iterator[tuple[Path, Path]]:
 
 def _read(vocabulary: Path, merges: Path) -> tuple[dict[str, int], Merges]:
     try:
-        tokens = json.loads(vocabulary.read_text(encoding="utf-8"))
-        lines = merges.read_text(encoding="utf-8").split("\n")[1:]  # the first is a version
+        tokens = json.loads(read_regular(vocabulary))
+        lines = read_regular(merges).decode().split("\n")[1:]  # the first is a version
         pairs: list[Any] = [tuple(line.split(" ")) for line in lines if line]
-    except (OSError, ValueError) as error:
+    except (ModelFolderError, ValueError) as error:
         raise DataError(
             f"{vocabulary.parent}: GPT-2's tokenizer files are damaged: {error}"
         ) from None

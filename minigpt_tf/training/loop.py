@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ..config import CHECKPOINT_NAME, CONFIG_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..events import Evaluation, Listener
 from ..inference.weights import Weights
+from ..storage.model_folder import ADAPTER_NAME, HISTORY_NAME, SAMPLES_NAME
 from ..storage.replacing import staging
 from .callbacks import Evaluator, Interruption, ProgressReporter, divergence
 from .checkpoint import RunState, StateWriter, restore_state
@@ -155,8 +157,10 @@ class TrainingLoop:
         self.listener.evaluation(evaluation)
 
     def write_history(self) -> None:
-        """Writes the history so far into the folder."""
-        with staging(self.out) as scratch:
+        """Writes the history so far into the folder; beside a finished model into checkpoint/, as
+        the files of that belong together."""
+        finished = (self.out / CONFIG_NAME).is_file()
+        with staging(self.out / CHECKPOINT_NAME if finished else self.out) as scratch:
             self.job.write_history(scratch, self.state)
 
     def _save_state(self) -> None:
@@ -184,4 +188,6 @@ class TrainingLoop:
         if self.distribution.is_chief:
             weights = last_weights if best is None or kept == "last" else best
             self.job.save(weights, self.state, kept)
+            for name in (HISTORY_NAME, SAMPLES_NAME, ADAPTER_NAME):  # the folder has them now
+                (self.out / CHECKPOINT_NAME / name).unlink(missing_ok=True)
         return kept

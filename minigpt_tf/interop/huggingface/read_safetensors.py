@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import ModelFolderError
 from ...storage.json_files import read_object
+from ...storage.regular import check_regular
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -105,6 +106,7 @@ def open_file(file: Path) -> dict[str, StoredTensor]:
     """The tensors in one file by name. Raises ModelFolderError."""
     import safetensors
 
+    check_regular(file)
     try:
         with safetensors.safe_open(file, "numpy"):  # checks the header against the file's size
             pass

@@ -8,6 +8,7 @@ from ...config import SamplingConfig
 from ...errors import ConfigError, DataError, ModelFolderError
 from ...storage.json_files import read_object, read_object_if_there
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
+from ...storage.regular import lies_within, read_regular
 from ...text.chat_template import ChatTemplate
 from ...text.tokenizers import (
     JSON_NAME,
@@ -143,9 +144,10 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
     if not all(type(i) is int and 0 <= i < 2**31 for i in tokens.values()):
         raise DataError(f"{vocabulary}: is damaged: expected a number for each token")
     try:
-        lines = merges.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeError) as error:
+        text = read_regular(merges).decode("utf-8")
+    except (ModelFolderError, UnicodeError) as error:
         raise DataError(f"{merges}: cannot be read: {error}") from None
+    lines = text.replace("\r\n", "\n").split("\n")
     lines = [line for line in lines if line and not line.startswith("#version")]
     pairs: list[Any] = [tuple(line.split(" ")) for line in lines]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
@@ -222,9 +224,11 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     file, settings = folder / CHAT_TEMPLATE_NAME, read_object_if_there(folder / SETTINGS_NAME)
     template = settings.get("chat_template")
     if file.is_file():
+        if not lies_within(file, folder):
+            raise ModelFolderError(f"{file}: is a link that leads out of the folder")
         try:
-            template = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
+            template = read_regular(file).decode("utf-8").replace("\r\n", "\n")
+        except UnicodeError as error:
             raise ModelFolderError(f"{file}: cannot be read: {error}") from None
     elif isinstance(template, list):  # several by name
         named = [item for item in template if isinstance(item, dict)]
