@@ -196,8 +196,9 @@ def _is_unfinished(scratch: Path, folder: Path) -> bool:
 def settle(folder: Path) -> None:
     """Ends what a killed run has begun in a folder, and removes what it has left.
 
-    Comes before anything in a model folder is read or written. Where another process is putting a
-    model in place just now, its end is waited for.
+    Comes before a model folder is written to, and before its files are read: after config.json, so
+    that they are not of the model before. Where another process is putting a model in place just
+    now, its end is waited for.
 
     Args:
         folder: The model folder; it need not exist.

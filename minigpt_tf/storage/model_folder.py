@@ -59,7 +59,6 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelFolderError(f"{path}: is a file, not a model folder{_advice_for(path)}")
     if not path.is_dir():
         raise ModelFolderError(f"{path}: no such model folder")
-    settle(path)
     file = path / CONFIG_NAME
     if not file.is_file():
         hint = " (training has not finished: continue with --resume)" * has_checkpoint(path)
@@ -67,6 +66,7 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{path}: {CONFIG_NAME} is missing, so this is not a model folder{hint}"
         )
     description = read_object(file)
+    settle(path)  # now, so that none of what is opened later is of the model before this one
     version = description.get("format_version")
     if type(version) is not int or version < 1:
         raise ModelFolderError(f"{file}: has no format_version: it is not a model's {CONFIG_NAME}")

@@ -14,7 +14,7 @@ from ..events import Evaluation, Listener
 from ..inference.weights import Weights
 from ..storage.model_folder import ADAPTER_NAME, HISTORY_NAME, SAMPLES_NAME
 from ..storage.replacing import staging
-from .callbacks import Evaluator, Interruption, ProgressReporter, divergence
+from .callbacks import Evaluator, Interruption, LostListener, ProgressReporter, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError
 from .job import Job
@@ -52,12 +52,13 @@ class TrainingLoop:
             ModelFolderError: The checkpoint contains no valid state.
             TrainingError: Its state is beyond the last step of the job.
         """
-        self.job, self.out, self.listener, self.distribution = job, out, listener, distribution
+        self.job, self.out, self.distribution = job, out, distribution
+        self.listener = LostListener(listener)
         self.state = self._resumed_state() if resume else RunState()
         distribution.spread(job.state_variables().values())
         if not distribution.is_chief:
             self.state.step = int(np.array(job.optimizer.iterations))
-        self.progress = ProgressReporter(self.state.step, job, listener)
+        self.progress = ProgressReporter(self.state.step, job, self.listener)
         self.evaluator = Evaluator(job, self.progress)
         self.writer = StateWriter(out)
 
@@ -81,6 +82,7 @@ class TrainingLoop:
         Raises:
             TrainingError: The loss is not finite, memory is too small, or another worker has ended.
             ModelFolderError: The folder cannot be written.
+            OSError: The listener failed, as where a pipe was closed; the run is saved and ended.
         """
         with Interruption(self.listener) as interruption:
             try:
@@ -100,6 +102,8 @@ class TrainingLoop:
                 raise TrainingError(f"{error}; {self._rescue()}") from None
             finally:
                 self.writer.close()
+        if self.listener.error is not None:  # now that all is saved
+            raise self.listener.error
         return TrainingResult(
             out=self.out,
             steps=self.state.step,
@@ -139,6 +143,8 @@ class TrainingLoop:
 
     def _is_to_stop(self, interruption: Interruption) -> bool:
         """Whether the run ends before its last step, by all workers after the same one."""
+        if self.listener.error is not None:
+            interruption.requested = True
         asked, early = self.distribution.agree(interruption.requested, self.state.stopped_early)
         if asked:  # Ctrl-C may have come in between: it is not taken back here
             interruption.requested = True
