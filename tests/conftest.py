@@ -99,9 +99,9 @@ SLOW_FIXTURE_SECONDS = 2.0
 """A module's fixture that takes longer makes all tests slow that use it."""
 
 
-KERNELS = ("test_notebook.py", "test_notebooks.py", "test_short_notebooks.py")
-"""Files whose kernels outlive the test that starts them: their names are put into the list by hand,
-as the processor's seconds of such a process are not seen."""
+KERNELS = ("test_notebook.py", "test_notebooks.py", "test_short_notebooks.py", "test_page.py")
+"""Files whose kernels or browsers outlive the test that starts them: their names are put into the
+list by hand, as the processor's seconds of such a process are not seen."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
