@@ -43,22 +43,38 @@ class ApiModel:
     """Of sampling, if the API says them."""
 
 
-def models_of(answer: Mapping[str, Any]) -> list[ApiModel]:
-    """The models of /v1/models that write text.
+def models_of(listed: Mapping[str, Any], info: Mapping[str, Any]) -> list[ApiModel]:
+    """The models that write text.
 
     Args:
-        answer: The answer, parsed. Only `minigpt serve` says of which kind a model is.
+        listed: The answer of /v1/models.
+        info: The answer of /info, by which `minigpt serve` says what its models are; of another
+            server empty.
 
     Returns:
         The models, in the API's order.
     """
+    facts = {model["id"]: model for model in info.get("models") or []}
+    facts |= {alias: facts[name] for alias, name in (info.get("aliases") or {}).items()}
     found = []
-    for entry in answer.get("data") or []:
-        facts = entry.get("minigpt") or {}
-        kind = facts.get("kind", "chat")
+    for entry in listed.get("data") or []:
+        known = facts.get(entry["id"], {})
+        kind = known.get("kind", "chat")
         if kind != "classifier":
-            found.append(ApiModel(entry["id"], kind, facts.get("defaults")))
+            found.append(ApiModel(entry["id"], kind, known.get("defaults")))
     return found
+
+
+def info_url(url: str) -> str:
+    """Where `minigpt serve` says what its models are.
+
+    Args:
+        url: Of the API, which ends in /v1.
+
+    Returns:
+        Another address of the same server.
+    """
+    return f"{url.rstrip('/').removesuffix('/v1')}/info"
 
 
 def request_of(
@@ -145,6 +161,14 @@ def headers_of(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
+def info_of(response: httpx.Response) -> dict[str, Any]:
+    """The answer of /info; empty if the server is another one."""
+    try:
+        return _parsed(response.content) if response.status_code == 200 else {}
+    except ApiError:
+        return {}
+
+
 class ApiClient:
     """Talks to an API; used as an asynchronous context.
 
@@ -170,12 +194,13 @@ class ApiClient:
     async def models(self) -> list[ApiModel]:
         """The models that write text."""
         try:
-            response = await self._http.get(f"{self.url}/models")
+            listed = await self._http.get(f"{self.url}/models")
+            info = await self._http.get(info_url(self.url))
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        if response.status_code != 200:
-            raise refusal_of(response.status_code, response.content)
-        return models_of(_parsed(response.content))
+        if listed.status_code != 200:
+            raise refusal_of(listed.status_code, listed.content)
+        return models_of(_parsed(listed.content), info_of(info))
 
     async def stream(
         self, model: ApiModel, messages: Sequence[Message], settings: Mapping[str, Any]

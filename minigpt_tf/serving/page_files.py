@@ -1,19 +1,21 @@
-"""The chat page's files as routes: static, and with headers that let them load nothing else."""
+"""The files of the chat page as routes: static, with headers that let them load nothing else."""
 
 import hashlib
-from functools import cache
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+INDEX = "index.html"
 CONTENT_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
     "svg": "image/svg+xml",
 }
+"""Of the endings that the page's files have."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -31,44 +33,28 @@ HEADERS = {
 }
 
 
-@cache
-def page_files() -> dict[str, bytes]:
-    """The files of the page by name, as they lie in the package."""
-    folder = files(__package__) / "page"
-    return {
-        entry.name: entry.read_bytes()
-        for entry in folder.iterdir()
-        if entry.name.rpartition(".")[2] in CONTENT_TYPES
-    }
-
-
 def page_routes() -> list[Route]:
-    """Routes of the page: `/`, and its files at `/page/NAME`. They need no key.
+    """Routes of the page: `/`, and its other files at `/page/NAME`. They need no key.
 
     Returns:
-        Routes for a Starlette or FastAPI application.
+        A route for each file, which is read now.
     """
-    return [
-        Route("/", _index, methods=["GET", "HEAD"], include_in_schema=False),
-        Route("/page/{name}", _file, methods=["GET", "HEAD"], include_in_schema=False),
-    ]
+    routes = []
+    for file in sorted((files(__package__) / "page").iterdir(), key=lambda file: file.name):
+        kind = CONTENT_TYPES.get(file.name.rpartition(".")[2])
+        if kind is not None:
+            path = "/" if file.name == INDEX else f"/page/{file.name}"
+            routes.append(Route(path, _serve(file.read_bytes(), kind), include_in_schema=False))
+    return routes
 
 
-def _index(request: Request) -> Response:
-    return _answer(request, "index.html")
-
-
-def _file(request: Request) -> Response:
-    return _answer(request, request.path_params["name"])
-
-
-def _answer(request: Request, name: str) -> Response:
-    """A file, or 304 if the browser has it, or 404."""
-    content = page_files().get(name)
-    if content is None:
-        return Response("no such file\n", 404, media_type="text/plain")
+def _serve(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    headers = HEADERS | {"ETag": tag, "Content-Type": CONTENT_TYPES[name.rpartition(".")[2]]}
-    if request.headers.get("If-None-Match") == tag:
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers)
+    headers = {**HEADERS, "ETag": tag}
+
+    async def serve(request: Request) -> Response:
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=kind, headers=headers)
+
+    return serve

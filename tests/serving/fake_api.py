@@ -23,7 +23,7 @@ class FakeApi:
     """What the server does, and what it has seen."""
 
     models: dict[str, dict] = field(default_factory=lambda: {"tiny": {}})
-    """id -> what `minigpt` says about it; empty: nothing, as other servers."""
+    """id -> what /info says about it; empty: nothing, as other servers."""
     words: list[str] = field(default_factory=lambda: ["Hello", " there", "."])
     pause: float = 0.0
     """Seconds between words."""
@@ -41,7 +41,7 @@ class FakeApi:
     def application(self) -> Starlette:
         routes = [
             Route("/v1/models", self.list_models),
-            Route("/v1/models/{id:path}", self.show_model),
+            Route("/info", self.info),
             Route("/v1/chat/completions", self.answer, methods=["POST"]),
             Route("/v1/completions", self.answer, methods=["POST"]),
             *page_routes(),
@@ -59,21 +59,21 @@ class FakeApi:
         error = {"message": message, "type": "error", "param": None, "code": None}
         return JSONResponse({"error": error}, status)
 
-    def model(self, name: str) -> dict:
-        facts = self.models[name]
-        made = {"id": name, "object": "model", "created": 1, "owned_by": "test"}
-        return made | ({"minigpt": facts} if facts else {})
-
     async def list_models(self, request: Request) -> Response:
         if refused := self.refused(request):
             return refused
-        return JSONResponse({"object": "list", "data": [self.model(n) for n in self.models]})
+        data = [
+            {"id": name, "object": "model", "created": 1, "owned_by": "x"} for name in self.models
+        ]
+        return JSONResponse({"object": "list", "data": data})
 
-    async def show_model(self, request: Request) -> Response:
-        name = request.path_params["id"]
+    async def info(self, request: Request) -> Response:
         if refused := self.refused(request):
             return refused
-        return JSONResponse(self.model(name)) if name in self.models else self.error(404, "none")
+        known = [{"id": name, **facts} for name, facts in self.models.items() if facts]
+        if not known:  # a server of others
+            return self.error(404, "no such path")
+        return JSONResponse({"models": known, "aliases": {}, "max_tokens": 512})
 
     async def answer(self, request: Request) -> Response:
         if refused := self.refused(request):

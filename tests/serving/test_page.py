@@ -23,7 +23,7 @@ CHAT = {
     "parameters": 134_515_008,
     "quantize": "int8",
     "context_length": 2048,
-    "defaults": {"temperature": 0.7, "top_p": 0.9, "max_tokens": 512},
+    "defaults": {"temperature": 0.7, "top_p": 0.9},
 }
 PLAIN = {"kind": "text", "parameters": 13_085_576, "context_length": 100}
 

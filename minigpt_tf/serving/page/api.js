@@ -82,19 +82,22 @@ async function request(path, body, signal) {
   }
 }
 
-/** The models: id, and what this project's server adds as `minigpt`. */
+/** The models: id, and what `minigpt serve` says about each as `facts`; other servers say nothing. */
 export async function listModels() {
-  const answer = await (await request("models")).json();
-  return answer.data ?? [];
+  const [listed, facts] = await Promise.all([request("models").then((answer) => answer.json()), factsByName()]);
+  return (listed.data ?? []).map(({ id }) => ({ id, facts: facts.get(id) ?? {} }));
 }
 
-/** A model with its defaults; of servers that say nothing about it, only the id. */
-export async function modelDetails(id) {
+async function factsByName() {
   try {
-    return await (await request(`models/${encodeURIComponent(id)}`)).json();
+    const info = await (await request("../info")).json();
+    const facts = new Map(info.models.map((model) => [model.id, model]));
+    facts.forEach((model) => (model.defaults = { max_tokens: info.max_tokens, ...model.defaults }));
+    for (const [alias, name] of Object.entries(info.aliases)) facts.set(alias, facts.get(name));
+    return facts;
   } catch (error) {
     if (error.status === 401) throw error;
-    return { id };
+    return new Map();
   }
 }
 

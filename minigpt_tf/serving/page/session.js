@@ -1,6 +1,6 @@
 // What is going on: the chat that is shown, the models, and the answers that are being generated.
 
-import { ApiError, generate, listModels, modelDetails } from "./api.js";
+import { ApiError, generate, listModels } from "./api.js";
 import { asMessages, loadChat, newChat, removeChat, saveChat, shownVersion } from "./store.js";
 
 const LAST = "minigpt.last";
@@ -20,14 +20,12 @@ export const isRunning = (chat = session.chat) => running.has(chat.id);
 export const modelOf = (chat = session.chat) => session.models.find((model) => model.id === chat.model);
 
 /** What this project's server says about a model; other servers say nothing. */
-export const factsOf = (model) => model?.minigpt ?? {};
+export const factsOf = (model) => model?.facts ?? {};
 export const canChat = (model) => factsOf(model).kind !== "text";
 
-/** Reads the list of models, and the details of each. */
+/** Reads the list of models; classifiers write no text. */
 export async function loadModels() {
-  const listed = await listModels();
-  const detailed = await Promise.all(listed.map(async (model) => ({ ...model, ...(await modelDetails(model.id)) })));
-  session.models = detailed.filter((model) => factsOf(model).kind !== "classifier");
+  session.models = (await listModels()).filter((model) => factsOf(model).kind !== "classifier");
   if (!session.models.length) throw new ApiError("The server has no model that writes text.");
   emit("chat");
 }
