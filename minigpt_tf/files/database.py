@@ -115,7 +115,7 @@ class _Ended(Exception):
 
 
 def _answers(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The rows of the process's answer. Raises DataError for a fault that it tells."""
+    """The rows of the process's answer. Raises DataError for a fault that it reports."""
     names: list[str] = []
     for line in lines:
         found = json.loads(line)
