@@ -217,8 +217,15 @@ def family_of(config: ModelConfig) -> Family:
 
 
 def expressed(config: ModelConfig, family: Family | None = None) -> ModelConfig:
-    """The configuration of the same model with every bias that its family's format has; those that
-    the model does not have are zeros there. `family` unset: the one that it is exported as."""
+    """The configuration of the same model with every bias that its family's format has.
+
+    Args:
+        config: The model's configuration.
+        family: The family (unset: the one that it is exported as).
+
+    Returns:
+        The configuration of the tensors: biases that the model does not have are zeros there.
+    """
     if (family or family_of(config)) is GPT2:
         return replace(config, use_bias=True, qkv_bias=True)
     return config

@@ -142,7 +142,15 @@ def check_widths(family: Family, values: Metadata, config: ModelConfig) -> None:
 
 
 def multipliers_of(family: Family, values: Metadata) -> dict[str, float]:
-    """Granite's multipliers, by their names in config.json; none in other architectures."""
+    """Reads Granite's multipliers.
+
+    Args:
+        family: The family.
+        values: The metadata of a file.
+
+    Returns:
+        Their values by their names in config.json; none in other architectures.
+    """
     if family.name != "granite":
         return {}
     found = {ours: values.number(f"granite.{name}") for name, ours in _MULTIPLIERS.items()}

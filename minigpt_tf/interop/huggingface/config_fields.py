@@ -30,7 +30,18 @@ class Field:
     """Fields that are written with the same value, and not read."""
 
     def read(self, values: Mapping[str, Any], file: Path) -> Any:
-        """The setting. Raises ModelFolderError where it is missing, unknown or of another type."""
+        """Reads the field.
+
+        Args:
+            values: The content of config.json.
+            file: Names it in errors.
+
+        Returns:
+            The setting; None if ModelConfig fills it in.
+
+        Raises:
+            ModelFolderError: It is missing, unknown or of another type.
+        """
         if self.default is REQUIRED:
             return integer(dict(values), self.name, file, *self.others)
         value = values.get(self.name)
@@ -45,7 +56,14 @@ class Field:
         return self.values[value]
 
     def written(self, config: ModelConfig) -> dict[str, Any]:
-        """The inverse of `read`, with the copies."""
+        """The inverse of `read`.
+
+        Args:
+            config: The model's configuration.
+
+        Returns:
+            The field and its copies by name.
+        """
         value = getattr(config, self.ours)
         if self.values is not None:
             value = next(theirs for theirs, ours in self.values.items() if ours == value)
