@@ -57,7 +57,7 @@ class ChatTemplate:
     ) -> str:
         """Renders a conversation as text.
 
-        What is said is not told from what the template writes: `turns.write_turns` does that.
+        What messages contain and what the template writes are one text: `turns` keeps them apart.
 
         Args:
             messages: The conversation, in order.

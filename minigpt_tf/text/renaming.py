@@ -23,8 +23,8 @@ def rename_tokens(content: str, names: Mapping[str, str]) -> str:
     if isinstance(vocabulary, dict):
         for old in names.keys() & vocabulary.keys():
             vocabulary[names[old]] = vocabulary.pop(old)
-    elif vocabulary is not None:  # Unigram's pieces and scores
-        model["vocab"] = [[names.get(piece, piece), score] for piece, score in vocabulary]
+    elif vocabulary is not None:  # Unigram's texts and scores
+        model["vocab"] = [[names.get(text, text), score] for text, score in vocabulary]
     if isinstance(model.get("unk_token"), str):
         model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
     if model.get("merges"):

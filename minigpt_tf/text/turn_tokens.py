@@ -143,7 +143,7 @@ def any_of(texts: Iterable[str]) -> re.Pattern[str]:
         texts: The texts.
 
     Returns:
-        The pattern; it finds nothing where there are no texts.
+        The pattern; without texts it finds nothing.
     """
     ordered = sorted(texts, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered)) or "(?!)")

@@ -1,9 +1,9 @@
-"""A conversation -> token ids, so that nothing that is said becomes a turn of its own.
+"""A conversation -> token ids, so that no message becomes a turn of its own.
 
-A chat template writes tokens such as <|im_end|> around what is said. A message that spells such a
-token must stay text: else whoever talks to a model ends a turn and begins another, as the system or
-as the assistant. So a conversation is written twice: as it is, and with private characters in what
-is said, in place of those that these tokens consist of. The tokens that the second text still has
+A chat template writes tokens such as <|im_end|> around messages. A message that spells such a token
+must stay text: else whoever talks to a model ends a turn and begins another, as the system or as
+the assistant. So a conversation is written twice: as it is, and with private characters in the
+messages, in place of those that these tokens consist of. The tokens that the second text still has
 are the template's own.
 
 Where the first text has no others, it is encoded as it stands: the ids are those of transformers.
@@ -67,7 +67,7 @@ def write_turns(
     respell: bool = False,
     **values: Any,
 ) -> Written:
-    """Writes a conversation for a tokenizer. What is said stays text, whatever it spells.
+    """Writes a conversation for a tokenizer. Messages stay text, whatever they spell.
 
     Args:
         template: Writes the conversation.
@@ -75,7 +75,7 @@ def write_turns(
         tokenizer: Encodes it.
         add_generation_prompt: End where the assistant's next answer begins.
         respell: Use the private names in any case, as for a part of a conversation that needs them.
-        values: What else the template may ask for, such as `tools`: said as well.
+        values: What else the template may ask for, such as `tools`: user text as well.
 
     Returns:
         The text, and what gives its ids.
@@ -106,7 +106,7 @@ def write_turns(
     if plain == text:
         places = [item.span() for item in tokens.pattern.finditer(text)]
         harmless = places == [item.span() for item in own]
-    else:  # what is said decides what the template writes
+    else:  # a message decides what the template writes
         harmless = tokens.pattern.findall(text) == [item[0] for item in own]
     as_it_is = Written(text, text, tokenizer)
     if harmless and tokens.is_normalized:
@@ -203,10 +203,10 @@ class _Marks:
 def _hide(
     said: dict[str, Any], text: str, write: Any, template: ChatTemplate, tokens: TurnTokens
 ) -> tuple[str, _Marks]:
-    """The conversation with marks in what is said, and the marks.
+    """The conversation with marks in the messages, and the marks.
 
     First for all characters of the tokens. Where that changes what the template writes, as it looks
-    into what is said, for those characters alone with which tokens begin and end, and not within
+    into messages, for those characters alone with which tokens begin and end, and not within
     the texts that the template names.
     """
     named = [t for t in template.literals if not any(t in token for token in tokens.ids)]
