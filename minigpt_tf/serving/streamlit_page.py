@@ -21,30 +21,30 @@ LOGO = str(Path(__file__).parent / "page" / "logo.svg")  # an icon by name is a 
 models = st.cache_data(ttl=30, show_spinner=False)(read_models)
 
 
-def answers(model: ApiModel, messages: list[Any], chosen: dict[str, Any]) -> Iterator[str]:
+def _answers(model: ApiModel, messages: list[Any], chosen: dict[str, Any]) -> Iterator[str]:
     """An answer as it is generated; what the server wants a person to know stands above it."""
-    return read_answer(URL, KEY, model, messages, chosen, lambda text: st.caption(plain(text)))
+    return read_answer(URL, KEY, model, messages, chosen, lambda text: st.caption(_plain(text)))
 
 
-def plain(text: str) -> str:
+def _plain(text: str) -> str:
     """Markdown without images, which a browser would load from foreign servers, and formulas."""
     return text.replace("![", "!\\[").replace("$", "\\$")
 
 
-def write(message: dict[str, Any], texts: Iterator[str]) -> None:
+def _write(message: dict[str, Any], texts: Iterator[str]) -> None:
     """Shows an answer while it grows. It is kept in the message: a stop leaves what there is."""
     place = st.empty()
     st.button("Stop", key="stop", icon=":material/stop_circle:")  # a click runs the script anew
     try:
         for text in texts:
             message["content"] += text
-            place.markdown(plain(message["content"]))
+            place.markdown(_plain(message["content"]))
     except ApiError as error:
         st.session_state.error = str(error)
     st.rerun()  # without the button
 
 
-def settings(model: ApiModel) -> dict[str, Any]:
+def _settings(model: ApiModel) -> dict[str, Any]:
     """What the sidebar says."""
     default = (model.defaults or {}).get("temperature", 0.8)
     with st.sidebar:
@@ -58,28 +58,28 @@ def settings(model: ApiModel) -> dict[str, Any]:
     return chosen
 
 
-def chat(model: ApiModel, system: str, chosen: dict[str, Any]) -> None:
+def _chat(model: ApiModel, system: str, chosen: dict[str, Any]) -> None:
     """Questions and answers."""
     messages = st.session_state.messages
     if asked := st.chat_input(f"Ask {model.name}"):
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": ""}]
     for message in messages[:-1] if asked else messages:
-        st.chat_message(message["role"]).markdown(plain(message["content"]))
+        st.chat_message(message["role"]).markdown(_plain(message["content"]))
     if asked:
         before = [{"role": "system", "content": system}] if system else []
         history = [message for message in messages[:-1] if message["content"]]
         with st.chat_message("assistant"):
-            write(messages[-1], answers(model, before + history, chosen))
+            _write(messages[-1], _answers(model, before + history, chosen))
 
 
-def paper(model: ApiModel, chosen: dict[str, Any]) -> None:
+def _paper(model: ApiModel, chosen: dict[str, Any]) -> None:
     """A text that the model continues."""
     text = st.text_area("Text", key="text", height=260, placeholder="Begin a text here.")
     if st.button("Continue", type="primary", disabled=not text.strip()):
         message = {"role": "user", "content": text}
         grown = {"content": ""}
         try:
-            write(grown, answers(model, [message], chosen))
+            _write(grown, _answers(model, [message], chosen))
         finally:
             st.session_state.grown = text + grown["content"]
 
@@ -102,11 +102,11 @@ def main() -> None:
         st.error("The server has no model that writes text.")
         return
     system = st.sidebar.text_area("System text", height=100) if model.kind == "chat" else ""
-    chosen = settings(model)
+    chosen = _settings(model)
     if model.kind == "chat":
-        chat(model, system, chosen)
+        _chat(model, system, chosen)
     else:
-        paper(model, chosen)
+        _paper(model, chosen)
     if state.error:
         st.error(state.error)
         state.error = ""
