@@ -70,8 +70,8 @@ def save_model_folder(
     """
     out, tokenizer = Path(out), as_tokenizer(tokenizer)
     check_output(out, overwrite=overwrite, resume=False)
-    recognized, weights = _read(model)
-    _check_tokenizer(tokenizer, recognized.config)
+    recognized, weights = read_live_model(model)
+    check_tokenizer(tokenizer, recognized.config)
     _check_engine(model, recognized, weights)
     variables = live_weights(model)
     source = source_of(
@@ -111,8 +111,8 @@ def generate_text(model: "keras.Model", tokenizer: Any, prompt: str, **sampling:
         True
     """
     tokenizer = as_tokenizer(tokenizer)
-    recognized, weights = _read(model)
-    _check_tokenizer(tokenizer, recognized.config)
+    recognized, weights = read_live_model(model)
+    check_tokenizer(tokenizer, recognized.config)
     engine = Engine(recognized.config, weights, WHERE)
     answer = TextGenerator(engine, tokenizer, start_ids(tokenizer)).generate(prompt, **sampling)
     return prompt + answer.text
@@ -160,7 +160,7 @@ def load(folder: str | Path, config: EngineConfig | None = None) -> LoadedModel:
     return loaded
 
 
-def _read(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
+def read_live_model(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
     """What a Keras model is, and its weights by name. Raises ModelFolderError."""
     if not hasattr(model, "to_json") or not hasattr(model, "layers"):
         raise ModelFolderError(
@@ -176,7 +176,7 @@ def _read(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
     return recognized, weights
 
 
-def _check_tokenizer(tokenizer: BaseTokenizer, config: ModelConfig) -> None:
+def check_tokenizer(tokenizer: BaseTokenizer, config: ModelConfig) -> None:
     """Raises ModelFolderError where a tokenizer is not the model's."""
     ids, knows = tokenizer.vocab_size, config.vocab_size
     if ids > knows or (getattr(tokenizer, "num_words", None) and ids != knows):
