@@ -161,7 +161,17 @@ def load(folder: str | Path, config: EngineConfig | None = None) -> LoadedModel:
 
 
 def read_live_model(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
-    """What a Keras model is, and its weights by name. Raises ModelFolderError."""
+    """What a Keras model is, and its weights.
+
+    Args:
+        model: of `build_gpt_model`, or of Keras's layers in the lecture's order.
+
+    Returns:
+        What its layers say, and a copy of the weights by the names of `inference.weights`.
+
+    Raises:
+        ModelFolderError: it is not a Keras model, or not one that the engine runs.
+    """
     if not hasattr(model, "to_json") or not hasattr(model, "layers"):
         raise ModelFolderError(
             f"{type(model).__name__} is not a Keras model: give the model itself, such as "
@@ -177,7 +187,15 @@ def read_live_model(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndar
 
 
 def check_tokenizer(tokenizer: BaseTokenizer, config: ModelConfig) -> None:
-    """Raises ModelFolderError where a tokenizer is not the model's."""
+    """Checks that a tokenizer is the model's.
+
+    Args:
+        tokenizer: Gives the ids.
+        config: The model that gets them.
+
+    Raises:
+        ModelFolderError: The model knows fewer ids, or not as many as a tokenizer with a bound.
+    """
     ids, knows = tokenizer.vocab_size, config.vocab_size
     if ids > knows or (getattr(tokenizer, "num_words", None) and ids != knows):
         raise ModelFolderError(
