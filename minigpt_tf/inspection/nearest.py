@@ -1,4 +1,4 @@
-"""The passages of a training text that share the most telling runs of tokens with a text."""
+"""The passages of a training text that have the most telling runs of tokens of a text."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

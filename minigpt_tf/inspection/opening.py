@@ -120,6 +120,6 @@ def whole(prompt: Prompt, tokenizer: BaseTokenizer, config: ModelConfig) -> Prom
     if prompt.dropped:
         raise DataError(
             f"the text has {len(prompt.ids) + prompt.dropped:,} tokens, and the model's context "
-            f"{config.context_length:,}: shorten it by {prompt.dropped:,}"
+            f"{config.context_length:,}: leave out {prompt.dropped:,}"
         )
     return prompt

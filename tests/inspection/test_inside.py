@@ -155,7 +155,7 @@ def test_one_token_is_enough(trained_folder):
         ("", "the text is empty"),
         (" \n", "the text is empty"),
         ("xylophone zebra", "knows nothing of the text .'xylophone', 'zebra'."),
-        ("he was " * 20, "40 tokens, and the model's context 16: shorten it by 24"),
+        ("he was " * 20, "40 tokens, and the model's context 16: leave out 24"),
     ],
 )
 def test_a_text_that_cannot_be_read_is_refused(text, words, trained_folder):
