@@ -21,6 +21,7 @@ VERBS = {
     "finetune": ("minigpt_tf.cli.finetune", "adapt a model to your own records"),
     "ask": ("minigpt_tf.cli.ask", "ask several models the same questions"),
     "classify": ("minigpt_tf.cli.classify", "give texts labels, by a classifier"),
+    "serve": ("minigpt_tf.cli.serve", "serve models by OpenAI's API, and a page to talk to them"),
     "import": ("minigpt_tf.cli.import_", "make a model folder of another tool's model"),
     "export": (
         "minigpt_tf.cli.export",
