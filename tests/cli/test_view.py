@@ -12,11 +12,7 @@ import pytest
 from minigpt_tf.config import ModelConfig
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model import build_gpt_model
-<<<<<<< HEAD
-from tests.browser import chromium
-=======
 from tests.chromium import chromium
->>>>>>> main
 from tests.conftest import ROOT, tiny_config
 from tests.interop import lecture
 

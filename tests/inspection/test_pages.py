@@ -9,7 +9,7 @@ import pytest
 import minigpt_tf as mg
 from minigpt_tf.__main__ import main
 from minigpt_tf.inspection import text_page
-from tests.browser import chromium
+from tests.chromium import chromium
 
 TEXT = "he was an indian mathematician who died"
 MARKUP = "</script><b>bold</b><img src=x onerror=alert(1)>"
