@@ -34,6 +34,7 @@ from ..config import (
 from ..errors import ModelFolderError
 from .json_files import read_object
 from .manifest import settle
+from .paths import real_path
 from .replacing import locked
 from .scratch import SCRATCH_PREFIX, sweep
 
@@ -193,7 +194,7 @@ def check_apart(base: str | os.PathLike, out: str | os.PathLike) -> None:
     Raises:
         ModelFolderError: they are the same, or one lies in the other.
     """
-    source, target = Path(base).resolve(), Path(out).resolve()
+    source, target = real_path(base), real_path(out)
     if target == source:
         raise ModelFolderError(
             f"{out}: is the base itself, which stays as it is: choose another --out"

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from ..errors import ModelFolderError
+from .paths import real_path
 
 LARGEST_TEXT = 2**28
 """Bytes of a file that is read as a whole: a tokenizer's or a configuration's."""
@@ -64,7 +65,7 @@ def lies_within(file: Path, folder: Path) -> bool:
     Returns:
         Whether its content may be taken for the folder's.
     """
-    target, home = file.resolve(), folder.resolve()
+    target, home = real_path(file), real_path(folder)
     blobs = home.parent.parent / "blobs"
     in_cache = home.parent.name == "snapshots" and target.parent == blobs
     return in_cache or home in target.parents

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..config import CONFIG_NAME
 from ..errors import ModelFolderError
+from .paths import real_path
 from .scratch import remove, scratch_file, scratch_folder, sweep
 
 
@@ -183,7 +184,7 @@ def replaced_folder(folder: Path, dropped: Callable[[str], bool]) -> Iterator[Pa
     Raises:
         ModelFolderError: The disk is full or not writable; the old folder is unchanged.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     exchangeable = not os.path.ismount(folder) and os.access(folder.parent, os.W_OK)
 
     def put(scratch: Path, parent: Path) -> None:
