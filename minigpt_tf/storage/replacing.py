@@ -129,6 +129,10 @@ def exchange(one: Path, other: Path) -> None:
 
     Systems without such a call take three steps, between which `other` is missing for a moment.
 
+    Args:
+        one: A file or folder.
+        other: Another one, on the same disk.
+
     Raises:
         OSError: They lie on different disks, or may not be renamed.
     """

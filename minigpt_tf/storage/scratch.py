@@ -121,7 +121,15 @@ def abandoned(scratch: Path) -> Iterator[bool]:
 
 
 def scratches(folder: Path, prefix: str = SCRATCH_PREFIX) -> list[Path]:
-    """The scratch files and folders in a folder; none if it cannot be read."""
+    """Finds the scratch files and folders in a folder.
+
+    Args:
+        folder: Where they may be.
+        prefix: How their names begin.
+
+    Returns:
+        Their paths; none if the folder cannot be read.
+    """
     with contextlib.suppress(OSError):
         return [folder / name for name in os.listdir(folder) if name.startswith(prefix)]
     return []
