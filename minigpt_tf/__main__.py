@@ -34,6 +34,7 @@ VERBS = {
     ),
     "summary": ("minigpt_tf.cli.summary", "show a model's layers and parameters"),
     "doctor": ("minigpt_tf.cli.doctor", "show what this machine has, and what to mend"),
+    "inspect": ("minigpt_tf.cli.inspect", "look inside: surprise, attention, layers, runs"),
     "view": ("minigpt_tf.cli.view", "show a model's graph in the browser (Netron)"),
 }
 
