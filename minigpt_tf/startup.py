@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import ConfigError
-
 
 def choose_tensorflow() -> None:
     """Makes Keras, if it is imported later, run on TensorFlow as it comes.
@@ -37,25 +35,3 @@ def quiet_import() -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(null)
-
-
-def check_backend() -> None:
-    """Checks that Keras, which is imported, computes as this package needs it.
-
-    Raises:
-        ConfigError: It runs on another backend, or takes another type of numbers for float32.
-    """
-    import keras
-
-    backend = keras.config.backend()
-    if backend != "tensorflow":
-        raise ConfigError(
-            f"Keras runs on {backend}, minigpt_tf needs TensorFlow: set KERAS_BACKEND=tensorflow "
-            "before keras is imported"
-        )
-    floatx = keras.config.floatx()
-    if floatx != "float32":
-        raise ConfigError(
-            f"Keras computes in {floatx} (keras.json or set_floatx), minigpt_tf's models are "
-            "float32: call keras.config.set_floatx('float32') first, and give dtype= for less"
-        )

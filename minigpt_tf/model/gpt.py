@@ -9,7 +9,7 @@ from keras import layers, ops
 from ..config import ModelConfig
 from ..config.presets import model_preset
 from ..errors import ConfigError
-from ..startup import check_backend
+from .backend import check_backend
 from .dropout import FastDropout
 from .keras_model import LOGITS, PROBABILITIES, Model
 from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, one_of, register

@@ -72,14 +72,12 @@ def prepare() -> None:
     for name in ("h5py", "openpyxl", "docx", "pypdf", "huggingface_hub", "netron", "matplotlib"):
         importlib.import_module(name)
     import minigpt_tf.cli.import_ as importing
-    import minigpt_tf.cli.serve as serving
     import minigpt_tf.cli.view as view
 
     importing.check_source = _read_tensors
     view.netron.serve = _left
     with contextlib.suppress(ImportError):  # without its extra it says so, and ends
         importlib.import_module("minigpt_tf.serving.running").Server.run = _left
-    serving.gc.freeze = lambda: None
     sys.addaudithook(_audit)
 
 
