@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": ("minigpt_tf.cli.evaluate", "measure models: loss, repetition, copies"),
     "finetune": ("minigpt_tf.cli.finetune", "adapt a model to your own records"),
     "ask": ("minigpt_tf.cli.ask", "ask several models the same questions"),
+    "page": ("minigpt_tf.cli.page", "serve models with a page in Streamlit"),
     "bot": ("minigpt_tf.cli.bot", "answer in Telegram or WhatsApp"),
     "classify": ("minigpt_tf.cli.classify", "give texts labels, by a classifier"),
     "serve": ("minigpt_tf.cli.serve", "serve models by OpenAI's API, and a page to talk to them"),
