@@ -24,7 +24,7 @@ from ..storage.model_folder import (
     HEAD_NAME,
     read_description,
 )
-from ..storage.regular import read_regular
+from ..storage.reading import why_unreadable
 from ..storage.replacing import staging
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
@@ -245,9 +245,9 @@ def _chat_template(path: Path, description: dict[str, Any]) -> ChatTemplate | No
             f"{path / CONFIG_NAME}: special_tokens={tokens!r:.60}: expected texts by name"
         )
     try:
-        return ChatTemplate(read_regular(file).decode("utf-8"), tokens)
-    except UnicodeError as error:
-        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+        return ChatTemplate(file.read_text(encoding="utf-8"), tokens)
+    except (OSError, UnicodeError) as error:
+        raise ModelFolderError(why_unreadable(file, error, "is not UTF-8")) from None
 
 
 def _load_tokenizer(path: Path, description: dict[str, Any]) -> BaseTokenizer:

@@ -16,6 +16,7 @@ from typing import IO, Any
 from ..errors import ModelFolderError
 from .heaps import heaps_end
 from .plain_hdf5 import NotPlain, plain_datasets
+from .reading import why_unreadable
 from .regular import check_regular
 
 DEEPEST = 40
@@ -142,8 +143,7 @@ def while_looking(path: str | Path) -> Iterator[None]:
 
 
 def _damaged(path: str | Path, error: Exception) -> ModelFolderError:
-    reason = " ".join(str(error).split())
-    return ModelFolderError(f"{path}: is damaged or not an .h5 file ({reason:.120})")
+    return ModelFolderError(why_unreadable(path, error, "is damaged or not an .h5 file"))
 
 
 def child(group: Any, *names: str) -> Any | None:

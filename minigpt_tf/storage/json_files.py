@@ -7,6 +7,9 @@ from typing import Any
 from ..errors import ModelFolderError
 from .regular import read_regular
 
+LARGEST = 1 << 25
+"""Bytes of a file: Python takes twenty times as much for its values."""
+
 
 def write_json(file: Path, description: dict[str, Any]) -> None:
     """Writes config.json, or another file of plain data, as UTF-8.
@@ -27,7 +30,7 @@ def read_object(file: Path) -> dict[str, Any]:
     Raises:
         ModelFolderError: the file cannot be read, is damaged or contains something else.
     """
-    content = read_regular(file)
+    content = read_regular(file, LARGEST)
     try:
         text = content.decode("utf-8-sig")
         values = json.loads(text)

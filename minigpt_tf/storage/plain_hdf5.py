@@ -1,7 +1,7 @@
 """The datasets of a plain HDF5 file, such as Keras writes, found without h5py.
 
 Importing h5py and asking it for each dataset takes longer than reading a small model. A file is
-plain if its groups are symbol tables and its datasets are numbers in one piece of the file, of
+plain if its groups are symbol tables and its datasets are numbers in one piece, of the
 types that weights have; of any other file, a damaged one too, nothing is read here. The format:
 HDF5 File Format Specification 3.0, sections II.A, III.A, III.B, III.D, IV.A.
 """

@@ -48,7 +48,7 @@ def read_regular(path: str | Path, largest: int = LARGEST_TEXT) -> bytes:
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > largest:
-        raise ModelFolderError(f"{path}: is larger than {largest:,} bytes")
+        raise ModelFolderError(f"{path}: is larger than the {largest >> 20} MiB that are read")
     return content
 
 

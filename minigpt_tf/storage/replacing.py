@@ -208,7 +208,7 @@ def replaced_folder(folder: Path, dropped: Callable[[str], bool]) -> Iterator[Pa
 
 
 def _put_config_last(scratch: Path, folder: Path, kept: set[str]) -> None:
-    """Replaces the files of a folder that is no model as long as it has no config.json."""
+    """Replaces the files of a folder, which is not a model until config.json is back."""
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     flush_names(folder)
     names = {file.name for file in scratch.iterdir()}

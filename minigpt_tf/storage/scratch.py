@@ -84,7 +84,7 @@ def _locked(make: Callable[[], Path]) -> tuple[Path, int]:
 
 
 def _lock(file: int) -> bool | None:
-    """Whether the lock of an open file could be had; None where there are none."""
+    """Whether the lock of an open file could be had; None if absent."""
     try:
         import fcntl
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, ModelFolderError
-from ..storage.regular import read_regular
+from ..errors import DataError
+from ..storage.reading import why_unreadable
 
 ASSETS_VARIABLE = "MINIGPT_ASSETS"
 """Environment variable: a folder that holds gpt2-bpe/ with encoder.json and vocab.bpe."""
@@ -78,13 +78,12 @@ def _hugging_face(local_files_only: bool) -> Iterator[tuple[Path, Path]]:
 
 def _read(vocabulary: Path, merges: Path) -> tuple[dict[str, int], Merges]:
     try:
-        tokens = json.loads(read_regular(vocabulary))
-        lines = read_regular(merges).decode().split("\n")[1:]  # the first is a version
+        tokens = json.loads(vocabulary.read_text(encoding="utf-8"))
+        lines = merges.read_text(encoding="utf-8").split("\n")[1:]  # the first is a version
         pairs: list[Any] = [tuple(line.split(" ")) for line in lines if line]
-    except (ModelFolderError, ValueError) as error:
-        raise DataError(
-            f"{vocabulary.parent}: GPT-2's tokenizer files are damaged: {error}"
-        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        damaged = "GPT-2's tokenizer files are damaged"
+        raise DataError(why_unreadable(vocabulary.parent, error, damaged)) from None
     if len(tokens) != 50257 or len(pairs) != 50000 or any(len(pair) != 2 for pair in pairs):
         raise DataError(f"{vocabulary.parent}: expected GPT-2's 50,257 tokens and 50,000 merges")
     return tokens, pairs

@@ -164,7 +164,7 @@ class Interruption:
     left to see it: by Ctrl-C, SIGTERM, the end of its terminal, or a closed pipe.
 
     A second Ctrl-C or SIGTERM ends it at once. A context manager: it handles signals while it is
-    open, in the main thread. What the process ignores, as under nohup, it goes on to ignore.
+    open, in the main thread. What the process ignores, as under nohup, stays ignored.
 
     Args:
         listener: Receives a notice.

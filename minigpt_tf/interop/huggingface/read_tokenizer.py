@@ -8,7 +8,8 @@ from ...config import SamplingConfig
 from ...errors import ConfigError, DataError, ModelFolderError
 from ...storage.json_files import read_object, read_object_if_there
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
-from ...storage.regular import lies_within, read_regular
+from ...storage.reading import why_unreadable
+from ...storage.regular import lies_within
 from ...text.chat_template import ChatTemplate
 from ...text.tokenizers import (
     JSON_NAME,
@@ -144,10 +145,9 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
     if not all(type(i) is int and 0 <= i < 2**31 for i in tokens.values()):
         raise DataError(f"{vocabulary}: is damaged: expected a number for each token")
     try:
-        text = read_regular(merges).decode("utf-8")
-    except (ModelFolderError, UnicodeError) as error:
-        raise DataError(f"{merges}: cannot be read: {error}") from None
-    lines = text.replace("\r\n", "\n").split("\n")
+        lines = merges.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeError) as error:
+        raise DataError(why_unreadable(merges, error, "is not UTF-8")) from None
     lines = [line for line in lines if line and not line.startswith("#version")]
     pairs: list[Any] = [tuple(line.split(" ")) for line in lines]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
@@ -227,9 +227,9 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
         if not lies_within(file, folder):
             raise ModelFolderError(f"{file}: is a link that leads out of the folder")
         try:
-            template = read_regular(file).decode("utf-8").replace("\r\n", "\n")
-        except UnicodeError as error:
-            raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+            template = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise ModelFolderError(why_unreadable(file, error, "is not UTF-8")) from None
     elif isinstance(template, list):  # several by name
         named = [item for item in template if isinstance(item, dict)]
         template = next((t.get("template") for t in named if t.get("name") == "default"), None)
