@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": ("minigpt_tf.cli.evaluate", "measure models: loss, repetition, copies"),
     "finetune": ("minigpt_tf.cli.finetune", "adapt a model to your own records"),
     "ask": ("minigpt_tf.cli.ask", "ask several models the same questions"),
+    "page": ("minigpt_tf.cli.page", "serve models with a page in Streamlit"),
     "bot": ("minigpt_tf.cli.bot", "answer in Telegram or WhatsApp"),
     "classify": ("minigpt_tf.cli.classify", "give texts labels, by a classifier"),
     "serve": ("minigpt_tf.cli.serve", "serve models by OpenAI's API, and a page to talk to them"),
@@ -34,6 +35,7 @@ VERBS = {
     ),
     "summary": ("minigpt_tf.cli.summary", "show a model's layers and parameters"),
     "doctor": ("minigpt_tf.cli.doctor", "show what this machine has, and what to mend"),
+    "inspect": ("minigpt_tf.cli.inspect", "look inside: surprise, attention, layers, runs"),
     "view": ("minigpt_tf.cli.view", "show a model's graph in the browser (Netron)"),
 }
 

@@ -129,3 +129,28 @@ class WhatsAppConfig:
         _require_url(self, "graph_api")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port={self.port}: must be from 0 to 65535")
+
+
+@documented
+@dataclass(frozen=True)
+class PageConfig:
+    """How the Streamlit page is run.
+
+    Example:
+        >>> from minigpt_tf.config.bots import PageConfig
+        >>> PageConfig(port=9000).api_port
+        8000
+    """
+
+    api: str | None = setting(
+        None, "an API to talk to, such as llama-server's; then no server is started"
+    )
+    port: int = setting(8501, "port of the page (0: a free one)")
+    api_port: int = setting(8000, "port of the server that is started (0: a free one)")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        _require_url(self, "api")
+        for name in ("port", "api_port"):
+            if not 0 <= getattr(self, name) <= 65535:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be from 0 to 65535")

@@ -106,6 +106,7 @@ def test_settings_start_from_the_models_defaults_and_only_changes_are_sent(page,
         "temperature": 0.2,
         "seed": 5,
         "max_tokens": 33,
+        "truncate": True,
         "stream": True,
         "stream_options": {"include_usage": True},
     }

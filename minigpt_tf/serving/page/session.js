@@ -179,7 +179,10 @@ async function run(chat, path, body, result, grow) {
   let saved = began;
   let usage = null;
   try {
-    for await (const part of generate(path, { model: chat.model, ...body, ...chat.settings }, controller.signal)) {
+    const asked = { model: chat.model, ...body, ...chat.settings };
+    // What does not fit is left out, and a notice says so: a context may have a hundred tokens.
+    if (factsOf(modelOf(chat)).kind) asked.truncate = true;
+    for await (const part of generate(path, asked, controller.signal)) {
       if (part.notices) result.notices = [...new Set([...result.notices, ...part.notices])];
       if (part.finish) result.finish = part.finish;
       if (part.usage) usage = part.usage;

@@ -8,7 +8,7 @@ export function newChat(model = "", mode = "chat") {
   const now = Date.now();
   const id = crypto.getRandomValues(new Uint32Array(2)).reduce((text, n) => text + n.toString(36), "");
   return {
-    id, title: "", created: now, updated: now, model, mode,
+    id, created: now, updated: now, model, mode,
     system: "", settings: {}, messages: [], text: "", marks: [],
   };
 }
@@ -18,7 +18,8 @@ export const isEmpty = (chat) => !chat.messages.length && !chat.text.trim();
 
 /** What is shown of a chat in the list. */
 export function titleOf(chat) {
-  const first = chat.title || (chat.mode === "continue" ? chat.text : chat.messages[0]?.content) || "";
+  const [asked, written] = [chat.messages[0]?.content, chat.text];
+  const first = (chat.mode === "continue" ? written || asked : asked || written) || "";
   const line = first.trim().split("\n", 1)[0];
   return line.length > 60 ? `${line.slice(0, 59)}…` : line || "New chat";
 }
