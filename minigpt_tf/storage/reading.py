@@ -12,7 +12,7 @@ from ..errors import MiniGPTError, ModelFolderError
 LARGEST_HEADER = 1 << 25
 """Bytes of JSON that describe the tensors of a file: of some 100,000 tensors."""
 
-_NO_MEMORY = re.compile("bad_alloc|allocation failed|annot allocate memory|os error 12|ResourceExh")
+_NO_MEMORY = re.compile("bad_alloc|annot allocate memory|os error 12|ResourceExh")
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How libraries in other languages write them."""
 
