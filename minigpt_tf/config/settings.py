@@ -17,7 +17,12 @@ LARGEST_INTEGER = 2**31 - 1
 
 
 def setting(
-    default: Any, help: str, *, optional_in_files: bool = False, old_name: str | None = None
+    default: Any,
+    help: str,
+    *,
+    optional_in_files: bool = False,
+    old_name: str | None = None,
+    escapes: bool = False,
 ) -> Any:
     """A dataclass field with its default and the help text of its command-line option.
 
@@ -27,12 +32,13 @@ def setting(
         optional_in_files: Whether files written before the setting existed are read with the
             default.
         old_name: What an earlier version called it; see `accepts_old_names`.
+        escapes: Whether \\n on the command line is a line end.
 
     Returns:
         The field.
     """
     metadata = {"help": help, "optional": optional_in_files, "old_name": old_name}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={**metadata, "escapes": escapes})
 
 
 T = TypeVar("T")

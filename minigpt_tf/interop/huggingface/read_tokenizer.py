@@ -58,8 +58,6 @@ def read_tokenizer(
     settings = read_object_if_there(folder / SETTINGS_NAME)
     kind = _kind(folder)
     backend = _backend(folder, kind, settings)
-    backend.no_truncation()  # settings of the training of a tokenizer, which files carry along
-    backend.no_padding()
     ids = {name: backend.token_to_id(text) for name, text in special_tokens(folder).items()}
     begin, end = ids.get("bos_token"), ids.get("eos_token")
     # As in transformers, the model's own setting counts where there is no generation_config.json.
