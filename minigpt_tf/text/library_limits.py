@@ -81,10 +81,10 @@ def check_backend(backend: Any) -> None:
         DataError: Whose message continues the name of the file.
     """
     for name in ("normalizer", "pre_tokenizer", "decoder"):
-        part = getattr(backend, name)
-        if part is None:
+        component = getattr(backend, name)
+        if component is None:
             continue
-        steps = list(_steps(json.loads(part.__getstate__())))
+        steps = list(_steps(json.loads(component.__getstate__())))
         growth = math.prod(map(_growth, steps))
         if growth > MOST_GROWTH:
             raise DataError(
@@ -102,14 +102,14 @@ def check_backend(backend: Any) -> None:
         raise DataError(f"max_input_chars_per_word={longest}: must be at most {LONGEST_WORD:,}")
 
 
-def _steps(part: Any) -> Iterator[dict[str, Any]]:
+def _steps(component: Any) -> Iterator[dict[str, Any]]:
     """A normalizer and so on, and all that it consists of."""
-    if isinstance(part, dict):
-        yield part
-        for value in part.values():
+    if isinstance(component, dict):
+        yield component
+        for value in component.values():
             yield from _steps(value)
-    elif isinstance(part, list):
-        for value in part:
+    elif isinstance(component, list):
+        for value in component:
             yield from _steps(value)
 
 
@@ -129,10 +129,10 @@ def _growth(step: dict[str, Any]) -> float:
     return 1
 
 
-def _check_post_processor(part: Any) -> None:
+def _check_post_processor(component: Any) -> None:
     """Raises DataError where it would write a text many times."""
     copies = 1.0
-    for step in _steps(part):
+    for step in _steps(component):
         if step.get("type") == "TemplateProcessing":
             single = step.get("single") or []
             copies *= max(1, sum("Sequence" in item for item in single))
@@ -212,7 +212,7 @@ def check_pattern(pattern: str) -> None:
         place = quantifier.end()
         low, comma, high = quantifier[1], quantifier[2], quantifier[3]
         unbounded = quantifier[0][0] in "*+" or bool(comma and not high)
-        varies = unbounded or bool(comma) and low != high
+        varies = unbounded or (bool(comma) and low != high)
         if group and unclear and (unbounded or int(high or low or 0) > 2):
             what = "a repeat" if inner else "alternatives that begin alike"
             raise DataError(f"its pattern {pattern!r:.60} may take for ever: it repeats {what}")

@@ -386,8 +386,8 @@ def _foresee(limits: Limits, name: str, subject: Any, arguments: list[Any]) -> N
         old, new = ([a for a in arguments if isinstance(a, str)] + ["", ""])[:2]
         limits.foresee(len(subject) + (subject.count(old) + 1) * len(new))
     elif name == "join":
-        parts, glue = (arguments, subject) if isinstance(subject, str) else (subject, arguments)
-        items = parts[0] if parts is arguments and arguments else parts
+        given, glue = (arguments, subject) if isinstance(subject, str) else (subject, arguments)
+        items = given[0] if given is arguments and arguments else given
         length = len(items) if isinstance(items, list | tuple | Mapping | str | range) else 0
         limits.foresee(size_of(items) + length * size_of(glue))
     elif name not in _NO_LONGER:

@@ -189,6 +189,7 @@ def _rope_of(values: dict[str, Any], name: str, file: Path) -> tuple[Any, dict[s
     rope = _value(values, name, {})
     if not isinstance(rope, dict):
         raise ModelFolderError(f"{file}: {name}={rope!r:.60}: expected an object")
+    rope = _rope_of_layers(values, rope, name, file)
     theta = _value(rope, "rope_theta", _value(values, "rope_theta", 10000.0))
     kind = _value(rope, "rope_type", _value(rope, "type", "default"))
     if rope.get("partial_rotary_factor") not in (None, 1):
@@ -211,6 +212,30 @@ def _rope_of(values: dict[str, Any], name: str, file: Path) -> tuple[Any, dict[s
     raise ModelFolderError(
         f"{file}: {name} of the type {kind!r:.40} is unknown; known: default, linear, llama3"
     )
+
+
+def _rope_of_layers(
+    values: dict[str, Any], rope: dict[str, Any], name: str, file: Path
+) -> dict[str, Any]:
+    """The parameters that all layers have, where the field has some for each type of layer.
+
+    Raises ModelFolderError where the types that the model has differ.
+    """
+    by_type = {key: value for key, value in rope.items() if key.endswith("_attention")}
+    if not by_type:
+        return rope
+    listed = values.get("layer_types")
+    types = list(dict.fromkeys(listed)) if isinstance(listed, list) and listed else [*by_type]
+    missing = [kind for kind in types if not isinstance(by_type.get(kind), dict)]
+    if missing:
+        raise ModelFolderError(f"{file}: {name} has no parameters for layers of type {missing[0]}")
+    if any(by_type[kind] != by_type[types[0]] for kind in types):
+        raise ModelFolderError(
+            f"{file}: {name} differs by type of layer ({', '.join(map(str, types))}), and is "
+            "unsupported"
+        )
+    shared = {key: value for key, value in rope.items() if key not in by_type}
+    return shared | by_type[types[0]]
 
 
 def _own_config(values: Any, read: ModelConfig, family: Family, file: Path) -> ModelConfig:

@@ -67,7 +67,8 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
     values = read_object(file)
     family, config, shaped = read_config(values, file)
     tensors = _tensors(open_folder(folder), family, shaped, folder)
-    tokenizer, start_ids = read_tokenizer(folder, values, config.vocab_size)
+    left_out: list[str] = []
+    tokenizer, start_ids = read_tokenizer(folder, values, config.vocab_size, left_out)
     license = license_name(folder)
     return Source(
         where=where,
@@ -77,10 +78,11 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
         tensors=tensors,
         tokenizer=tokenizer,
         start_ids=start_ids,
-        chat_template=read_chat_template(folder),
-        generation=read_generation(folder),
+        chat_template=read_chat_template(folder, left_out),
+        generation=read_generation(folder, left_out),
         origin={"format": "Hugging Face", "architecture": family.name, "from": where}
         | ({"license": license} if license else {}),
+        left_out=tuple(left_out),
         files=license_files(folder),
     )
 
