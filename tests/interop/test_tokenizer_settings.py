@@ -192,7 +192,7 @@ def test_recommendations_out_of_range_are_left_out_and_named(tmp_path):
 def config_of(**values):
     sizes = {"model_type": "llama", "vocab_size": 300, "hidden_size": 24, "intermediate_size": 40}
     sizes |= {"num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
-    return read_config({**sizes, **values}, Path("config.json"))[1]
+    return read_config({**sizes, **values}, Path("config.json")).config
 
 
 FULL = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}
