@@ -234,24 +234,55 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     @staticmethod
     @pass_context
     def count_round(context: Context, size: int) -> None:
-        """What loops and macros are made to call."""
+        """What loops and macros are made to call.
+
+        Args:
+            context: Of the rendering.
+            size: Characters that the round writes of itself.
+        """
         _limits(context).round(size)
 
     @staticmethod
     @pass_context
     def count_value(context: Context, value: Any) -> Any:
-        """What is made of lists and mappings."""
+        """What is made of lists and mappings: it counts them.
+
+        Args:
+            context: Of the rendering.
+            value: A new list, tuple or mapping.
+
+        Returns:
+            The same.
+        """
         return _limits(context).made(value)
 
     @staticmethod
     @pass_context
     def join_texts(context: Context, *values: Any) -> str:
-        """What is made of `~`."""
+        """What is made of `~`.
+
+        Args:
+            context: Of the rendering.
+            values: What is joined.
+
+        Returns:
+            The text.
+        """
         limits = _limits(context)
         limits.foresee(sum(map(size_of, values)))
         return limits.made("".join(map(str, values)))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Decides whether a template may have an attribute.
+
+        Args:
+            obj: Whose attribute it is.
+            attr: Its name.
+            value: Its value.
+
+        Returns:
+            False for what reaches into Python, changes a value, or cannot be bounded.
+        """
         return attr not in UNSUPPORTED_METHODS and super().is_safe_attribute(obj, attr, value)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
@@ -266,6 +297,17 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return limits.made(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Computes what may become large.
+
+        Args:
+            context: Of the rendering.
+            operator: One of `intercepted_binops`.
+            left: The first operand.
+            right: The second.
+
+        Returns:
+            The result.
+        """
         limits = _limits(context)
         if operator == "*":
             _foresee_product(limits, left, right)

@@ -59,7 +59,15 @@ def _text_of(token: Any) -> str | None:
 
 
 def added_token(token: dict[str, Any], **switches: bool) -> Any:
-    """A token of `added_tokens_decoder` as the library has it."""
+    """Makes a token of `added_tokens_decoder` as the library has it.
+
+    Args:
+        token: Its content and switches.
+        switches: Switches that count instead.
+
+    Returns:
+        A `tokenizers.AddedToken`.
+    """
     import tokenizers
 
     names = ("single_word", "lstrip", "rstrip", "normalized", "special")
