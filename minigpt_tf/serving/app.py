@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from .. import __version__
-from . import chat, classify, completions, health, models, tokenizing
+from . import chat, classify, completions, health, models, responses, tokenizing
 from .errors import add_handlers
 from .guards import Guards
 from .page_files import page_paths, page_router
@@ -28,7 +28,7 @@ def make_app(state: State) -> ASGIApp:
         redoc_url=None,
     )
     app.state.minigpt = state
-    for module in (chat, completions, classify, tokenizing, models, health):
+    for module in (chat, completions, responses, classify, tokenizing, models, health):
         app.include_router(module.router)
     files = page_paths()
     app.include_router(page_router(files))

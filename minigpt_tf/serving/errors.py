@@ -200,6 +200,10 @@ def add_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         return refused(Refusal(message, error.status_code, code=code, headers=headers))
 
+    def bug(request: Request, error: Exception) -> Response:
+        return refused(error, request.scope["minigpt.call"].id)
+
+    app.add_exception_handler(Exception, bug)
     app.add_exception_handler(MiniGPTError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, of_framework)

@@ -27,26 +27,33 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
     def check(self) -> list[str]:
-        """Refuses what has a meaning here that is not served.
+        """Refuses what has a meaning that is not served, and integers out of range.
 
         Returns:
             Names of fields that were given and are unknown.
 
         Raises:
-            Refusal: A refused field has another value than one that asks for nothing.
+            Refusal: A refused field has another value than one that asks for nothing, or an integer
+                is out of range.
         """
         for name, info in type(self).model_fields.items():
-            extra = info.json_schema_extra
-            if isinstance(extra, dict) and extra["x-support"] == "refused":
-                value, nothing = getattr(self, name), extra["enum"]
-                assert isinstance(nothing, list)
+            value, extra = getattr(self, name), info.json_schema_extra
+            assert isinstance(extra, dict)
+            nothing = extra.get("enum")
+            if extra["x-support"] == "refused" and isinstance(nothing, list):
                 if value not in nothing:
-                    raise Refusal(
-                        f"{name}: unsupported: {info.description}: leave it out",
-                        code="unsupported_parameter",
-                        param=name,
-                    )
+                    message = f"{name}: unsupported: {info.description}: leave it out"
+                    raise Refusal(message, code="unsupported_parameter", param=name)
+            elif type(value) is int:
+                _check_bounds(name, value, extra.get("minimum"), extra.get("maximum"))
         return sorted(self.model_extra or ())
+
+
+def _check_bounds(name: str, value: int, lowest: Any, highest: Any) -> None:
+    """Refuses an integer that is out of range; fractions are the engine's settings to check."""
+    if (lowest is not None and value < lowest) or (highest is not None and value > highest):
+        bounds = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+        raise Refusal(f"{name}={value}: must be {bounds}", param=name)
 
 
 def supported(default: Any, text: str, **schema: Any) -> Any:
@@ -224,8 +231,18 @@ Text = Annotated[str, BeforeValidator(_text)]
 """A text of whole characters."""
 
 
-def _content(value: Any) -> str | None:
-    """The text of a message: a text, or parts of it."""
+def as_text(value: Any) -> str | None:
+    """The text of a message.
+
+    Args:
+        value: A text, parts of one, or None.
+
+    Returns:
+        The text; None if there is none.
+
+    Raises:
+        PydanticCustomError: It is something else, or has a part that is not text.
+    """
     if value is None or isinstance(value, str):
         return value if value is None else require_unicode(value)
     if not isinstance(value, list):
@@ -251,7 +268,7 @@ _ITEM = {
     "required": ["type", "text"],
 }
 Content = _before(
-    _content,
+    as_text,
     anyOf=[_TEXT, {"type": "array", "items": _ITEM}, {"type": "null"}],
 )
 """What a message says."""

@@ -57,12 +57,12 @@ class Guards:
             return
         call = scope["minigpt.call"] = Call(secrets.token_hex(8), "")
         headers = Headers(scope=scope)
-        status, added = 500, self._added_headers(call, headers)
+        status, started, added = 500, False, self._added_headers(call, headers)
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
@@ -80,10 +80,8 @@ class Guards:
             await refused(error)(scope, receive, sending)
         except Exception as error:
             call.facts["exception"] = error
-            if status == 500:
+            if not started:
                 await refused(error, call.id)(scope, receive, sending)
-            else:
-                raise
         finally:
             finish(self._state, scope, call, status)
 

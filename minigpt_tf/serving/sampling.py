@@ -68,14 +68,9 @@ def wanted_length(body: Any, longest: int) -> int:
 
     Returns:
         Tokens.
-
-    Raises:
-        Refusal: It is negative.
     """
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = getattr(body, name, None)
         if value is not None:
-            if value < 0:
-                raise Refusal(f"{name}={value}: must be at least 0", param=name)
             return value
     return longest
