@@ -64,7 +64,8 @@ def _alternatives(body: ChatRequest) -> int:
     if body.top_logprobs is None:
         return 0
     if not body.logprobs:
-        raise Refusal("top_logprobs: needs logprobs=true as well", param="top_logprobs")
+        message = "top_logprobs: needs logprobs=true as well"
+        raise Refusal(message, param="top_logprobs", code="needs_logprobs")
     return body.top_logprobs
 
 

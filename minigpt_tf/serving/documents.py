@@ -214,7 +214,7 @@ class _Answered(dict[type[BaseModel], dict[int | str, dict[str, Any]]]):
 
     def __missing__(self, kind: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
         streams = kind in (ChatCompletion, Completion, Response)
-        content: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+        content: dict[str, Any] = {"text/event-stream": {}}
         extra = {"content": content} if streams else {}
         self[kind] = {200: {"model": kind, "description": "The answer", **extra}, **_ERRORS}
         return self[kind]

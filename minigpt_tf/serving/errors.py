@@ -138,7 +138,8 @@ def of_setting(error: MiniGPTError, names: dict[str, str] | None = None) -> Refu
     if param in (names or {}):
         message = (names or {})[param] + message.removeprefix(param)
         param = (names or {})[param]
-    return Refusal(message, param=param)
+    code = None if isinstance(error, ConfigError) else "unusable_input"
+    return Refusal(message, param=param, code=code)
 
 
 def path_of(location: tuple[int | str, ...]) -> str:

@@ -41,7 +41,7 @@ class Body(BaseModel):
             assert isinstance(extra, dict)
             nothing = extra.get("enum")
             if extra["x-support"] == "refused" and isinstance(nothing, list):
-                if value not in nothing:
+                if not any(value == known and type(value) is type(known) for known in nothing):
                     message = f"{name}: unsupported: {info.description}: leave it out"
                     raise Refusal(message, code="unsupported_parameter", param=name)
             elif type(value) is int:
@@ -152,7 +152,7 @@ Int = Annotated[int, BeforeValidator(_integer)]
 
 
 def _stop(value: Any) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value or []
+    texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise _wrong("expected a text, or a list of texts")
     if len(texts) > MOST_STOPS:
@@ -267,10 +267,9 @@ _ITEM = {
     "properties": {"type": {"enum": list(TEXT_PARTS[:3])}, "text": _TEXT},
     "required": ["type", "text"],
 }
-Content = _before(
-    as_text,
-    anyOf=[_TEXT, {"type": "array", "items": _ITEM}, {"type": "null"}],
-)
+CONTENT: list[dict[str, Any]] = [_TEXT, {"type": "array", "items": _ITEM}]
+"""The schema of what a message says."""
+Content = _before(as_text, anyOf=[*CONTENT, {"type": "null"}])
 """What a message says."""
 
 
@@ -280,14 +279,16 @@ def _prompts(value: Any) -> list[str | list[int]]:
         return [require_unicode(value or "")]
     if not isinstance(value, list) or not value:
         raise _wrong("expected a text, a list of texts, or token ids")
+    value = [_integer(item) for item in value]
     if all(type(item) is int for item in value):
         return [value]
     if len(value) > MOST_PROMPTS:
         raise _wrong(f"has {len(value)} prompts: at most {MOST_PROMPTS} are answered")
     if all(isinstance(item, str) for item in value):
         return [require_unicode(item) for item in value]
-    if all(isinstance(item, list) and all(type(i) is int for i in item) for item in value):
-        return value
+    lists = [[_integer(i) for i in item] for item in value if isinstance(item, list) and item]
+    if len(lists) == len(value) and all(type(i) is int for item in lists for i in item):
+        return list(lists)
     raise _wrong("expected a text, a list of texts, token ids, or lists of token ids")
 
 
@@ -303,3 +304,24 @@ Prompts = _before(
     ],
 )
 """What is continued."""
+
+
+def _texts(value: Any) -> list[str]:
+    """One text, or several."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not 0 < len(texts) <= MOST_PROMPTS:
+        raise _wrong(f"expected a text, or a list of 1 to {MOST_PROMPTS} texts")
+    if not all(isinstance(text, str) and text for text in texts):
+        raise _wrong("expected texts with at least one character")
+    return [require_unicode(text) for text in texts]
+
+
+_NOT_EMPTY = {**_TEXT, "minLength": 1}
+Texts = _before(
+    _texts,
+    anyOf=[
+        _NOT_EMPTY,
+        {"type": "array", "items": _NOT_EMPTY, "minItems": 1, "maxItems": MOST_PROMPTS},
+    ],
+)
+"""What gets labels."""

@@ -44,11 +44,14 @@ class Guards:
     Args:
         app: What answers.
         state: Of the server.
+        posts: Paths that take a body.
         free: Paths of the page's files, which need no key.
     """
 
-    def __init__(self, app: ASGIApp, state: State, free: Container[str] = ()) -> None:
-        self._app, self._state, self._free = app, state, free
+    def __init__(
+        self, app: ASGIApp, state: State, posts: Container[str], free: Container[str]
+    ) -> None:
+        self._app, self._state, self._posts, self._free = app, state, posts, free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, or refuses before anything has been read."""
@@ -70,7 +73,7 @@ class Guards:
             response = self._refusal_of_names(scope, headers)
             if response is None:
                 self._check_key(scope, headers, call)
-                if scope["method"] == "POST":
+                if scope["method"] == "POST" and scope["path"] in self._posts:
                     receive = await self._read(headers, receive)
                 await self._app(scope, receive, sending)
             else:

@@ -23,7 +23,11 @@ def require_generator(model: Served) -> None:
         Refusal: It is a classifier.
     """
     if model.generator is None:
-        raise Refusal(f"{model.name} is a classifier: ask it by POST /v1/classify", param="model")
+        raise Refusal(
+            f"{model.name} is a classifier: ask it by POST /v1/classify",
+            param="model",
+            code="wrong_model",
+        )
 
 
 def require_template(model: Served) -> ChatTemplate:
@@ -154,6 +158,7 @@ def text_prompt(model: Served, given: str | list[int], room: int | None) -> Prom
             raise Refusal(
                 f"prompt: token id {wrong[0]} is outside the vocabulary of {config.vocab_size}",
                 param="prompt",
+                code="unknown_token",
             )
         prompt = Prompt("", list(given), [], 0)
     return fitting(prompt, config.context_length, "prompt", room)

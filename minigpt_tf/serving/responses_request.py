@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from .fields import (
+    CONTENT,
     MOST_MESSAGES,
     Content,
     Int,
@@ -16,7 +17,7 @@ from .fields import (
     supported,
     without_effect,
 )
-from .requests import NO_SCHEMAS, NO_TOOLS, Sampled
+from .requests import LIMIT, NO_SCHEMAS, NO_TOOLS, Sampled
 
 NOT_KEPT = "no answer is kept: send the conversation"
 _TEXT_FORMAT = {"format": {"type": "text"}}
@@ -38,17 +39,20 @@ def _items(value: Any) -> list[tuple[str, str]]:
         if kind != "message" or role not in ("system", "developer", "user", "assistant"):
             message = f"item {place} is {kind!r:.40} of {role!r:.40}: {NO_TOOLS}"
             raise PydanticCustomError("wrong", "{text}", {"text": message})
-        found.append((role, as_text(item.get("content")) or ""))
+        text = as_text(item.get("content"))
+        if text is None:
+            message = f"item {place} has no content"
+            raise PydanticCustomError("wrong", "{text}", {"text": message})
+        found.append((role, text))
     return found
 
 
-_CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
 _ITEM: dict[str, Any] = {
     "type": "object",
     "properties": {
         "type": {"enum": ["message"]},
         "role": {"enum": ["system", "developer", "user", "assistant"]},
-        "content": _CONTENT,
+        "content": {"anyOf": CONTENT},
     },
     "required": ["role", "content"],
 }
@@ -72,7 +76,7 @@ class ResponsesRequest(Sampled):
 
     input: Input = supported(..., "a text, or messages of text")
     instructions: Content = supported(None, "a system message before them")
-    max_output_tokens: Int | None = supported(None, "length of the answer at most", minimum=0)
+    max_output_tokens: Int | None = supported(None, "length of the answer at most", **LIMIT)
     stream: bool | None = supported(None, "send the answer as events")
     truncation: Literal["auto", "disabled"] | None = supported(
         None, "auto: leave out the oldest messages of a conversation that is too long"

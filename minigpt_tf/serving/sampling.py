@@ -55,6 +55,7 @@ def sampling_of(model: Served, body: Sampled, limit: int) -> SamplingConfig:
         raise Refusal(
             f"logit_bias: token id {wrong[0]} is outside the vocabulary of {size}",
             param="logit_bias",
+            code="unknown_token",
         )
     return sampling
 
