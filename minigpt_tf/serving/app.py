@@ -9,7 +9,7 @@ from . import chat, classify, completions, health, models, responses, tokenizing
 from .description import add_description
 from .errors import add_handlers
 from .guards import Guards
-from .page_files import page_paths, page_router
+from .page_files import page_routes
 from .state import State
 
 ROUTES = (chat, completions, responses, classify, tokenizing, models, health)
@@ -36,8 +36,8 @@ def make_app(state: State) -> ASGIApp:
     add_description(app, state)
     for module in ROUTES:
         app.include_router(module.router)
-    files = page_paths()
-    app.include_router(page_router(files))
+    files = page_routes()
+    app.router.routes += files
     add_handlers(app)
     posts = {
         route.path
@@ -45,4 +45,4 @@ def make_app(state: State) -> ASGIApp:
         for route in module.router.routes
         if isinstance(route, APIRoute) and "POST" in (route.methods or ())
     }
-    return Guards(app, state, posts, files.keys())
+    return Guards(app, state, posts, {route.path for route in files})

@@ -30,7 +30,7 @@ async def tokenize(request: Request, body: TokenizeRequest) -> Response:
         messages = as_messages(body.messages)
         begins = body.add_generation_prompt is not False
         characters = sum(len(said["content"]) for said in messages)
-        ids, _ = await in_thread(characters, encode_messages, model, messages, begins)
+        ids = (await in_thread(characters, encode_messages, model, messages, begins)).ids
     else:
         text = body.prompt or ""
         ids = (await in_thread(len(text), tokenizer.encode, text)).tolist()

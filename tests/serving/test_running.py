@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -275,31 +274,3 @@ def test_info_describes_the_models(server):
     talk = found["models"][0]
     assert talk["context_length"] == 256 and talk["slots"] == 4
     assert talk["defaults"]["temperature"] == 0.8
-
-
-def test_the_page_s_files_are_served_with_a_policy(tmp_path):
-    import asyncio
-
-    from fastapi import FastAPI
-
-    from minigpt_tf.serving.page_files import page_paths, page_router
-
-    (tmp_path / "index.html").write_text("<p>hi</p>")
-    (tmp_path / "chat.js").write_text("1")
-    files = page_paths(tmp_path)
-    assert set(files) == {"/", "/index.html", "/chat.js"}
-    app = FastAPI()
-    app.include_router(page_router(files))
-
-    async def look():
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
-            page = await client.get("/")
-            assert page.text == "<p>hi</p>" and page.headers["content-type"].startswith("text/html")
-            assert "default-src 'self'" in page.headers["content-security-policy"]
-            again = await client.get("/", headers={"If-None-Match": page.headers["etag"]})
-            assert again.status_code == 304
-            assert "javascript" in (await client.get("/chat.js")).headers["content-type"]
-
-    asyncio.run(look())
-    assert page_paths(Path(tmp_path / "none")) == {}
