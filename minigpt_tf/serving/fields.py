@@ -51,9 +51,10 @@ class Body(BaseModel):
 
 def _check_bounds(name: str, value: int, lowest: Any, highest: Any) -> None:
     """Refuses an integer that is out of range; fractions are the engine's settings to check."""
-    if (lowest is not None and value < lowest) or (highest is not None and value > highest):
-        bounds = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
-        raise Refusal(f"{name}={value}: must be {bounds}", param=name)
+    if lowest is not None and value < lowest:
+        raise Refusal(f"{name}={value}: must be at least {lowest}", param=name)
+    if highest is not None and value > highest:
+        raise Refusal(f"{name}={value}: must be at most {highest}", param=name)
 
 
 def supported(default: Any, text: str, **schema: Any) -> Any:
