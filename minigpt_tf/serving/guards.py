@@ -19,6 +19,8 @@ METHODS = "GET, POST, OPTIONS"
 FREE = ("/health", "/health/live", "/health/ready")
 """Paths that need no key, beside the page's files."""
 JSON_TYPES = ("application/json", "text/json")
+PATIENCE = 2.0
+"""Seconds in which a body that is refused may still arrive."""
 SPACE = 2**16
 """Of a header with a key at most."""
 
@@ -79,7 +81,8 @@ class Guards:
             else:
                 await response(scope, receive, sending)
         except Refusal as error:
-            error.headers.setdefault("Connection", "close")  # its body was not read
+            if error.status != 408 and not await self._rest_is_read(receive):
+                error.headers.setdefault("Connection", "close")
             await refused(error)(scope, receive, sending)
         except Exception as error:
             call.facts["exception"] = error
@@ -189,6 +192,24 @@ class Guards:
             return given.pop() if given else await receive()
 
         return again
+
+    async def _rest_is_read(self, receive: Receive) -> bool:
+        """Reads what is left of a body that is refused; if it is not too much, which it says.
+
+        A connection that is closed with something unread is reset, and the client may never see
+        why.
+        """
+        size, most = 0, 4 * self._state.config.body_bytes
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while size < most:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return True
+        except TimeoutError:
+            pass
+        return False
 
     def _too_large(self) -> Refusal:
         return Refusal(

@@ -173,6 +173,20 @@ def test_a_body_may_be_only_so_large(guarded):
     assert found.status_code == 413
 
 
+def test_a_client_that_is_refused_sees_why_although_it_still_sends(guarded):
+    """Its body is read first: a connection with something unread would be reset."""
+    for headers, status in (((), b"401"), (["Authorization: Bearer sk-ann"], b"413")):
+        connection = guarded.raw()
+        sent = request_bytes(CHAT, {**BODY, "user": "x" * 60_000}, headers)
+        connection.sendall(sent[:500])
+        time.sleep(0.05)
+        connection.sendall(sent[500:])
+        assert status in connection.recv(4096).split(b"\r\n")[0]
+        connection.sendall(request_bytes("/v1/nothing", {}, headers))  # it is still open
+        assert connection.recv(4096)
+        connection.close()
+
+
 def test_a_body_and_a_head_must_arrive_in_time(models):
     with serving(models / "talk", slots=1, upload_seconds=0.4) as server:
         head = server.raw()
