@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import MODEL_NAME, ModelConfig
-from ..config.settings import to_dict
+from ..config.settings import from_dict, to_dict
 from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
@@ -24,7 +24,14 @@ from .key_value_cache import Cache
 from .panels import Storage, empty_panels, padded
 from .quantization import Int4Matrix, quantize_model
 from .step_arrays import Place
-from .weight_layout import EngineWeights, lay_out_weights, layout_size, make_layout
+from .weight_layout import (
+    EngineWeights,
+    head_norms_shape,
+    lay_out_weights,
+    layout_size,
+    make_layout,
+    norms_shape,
+)
 from .weights import open_weights
 
 FORMAT = 2
@@ -103,6 +110,8 @@ def _write(
         for name in _KEPT:
             file[name] = getattr(laid_out, name)
         file.attrs["format"], file.attrs["integers"] = FORMAT, laid_out.integers
+        if laid_out.head_norms.size:
+            file["head_norms"] = laid_out.head_norms
         file.attrs["storages"] = laid_out.layout[:, Place.STORAGE]
         file.attrs["model"] = json.dumps(to_dict(config))
         file.attrs["source_sha256"], file.attrs["source_state"] = sha256, state
@@ -111,12 +120,14 @@ def _write(
 def _read(path: Path, source: Path, config: ModelConfig, *, integers: bool) -> EngineWeights | None:
     """The content of such a file, for products with float32 or int8 inputs; None if it was not made
     from `source`, or is damaged."""
-    D, L = padded(config.embed_dim), config.num_layers
+    D = padded(config.embed_dim)
     context = 0 if config.positions == "rotary" else config.context_length
     try:
         with open_hdf5(path, attributes=True) as file:
-            made_for = text_attribute(file, "model")
-            if file.attrs["format"] != FORMAT or made_for != json.dumps(to_dict(config)):
+            if file.attrs["format"] != FORMAT:
+                return None
+            made_for = json.loads(text_attribute(file, "model") or "")
+            if from_dict(ModelConfig, made_for, str(path)) != config:
                 return None
             # The same size and time of change mean the same content, which is slow to hash.
             if list(file.attrs["source_state"]) != _state(source) and (
@@ -132,9 +143,12 @@ def _read(path: Path, source: Path, config: ModelConfig, *, integers: bool) -> E
                 return None
             size, rows = layout_size(layout)
             check_fits_memory(size + Cache.nbytes(config), str(path))
-            shapes = ((size,), (rows,), (2 * L + 1, 2, D), (context, D))
+            kept_shapes = ((size,), (rows,), norms_shape(config), (context, D))
+            shapes: dict[str, tuple[int, ...]] = dict(zip(_KEPT, kept_shapes, strict=True))
+            if config.qk_norm != "none":
+                shapes["head_norms"] = head_norms_shape(config)
             kept = {}
-            for name, shape in zip(_KEPT, shapes, strict=True):
+            for name, shape in shapes.items():
                 dataset, dtype = child(file, name), np.uint8 if name == "panels" else np.float32
                 check_dataset(dataset)
                 if dataset is None or dataset.shape != shape or dataset.dtype != dtype:
