@@ -267,9 +267,10 @@ def _prompts(
     template, context = model.template, model.folder.model.context_length
     rows: list[Row] = []
     unknown: dict[str, None] = {}
+    spelled: dict[str, None] = {}
     for query in queries.queries:
+        spelled |= dict.fromkeys(template.spelled([query.question, query.input]))
         try:
-            template.check_plain([query.question, query.input])
             rows.append(prompt_row(template, ask(query.question, query.input), context, sampling))
         except DataError as error:
             place = f"{queries.where}: {queries.place(query)}"
@@ -282,6 +283,10 @@ def _prompts(
         listener.notice(
             f"{model.label}: its context of {context:,} tokens is short: the middle was cut out of "
             f"the prompts of {queries.unit} {_some(truncated)}"
+        )
+    if tokens := [f"{token!r:.40}" for token in spelled]:
+        listener.notice(
+            f"{model.label}: special tokens spelled by queries are text: {_some(tokens)}"
         )
     if words := [f"{word!r:.40}" for word in unknown if word != "\n"]:
         listener.notice(f"{model.label}: not in its vocabulary: {_some(words)}")
