@@ -19,6 +19,7 @@ ROOMS = [
     "startup",
     "events",
     "metrics",
+    "terminal",
     "console",
     "config",
     "storage",
@@ -70,6 +71,10 @@ assert not heavy, heavy
         "from minigpt_tf import plan_finetuning, make_finetuning_plan, Classifier",
         f"{MAIN}main(['generate', 'he was', '--model', FOLDER])",
         f"{MAIN}main(['summary', '--model', FOLDER])",
+        f"{MAIN}main(['inspect', 'he was', '--json', '--model', FOLDER])",
+        f"{MAIN}main(['inspect', '--embeddings', 'he', '--json', '--model', FOLDER])",
+        f"{MAIN}main(['inspect', '--history', FOLDER, '--json'])",
+        "import minigpt_tf as mg; mg.attention(FOLDER, 'he was')",
     ],
 )
 def test_tensorflow_is_not_imported(statement, trained_folder):
@@ -194,6 +199,7 @@ def test_the_rooms_above_the_model_never_name_tensorflow():
 PRINTING = {
     "console": "rich and standard output: train(verbose=True) and print_summary are for Python",
     "__main__": "the command itself: the overview, and errors in one line",
+    "files.query_process": "a process of its own, which answers on standard output",
     "startup": "flushes standard error before TensorFlow's messages are sent elsewhere",
 }
 """Modules outside of cli/ that may print, and why."""

@@ -1,7 +1,6 @@
 """A model folder -> other tools' formats. Nothing is announced that was not read back."""
 
 import filecmp
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,9 @@ from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder, load_folder
 from ..inference.weights import open_weights
+from ..storage.json_files import read_object
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
+from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, reserve_space, staging
 
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
@@ -106,7 +107,7 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
     Returns:
         A relative path.
     """
-    name = folder.resolve().name
+    name = real_path(folder).name
     if config.format == "hf":
         return Path(EXPORTS_DIRECTORY) / f"{name}-hf"
     name += f"-{config.dtype}" if config.format == "gguf" else ""
@@ -144,8 +145,8 @@ def _check_folder(out: Path, overwrite: bool) -> None:
 def _is_ours(file: Path) -> bool:
     """Whether this is the config.json of a model folder, and not transformers'."""
     try:
-        return "format_version" in json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return "format_version" in read_object(file)
+    except ModelFolderError:
         return False
 
 

@@ -11,6 +11,7 @@ from ..config.architecture import GATES
 from ..config.presets import model_preset
 from ..errors import ConfigError
 from ..inference.positions import rotation_of
+from .backend import check_backend
 from .dropout import FastDropout
 from .keras_model import LOGITS, LOGITS_SOFTCAP, PROBABILITIES, Model
 from .layers import (
@@ -143,7 +144,8 @@ def build_gpt_model(
         The model, not compiled.
 
     Raises:
-        ConfigError: The sizes do not fit each other, or both sizes and a config are given.
+        ConfigError: The sizes do not fit each other, both sizes and a config are given, or Keras
+            does not run on TensorFlow in float32.
 
     Example:
         >>> import minigpt_tf as mg
@@ -215,6 +217,7 @@ def build_from_kit(
     Returns:
         The model, and its body as in `build_training_model`.
     """
+    check_backend()
     if seed is not None:
         keras.utils.set_random_seed(seed)
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")

@@ -7,7 +7,7 @@ from .. import __version__
 from . import chat, classify, completions, health, models, tokenizing
 from .errors import add_handlers
 from .guards import Guards
-from .page_files import page_paths, page_router
+from .page_files import page_routes
 from .state import State
 
 
@@ -30,7 +30,7 @@ def make_app(state: State) -> ASGIApp:
     app.state.minigpt = state
     for module in (chat, completions, classify, tokenizing, models, health):
         app.include_router(module.router)
-    files = page_paths()
-    app.include_router(page_router(files))
+    files = page_routes()
+    app.router.routes += files
     add_handlers(app)
-    return Guards(app, state, files.keys())
+    return Guards(app, state, {route.path for route in files})

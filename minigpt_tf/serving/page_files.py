@@ -1,63 +1,55 @@
-"""The files of the page at /, read once as the server starts."""
+"""The files of the chat page as routes: static, with headers that let them load nothing else."""
 
 import hashlib
-import mimetypes
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from importlib.resources import files
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
-FOLDER = Path(__file__).parent / "page"
 INDEX = "index.html"
-HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
+CONTENT_TYPES = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
 }
-"""Nothing is loaded from elsewhere, and no other site shows the page in a frame."""
+"""Of the endings that the page's files have."""
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""Nothing from elsewhere, no inline script, and no text that becomes HTML."""
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",
+}
 
 
-def page_paths(folder: Path = FOLDER) -> dict[str, Path]:
-    """The paths of the page's files.
-
-    Args:
-        folder: Where they are.
-
-    Returns:
-        Path on the server -> file; empty if there is no page.
-    """
-    files = {f"/{file.name}": file for file in sorted(folder.glob("*.*")) if file.is_file()}
-    if f"/{INDEX}" in files:
-        files["/"] = files[f"/{INDEX}"]
-    return files
-
-
-def page_router(files: dict[str, Path]) -> APIRouter:
-    """Routes for the page's files.
-
-    Args:
-        files: From `page_paths`.
+def page_routes() -> list[Route]:
+    """Routes of the page: `/`, and its other files at `/page/NAME`. They need no key.
 
     Returns:
-        The routes.
+        A route for each file, which is read now.
     """
-    router = APIRouter()
-    for path, file in files.items():
-        router.add_api_route(
-            path, _serve(file), methods=["GET"], include_in_schema=False, response_model=None
-        )
-    return router
+    routes = []
+    for file in sorted((files(__package__) / "page").iterdir(), key=lambda file: file.name):
+        kind = CONTENT_TYPES.get(file.name.rpartition(".")[2])
+        if kind is not None:
+            path = "/" if file.name == INDEX else f"/page/{file.name}"
+            routes.append(Route(path, _serve(file.read_bytes(), kind), include_in_schema=False))
+    return routes
 
 
-def _serve(file: Path) -> Callable[[Request], Awaitable[Response]]:
-    content = file.read_bytes()
+def _serve(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     headers = {**HEADERS, "ETag": tag}
 
     async def serve(request: Request) -> Response:

@@ -17,6 +17,7 @@ from ...errors import ConfigError, ModelFolderError
 from ...inference.folder import ModelFolder
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
 from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...storage.paths import real_path
 from ...storage.replacing import replaced_file, reserve_space
 from ..families import GPT2, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shape, to_tensor
@@ -269,7 +270,7 @@ def _write_origin(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
     origin = folder.description.get("source")
     origin = origin if isinstance(origin, dict) else {}
     known = {name: str(value) for name, value in origin.items() if isinstance(value, str)}
-    writer.add_name(known.get("name", folder.path.resolve().name))
+    writer.add_name(known.get("name", real_path(folder.path).name))
     writer.add_license(known.get("license", ""))
     writer.add_license_link(known.get("license_link", ""))
     writer.add_source_url(known.get("url", ""))

@@ -21,6 +21,7 @@ from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite, open_weights, weight_shapes
 from ...storage.json_files import write_json
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
+from ...storage.paths import real_path
 from ...text.chat_template import ChatTemplate
 from ..families import LLAMA, Family, expressed, family_of
 from ..license import license_files
@@ -210,7 +211,7 @@ def _template_source(plan: _Plan, template: ChatTemplate) -> str:
 def _card(plan: _Plan) -> str:
     """README.md, the model card."""
     folder, config = plan.folder, plan.folder.model
-    name = folder.path.resolve().name
+    name = real_path(folder.path).name
     origin = folder.description.get("source")
     license = origin.get("license") if isinstance(origin, dict) else None
     head = ["library_name: transformers", "pipeline_tag: text-generation"]
