@@ -69,6 +69,12 @@ class Confusion:
         """(C,): the harmonic mean of precision and recall; 0 where both are."""
         return metrics.f1(self.counts)
 
+    @functools.cached_property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels that occur, as the right one or as a guess; 0 without any."""
+        occurs = (self.counts.sum(axis=0) + self.counts.sum(axis=1)) > 0
+        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
+
     def as_json(self) -> dict[str, Any]:
         """All figures; of the counts those that are not 0.
 
@@ -81,7 +87,7 @@ class Confusion:
         names = ("texts", "precision", "recall", "f1")
         return {
             "accuracy": self.accuracy,
-            "macro_f1": float(self.f1.mean()),
+            "macro_f1": self.macro_f1,
             "classes": {label: dict(zip(names, row, strict=True)) for label, *row in classes},
             "confusion": {
                 label: {self.labels[j]: int(row[j]) for j in np.flatnonzero(row)}

@@ -1,5 +1,6 @@
 """GPT-2 as OpenAI published it: a TensorFlow checkpoint, hparams.json and the tokenizer's files."""
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from ..config import END_OF_TEXT, ModelConfig
 from ..errors import ConfigError, ModelFolderError
 from ..storage.json_files import integer, read_object
+from ..storage.reading import why_unreadable
+from ..storage.regular import check_regular, read_regular
 from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
@@ -86,7 +89,7 @@ def _config(folder: Path) -> ModelConfig:
             num_heads=integer(values, "n_head", file),
             dropout=0.1,
             positions="learned",
-            norm_first=True,
+            norm_placement="before",
             norm_epsilon=1e-5,
             activation="gelu_tanh",
             logits_bias=False,
@@ -114,7 +117,7 @@ def _prefix(folder: Path) -> Path:
     """The checkpoint's path without its endings; of several, the one that `checkpoint` names."""
     names = sorted(file.name.removesuffix(".index") for file in folder.glob("*.index"))
     note = folder / CHECKPOINT_NAME
-    text = note.read_bytes().decode("utf-8", "replace") if note.is_file() else ""
+    text = read_regular(note).decode("utf-8", "replace") if note.is_file() else ""
     named = re.search(r'^model_checkpoint_path: "([^"]*)"', text, re.MULTILINE)
     chosen = Path(named[1]).name if named else ""  # never one of another folder
     if len(names) == 1:
@@ -129,6 +132,8 @@ def _prefix(folder: Path) -> Path:
 
 
 def _tensors(prefix: Path) -> dict[str, CheckpointTensor]:
+    for file in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
+        check_regular(file)
     import tensorflow as tf
 
     try:
@@ -150,5 +155,4 @@ def _tensors(prefix: Path) -> dict[str, CheckpointTensor]:
 
 
 def _damaged(prefix: Path, error: Exception) -> ModelFolderError:
-    reason = " ".join(str(error).split())
-    return ModelFolderError(f"{prefix}: is damaged or no TensorFlow checkpoint ({reason:.120})")
+    return ModelFolderError(why_unreadable(prefix, error, "is damaged or no TensorFlow checkpoint"))

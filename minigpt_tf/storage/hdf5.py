@@ -7,7 +7,6 @@ followed here; only what lies in the file itself is found, each object once.
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from io import RawIOBase
@@ -17,6 +16,8 @@ from typing import IO, Any
 from ..errors import ModelFolderError
 from .heaps import heaps_end
 from .plain_hdf5 import NotPlain, plain_datasets
+from .reading import why_unreadable
+from .regular import check_regular
 
 DEEPEST = 40
 """Groups within groups that are looked into. Keras makes four for each nesting of models; a hostile
@@ -141,19 +142,8 @@ def while_looking(path: str | Path) -> Iterator[None]:
         raise _damaged(path, error) from None
 
 
-def check_regular(path: str | Path) -> None:
-    """Raises ModelFolderError if the path is not a regular file: opening a FIFO may never end."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise ModelFolderError(f"{path}: cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        raise ModelFolderError(f"{path}: is not a regular file")
-
-
 def _damaged(path: str | Path, error: Exception) -> ModelFolderError:
-    reason = " ".join(str(error).split())
-    return ModelFolderError(f"{path}: is damaged or not an .h5 file ({reason:.120})")
+    return ModelFolderError(why_unreadable(path, error, "is damaged or not an .h5 file"))
 
 
 def child(group: Any, *names: str) -> Any | None:

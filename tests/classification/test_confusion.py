@@ -26,6 +26,15 @@ def test_figures_by_hand():
     assert lines[-1].split() == ["mean", "33.3%"]
 
 
+def test_labels_that_never_occur_do_not_pull_the_mean_down():
+    """One that is guessed and never right counts, as in scikit-learn."""
+    counts = np.array([[3, 1, 0, 0], [2, 1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
+    confusion = Confusion(["a", "b", "never", "guessed"], counts)
+    np.testing.assert_allclose(confusion.f1, [2 / 3, 1 / 3, 0, 0])
+    assert confusion.macro_f1 == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+    assert Confusion(["a", "b"], np.zeros((2, 2), int)).macro_f1 == 0.0
+
+
 def test_any_label_can_be_drawn(tmp_path):
     labels = ["$x^$ {\\", "\x1b[31m", "日本語", "", "a" * 300]
     counts = np.arange(25).reshape(5, 5)

@@ -15,6 +15,7 @@ import gguf
 import numpy as np
 
 from ...errors import ModelFolderError
+from ...storage.regular import check_regular
 
 VERSIONS = (2, 3)
 """Both have the same layout; version 1 counted in 32 bits."""
@@ -29,7 +30,10 @@ CHUNK = 2**20
 """Bytes of a tensor that are read and dequantized at a time."""
 
 TYPES = {kind.value: kind for kind in gguf.GGMLQuantizationType}
-READABLE = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
+READABLE = (
+    *("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"),
+)
 """Types of tensors that are dequantized."""
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
@@ -98,6 +102,7 @@ def read_header(file: Path) -> GGUFHeader:
     Raises ModelFolderError, at once and without large allocations, where the file is damaged, lies
     about its sizes or has a tensor of a type that is not read here.
     """
+    check_regular(file)
     try:
         with open(file, "rb") as stream:
             return _Reader(file, stream).header()

@@ -10,18 +10,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from ...config import MODEL_NAME, ModelConfig
+from ...config import ModelConfig
 from ...config.running import ExportDType
 from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
 from ...inference.folder import ModelFolder
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
-from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...inference.weights import check_finite, weight_shapes
 from ...storage.paths import real_path
 from ...storage.replacing import replaced_file, reserve_space
 from ..families import GPT2, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shape, to_tensor
-from .architectures import write_settings
+from .architectures import check_layers, write_settings
 from .metadata import MODEL_KEY, TEXT_KEY
 from .read_gguf import DIVISORS, EMBEDDING, HEAD, SAMPLING
 from .read_vocabulary import END_KEYS, ROOT
@@ -68,8 +68,8 @@ def export_gguf(folder: ModelFolder, file: Path, dtype: ExportDType) -> None:
         with _writing(file):
             scratch = stack.enter_context(replaced_file(file))
             reserve_space(file.parent, plan.nbytes + HEADER_SPACE + vocabulary.nbytes)
-        with open_weights(folder.path / MODEL_NAME, folder.model) as weights:
-            writer = gguf.GGUFWriter(scratch, plan.family.name)
+        with folder.open_weights() as weights:
+            writer = gguf.GGUFWriter(scratch, str(plan.family.gguf_name))
             try:
                 with _writing(file):
                     _write_header(writer, folder, vocabulary, special, plan)
@@ -111,6 +111,7 @@ def check_exportable(folder: ModelFolder, dtype: ExportDType) -> None:
     if dtype not in KINDS:
         raise ConfigError(f"dtype={dtype!r}: choose one of {', '.join(KINDS)}")
     family = family_of(folder.model)
+    check_layers(family, folder.model)
     if family is GPT2 and folder.model.activation == "relu":
         raise ConfigError(
             "activation=relu: llama.cpp computes GPT-2's feed-forward layers with GELU only"
