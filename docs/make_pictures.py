@@ -2,7 +2,7 @@
 
 `python docs/make_pictures.py` draws all of them, offline; with names it draws those. Models that
 they show are trained first, into build/pictures/, and used again the next time. The picture of
-Netron needs chromium, chromedriver and the extra test.
+Netron and those of minigpt inspect need chromium, chromedriver and the extra test.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from drawing import finetuned, netron, text, trained  # noqa: E402
+from drawing import finetuned, inside, netron, text, trained  # noqa: E402
 
 PICTURES: dict[str, Callable[[], Path]] = {
     "tokens.png": text.tokens,
@@ -25,6 +25,8 @@ PICTURES: dict[str, Callable[[], Path]] = {
     "sampling.png": trained.sampling,
     "surprise.png": trained.surprise,
     "netron-block.png": netron.netron_block,
+    "inspect.png": inside.inspect,
+    "who-is.png": inside.who_is,
     "loss-steps.png": trained.loss_steps,
     "merges.png": text.merges,
     "confusion.png": finetuned.confusion,

@@ -51,6 +51,7 @@ _HOMES = {
     "interop.export": ("export_model",),
     "interop.importing": ("import_model",),
     "interop.live_model": ("generate_text", "load", "save_model_folder"),
+    "inspection.inside": ("Inside", "attention", "look_inside"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

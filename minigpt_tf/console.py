@@ -8,18 +8,15 @@ import io
 import os
 import sys
 import time
-import unicodedata
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Literal, TextIO
 
 from .events import Evaluation, Listener, Progress
+from .terminal import printable, unguarded
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
-
-JOINERS = "\u200c\u200d"
-"""Characters without a width that belong to words and emoji of many languages."""
 
 UNLIMITED = 1 << 16
 """Columns of a file or a pipe: a cell is never cut there."""
@@ -38,31 +35,6 @@ LONGEST_LABEL = 24
 
 MOST_CHARACTERS = 2_000
 """Of a notice, which may quote a file."""
-
-
-def printable(text: str) -> str:
-    r"""A text whose control characters are written out, so that it cannot steer a terminal.
-
-    Args:
-        text: Any text, such as a model's answer or a label from a file.
-
-    Returns:
-        The text with, for example, an escape character as the four characters `\x1b`. Line ends
-        and joiners stay; tabs and unusual spaces become spaces.
-
-    Example:
-        >>> print(printable("\x1b[31mred\tand so on"))
-        \x1b[31mred and so on
-    """
-    return "".join(map(_printable, text.replace("\r\n", "\n")))
-
-
-def _printable(character: str) -> str:
-    if character == "\n" or character.isprintable() or character in JOINERS:
-        return character
-    if character == "\t" or unicodedata.category(character) == "Zs":
-        return " "
-    return character.encode("unicode_escape").decode()
 
 
 def one_line(text: str, longest: int = 200) -> str:
@@ -206,7 +178,7 @@ def _console(stream: IO[str], width: int | None = None) -> "Console":
     from rich.console import Console
 
     return Console(
-        file=stream,
+        file=unguarded(stream),
         width=width,
         force_terminal=is_terminal(stream),
         force_jupyter=False,

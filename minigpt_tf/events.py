@@ -54,6 +54,8 @@ class Evaluation:
         sample: What the model generates.
         metrics: Other figures of the validation split, by name.
         loss_per: What the losses are means of.
+        gradient_norm: Mean length of the whole gradient since the last evaluation, before clipping;
+            None in runs of earlier versions.
 
     Example:
         >>> import minigpt_tf as mg
@@ -81,6 +83,8 @@ class Evaluation:
     """What else was found on the validation split, by name."""
     loss_per: str = "token"
     """What the losses are means of."""
+    gradient_norm: float | None = None
+    """Mean over the steps since the last evaluation."""
 
 
 class Listener:

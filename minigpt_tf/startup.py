@@ -1,9 +1,19 @@
-"""How TensorFlow is imported without its chatter."""
+"""How Keras and TensorFlow are imported: without their chatter, and without a foreign setup."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def choose_tensorflow() -> None:
+    """Makes Keras, if it is imported later, run on TensorFlow as it comes.
+
+    KERAS_BACKEND and the keras.json of another project may name another backend, another type of
+    numbers, or be damaged. They are not read, and none is written.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_HOME"] = os.path.join(os.devnull, "keras")  # a folder that cannot be
 
 
 @contextmanager

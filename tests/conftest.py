@@ -99,9 +99,12 @@ SLOW_FIXTURE_SECONDS = 2.0
 """A module's fixture that takes longer makes all tests slow that use it."""
 
 
-KERNELS = ("test_notebook.py", "test_notebooks.py", "test_short_notebooks.py")
-"""Files whose kernels outlive the test that starts them: their names are put into the list by hand,
-as the processor's seconds of such a process are not seen."""
+NOT_MEASURED = (
+    *("test_notebook.py", "test_notebooks.py", "test_short_notebooks.py"),
+    *("test_page.py", "test_telegram.py", "test_whatsapp.py", "test_streamlit_page.py"),
+)
+"""Files whose kernels or browsers outlive the test that starts them, or that wait for others: the
+processor's seconds of their tests say little, and their names are put into the list by hand."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -168,6 +171,6 @@ class SlowRecorder:
             self.seconds[lane_name(item)] = self.seconds.get(lane_name(item), 0.0) + spent
 
     def pytest_sessionfinish(self) -> None:
-        slow = {name for name in SLOW if name not in self.seconds or name.startswith(KERNELS)}
+        slow = {name for name in SLOW if name not in self.seconds or name.startswith(NOT_MEASURED)}
         slow |= {name for name, spent in self.seconds.items() if spent > SLOW_SECONDS}
         SLOW_FILE.write_text("\n".join(sorted(slow)) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ ROOMS = [
     "startup",
     "events",
     "metrics",
+    "terminal",
     "console",
     "config",
     "storage",
@@ -194,6 +195,7 @@ def test_the_rooms_above_the_model_never_name_tensorflow():
 PRINTING = {
     "console": "rich and standard output: train(verbose=True) and print_summary are for Python",
     "__main__": "the command itself: the overview, and errors in one line",
+    "files.query_process": "a process of its own, which answers on standard output",
     "startup": "flushes standard error before TensorFlow's messages are sent elsewhere",
 }
 """Modules outside of cli/ that may print, and why."""

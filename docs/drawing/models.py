@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "pictures"
 BASES = {"triage": "base", "hr": "base", "finance": "base"}
 """Fine-tuned model -> what it starts from."""
+TRAIN = "python train.py --data data/ramanujan.txt\n"
+"""Makes the lecture's model, models/ramanujan."""
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -28,13 +30,14 @@ def tutorial_model(name: str) -> Path:
         tutorial_model(BASES[name])
     if name == "triage":
         run('open("questions.jsonl", "w")')
-    run(f"--out models/{name}\n")
+    run(f"--out models/{name}\n" if name != "ramanujan" else TRAIN)
     return folder
 
 
 def run(words: str) -> str:
-    """Runs the block of a chapter that has these words in it; what it prints."""
-    pages = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+    """Runs the block of a chapter, or of a guide, that has these words in it; what it prints."""
+    docs = ROOT / "docs"
+    pages = [*sorted((docs / "tutorial").glob("*.md")), docs / "guide" / "train.md"]
     blocks = [match for page in pages for match in BLOCK.finditer(page.read_text("utf-8"))]
     language, code = next(match.groups() for match in blocks if words in match[2])
     if language == "python":

@@ -2,24 +2,15 @@
 
 import io
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from .browser import chromium
 from .models import ROOT, tutorial_model
 from .style import PICTURES
 
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *(
-        "--disable-background-networking",
-        "--window-size=1000,1200",
-        "--force-device-scale-factor=2",
-    ),
-)
 OPEN_BLOCK = """
 const box = Array.from(document.querySelectorAll("g.node"))
     .find(node => node.textContent.startsWith("block_0"));
@@ -44,20 +35,11 @@ SECONDS = 60
 def netron_block() -> Path:
     """Block 0 of the tutorial's model, opened."""
     from PIL import Image
-    from selenium import webdriver
 
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        raise SystemExit("netron-block.png needs chromium and chromedriver")
     model = tutorial_model("course") / "model.h5"
     command = [sys.executable, "-m", "minigpt_tf", "view", "--no-browser", "--model", str(model)]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    with tempfile.TemporaryDirectory() as folder:
-        for flag in (*FLAGS, f"--user-data-dir={folder}"):
-            options.add_argument(flag)
-        browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    with chromium(1000, 1200) as browser:
         try:
             browser.get(re.search(r"http://\S+", server.stdout.readline())[0])
             _wait(lambda: _shows(browser, "token_embedding"))
@@ -69,7 +51,6 @@ def netron_block() -> Path:
                 (left - MARGIN, top - MARGIN, right + 2 * MARGIN, bottom + MARGIN)
             )
         finally:
-            browser.quit()
             server.terminate()
             server.wait()
     path = PICTURES / "netron-block.png"

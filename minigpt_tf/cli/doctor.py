@@ -27,6 +27,7 @@ from ..machine import (
 )
 from ..storage.cache import cache_folder
 from ..storage.model_folder import newest_folder
+from ..storage.paths import real_path
 
 DESCRIPTION = (
     "Show what minigpt finds on this machine: versions, processor, cores, memory, device and "
@@ -189,7 +190,7 @@ def _folders() -> Iterator[Finding]:
     remedy = "" if writable else f"make {_existing(cache)} writable, or set XDG_CACHE_HOME"
     yield Finding("cache", f"{cache} ({size / GIB:.2f} GiB)", remedy)
     models = Path(MODELS_DIRECTORY)
-    free = shutil.disk_usage(_existing(models.resolve())).free
+    free = shutil.disk_usage(_existing(real_path(models))).free
     newest = newest_folder() if any(models.glob("*/config.json")) else "no model yet"
     remedy = "free space: a model and its checkpoint may not fit" if free < LITTLE_DISK else ""
     yield Finding("models", f"{models}/: {newest}; {free / GIB:.1f} GiB free", remedy)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import re
 import shlex
 import sys
@@ -23,9 +24,10 @@ from ..console import UNLIMITED, ConsoleListener, terminal_width
 from ..errors import ConfigError
 from ..finetuning.methods import all_methods
 from ..finetuning.plan import FineTuningPlan
-from ..finetuning.preparation import plan_finetuning
+from ..finetuning.preparation import plan_finetuning, plan_of_run
 from ..startup import quiet_import
 from ..storage.model_folder import CONFUSION_NAME, check_apart, check_output, read_description
+from ..storage.paths import real_path
 from .classify import figures_table, split_lines
 from .options import cli_options, given_options
 
@@ -90,18 +92,21 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.resume and arguments.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
-    for name in ("base", "data"):
+    needed = () if arguments.resume and arguments.out else ("base", "data")  # the run has them
+    for name in needed:
         if not getattr(arguments, name):
             raise ConfigError(f"--{name} is missing")
     out = arguments.out or _default_out(arguments)
-    check_apart(arguments.base, out)
+    if arguments.base:
+        check_apart(arguments.base, out)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     settings: dict[str, Any] = {}
     for kind in (FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig):
         settings |= given_options(arguments, kind)
     listener = ConsoleListener()
+    make = functools.partial(plan_of_run, out) if arguments.resume else plan_finetuning
     try:
-        plan = plan_finetuning(arguments.base, arguments.data, listener=listener, **settings)
+        plan = make(arguments.base, arguments.data, listener=listener, **settings)
     finally:
         listener.clear()
     for line in _plan_lines(plan):
@@ -115,7 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
     print(f"wrote {out}/: {files}")
     if result.interrupted:
-        print(f"stopped at step {result.steps} of {plan.total_steps}; to continue, add --resume")
+        print(f"stopped at step {result.steps} of {plan.total_steps}; to resume:")
+        print(f"    minigpt finetune --resume --out {shlex.quote(str(out))}")
         return 130
     for line in _result_lines(plan, out):
         print(line)
@@ -151,5 +157,5 @@ def _result_lines(plan: FineTuningPlan, out: Path) -> Iterator[str]:
 
 def _default_out(arguments: argparse.Namespace) -> Path:
     """models/BASE-RECORDS"""
-    name = f"{arguments.base.resolve().name}-{Path(arguments.data).stem}"
+    name = f"{real_path(arguments.base).name}-{Path(arguments.data).stem}"
     return Path(MODELS_DIRECTORY) / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model")

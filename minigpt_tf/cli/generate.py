@@ -12,6 +12,7 @@ from ..config import CHAT_TOKENS, EngineConfig, SamplingConfig
 from ..errors import DataError
 from ..events import SILENT, Listener
 from ..machine import import_numpy_without_threads
+from ..storage.paths import BLOCK, read_all, read_stream
 from ..text.chat_template import message
 from .options import cli_options, given_options, plain_text
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:  # --help should not wait for the engine
     from ..inference.prompt import Prompt
 
 DESCRIPTION = "Let a model continue a prompt."
+
+MOST_PROMPT_BYTES = 1 << 26
+"""Of --prompts or standard input: a device has no end."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,10 +201,12 @@ def _read_prompts(arguments: argparse.Namespace) -> Sequence[str]:
 
 def _read(file: str) -> str:
     """The text in a file; "-" is standard input."""
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    if file == "-":
+        content = read_all(
+            lambda: sys.stdin.buffer.read(BLOCK), MOST_PROMPT_BYTES, "standard input"
+        )
+    else:
+        content = read_stream(file, MOST_PROMPT_BYTES)
     return content.decode("utf-8-sig", "replace")
 
 

@@ -30,6 +30,7 @@ from ..events import Listener
 from ..files.sources import is_url
 from ..startup import quiet_import
 from ..storage.model_folder import check_output, has_checkpoint
+from ..storage.paths import real_path
 from ..training.cluster import Cluster, choose_cluster
 from ..training.plan import Plan, make_plan, plan_from_preset
 from ..training.resume import read_run, read_tokenizer
@@ -141,7 +142,7 @@ def _default_out(arguments: argparse.Namespace) -> Path:
     first = arguments.data[0]
     if is_url(first):
         first = unquote(re.split("[?#]", first)[0])
-    name = Path(first).resolve().stem
+    name = real_path(first).stem
     return Path(MODELS_DIRECTORY) / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model")
 
 

@@ -40,6 +40,7 @@ from .running import EngineConfig, EvaluationConfig, ExportConfig, SamplingConfi
 
 if TYPE_CHECKING:
     from .finetuning import FineTuningConfig, LoraConfig
+    from .serving import ServingConfig
     from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig, check_encoding
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "ModelConfig",
     "RecordsConfig",
     "SamplingConfig",
+    "ServingConfig",
     "TrainingConfig",
     "WorkersConfig",
     "check_encoding",
@@ -85,10 +87,11 @@ __all__ = [
 
 _HOME_OF = {
     **dict.fromkeys(("FineTuningConfig", "LoraConfig"), "finetuning"),
+    "ServingConfig": "serving",
     **dict.fromkeys(("DataConfig", "RecordsConfig", "TrainingConfig"), "training"),
     **dict.fromkeys(("WorkersConfig", "check_encoding"), "training"),
 }
-"""Names that only training needs, imported on first use: a short answer does not wait for them."""
+"""Names that few verbs need, imported on first use: a short answer does not wait for them."""
 
 
 def __getattr__(name: str) -> Any:

@@ -199,8 +199,11 @@ def from_dict(cls: type, values: Any, where: str) -> Any:
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
-    values = new_names(cls, values)
     hints = typing.get_type_hints(cls)
+    values = {
+        name: tuple(v) if isinstance(v, list) and _is_tuple(hints.get(name)) else v
+        for name, v in new_names(cls, values).items()
+    }
     fields = {item.name: item for item in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in hints:
@@ -212,6 +215,11 @@ def from_dict(cls: type, values: Any, where: str) -> Any:
     if missing:
         raise ConfigError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
     return cls(**values)
+
+
+def _is_tuple(hint: Any) -> bool:
+    """Whether a field is a tuple, which JSON has as a list."""
+    return typing.get_origin(hint) is tuple
 
 
 def _is_unset(value: Any, item: dataclasses.Field) -> bool:

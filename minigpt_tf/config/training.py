@@ -68,8 +68,8 @@ def check_encoding(name: str) -> None:
     """Raises ConfigError where Python knows no encoding of that name."""
     try:
         "a".encode(name)
-    except (LookupError, UnicodeError):
-        raise ConfigError(f"encoding={name!r}: no such encoding") from None
+    except (LookupError, ValueError):  # ValueError: a zero in it
+        raise ConfigError(f"encoding={name!r:.40}: no such encoding") from None
 
 
 @documented

@@ -1,23 +1,38 @@
 """Records out of a database: one SELECT on an SQLite file, which is only ever read."""
 
-import sqlite3
+import json
+import os
+import signal
+import subprocess
+import sys
 import urllib.parse
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from . import query_process
 from .sources import SCHEME
 
 DATABASE_ENDINGS = {".db", ".sqlite", ".sqlite3"}
 
 MOST_ROWS = 5_000_000
 MOST_BYTES = 1 << 26
-MOST_INSTRUCTIONS = 10**10
-"""Bounds on a query: rows, bytes of one value, and instructions of SQLite's machine (minutes)."""
+MOST_TOTAL = 1 << 29
+MOST_MEMORY = 1 << 30
+MOST_SECONDS = 15
+"""Bounds on a query: rows, bytes of one value and of all, and SQLite's own memory and time."""
 
-_INSTRUCTIONS_A_CALL = 1_000_000
-
-_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
+_FAULTS = {
+    "no rows": "the query gives no rows: expected a SELECT",
+    "refused": "the query does more than SELECT: only that is run",
+    "time": "the query does not end in {seconds} seconds: make it simpler",
+    "memory": "the query needs more than {memory} GiB of memory: make it simpler",
+    "rows": "the query gives more than {rows:,} rows: add a LIMIT",
+    "total": "the query gives more than {total} MiB: add a LIMIT, or choose fewer columns",
+}
+"""What the process says about a query, in words."""
 
 
 def read_query(source: str, query: str | None) -> list[dict[str, Any]]:
@@ -40,28 +55,11 @@ def read_query(source: str, query: str | None) -> list[dict[str, Any]]:
             f"{source}: is a database: say which rows, with --query "
             '"SELECT question AS instruction, answer AS output FROM ..."'
         )
-    uri = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=ro"
+    uri = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=ro"
     try:
-        connection = sqlite3.connect(uri, uri=True)
-    except sqlite3.Error as error:
-        raise DataError(f"{source}: cannot be opened: {error}") from None
-    refused: list[str] = []
-    try:
-        return _rows(connection, query, refused)
-    except (sqlite3.Error, sqlite3.Warning) as error:
-        if refused:
-            raise DataError(
-                f"{source}: the query does more than SELECT: only that is run"
-            ) from None
-        if "interrupted" in str(error):
-            raise DataError(f"{source}: the query does not end: make it simpler") from None
-        raise DataError(f"{source}: the query fails: {error}") from None
-    except (ValueError, OverflowError) as error:  # a zero, or half a character, in the query
-        raise DataError(f"{source}: the query fails: {error}") from None
+        return _rows(uri, query)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
-    finally:
-        connection.close()
 
 
 def _database_file(source: str) -> Path:
@@ -89,36 +87,61 @@ def _database_file(source: str) -> Path:
     return path
 
 
-def _rows(connection: sqlite3.Connection, query: str, refused: list[str]) -> list[dict[str, Any]]:
-    """Runs the query. What it was not allowed to do is added to `refused`."""
+def _rows(uri: str, query: str) -> list[dict[str, Any]]:
+    """Runs the query in a process of its own."""
+    question = {
+        **{"uri": uri, "query": query, "rows": MOST_ROWS, "value": MOST_BYTES},
+        **{"total": MOST_TOTAL, "memory": MOST_MEMORY, "seconds": MOST_SECONDS},
+    }
+    command = [sys.executable or "python3", "-I", "-S", query_process.__file__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(question).encode())
+                process.stdin.close()
+            return list(_answers(process.stdout))
+        except _Ended:
+            status = process.wait()
+        finally:
+            process.kill()
+    if status == -getattr(signal, "SIGXCPU", 0):
+        raise _fault("time", "")
+    raise DataError(f"the query fails: SQLite ended with status {status}")
 
-    def allow(action: int, first: str | None, second: str | None, *rest: str | None) -> int:
-        """Whether a step of the query only reads."""
-        reads = action in _ALLOWED
-        reads |= action == sqlite3.SQLITE_FUNCTION and second != "load_extension"
-        if not reads:
-            refused.append(str(action))
-        return sqlite3.SQLITE_OK if reads else sqlite3.SQLITE_DENY
 
-    calls = 0
+class _Ended(Exception):
+    """The process ended before its answer did."""
 
-    def count() -> bool:
-        """Whether the query has run for too long; Ctrl-C works meanwhile."""
-        nonlocal calls
-        calls += 1
-        return calls > MOST_INSTRUCTIONS // _INSTRUCTIONS_A_CALL
 
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
-    connection.set_authorizer(allow)
-    connection.set_progress_handler(count, _INSTRUCTIONS_A_CALL)
-    cursor = connection.execute(query)
-    if cursor.description is None:
-        raise DataError("the query gives no rows: expected a SELECT")
-    names = [column[0] for column in cursor.description]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None:
-        raise DataError(f"the query gives the column {doubled!r:.40} twice: name one with AS")
-    rows = cursor.fetchmany(MOST_ROWS + 1)
-    if len(rows) > MOST_ROWS:
-        raise DataError(f"the query gives more than {MOST_ROWS:,} rows: add a LIMIT")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+def _answers(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The rows of the process's answer. Raises DataError for a fault that it reports."""
+    names: list[str] = []
+    for line in lines:
+        found = json.loads(line)
+        if isinstance(found, list):
+            yield dict(zip(names, map(_cell, found), strict=True))
+        elif "names" in found:
+            names = found["names"]
+            doubled = next((name for name in names if names.count(name) > 1), None)
+            if doubled is not None:
+                raise DataError(
+                    f"the query gives the column {doubled!r:.40} twice: name one with AS"
+                )
+        elif "fault" in found:
+            raise _fault(found["fault"], found.get("text", ""))
+        else:
+            return
+    raise _Ended
+
+
+def _fault(name: str, text: str) -> DataError:
+    if name not in _FAULTS:
+        return DataError(f"the query fails: {text}")
+    memory, total = MOST_MEMORY >> 30, MOST_TOTAL >> 20
+    words = _FAULTS[name].format(rows=MOST_ROWS, seconds=MOST_SECONDS, memory=memory, total=total)
+    return DataError(words)
+
+
+def _cell(value: Any) -> Any:
+    return bytes.fromhex(value["hex"]) if isinstance(value, dict) else value

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import TypeGuard
 
+from ..storage.paths import real_path
+
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 """How a URL begins."""
 
@@ -21,4 +23,4 @@ def as_source(source: str | os.PathLike) -> Path | str:
 
 def full_name(source: Path | str) -> str:
     """The URL, or the absolute path."""
-    return str(source if is_url(source) else Path(source).resolve())
+    return str(source if is_url(source) else real_path(source))

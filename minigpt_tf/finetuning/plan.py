@@ -20,6 +20,7 @@ from ..records.dataset import Dataset, RecordSet
 from ..records.prompts import Template
 from ..records.schema import LabeledRecord, Record, ask
 from ..storage.model_folder import CLASSIFIER_SECTION
+from ..storage.paths import real_path
 from ..text.chat_template import Message
 from .memory import Run
 from .method import Method
@@ -139,7 +140,7 @@ class FineTuningPlan:
             for record in split.records if self.dataset.labels else ():
                 rows.update(json.dumps(record.texts).encode())
         return {
-            "base": str(self.base.path.resolve()),
+            "base": str(real_path(self.base.path)),
             "base_fingerprint": self.base_fingerprint,
             "source": self.source,
             "rows_fingerprint": rows.hexdigest(),

@@ -1,15 +1,23 @@
 """From a base, records and settings to a checked plan, before TensorFlow is imported."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..classification.head import Head, load_head
-from ..config import FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig
+from ..config import (
+    CHECKPOINT_NAME,
+    RUN_NAME,
+    FineTuningConfig,
+    LoraConfig,
+    RecordsConfig,
+    TrainingConfig,
+)
 from ..config.finetuning import FOR_TEXTS_ONLY
 from ..config.presets import fine_tuning_preset
-from ..config.settings import split_settings
-from ..errors import ConfigError, DataError
+from ..config.settings import from_dict, split_settings
+from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.adapter import fingerprint
 from ..inference.checked_folder import load_checked_folder
@@ -23,6 +31,7 @@ from .memory import check_run_fits
 from .method import Method
 from .methods import all_methods, method_of
 from .plan import FineTuningPlan
+from .resume import read_run
 
 
 def plan_finetuning(
@@ -71,6 +80,54 @@ def plan_finetuning(
     training = fine_tuning_preset(tuning.method, tuning.classify_layers, **given[TrainingConfig])
     records, lora = RecordsConfig(**given[RecordsConfig]), LoraConfig(**given[LoraConfig])
     return make_finetuning_plan(base, source, tuning, records, training, lora, listener=listener)
+
+
+def plan_of_run(
+    out: Path,
+    base: str | os.PathLike | None = None,
+    source: str | os.PathLike | None = None,
+    *,
+    listener: Listener | None = None,
+    **settings: Any,
+) -> FineTuningPlan:
+    """The plan of a run that is to be resumed, from its own folder.
+
+    Args:
+        out: the run's folder, whose checkpoint has its base, records and settings.
+        base: where the base is now, if it was moved.
+        source: where the records are now, if they were moved.
+        listener: notified of how far reading has come.
+        settings: those that change; the trainer refuses most of them.
+
+    Returns:
+        The plan, for `finetune` with resume=True.
+
+    Raises:
+        MiniGPTError: there is no such run, or as `make_finetuning_plan` does.
+    """
+    run, where = read_run(out), str(out / CHECKPOINT_NAME / RUN_NAME)
+    given = split_settings(settings, (FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig))
+    if "epochs" in settings:
+        given[TrainingConfig]["steps"] = None
+
+    def saved(kind: type, name: str) -> Any:
+        """The run's settings of a kind, with those that change."""
+        return replace(from_dict(kind, run.get(name), where), **given[kind])
+
+    tuning = saved(FineTuningConfig, "tuning")
+    method_of(tuning).check_options(settings, all_methods())
+    base, source = base or run.get("base"), source or run.get("source")
+    if not isinstance(base, str | os.PathLike) or not isinstance(source, str | os.PathLike):
+        raise ModelFolderError(f"{where}: is damaged: it does not name its base and its records")
+    return make_finetuning_plan(
+        base,
+        source,
+        tuning,
+        saved(RecordsConfig, "records"),
+        saved(TrainingConfig, "training"),
+        saved(LoraConfig, "lora"),
+        listener=listener,
+    )
 
 
 def make_finetuning_plan(

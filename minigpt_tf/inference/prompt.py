@@ -3,8 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..text.chat_template import ChatTemplate, Message
 from ..text.tokenizers import BaseTokenizer
+from ..text.turns import write_turns
+
+MOST_NAMES = 3
+"""So many special tokens are named in a notice."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class Prompt:
     """Tokens dropped from the front, because the context is shorter."""
     left_out: int = 0
     """Older messages of a conversation left out, because the context is shorter."""
+    spelled: tuple[str, ...] = ()
+    """Special tokens that a message spells; they stay text."""
 
     def notices(self) -> Iterator[str]:
         """What a person should know about the prompt.
@@ -47,29 +55,39 @@ class Prompt:
             )
         if self.left_out:
             yield f"the conversation is long: its first {self.left_out} messages were left out"
+        if self.spelled:
+            names = ", ".join(map(repr, self.spelled[:MOST_NAMES]))
+            more = len(self.spelled) - MOST_NAMES
+            names += f" and {more} more" if more > 0 else ""
+            yield f"{names} in a message: a special token's spelling, which stays text"
 
 
-def encode_prompt(
-    tokenizer: BaseTokenizer, context_length: int, text: str, shown: str | None = None
-) -> Prompt:
+def encode_prompt(tokenizer: BaseTokenizer, context_length: int, text: str) -> Prompt:
     """A text as ids, after those that every text of the model begins with.
+
+    A special token in it is one: the text is the model's, not a message to it.
 
     Args:
         tokenizer: the model's.
         context_length: tokens that fit; of a longer text the end is kept.
         text: what the model gets.
-        shown: the prompt's text for people (unset: the same).
 
     Returns:
         The prompt, empty of ids if the text has none.
     """
-    prefix = list(tokenizer.prefix_ids)
-    ids = tokenizer.encode(text).tolist()
+    return _fitted(tokenizer, context_length, text, tokenizer.encode(text))
+
+
+def _fitted(
+    tokenizer: BaseTokenizer, context_length: int, text: str, text_ids: np.ndarray
+) -> Prompt:
+    """The prompt of a text with these ids."""
+    prefix, ids = list(tokenizer.prefix_ids), text_ids.tolist()
     if prefix and ids[: len(prefix)] == prefix:  # a template has them in its text
         ids = ids[len(prefix) :]
     room = context_length - len(prefix)
     return Prompt(
-        text=text if shown is None else shown,
+        text=text,
         ids=prefix + ids[-room:] if ids else [],
         unknown=tokenizer.unknown(text),
         dropped=max(0, len(ids) - room),
@@ -83,6 +101,8 @@ def encode_chat(
     messages: Sequence[Message],
 ) -> Prompt:
     """A conversation as ids, up to where the answer begins. Its last message is the user's.
+
+    What the messages spell stays text, special tokens too.
 
     The oldest messages are left out until half of the context is free for the answer; the system
     message and the last one always stay.
@@ -102,8 +122,9 @@ def encode_chat(
     system = [message for message in messages[:1] if message["role"] == "system"]
     rest, left_out = list(messages[len(system) :]), 0
     while True:
-        text = template.render(system + rest, add_generation_prompt=True)
-        prompt = encode_prompt(tokenizer, context_length, text, shown=messages[-1]["content"])
+        written = write_turns(template, system + rest, tokenizer, add_generation_prompt=True)
+        prompt = _fitted(tokenizer, context_length, written.text, written.ids)
         if len(rest) < 3 or len(prompt.ids) + prompt.dropped <= context_length // 2:
-            return replace(prompt, left_out=left_out)
+            shown = messages[-1]["content"]
+            return replace(prompt, text=shown, left_out=left_out, spelled=written.spelled)
         rest, left_out = rest[2:], left_out + 2

@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..machine import start_blas_threads
 from .blocks import BLOCK, Blocks, round_to_int8
-from .calibration import Passages, Stage, kernel_of, rows_of, stage_kernels
+from .stages import Passages, Stage, kernel_of, rows_of, stage_kernels
 from .weights import Weights, weight_shapes
 
 LARGEST_CODE = 15

@@ -1,5 +1,6 @@
 """What is asked of the scheduler, and what it reports."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
@@ -16,10 +17,22 @@ class Request:
         number: Of the scheduler's requests, in order.
         prompt: What the answer follows.
         answer: Its state.
+        group: Whose rows it may begin with.
+        num_alternatives: Most likely tokens that are kept for each token of the answer.
     """
 
-    def __init__(self, number: int, prompt: Prompt, answer: Answer) -> None:
+    def __init__(
+        self,
+        number: int,
+        prompt: Prompt,
+        answer: Answer,
+        group: Hashable = None,
+        num_alternatives: int = 0,
+    ) -> None:
         self.number, self.prompt, self.answer = number, prompt, answer
+        self.group, self.num_alternatives = group, num_alternatives
+        self.alternatives: dict[int, list[tuple[int, float]]] = {}
+        """The most likely tokens by their place in the answer, with log probabilities."""
         self.cached_tokens = 0
         """Tokens of the prompt whose keys and values were there already."""
         self.canceled = False

@@ -1,6 +1,6 @@
 """The rows of a cache that answers share: which of them a new answer gets."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ class Row:
     once a full context has slid."""
     used: int = 0
     """Grows with the time of the last end of a request; 0: never used."""
+    group: Hashable = None
+    """Who may reuse what it has: requests of the same group."""
 
 
 def common_prefix(cache: Cache, row: int, ids: np.ndarray) -> int:
@@ -43,7 +45,9 @@ def common_prefix(cache: Cache, row: int, ids: np.ndarray) -> int:
     return int(differs[0]) if len(differs) else end
 
 
-def choose_row(cache: Cache, idle: Sequence[Row], ids: Sequence[int]) -> Row:
+def choose_row(
+    cache: Cache, idle: Sequence[Row], ids: Sequence[int], group: Hashable = None
+) -> Row:
     """The row for a new request.
 
     The one that has the longest beginning of its prompt, unless more than half of what that row
@@ -55,6 +59,7 @@ def choose_row(cache: Cache, idle: Sequence[Row], ids: Sequence[int]) -> Row:
         cache: The sequences that have been computed.
         idle: Rows without a request, at least one.
         ids: The prompt.
+        group: The request's.
 
     Returns:
         One of the idle rows.
@@ -63,7 +68,7 @@ def choose_row(cache: Cache, idle: Sequence[Row], ids: Sequence[int]) -> Row:
     wanted = np.asarray(ids)
 
     def common(row: Row) -> int:
-        return common_prefix(cache, row.number, wanted)
+        return common_prefix(cache, row.number, wanted) if row.group == group else 0
 
     # Of equally long beginnings the row that drops least.
     longest = max(idle, key=lambda row: (common(row), -cache.positions[row.number]))

@@ -4,7 +4,7 @@ import copy
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -69,6 +69,37 @@ def make_sampler(
     """
     draws = _Draws(_uniform(None if config.seed is None else config.seed + sample))
     return _ConfiguredSampler(config, suppressed, prompt_tokens, draws)
+
+
+def top_logprobs(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
+    """The most likely tokens under the model, before any filter.
+
+    Args:
+        logits: (V,) float32.
+        count: How many, at least 1.
+
+    Returns:
+        Id and log probability of each, the most likely first; of ties the lower id.
+    """
+    edge = np.partition(logits, -min(count, len(logits)))[-min(count, len(logits))]
+    ids = np.flatnonzero(logits >= edge)
+    ids = ids[np.argsort(-logits[ids], kind="stable")][:count]
+    return list(zip(ids.tolist(), logprobs_of(logits, ids), strict=True))
+
+
+def logprobs_of(logits: np.ndarray, ids: Sequence[int] | np.ndarray) -> list[float]:
+    """Log probabilities of tokens under the model, before any filter.
+
+    Args:
+        logits: (V,) float32.
+        ids: The tokens.
+
+    Returns:
+        The natural logarithm of each one's probability, as a sampler gives it.
+    """
+    largest = logits.max()
+    total = sum_exponentials(logits, largest, np.float32(1))
+    return [float(logits[i]) - float(largest) - math.log(total) for i in ids]
 
 
 class _ConfiguredSampler:

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,20 +18,20 @@ from ..text.tokenizers import BaseTokenizer
 from .answer import Answer, Generation
 from .engine import Engine
 from .key_value_cache import Cache
+from .pacing import Pace
 from .prompt import Prompt
 from .requests import Event, Request
 from .rows import Row, choose_row, common_prefix
-from .samplers import make_sampler
+from .samplers import make_sampler, top_logprobs
 from .speculation import Speculation
 
 ROWS, ROWS_BYTES = 16, 2**31
 """Answers that are generated together, and bytes of their keys and values, at most, where nobody
 chose a number of rows."""
 
-PREFILL_TOKENS, PREFILL_ALONE, PASS_TOKENS = 128, 4, 16
-"""Tokens of prompts in one step, at most; how many times as many while no answer waits for its next
-token; and tokens whose prefill takes as long as a pass over the weights, which a shorter chunk of a
-prompt needs as well."""
+PREFILL_TOKENS, PASS_TOKENS = 128, 16
+"""Tokens of prompts in one step, at most; and tokens whose prefill takes as long as a pass over the
+weights, which a shorter chunk of a prompt needs as well."""
 
 
 class Scheduler:
@@ -49,7 +49,8 @@ class Scheduler:
 
     A row keeps its keys and values when its request ends. A prompt that begins like one of the
     rows, idle or not, takes over what they have in common, and answers to equal prompts share one
-    prefill.
+    prefill. They do so only within a group of requests, such as those of one user: how fast an
+    answer begins would otherwise show what others have asked.
 
     One thread calls `step`; `submit` and `Request.cancel` may be called by any.
 
@@ -59,8 +60,9 @@ class Scheduler:
         rows: Requests that are generated together; unset: ROWS, fewer if their keys and values
             would be more than ROWS_BYTES. Or a cache of the caller's, with a row for each.
         start_ids: The tokens with which an answer to an empty prompt begins.
-        prefill_tokens: Tokens of prompts in one step, at most; PREFILL_ALONE times as many while
-            no answer waits for its next token, because long chunks are faster.
+        prefill_tokens: Tokens of prompts in one step, at most, or a pace that finds their number;
+            some times as many while no answer waits for its next token, because long
+            chunks are faster.
         speculation: Guesses tokens of an answer that is generated alone.
         listener: Receives a notice of the memory.
 
@@ -93,7 +95,7 @@ class Scheduler:
         rows: int | Cache | None = None,
         *,
         start_ids: Sequence[int] = (),
-        prefill_tokens: int = PREFILL_TOKENS,
+        prefill_tokens: int | Pace = PREFILL_TOKENS,
         speculation: Speculation | None = None,
         listener: Listener = SILENT,
     ) -> None:
@@ -106,7 +108,9 @@ class Scheduler:
                 raise ConfigError(f"{name}={number}: must be at least 1")
         self.cache = rows if isinstance(rows, Cache) else Cache(engine.config, rows)
         self._rows = [Row(number) for number in range(len(self.cache.positions))]
-        self._prefill_tokens = prefill_tokens
+        if isinstance(prefill_tokens, int):
+            prefill_tokens = Pace(prefill_tokens)
+        self.pace = prefill_tokens
         self._suppressed = tokenizer.suppressed_ids(engine.config.vocab_size)
         self._numbers, self._ends = itertools.count(), itertools.count(1)
         self._waiting: deque[Request] = deque()
@@ -139,7 +143,13 @@ class Scheduler:
         return self.running + self.waiting
 
     def submit(
-        self, prompt: Prompt | Sequence[int], sampling: SamplingConfig, sample: int = 0
+        self,
+        prompt: Prompt | Sequence[int],
+        sampling: SamplingConfig,
+        sample: int = 0,
+        *,
+        group: Hashable = None,
+        num_alternatives: int = 0,
     ) -> Request:
         """Asks for an answer; any thread may call it.
 
@@ -147,6 +157,8 @@ class Scheduler:
             prompt: What the answer follows: a prompt of `encode_prompt`, or token ids.
             sampling: How its tokens are chosen.
             sample: Which of several answers: it draws as the only one with `seed + sample` would.
+            group: Requests of the same group may reuse each other's keys and values.
+            num_alternatives: Most likely tokens that are kept for each token of the answer.
 
         Returns:
             The request, whose events `step` returns.
@@ -159,20 +171,25 @@ class Scheduler:
             prompt = Prompt(text="", ids=list(prompt), unknown=[], dropped=0)
         self._check(prompt.ids, sampling)
         sampler = make_sampler(sampling, self._suppressed, sample, len(prompt.ids))
-        return self.enqueue(prompt, Answer(self.tokenizer, prompt.ids, sampling, sampler))
+        answer = Answer(self.tokenizer, prompt.ids, sampling, sampler)
+        return self.enqueue(prompt, answer, group, num_alternatives)
 
-    def enqueue(self, prompt: Prompt, answer: Answer) -> Request:
+    def enqueue(
+        self, prompt: Prompt, answer: Answer, group: Hashable = None, num_alternatives: int = 0
+    ) -> Request:
         """`submit` for an answer of the caller's making.
 
         Args:
             prompt: What the answer follows.
             answer: Its state, before its first token.
+            group: As for `submit`.
+            num_alternatives: As for `submit`.
 
         Returns:
             The request.
         """
         with self._submitted:
-            request = Request(next(self._numbers), prompt, answer)
+            request = Request(next(self._numbers), prompt, answer, group, num_alternatives)
             self._waiting.append(request)
             self._submitted.notify_all()
         return request
@@ -252,8 +269,10 @@ class Scheduler:
                     if not answer.finish_reason:
                         text += answer.append(token_id, None)
             if not answer.finish_reason:
-                row = choose_row(self.cache, idle, answer.ids)
-                row.request, row.first = request, 0
+                row = choose_row(self.cache, idle, answer.ids, request.group)
+                if row.group != request.group:
+                    self.cache.positions[row.number] = 0
+                row.request, row.first, row.group = request, 0, request.group
                 ids = np.asarray(answer.ids)
                 request.cached_tokens = common_prefix(self.cache, row.number, ids)
                 self.cache.positions[row.number] = request.cached_tokens
@@ -263,7 +282,7 @@ class Scheduler:
         """Chunks of prompts, oldest request first, as many as a step may have."""
         running = sorted(self._running(), key=lambda pair: pair[1].number)
         alone = all(self._lacking(*pair) > 1 for pair in running)
-        left = most = self._prefill_tokens * (PREFILL_ALONE if alone else 1)
+        left = most = self.pace.tokens(alone)
         for row, request in running:
             if self._lacking(row, request) > 1:
                 self._copy_prefix(row, request)
@@ -275,11 +294,13 @@ class Scheduler:
             tokens = min(left, lacking)
             left -= max(PASS_TOKENS, tokens)
             ids = request.answer.ids[row.first :]
+            began = time.perf_counter()
             try:
                 logits = self.engine.prefill_some(ids, self.cache, row.number, tokens)
             except Exception as error:
                 self._end(request, error=error)
                 continue
+            self.pace.measured(tokens, time.perf_counter() - began)
             if logits is not None:
                 twins = list(self._twins(row, ids))
                 for twin, other in twins:
@@ -339,7 +360,9 @@ class Scheduler:
     def _copy_prefix(self, row: Row, request: Request) -> None:
         """Copies the beginning of a sequence from another row that has more of it."""
         ids, has = np.asarray(request.answer.ids[row.first :]), self.cache.positions[row.number]
-        others = [other.number for other in self._rows if other is not row]
+        others = [
+            other.number for other in self._rows if other is not row and other.group == row.group
+        ]
         common, source = max(
             ((common_prefix(self.cache, other, ids), other) for other in others), default=(0, 0)
         )
@@ -353,6 +376,7 @@ class Scheduler:
         for other, request in self._running():
             if (
                 other is not row
+                and other.group == row.group
                 and self._lacking(other, request) > 1
                 and request.answer.ids[other.first :] == ids
             ):
@@ -366,6 +390,9 @@ class Scheduler:
             if token_id in self.tokenizer.end_ids:
                 text = answer.finish("end")
             else:
+                if request.num_alternatives:
+                    most_likely = top_logprobs(logits, request.num_alternatives)
+                    request.alternatives[len(answer.new_ids)] = most_likely
                 text = answer.append(token_id, logprob)
             if self.cache.positions[row.number] == context:
                 if answer.sampling.context_full == "stop":

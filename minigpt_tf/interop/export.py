@@ -15,6 +15,7 @@ from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder, load_folder
 from ..inference.weights import open_weights
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
+from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, reserve_space, staging
 
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
@@ -106,7 +107,7 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
     Returns:
         A relative path.
     """
-    name = folder.resolve().name
+    name = real_path(folder).name
     if config.format == "hf":
         return Path(EXPORTS_DIRECTORY) / f"{name}-hf"
     name += f"-{config.dtype}" if config.format == "gguf" else ""

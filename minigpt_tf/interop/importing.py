@@ -7,6 +7,7 @@ from ..config import KERAS_SUFFIXES, MODEL_NAME, MODELS_DIRECTORY
 from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
 from ..storage.model_folder import check_output
+from ..storage.paths import real_path
 from .huggingface.hub import download, looks_like_id
 from .huggingface.read_folder import holds_pickles, holds_safetensors, open_huggingface
 from .keras_files.read_keras import open_keras
@@ -149,7 +150,7 @@ def default_output(source: str | Path) -> Path:
     """models/NAME, with the last part of the source as its name."""
     path = Path(source)
     if path.exists():
-        path = path.resolve()
+        path = real_path(path)
     return Path(MODELS_DIRECTORY) / (path.stem if path.suffix in FILE_SUFFIXES else path.name)
 
 

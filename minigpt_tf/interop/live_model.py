@@ -70,8 +70,8 @@ def save_model_folder(
     """
     out, tokenizer = Path(out), as_tokenizer(tokenizer)
     check_output(out, overwrite=overwrite, resume=False)
-    recognized, weights = _read(model)
-    _check_tokenizer(tokenizer, recognized.config)
+    recognized, weights = read_live_model(model)
+    check_tokenizer(tokenizer, recognized.config)
     _check_engine(model, recognized, weights)
     variables = live_weights(model)
     source = source_of(
@@ -111,8 +111,8 @@ def generate_text(model: "keras.Model", tokenizer: Any, prompt: str, **sampling:
         True
     """
     tokenizer = as_tokenizer(tokenizer)
-    recognized, weights = _read(model)
-    _check_tokenizer(tokenizer, recognized.config)
+    recognized, weights = read_live_model(model)
+    check_tokenizer(tokenizer, recognized.config)
     engine = Engine(recognized.config, weights, WHERE)
     answer = TextGenerator(engine, tokenizer, start_ids(tokenizer)).generate(prompt, **sampling)
     return prompt + answer.text
@@ -160,8 +160,18 @@ def load(folder: str | Path, config: EngineConfig | None = None) -> LoadedModel:
     return loaded
 
 
-def _read(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
-    """What a Keras model is, and its weights by name. Raises ModelFolderError."""
+def read_live_model(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
+    """What a Keras model is, and its weights.
+
+    Args:
+        model: of `build_gpt_model`, or of Keras's layers in the lecture's order.
+
+    Returns:
+        What its layers say, and a copy of the weights by the names of `inference.weights`.
+
+    Raises:
+        ModelFolderError: it is not a Keras model, or not one that the engine runs.
+    """
     if not hasattr(model, "to_json") or not hasattr(model, "layers"):
         raise ModelFolderError(
             f"{type(model).__name__} is not a Keras model: give the model itself, such as "
@@ -176,8 +186,16 @@ def _read(model: "keras.Model") -> tuple[Recognized, dict[str, np.ndarray]]:
     return recognized, weights
 
 
-def _check_tokenizer(tokenizer: BaseTokenizer, config: ModelConfig) -> None:
-    """Raises ModelFolderError where a tokenizer is not the model's."""
+def check_tokenizer(tokenizer: BaseTokenizer, config: ModelConfig) -> None:
+    """Checks that a tokenizer is the model's.
+
+    Args:
+        tokenizer: Gives the ids.
+        config: The model that gets them.
+
+    Raises:
+        ModelFolderError: The model knows fewer ids, or not as many as a tokenizer with a bound.
+    """
     ids, knows = tokenizer.vocab_size, config.vocab_size
     if ids > knows or (getattr(tokenizer, "num_words", None) and ids != knows):
         raise ModelFolderError(

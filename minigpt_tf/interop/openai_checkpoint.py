@@ -16,7 +16,7 @@ from .families import GPT2
 from .huggingface.read_tokenizer import byte_pair_backend, read_byte_pairs
 from .license import license_files
 from .source import Source
-from .tensors import OPENAI_GPT2
+from .tensor_tables import OPENAI_GPT2
 
 SETTINGS_NAME = "hparams.json"
 VOCABULARY_NAME, MERGES_NAME = "encoder.json", "vocab.bpe"

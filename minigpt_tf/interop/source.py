@@ -46,6 +46,9 @@ class Source:
     tokenizer: BaseTokenizer
     start_ids: list[int]
     """Tokens from which an empty prompt starts."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """The end of a weight's name -> what such weights are multiplied by: the source computes with
+    a factor that we do not have."""
     chat_template: ChatTemplate | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     """Fields of SamplingConfig that the source recommends."""
@@ -167,6 +170,9 @@ class _Reader:
                     f"{self.source.where}: {entry.name} is not zero, but the configuration has no "
                     f"{name}"
                 )
+        for end, factor in self.source.factors.items():
+            for name in [name for name in weights if f"/{name}".endswith(f"/{end}")]:
+                weights[name] = weights[name] * np.float32(factor)
         return weights
 
     def check_rest(self) -> None:

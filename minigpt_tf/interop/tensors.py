@@ -1,7 +1,7 @@
-"""The tables of tensor names: how GPT-2's and Llama's weights are called and laid out elsewhere.
+"""Tensors of other tools, and our weights: every importer and exporter converts them here.
 
-Every importer and exporter reads the same tables, in one direction or the other. A tensor there
-holds one of our weights, or several side by side (GPT-2's query, key and value).
+A tensor there holds one of our weights, or several side by side (GPT-2's query, key and value).
+`tensor_tables` says which, for each family.
 """
 
 import math
@@ -59,6 +59,8 @@ class Entry:
     interleaved: bool = False
     """Rows of a head go (H / 2, 2) for rotary positions as llama.cpp computes them; ours (2, H / 2)
     is that of `positions.rotary_tables`."""
+    unused_rows: int = 0
+    """Rows before ours that no token reaches: OPT counts positions from 2."""
 
     def of_layer(self, i: int) -> "Entry":
         """The entry with the layer's number in its names."""
@@ -73,142 +75,6 @@ class Table:
     before: tuple[Entry, ...]
     block: tuple[Entry, ...]
     after: tuple[Entry, ...]
-
-
-def _gpt2_table(
-    embeddings: tuple[str, str],
-    block: str,
-    modules: dict[str, str],
-    after: tuple[str, str | None],
-    suffixes: tuple[str, str, str] = (".weight", ".weight", ".bias"),
-    transposed: bool = False,
-) -> Table:
-    """GPT-2's table. `modules`: our layer -> its name in a block; `suffixes`: of a norm's scale, of
-    a kernel, of a bias; `after`: the last norm, and the output head where it may have one."""
-    scale, kernel, bias = suffixes
-    qkv = tuple(f"attention/{part}" for part in ("query", "key", "value"))
-    entries = []
-    for layer, name in modules.items():
-        ours = [f"block_{{i}}/{part}" for part in (qkv if layer == "qkv" else (layer,))]
-        first, second = (scale, "gamma"), "beta"
-        if not layer.endswith("norm"):
-            first, second = (kernel, "kernel"), "bias"
-        weights = tuple(f"{path}/{first[1]}" for path in ours)
-        flipped = transposed and not layer.endswith("norm")
-        entries.append(Entry(f"{block}{name}{first[0]}", weights, transposed=flipped))
-        entries.append(Entry(f"{block}{name}{bias}", tuple(f"{path}/{second}" for path in ours)))
-    norm, head = after
-    last = [Entry(norm + scale, ("final_norm/gamma",)), Entry(norm + bias, ("final_norm/beta",))]
-    if head is not None:
-        last.append(Entry(head, ("logits/kernel",), transposed=True))
-    names = ("token_embedding/embeddings", "position_encoding/embeddings")
-    before = tuple(Entry(name, (weight,)) for name, weight in zip(embeddings, names, strict=True))
-    return Table(before, tuple(entries), tuple(last))
-
-
-def _llama_table(
-    embedding: str,
-    block: str,
-    modules: dict[str, str],
-    after: tuple[str, str],
-    interleaved: bool = False,
-) -> Table:
-    """Llama's table. `modules`: our layer -> its name in a block; `interleaved`: the rows of query
-    and key."""
-    entries = []
-    for layer, name in modules.items():
-        path, module = f"block_{{i}}/{layer}", f"{block}{name}"
-        if layer.endswith("norm"):
-            entries.append(Entry(f"{module}.weight", (f"{path}/scale",)))
-            continue
-        turned = interleaved and layer in ("attention/query", "attention/key")
-        entries.append(Entry(f"{module}.weight", (f"{path}/kernel",), True, turned))
-        entries.append(Entry(f"{module}.bias", (f"{path}/bias",), False, turned))
-    norm, head = after
-    last = Entry(norm, ("final_norm/scale",)), Entry(head, ("logits/kernel",), transposed=True)
-    return Table((Entry(embedding, ("token_embedding/embeddings",)),), tuple(entries), last)
-
-
-HUGGINGFACE_GPT2 = _gpt2_table(
-    ("transformer.wte.weight", "transformer.wpe.weight"),
-    "transformer.h.{i}.",
-    {
-        "attention_norm": "ln_1",
-        "qkv": "attn.c_attn",
-        "attention/attention_output": "attn.c_proj",
-        "feed_forward_norm": "ln_2",
-        "feed_forward_up": "mlp.c_fc",
-        "feed_forward_down": "mlp.c_proj",
-    },
-    ("transformer.ln_f", "lm_head.weight"),
-)
-"""Its Conv1D has (inputs, outputs), as Keras does."""
-
-OPENAI_GPT2 = _gpt2_table(
-    ("model/wte", "model/wpe"),
-    "model/h{i}/",
-    {
-        "attention_norm": "ln_1",
-        "qkv": "attn/c_attn",
-        "attention/attention_output": "attn/c_proj",
-        "feed_forward_norm": "ln_2",
-        "feed_forward_up": "mlp/c_fc",
-        "feed_forward_down": "mlp/c_proj",
-    },
-    ("model/ln_f", None),
-    suffixes=("/g", "/w", "/b"),
-)
-"""Kernels have a first axis of size 1 besides."""
-
-GGUF_GPT2 = _gpt2_table(
-    ("token_embd.weight", "position_embd.weight"),
-    "blk.{i}.",
-    {
-        "attention_norm": "attn_norm",
-        "qkv": "attn_qkv",
-        "attention/attention_output": "attn_output",
-        "feed_forward_norm": "ffn_norm",
-        "feed_forward_up": "ffn_up",
-        "feed_forward_down": "ffn_down",
-    },
-    ("output_norm", "output.weight"),
-    transposed=True,
-)
-
-HUGGINGFACE_LLAMA = _llama_table(
-    "model.embed_tokens.weight",
-    "model.layers.{i}.",
-    {
-        "attention_norm": "input_layernorm",
-        "attention/query": "self_attn.q_proj",
-        "attention/key": "self_attn.k_proj",
-        "attention/value": "self_attn.v_proj",
-        "attention/attention_output": "self_attn.o_proj",
-        "feed_forward_norm": "post_attention_layernorm",
-        "feed_forward_gate": "mlp.gate_proj",
-        "feed_forward_up": "mlp.up_proj",
-        "feed_forward_down": "mlp.down_proj",
-    },
-    ("model.norm.weight", "lm_head.weight"),
-)
-
-GGUF_LLAMA = _llama_table(
-    "token_embd.weight",
-    "blk.{i}.",
-    {
-        "attention_norm": "attn_norm",
-        "attention/query": "attn_q",
-        "attention/key": "attn_k",
-        "attention/value": "attn_v",
-        "attention/attention_output": "attn_output",
-        "feed_forward_norm": "ffn_norm",
-        "feed_forward_gate": "ffn_gate",
-        "feed_forward_up": "ffn_up",
-        "feed_forward_down": "ffn_down",
-    },
-    ("output_norm.weight", "output.weight"),
-    interleaved=True,
-)
 
 
 def entries(table: Table, config: ModelConfig) -> list[Entry]:
@@ -245,7 +111,8 @@ def _tensor_shape(entry: Entry, shapes: dict[str, tuple[int, ...]]) -> tuple[int
     """As `tensor_shape`, from the shapes of the weights, which take long to list for each entry."""
     flat = [_matrix_shape(name, shapes[name]) for name in entry.weights]
     shape = (*flat[0][:-1], sum(sizes[-1] for sizes in flat))
-    return shape[::-1] if entry.transposed else shape
+    shape = shape[::-1] if entry.transposed else shape
+    return (entry.unused_rows + shape[0], *shape[1:])
 
 
 def to_weights(
@@ -266,6 +133,7 @@ def to_weights(
         The weights by name; views of the tensor where possible.
     """
     shapes = weight_shapes(config) if shapes is None else shapes
+    tensor = tensor[entry.unused_rows :]
     if entry.interleaved:
         tensor = _swap_pairs(tensor, (config.head_dim // 2, 2), config.head_dim)
     matrix = tensor.T if entry.transposed else tensor
@@ -297,6 +165,8 @@ def to_tensor(entry: Entry, read: Callable[[str], np.ndarray], config: ModelConf
     tensor = matrix.T if entry.transposed else matrix
     if entry.interleaved:
         tensor = _swap_pairs(tensor, (2, config.head_dim // 2), config.head_dim)
+    if entry.unused_rows:
+        tensor = np.pad(tensor, ((entry.unused_rows, 0), (0, 0)))
     return np.ascontiguousarray(tensor)
 
 

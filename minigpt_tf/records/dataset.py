@@ -223,4 +223,5 @@ def _on_rows(
         "end_tokens": tuple(map(template.token_text, sorted(template.stop_ids))),
         "end_trained": sum(token in template.stop_ids for token in last),
         "unknown_fraction": template.tokenizer.count_unknown(counts) / tokens,
+        "spelled": tuple(r.row for r in records if template.spelled(r.texts)),
     }

@@ -6,7 +6,6 @@ it. Only these are trained.
 """
 
 import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,8 @@ from ..inference.folder import ModelFolder
 from ..storage.model_folder import CHAT_TEMPLATE_NAME
 from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import BaseTokenizer, BytePairTokenizer
+from ..text.turn_tokens import turn_tokens
+from ..text.turns import Written, encode_text, tokenizer_of_text, write_turns
 from .alpaca import ALPACA_CHAT_TEMPLATE, ALPACA_NAME, Turn, alpaca_turns
 from .schema import ask, content_of
 from .truncation import Row
@@ -78,12 +79,12 @@ class Template:
             DataError: The chat template refuses the messages.
         """
         if self.chat is not None:
-            text = self._render(messages, add_generation_prompt=True)
-            ids = self.tokenizer.encode(text).tolist()
+            ids = self._write(messages, add_generation_prompt=True).ids.tolist()
         else:
             turns, question = alpaca_turns(messages)
-            ids, _ = self._encode_turns(turns)
-            ids += encode_after(self.tokenizer, turns[-1].answer if turns else "", question)
+            tokenizer = self._text_tokenizer([*turns, Turn(question, "", "")])
+            ids, _ = self._encode_turns(turns, tokenizer)
+            ids += encode_after(tokenizer, turns[-1].answer if turns else "", question)
         return np.array(self._with_prefix(ids), dtype=np.int32)
 
     def text_ids(self, text: str) -> list[int]:
@@ -95,7 +96,7 @@ class Template:
         Returns:
             Its ids, behind those that the model expects before every text.
         """
-        return self._with_prefix(self.tokenizer.encode(text).tolist())
+        return self._with_prefix(encode_text(self.tokenizer, text).tolist())
 
     def encode(self, messages: Sequence[Message]) -> Row:
         """A conversation to train on, up to the end of its last answer.
@@ -110,8 +111,12 @@ class Template:
             DataError: The chat template refuses the messages, or the text up to an answer is not
                 how the text with the answer begins.
         """
-        turns = alpaca_turns(messages)[0] if self.chat is None else self._chat_turns(messages)
-        text_ids, text_mask = self._encode_turns(turns)
+        if self.chat is None:
+            turns, _ = alpaca_turns(messages)
+            tokenizer = self._text_tokenizer(turns)
+        else:
+            turns, tokenizer = self._chat_turns(messages)
+        text_ids, text_mask = self._encode_turns(turns, tokenizer)
         ids = np.array(self._with_prefix(text_ids), dtype=np.int32)
         mask = np.array([False] * (len(ids) - len(text_ids)) + text_mask)
         end = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else len(ids)
@@ -127,7 +132,7 @@ class Template:
             return self.tokenizer.end_ids
         question, answer = message("user", "question"), message("assistant", "answer")
         try:
-            text = self._render([question, answer], add_generation_prompt=False)
+            text = self._write([question, answer], add_generation_prompt=False).text
         except DataError:  # it refuses what is not a conversation of its own kind
             return self.tokenizer.end_ids
         _, found, closing = text.rpartition(answer["content"])
@@ -154,47 +159,55 @@ class Template:
         text = self.special_ids.get(token_id) or self.tokenizer.decode([token_id])
         return f"{text} ({token_id})"
 
-    @functools.cached_property
-    def _special_text(self) -> re.Pattern[str] | None:
-        texts = sorted(self.special_ids.values(), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, texts))) if texts else None
-
-    def check_plain(self, texts: Sequence[str]) -> None:
-        """Refuses texts that would be read as one of the model's special tokens.
+    def spelled(self, texts: Sequence[str]) -> list[str]:
+        """Special tokens that are spelled in texts; they stay text.
 
         Args:
             texts: The texts of a record or a question.
 
-        Raises:
-            DataError: One of them contains such a token.
+        Returns:
+            The tokens, each once.
         """
-        if self._special_text is None:
-            return
-        for text in texts:
-            if found := self._special_text.search(text):
-                raise DataError(f"it holds {found[0]!r}, which is a token of the model's own")
+        pattern = turn_tokens(self.chat, self.tokenizer).pattern
+        return list(dict.fromkeys(token for text in texts for token in pattern.findall(text)))
 
-    def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def _write(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool, respell: bool = False
+    ) -> Written:
         if self.chat is None:
             raise ValueError("there is no chat template")
-        return self.chat.render(_merged(messages), add_generation_prompt=add_generation_prompt)
+        return write_turns(
+            self.chat,
+            _merged(messages),
+            self.tokenizer,
+            add_generation_prompt=add_generation_prompt,
+            respell=respell,
+        )
+
+    def _text_tokenizer(self, turns: Sequence[Turn]) -> BaseTokenizer:
+        """What encodes turns in Alpaca's words, which have no special token of their own."""
+        text = "".join(turn.prompt + turn.answer for turn in turns)
+        return tokenizer_of_text(self.tokenizer, text)
 
     def _with_prefix(self, ids: list[int]) -> list[int]:
         """The ids behind those that the model expects before every text."""
         prefix = list(self.tokenizer.prefix_ids)
         return ids if ids[: len(prefix)] == prefix else prefix + ids
 
-    def _chat_turns(self, messages: Sequence[Message]) -> list[Turn]:
-        """The conversation as the chat template writes it, taken apart at its answers."""
-        whole = self._render(messages, add_generation_prompt=False)
+    def _chat_turns(self, messages: Sequence[Message]) -> tuple[list[Turn], BaseTokenizer]:
+        """The conversation as the chat template writes it, taken apart at its answers; and what
+        encodes it."""
+        written = self._write(messages, add_generation_prompt=False)
+        whole, respell = written.source, written.tokenizer is not self.tokenizer
         answers = [i for i, item in enumerate(messages) if item["role"] == "assistant"]
         turns: list[Turn] = []
         place = 0
         for i in answers:
-            prompt = self._render(messages[:i], add_generation_prompt=True)
+            asked, said = messages[:i], messages[: i + 1]
+            prompt = self._write(asked, add_generation_prompt=True, respell=respell).source
             through = whole
             if i + 1 < len(messages):
-                through = self._render(messages[: i + 1], add_generation_prompt=False)
+                through = self._write(said, add_generation_prompt=False, respell=respell).source
             follows = len(prompt) >= place and through.startswith(prompt)
             if not follows or not whole.startswith(through):
                 raise DataError(
@@ -203,31 +216,33 @@ class Template:
                 )
             turns.append(Turn(prompt[place:], through[len(prompt) :], messages[i]["content"]))
             place = len(through)
-        return turns
+        return turns, written.tokenizer
 
-    def _encode_turns(self, turns: Sequence[Turn]) -> tuple[list[int], list[bool]]:
+    def _encode_turns(
+        self, turns: Sequence[Turn], tokenizer: BaseTokenizer
+    ) -> tuple[list[int], list[bool]]:
         """Ids and mask of turns that follow each other."""
         ids: list[int] = []
         mask: list[bool] = []
         before = ""
         for turn in turns:
-            prompt = encode_after(self.tokenizer, before, turn.prompt)
+            prompt = encode_after(tokenizer, before, turn.prompt)
             alone = None if before else prompt
-            answer, trained = self._encode_answer(turn, alone, last=turn is turns[-1])
+            answer, trained = self._encode_answer(turn, tokenizer, alone, last=turn is turns[-1])
             ids += prompt + answer
             mask += [False] * len(prompt) + [True] * trained + [False] * (len(answer) - trained)
             before = turn.answer
         return ids, mask
 
     def _encode_answer(
-        self, turn: Turn, prompt_ids: list[int] | None, *, last: bool
+        self, turn: Turn, tokenizer: BaseTokenizer, prompt_ids: list[int] | None, *, last: bool
     ) -> tuple[list[int], int]:
         """The ids of a turn's answer, and how many of them, from the first, are trained.
 
         `prompt_ids`: those of the prompt alone, where they are known.
         """
         ending = [] if self.end_id is None else [self.end_id]
-        ids = encode_after(self.tokenizer, turn.prompt, turn.answer, prompt_ids)
+        ids = encode_after(tokenizer, turn.prompt, turn.answer, prompt_ids)
         if self.chat is None:
             return ids + ending, len(ids + ending)
         end = next((place for place, i in enumerate(ids) if i in self.stop_ids), None)
@@ -237,10 +252,10 @@ class Template:
         text, content = turn.answer, turn.content.strip()
         place = text.rfind(content)
         body = text[: place + len(content)] if place >= 0 else text.rstrip()
-        ids = encode_after(self.tokenizer, turn.prompt, body, prompt_ids)
+        ids = encode_after(tokenizer, turn.prompt, body, prompt_ids)
         if last:
             return ids + ending, len(ids + ending)
-        return ids + encode_after(self.tokenizer, body, text[len(body) :]), len(ids)
+        return ids + encode_after(tokenizer, body, text[len(body) :]), len(ids)
 
 
 def _end_id(folder: ModelFolder) -> int | None:

@@ -43,8 +43,8 @@ def render(
         One row; two of a preference record: chosen, rejected.
 
     Raises:
-        DataError: The record cannot be used: an answer that does not fit or has no tokens, a text
-            that reads as a special token, a conversation that the chat template refuses.
+        DataError: The record cannot be used: an answer that does not fit or has no tokens, a
+            conversation that the chat template refuses.
 
     Example:
         A conversation of two turns; `*` marks what is trained.
@@ -109,7 +109,6 @@ def render(
         >>> row.dropped
         3
     """
-    template.check_plain(record.texts)
     prefix = len(template.tokenizer.prefix_ids)
     if isinstance(record, LabeledRecord):
         ids = np.array(template.text_ids(record.text), dtype=np.int32)

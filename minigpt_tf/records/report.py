@@ -65,6 +65,8 @@ class RecordsReport:
     """Rows of tokens: two of each preference record."""
     unknown_fraction: float
     """Tokens that stand for something the tokenizer does not know, of all tokens."""
+    spelled: tuple[int, ...]
+    """Rows whose texts spell special tokens, which stay text."""
     duplicates: tuple[Duplicate, ...]
     """Held-out records whose prompt is in the training set too, or nearly."""
     example_row: int
@@ -99,6 +101,10 @@ class RecordsReport:
             yield f"too long: {tokens:,} tokens dropped from {prompts} ({places})"
         if self.unknown_fraction:
             yield f"unknown to the tokenizer: {self.unknown_fraction:.1%} of the tokens"
+        if self.spelled:
+            places = _places(self.spelled, self.unit)
+            count = _count(len(self.spelled), "record")
+            yield f"special tokens that {count} spell, taken as text ({places})"
         if self.kind != "labeled":
             yield from self._target_lines()
         yield from self._duplicate_lines()

@@ -33,6 +33,7 @@ from ..config import (
 )
 from ..errors import ModelFolderError
 from .json_files import read_object
+from .paths import real_path
 from .replacing import SCRATCH_PREFIX, locked
 
 QUANTIZED_NAME = "model.int8.h5"
@@ -192,7 +193,7 @@ def check_apart(base: str | os.PathLike, out: str | os.PathLike) -> None:
     Raises:
         ModelFolderError: they are the same, or one lies in the other.
     """
-    source, target = Path(base).resolve(), Path(out).resolve()
+    source, target = real_path(base), real_path(out)
     if target == source:
         raise ModelFolderError(
             f"{out}: is the base itself, which stays as it is: choose another --out"

@@ -1,9 +1,13 @@
 """What every tokenizer offers, whatever its kind."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
+
+from ..errors import DataError
 
 PICKLE_NAME = "tokenizer.pkl"
 JSON_NAME = "tokenizer.json"
@@ -90,6 +94,57 @@ class BaseTokenizer(ABC):
             Words or characters in order, each once.
         """
         return []
+
+    @property
+    def added_tokens(self) -> Mapping[str, tuple[int, bool]]:
+        """The tokens that are found in a text before all else: id, and whether it is special."""
+        return {}
+
+    @property
+    def unknown_ids(self) -> frozenset[int]:
+        """The ids that stand for what is not known."""
+        return frozenset()
+
+    @cached_property
+    def turn_tokens(self) -> dict[Any, Any]:
+        """What `turn_tokens.turn_tokens` found for each template."""
+        return {}
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token.
+
+        Args:
+            token: As the vocabulary spells it.
+
+        Returns:
+            The id; None if there is none.
+        """
+        return None
+
+    def normalizes(self, tokens: Iterable[str]) -> bool:
+        """Whether a text may have added tokens in other spellings, such as capitals.
+
+        Args:
+            tokens: The added tokens.
+
+        Returns:
+            True where that is so for one of them.
+        """
+        return False
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same tokenizer with other spellings of some tokens.
+
+        Args:
+            names: The new spellings by the old ones.
+
+        Returns:
+            A tokenizer to which the old ones are ordinary text.
+
+        Raises:
+            DataError: It cannot be made.
+        """
+        raise DataError(f"a {self.kind} tokenizer has no special tokens")
 
     def count_unknown(self, counts: np.ndarray) -> int:
         """How many tokens stand for something unknown.

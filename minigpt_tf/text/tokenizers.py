@@ -4,12 +4,13 @@ All offer the same methods; `train_tokenizer` makes one from texts, `load_tokeni
 a file. TensorFlow is never imported.
 """
 
+import copy
 import functools
 import pickle
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from .base_tokenizer import (
     BaseTokenizer,
 )
 from .compiled import byte_level
+from .renaming import rename_tokens
 from .vocabulary import PickledTokenizer, dump_plain_pickle, load_plain_pickle
 from .word_tokenizer import Tokenizer, WordTokenizer, tokenizer_from_json
 
@@ -46,6 +48,8 @@ __all__ = [
     "tokenizer_from_json",
     "train_tokenizer",
 ]
+
+CANNOT_ENCODE = "the tokenizer cannot encode this text"
 
 
 class CharTokenizer(BaseTokenizer):
@@ -157,7 +161,9 @@ class BytePairTokenizer(BaseTokenizer):
         return CUT_BEFORE if byte_level.cuts_as_gpt2(byte_level.describe(self.backend)) else ""
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        with errors_of_the_library(CANNOT_ENCODE):
+            encoding = self.backend.encode(text, add_special_tokens=False)
+        return np.array(encoding.ids, dtype=np.int32)
 
     def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
         fast = None
@@ -167,7 +173,8 @@ class BytePairTokenizer(BaseTokenizer):
 
     def _encode_batch(self, text: str) -> np.ndarray:
         """As `encode`; other threads run meanwhile."""
-        (encoding,) = self.backend.encode_batch_fast([text], add_special_tokens=False)
+        with errors_of_the_library(CANNOT_ENCODE):
+            (encoding,) = self.backend.encode_batch_fast([text], add_special_tokens=False)
         return np.array(encoding.ids, dtype=np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -176,6 +183,41 @@ class BytePairTokenizer(BaseTokenizer):
     @property
     def known_size(self) -> int:
         return self.vocab_size
+
+    @functools.cached_property
+    def added_tokens(self) -> dict[str, tuple[int, bool]]:
+        added = self.backend.get_added_tokens_decoder()
+        return {token.content: (i, token.special) for i, token in added.items() if token.content}
+
+    @functools.cached_property
+    def unknown_ids(self) -> frozenset[int]:
+        named = self.id_of(getattr(self.backend.model, "unk_token", None) or "")
+        ids = set() if named is None else {named}
+        with suppress(DataError):  # it has no word for the unknown
+            ids |= {*self.encode("\U0010fffd\ua66e").tolist()}  # private, and of one manuscript
+        return frozenset(ids)
+
+    def id_of(self, token: str) -> int | None:
+        return self.backend.token_to_id(token)
+
+    def normalizes(self, tokens: Iterable[str]) -> bool:
+        if self.backend.normalizer is None:
+            return False
+        chosen, added = set(tokens), self.backend.get_added_tokens_decoder().values()
+        return any(token.normalized for token in added if token.content in chosen)
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        import tokenizers
+
+        wanted = {name: self.id_of(text) for text, name in names.items()}
+        with errors_of_the_library("the tokenizer cannot do without its special tokens"):
+            content = rename_tokens(self.backend.to_str(pretty=False), names)
+            backend = tokenizers.Tokenizer.from_str(content)
+        if any(backend.token_to_id(name) != token_id for name, token_id in wanted.items()):
+            raise DataError("the tokenizer cannot do without its special tokens")
+        other = copy.copy(self)
+        other.backend = backend
+        return other
 
     def to_bytes(self) -> bytes:
         return self.backend.to_str(pretty=False).encode()

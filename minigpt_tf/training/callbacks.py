@@ -143,9 +143,10 @@ class Evaluator:
             sample=self.job.sample(weights),
             metrics=found,
             loss_per=self.job.loss_per,
+            gradient_norm=state.gradient_norm_sum / state.steps_summed,
         )
         state.history.append(evaluation)
-        state.loss_sum = state.accuracy_sum = 0.0
+        state.loss_sum = state.accuracy_sum = state.gradient_norm_sum = 0.0
         state.steps_summed = 0
         patience = self.job.training.early_stopping or 0
         state.stopped_early = patience > 0 and state.evaluations_since_best >= patience

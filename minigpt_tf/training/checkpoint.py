@@ -41,8 +41,9 @@ class RunState:
     seconds: float = 0.0
     loss_sum: float = 0.0
     accuracy_sum: float = 0.0
+    gradient_norm_sum: float = 0.0
     steps_summed: int = 0
-    """Since the last evaluation, as are the two sums."""
+    """Since the last evaluation, as are the three sums."""
     before: dict[str, float] = field(default_factory=dict)
     """What the model achieved on held-out data before its first step, if that was measured."""
     history: list[Evaluation] = field(default_factory=list)
@@ -51,16 +52,18 @@ class RunState:
     evaluations_since_best: int = 0
     stopped_early: bool = False
 
-    def add(self, loss: float, accuracy: float) -> None:
+    def add(self, loss: float, accuracy: float, gradient_norm: float) -> None:
         """Counts a step.
 
         Args:
             loss: Its mean loss, in nats.
             accuracy: The fraction of its targets that were the most likely token.
+            gradient_norm: Of all gradients together, before clipping.
         """
         self.step += 1
         self.loss_sum += loss
         self.accuracy_sum += accuracy
+        self.gradient_norm_sum += gradient_norm
         self.steps_summed += 1
 
     @property

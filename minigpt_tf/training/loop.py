@@ -125,7 +125,7 @@ class TrainingLoop:
             result = compiled(*job.batch(state.step), step=state.step)
             if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
                 raise divergence(state.step + 1, result.loss, job, job.weights())
-            state.add(result.loss, result.accuracy)
+            state.add(result.loss, result.accuracy, result.gradient_norm)
             state.seconds = time.perf_counter() - began
             self.progress.after_step(state)
             if self.evaluator.is_due(state.step):

@@ -2,7 +2,6 @@
 
 import collections
 import re
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -13,14 +12,9 @@ import pytest
 from minigpt_tf.config import ModelConfig
 from minigpt_tf.inference.weights import weight_shapes
 from minigpt_tf.model import build_gpt_model
+from tests.chromium import chromium
 from tests.conftest import ROOT, tiny_config
 from tests.interop import lecture
-
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
-    "--window-size=1400,2000",
-]
 
 CLICK_FUNCTION = """
 const box = Array.from(document.querySelectorAll("g.node"))
@@ -34,17 +28,8 @@ if (handle) handle.dispatchEvent(new MouseEvent("click", {bubbles: true}));
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver on this machine")
-    options = selenium.ChromeOptions()
-    options.binary_location = chromium
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    window = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    yield window
-    window.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as window:
+        yield window
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ from tests.conftest import ROOT
 from tests.docs.pages import links, page_files
 
 PICTURES = ROOT / "docs" / "pictures"
-OTHERS = {"rooms.svg", "terminal.svg", "badge-keras.svg", "badge-license.svg", "badge-python.svg"}
-"""Drawn by make_rooms.py, make_terminal.py and make_badges.py."""
+OTHERS = {
+    *("rooms.svg", "terminal.svg", "badge-keras.svg", "badge-license.svg", "badge-python.svg"),
+    *("page.png", "page-dark.png", "page-narrow.png", "page-continue.png"),
+}
+"""Drawn by make_rooms.py, make_terminal.py, make_badges.py and make_screenshots.py."""
 
 
 @pytest.fixture(scope="module")

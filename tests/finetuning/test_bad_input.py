@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.cli import finetune as command_module
@@ -339,3 +340,29 @@ def test_a_batch_beyond_all_memory_is_told_at_once(files, tmp_path, capsys):
 def test_muon_trains_all_weights(files, tmp_path):
     more = ("--method", "full", "--optimizer", "muon")
     assert main(words_of(files, tmp_path / "out", *more)) == 0
+
+
+def test_the_folder_of_a_run_is_enough_to_resume_it(files, tmp_path, capsys):
+    """Base, records and settings stand in its checkpoint; what is given must agree."""
+    out, same = tmp_path / "out", tmp_path / "same"
+    settings = ("--sample-queries", "Say two", "--rank", "4", "--learning-rate", "0.002")
+    assert main(words_of(files, out, *settings)) == 0
+    shutil.copytree(out, same)
+    assert main(words_of(files, same, *settings, "--resume", "--steps", "4")) == 0
+    resume = ["finetune", "--resume", "--out", str(out)]
+    assert "rank was 4, now 8" in refusal(capsys, [*resume, "--rank", "8"])
+    assert main([*resume, "--steps", "4"]) == 0
+    learned, expected = (load_file(folder / "adapter.safetensors") for folder in (out, same))
+    assert learned.keys() == expected.keys()
+    assert all(np.array_equal(learned[name], expected[name]) for name in expected)
+    file = out / "checkpoint" / "run.json"
+    run = json.loads(file.read_text())
+    for name, value, reason in (
+        ("base", None, "it does not name its base"),
+        ("base", "no\0where", "no such model folder"),
+        ("tuning", {"method": []}, "the wrong type"),
+        ("records", 3, "expected the settings of RecordsConfig"),
+    ):
+        file.write_text(json.dumps(run | {name: value}))
+        assert reason in refusal(capsys, resume)
+    assert "--base is missing" in refusal(capsys, ["finetune", "--resume"])

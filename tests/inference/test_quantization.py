@@ -9,15 +9,7 @@ from minigpt_tf.config.presets import PRESETS
 from minigpt_tf.errors import ConfigError
 from minigpt_tf.inference import quantization
 from minigpt_tf.inference.blocks import BLOCK, Blocks
-from minigpt_tf.inference.calibration import (
-    Passages,
-    Stage,
-    generated_passages,
-    kernel_of,
-    passages_of,
-    rows_of,
-    stage_kernels,
-)
+from minigpt_tf.inference.calibration import generated_passages, passages_of
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.quantization import (
     DAMPENING,
@@ -26,6 +18,7 @@ from minigpt_tf.inference.quantization import (
     quantize_model,
     quantize_to_int4,
 )
+from minigpt_tf.inference.stages import Passages, Stage, kernel_of, rows_of, stage_kernels
 from minigpt_tf.inference.weights import weight_shapes
 from tests.conftest import Recorder, tiny_config
 

@@ -200,7 +200,7 @@ def test_rope_of_older_versions(tmp_path):
         ("llama", "rope_interleaved", True),
         ("llama", "num_key_value_heads", 3),
         ("llama", "auto_map", {"AutoModelForCausalLM": "code.Model"}),
-        ("llama", "model_type", "mistral"),
+        ("llama", "model_type", "mixtral"),
         ("llama", "model_type", None),
         ("llama", "max_position_embeddings", None),
         ("llama", "tie_word_embeddings", 1),

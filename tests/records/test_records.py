@@ -493,11 +493,31 @@ def test_a_query_gives_records(answers):
 )
 def test_queries_only_read_and_end(answers, monkeypatch, query, expected):
     monkeypatch.setattr(database, "MOST_ROWS", 1000)
-    monkeypatch.setattr(database, "MOST_INSTRUCTIONS", 3_000_000)
+    monkeypatch.setattr(database, "MOST_SECONDS", 1)
     before = answers.read_bytes()
     with pytest.raises(DataError, match=expected):
         read_records(f"sqlite:///{answers}", RecordsConfig(query=query))
     assert answers.read_bytes() == before
+
+
+def test_what_a_query_gives_is_bounded_as_a_whole(answers, monkeypatch):
+    """The product of rows and cells, and what SQLite needs by itself."""
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) "
+    query = f"{many}SELECT printf('%1000d', i) AS text, 'a' AS label FROM n"
+    monkeypatch.setattr(database, "MOST_TOTAL", 1 << 24)
+    with pytest.raises(DataError, match="gives more than 16 MiB: add a LIMIT"):
+        read_records(answers, RecordsConfig(query=query))
+    monkeypatch.setattr(database, "MOST_MEMORY", 1 << 27)
+    wide = ", ".join(f"zeroblob(60000000) AS c{i}" for i in range(20))
+    for costly in (f"SELECT {wide}", f"{many}SELECT printf('%9000d', i) AS text FROM n ORDER BY 1"):
+        with pytest.raises(DataError, match="needs more than 0 GiB of memory"):
+            read_records(answers, RecordsConfig(query=costly))
+
+
+def test_cells_come_as_sqlite_has_them(answers):
+    query = "SELECT 'é' AS a, 1 << 62 AS b, 0.1 AS c, x'00ff' AS d, NULL AS e, 9e999 AS f"
+    values = {"a": "é", "b": 1 << 62, "c": 0.1, "d": b"\0\xff", "e": None, "f": float("inf")}
+    assert database.read_query(str(answers), query) == [values]
 
 
 def test_databases_that_cannot_be_asked_are_refused(answers, tmp_path):

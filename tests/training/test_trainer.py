@@ -23,6 +23,7 @@ from minigpt_tf.metrics import softmax
 from minigpt_tf.text.windows import scoring_batches
 from minigpt_tf.training import memory
 from minigpt_tf.training.precision import resolve_dtype
+from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import start_model, train
 from minigpt_tf.training.validation import make_validation
 from tests.conftest import ROOT, SAMPLE, tiny_plan
@@ -54,6 +55,22 @@ def test_the_folder_has_every_file(trained_folder):
     config = json.loads((trained_folder / "config.json").read_text())
     assert config["format_version"] == 1 and config["training"]["dtype"] == "float32"
     assert config["data"]["train_tokens"] + config["data"]["val_tokens"] == 924
+
+
+def test_the_history_has_the_mean_gradient_norm_between_evaluations(tmp_path, monkeypatch):
+    norms, call = [], TrainingStep.__call__
+
+    def recorded(self, *batch, step):
+        result = call(self, *batch, step=step)
+        norms.append(result.gradient_norm)
+        return result
+
+    monkeypatch.setattr(TrainingStep, "__call__", recorded)
+    history = train(tiny_plan(), tmp_path / "m").history
+    wanted = [np.mean(norms[:3]), np.mean(norms[3:])]
+    np.testing.assert_allclose([row.gradient_norm for row in history], wanted)
+    rows = list(csv.DictReader((tmp_path / "m" / "history.csv").open()))
+    np.testing.assert_allclose([float(row["gradient_norm"]) for row in rows], wanted, rtol=1e-5)
 
 
 def test_plain_keras_loads_the_model_and_the_engine_agrees(trained_folder):

@@ -7,6 +7,7 @@ from typing import Any
 from ...config.settings import to_dict
 from ...errors import ConfigError
 from ...storage.json_files import write_json
+from ...storage.paths import real_path
 from ...storage.replacing import replaced_file
 from .comparison import Comparison
 
@@ -89,7 +90,7 @@ def check_output(file: Path, queries: str) -> None:
         raise ConfigError(f"{file}: there is no folder {file.parent}: make it first")
     if file.exists() and not file.is_file():
         raise ConfigError(f"{file} is not a regular file: name another")
-    if file.resolve() == Path(queries).resolve():
+    if real_path(file) == real_path(queries):
         raise ConfigError(f"{file} is the file with the queries: name another")
 
 

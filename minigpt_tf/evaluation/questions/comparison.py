@@ -18,6 +18,7 @@ from ...records.prompts import Template
 from ...records.schema import ask
 from ...records.truncation import Row
 from ...storage.model_folder import CLASSIFIER_SECTION
+from ...storage.paths import real_path
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
 from .queries import Queries
@@ -154,14 +155,14 @@ def choose_models(
     named: dict[Path, ModelFolder] = {}
     for path in paths:
         folder = _load(path)
-        named.setdefault(folder.path.resolve(), folder)
+        named.setdefault(real_path(folder.path), folder)
     bases: dict[Path, ModelFolder] = {}
     base_of: dict[Path, Path] = {}
     fingerprints: dict[Path, str] = {}
     for place, folder in named.items() if with_bases else ():
         base = _base(folder, fingerprints, listener)
         if base is not None:
-            base_of[place] = base.path.resolve()
+            base_of[place] = real_path(base.path)
             bases.setdefault(base_of[place], named.get(base_of[place], base))
     chosen = bases | {place: folder for place, folder in named.items() if place not in bases}
     places = list(chosen)
@@ -207,7 +208,7 @@ def _base(
         return None
     try:
         base = _load(path)
-        place = base.path.resolve()
+        place = real_path(base.path)
         if place not in fingerprints:
             fingerprints[place] = fingerprint(base.path)
         if fingerprints[place] == expected:
@@ -221,8 +222,8 @@ def _base(
 
 def _label(path: Path, paths: Sequence[Path]) -> str:
     """The folder's name, or the path where another folder has the same name."""
-    names = [other.resolve().name for other in paths]
-    name = path.resolve().name
+    names = [real_path(other).name for other in paths]
+    name = real_path(path).name
     return name if name and names.count(name) == 1 else str(path)
 
 
@@ -267,9 +268,10 @@ def _prompts(
     template, context = model.template, model.folder.model.context_length
     rows: list[Row] = []
     unknown: dict[str, None] = {}
+    spelled: dict[str, None] = {}
     for query in queries.queries:
+        spelled |= dict.fromkeys(template.spelled([query.question, query.input]))
         try:
-            template.check_plain([query.question, query.input])
             rows.append(prompt_row(template, ask(query.question, query.input), context, sampling))
         except DataError as error:
             place = f"{queries.where}: {queries.place(query)}"
@@ -282,6 +284,10 @@ def _prompts(
         listener.notice(
             f"{model.label}: its context of {context:,} tokens is short: the middle was cut out of "
             f"the prompts of {queries.unit} {_some(truncated)}"
+        )
+    if tokens := [f"{token!r:.40}" for token in spelled]:
+        listener.notice(
+            f"{model.label}: special tokens spelled by queries are text: {_some(tokens)}"
         )
     if words := [f"{word!r:.40}" for word in unknown if word != "\n"]:
         listener.notice(f"{model.label}: not in its vocabulary: {_some(words)}")

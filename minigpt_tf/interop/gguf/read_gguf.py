@@ -11,26 +11,17 @@ from ...config import ModelConfig, SamplingConfig
 from ...config.settings import from_dict
 from ...errors import ConfigError, ModelFolderError
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
-from ..families import FAMILIES, Family, expressed, family_of
+from ..families import GGUF_FAMILIES, Family, expressed, unsupported
+from ..multipliers import folded_multipliers
 from ..source import Source
 from ..tensors import FirstRows, Tensor
+from .architectures import check_widths, multipliers_of, settings_of
 from .header import read_header
 from .metadata import MODEL_KEY, Metadata
 from .read_vocabulary import Vocabulary, read_vocabulary
 from .rope_divisors import TOLERANCE, scaling_of
 
 EMBEDDING, HEAD, DIVISORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
-
-CHANGES = (
-    "expert_count",
-    "attention.scale",
-    "attention.sliding_window",
-    "attention.clamp_kqv",
-    "logit_scale",
-    "residual_scale",
-    "embedding_scale",
-)
-"""Metadata of an architecture that change what is computed, in unsupported ways."""
 
 SAMPLING = {
     "temp": "temperature",
@@ -60,9 +51,12 @@ def open_gguf(path: str | Path) -> Source:
     try:
         if MODEL_KEY in values:
             config, whole = _own_config(values, family)
+            factors = {}
             tensors = _own_rows(tensors, config)
         else:
             config = whole = _config(values, family, tensors)
+            multipliers = multipliers_of(family, values)
+            factors = folded_multipliers(multipliers, config) if multipliers else {}
         config = _scaled(values, config, tensors, known=MODEL_KEY in values)
         whole = dataclasses.replace(whole, rope_scaling=config.rope_scaling)
         vocabulary = read_vocabulary(values, config)
@@ -73,8 +67,9 @@ def open_gguf(path: str | Path) -> Source:
         where=str(file),
         config=config,
         expressed=whole,
-        table=family.gguf,
+        table=family.gguf_table,
         tensors=tensors,
+        factors=factors,
         tokenizer=vocabulary.tokenizer,
         start_ids=vocabulary.start_ids,
         chat_template=vocabulary.chat_template,
@@ -84,21 +79,21 @@ def open_gguf(path: str | Path) -> Source:
 
 
 def _family(values: Metadata) -> Family:
-    name = values.text("general.architecture")
-    if name not in FAMILIES:
-        raise ModelFolderError(
-            f"{values.file}: unsupported architecture {name!r:.40}: supported are "
-            + ", ".join(FAMILIES)
-        )
-    return FAMILIES[name]
+    name = values.text("general.architecture", "")
+    if name not in GGUF_FAMILIES:
+        raise ModelFolderError(f"{values.file}: {unsupported(name, GGUF_FAMILIES)}")
+    return GGUF_FAMILIES[name]
 
 
 def _own_config(values: Metadata, family: Family) -> tuple[ModelConfig, ModelConfig]:
     """The configuration that this package has written into the file, and what the tensors hold."""
     config = from_dict(ModelConfig, values.json(MODEL_KEY), MODEL_KEY)
-    if family_of(config) is not family:
-        raise ModelFolderError(f"{values.file}: {MODEL_KEY} is not a model of {family.name}'s kind")
-    return config, expressed(config)
+    problems = family.problems(config)
+    if problems:
+        raise ModelFolderError(
+            f"{values.file}: {MODEL_KEY}: {family.name} has no {', no '.join(problems)}"
+        )
+    return config, expressed(config, family)
 
 
 def _own_rows(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -110,72 +105,16 @@ def _own_rows(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, T
     return own
 
 
-def _config(values: Metadata, family: Family, tensors: Mapping[str, Tensor]) -> ModelConfig:
+def _config(values: Metadata, family: Family, tensors: dict[str, Tensor]) -> ModelConfig:
     """The configuration that the metadata describe."""
-    root = family.name
-    for name in CHANGES:
-        if values.number(f"{root}.{name}", 0.0):
-            raise ModelFolderError(f"{values.file}: {root}.{name} is not supported here")
+    settings = settings_of(family, values, tensors)
     if EMBEDDING not in tensors:
         raise ModelFolderError(f"{values.file}: lacks the tensor {EMBEDDING}")
-    num_heads = values.required(f"{root}.attention.head_count")
-    sizes: dict[str, Any] = {
-        "vocab_size": tensors[EMBEDDING].shape[0],
-        "context_length": values.required(f"{root}.context_length"),
-        "embed_dim": values.required(f"{root}.embedding_length"),
-        "num_layers": values.required(f"{root}.block_count"),
-        "ff_dim": values.required(f"{root}.feed_forward_length"),
-        "num_heads": num_heads,
-        "num_kv_heads": values.whole(f"{root}.attention.head_count_kv", num_heads),
-        "head_dim": values.whole(f"{root}.attention.key_length"),
-    }
-    switches = _llama_switches if family.name == "llama" else _gpt2_switches
     config = ModelConfig(
-        **sizes,
-        **switches(values, tensors),
-        norm_first=True,
-        dropout=0.0,
-        logits_bias=False,
-        tie_embeddings=HEAD not in tensors,
+        **settings, vocab_size=tensors[EMBEDDING].shape[0], tie_embeddings=HEAD not in tensors
     )
-    for name in ("attention.value_length", "rope.dimension_count"):
-        width = values.whole(f"{root}.{name}", config.head_dim)
-        if width != config.head_dim:
-            raise ModelFolderError(
-                f"{values.file}: {root}.{name}={width} is not the width of a head, "
-                f"{config.head_dim}: that is not supported"
-            )
+    check_widths(family, values, config)
     return config
-
-
-def _llama_switches(values: Metadata, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {
-        "positions": "rotary",
-        "rope_theta": values.number("llama.rope.freq_base", 10000.0),
-        "norm": "rms",
-        "norm_epsilon": _epsilon(values, "llama.attention.layer_norm_rms_epsilon"),
-        "activation": "swiglu",
-        "use_bias": False,
-        "qkv_bias": "blk.0.attn_q.bias" in tensors,
-    }
-
-
-def _gpt2_switches(values: Metadata, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {
-        "positions": "learned",
-        "norm": "layer",
-        "norm_epsilon": _epsilon(values, "gpt2.attention.layer_norm_epsilon"),
-        "activation": "gelu_tanh",
-        "use_bias": True,
-        "qkv_bias": True,
-    }
-
-
-def _epsilon(values: Metadata, key: str) -> float:
-    epsilon = values.number(key)
-    if epsilon is None:
-        raise ModelFolderError(f"{values.file}: its metadata lack {key}")
-    return epsilon
 
 
 def _scaled(
@@ -205,10 +144,11 @@ def _scaled(
 
 def _linear_factor(values: Metadata) -> float | None:
     """The factor of linear scaling, or None."""
-    kind = values.text("llama.rope.scaling.type", "none")
-    factor = values.number("llama.rope.scaling.factor")
-    if "llama.rope.scaling.type" not in values:
-        factor = values.number("llama.rope.scale_linear")  # of older files
+    root = values.text("general.architecture")
+    kind = values.text(f"{root}.rope.scaling.type", "none")
+    factor = values.number(f"{root}.rope.scaling.factor")
+    if f"{root}.rope.scaling.type" not in values:
+        factor = values.number(f"{root}.rope.scale_linear")  # of older files
         kind = "linear" if factor else "none"
     if kind not in ("none", "linear"):
         raise ModelFolderError(

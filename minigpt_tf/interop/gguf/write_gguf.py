@@ -17,9 +17,11 @@ from ...errors import ConfigError, ModelFolderError
 from ...inference.folder import ModelFolder
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
 from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...storage.paths import real_path
 from ...storage.replacing import replaced_file, reserve_space
 from ..families import GPT2, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shape, to_tensor
+from .architectures import write_settings
 from .metadata import MODEL_KEY, TEXT_KEY
 from .read_gguf import DIVISORS, EMBEDDING, HEAD, SAMPLING
 from .read_vocabulary import END_KEYS, ROOT
@@ -140,7 +142,7 @@ class _Plan:
         self.family: Family = family_of(config)
         self.extra_rows = extra_rows
         self.tensors: list[_Planned] = []
-        for entry in entries(self.family.gguf, self.whole):
+        for entry in entries(self.family.gguf_table, self.whole):
             shape = tensor_shape(entry, self.whole)
             if entry.name in (EMBEDDING, HEAD):
                 shape = (shape[0] + extra_rows, *shape[1:])
@@ -255,21 +257,8 @@ def write_architecture(writer: gguf.GGUFWriter, config: ModelConfig, vocab_size:
         config: The model's configuration.
         vocab_size: Rows of the token embedding in the file.
     """
-    writer.add_context_length(config.context_length)
-    writer.add_embedding_length(config.embed_dim)
-    writer.add_block_count(config.num_layers)
-    writer.add_feed_forward_length(config.ff_dim)
-    writer.add_head_count(config.num_heads)
-    writer.add_head_count_kv(config.num_kv_heads)
     writer.add_vocab_size(vocab_size)
-    if family_of(config) is GPT2:
-        writer.add_layer_norm_eps(config.norm_epsilon)
-        return
-    writer.add_layer_norm_rms_eps(config.norm_epsilon)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
+    write_settings(writer, family_of(config), config)
     if config.rope_scaling and len(config.rope_scaling) == 1:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope_scaling["factor"])
@@ -280,7 +269,7 @@ def _write_origin(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
     origin = folder.description.get("source")
     origin = origin if isinstance(origin, dict) else {}
     known = {name: str(value) for name, value in origin.items() if isinstance(value, str)}
-    writer.add_name(known.get("name", folder.path.resolve().name))
+    writer.add_name(known.get("name", real_path(folder.path).name))
     writer.add_license(known.get("license", ""))
     writer.add_license_link(known.get("license_link", ""))
     writer.add_source_url(known.get("url", ""))

@@ -1,6 +1,5 @@
 """A Hugging Face folder (config.json, safetensors, tokenizer) as a Source."""
 
-import re
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from ...config import ModelConfig
 from ...errors import ModelFolderError
 from ...storage.json_files import read_object
-from ..families import GPT2, Family
+from ..families import GRANITE, GRANITE_HYBRID, LLAMA, Family
 from ..license import license_files, license_name
 from ..source import Source
 from .read_config import read_config
@@ -21,17 +20,7 @@ CONFIG_NAME = "config.json"
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 """Weights as PyTorch pickles them."""
 
-BUFFERS = {
-    "gpt2": re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)"),
-    "llama": re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
-}
-"""Tensors in older files that follow from the configuration: the causal mask, rotary angles."""
-
 HEADS = "lm_head."
-PREFIXES = {"gpt2": "transformer.", "llama": "model."}
-"""Files of a model without its head leave this away from the names of tensors."""
-
-EMBEDDINGS = {"gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight"}
 HEAD = "lm_head.weight"
 
 
@@ -65,16 +54,18 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
     if not file.is_file():
         raise ModelFolderError(f"{folder}: has no {CONFIG_NAME}, so its architecture is unknown")
     values = read_object(file)
-    family, config, shaped = read_config(values, file)
-    tensors = _tensors(open_folder(folder), family, shaped, folder)
+    described = read_config(values, file)
+    family, config = described.family, described.config
+    tensors = _tensors(open_folder(folder), family, described.expressed, folder)
     tokenizer, start_ids = read_tokenizer(folder, values, config.vocab_size)
     license = license_name(folder)
     return Source(
         where=where,
         config=config,
-        expressed=shaped,
+        expressed=described.expressed,
         table=family.huggingface,
         tensors=tensors,
+        factors=described.factors,
         tokenizer=tokenizer,
         start_ids=start_ids,
         chat_template=read_chat_template(folder),
@@ -125,15 +116,15 @@ def _tensors(
     """The tensors that hold weights, by their names in the family's table."""
     tensors: dict[str, StoredTensor] = {}
     for name, tensor in stored.items():
-        prefix = PREFIXES[family.name]
+        prefix = family.prefix
         full = name if name.startswith((prefix, HEADS)) else prefix + name
         if full in tensors:
             raise ModelFolderError(f"{folder}: holds both {full:.80} and {name:.80}")
-        if not BUFFERS[family.name].fullmatch(full):
+        if not family.buffers.fullmatch(full):
             tensors[full] = tensor
     if config.tie_embeddings and HEAD in tensors:
-        _drop_tied_head(tensors, EMBEDDINGS[family.name], folder)
-    if family is not GPT2 and config.qkv_bias:
+        _drop_tied_head(tensors, family.huggingface.before[0].name, folder)
+    if family in (LLAMA, GRANITE, GRANITE_HYBRID) and config.qkv_bias:
         _drop_zero_biases(tensors, config, folder)
     return tensors
 

@@ -7,7 +7,6 @@ README.md, LICENSE ...
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,16 @@ from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite, open_weights, weight_shapes
 from ...storage.json_files import write_json
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
+from ...storage.paths import real_path
 from ...text.chat_template import ChatTemplate
 from ..families import LLAMA, Family, expressed, family_of
 from ..license import license_files
 from ..tensors import Entry, entries, tensor_shapes, to_tensor
+from .config_fields import fields_of
+from .read_config import OWN_NAME
+from .rope import written_rope
 from .write_safetensors import write_safetensors
 from .write_tokenizer import ExportedTokenizer, export_tokenizer
-
-OWN_NAME = "minigpt_tf"
-"""The field of config.json with our ModelConfig, which says what the other fields cannot."""
-
-ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
-"""Ours -> transformers' name, in GPT-2."""
 
 DTYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -140,77 +137,18 @@ def _write_weights(plan: _Plan, out: Path, listener: Listener) -> None:
 
 
 def _config(plan: _Plan) -> dict[str, Any]:
-    """config.json: GPT2Config's or LlamaConfig's fields."""
+    """config.json: the fields of the family's own configuration, and ours as a whole."""
     config = plan.folder.model
-    fields = _llama_fields(config) if plan.family is LLAMA else _gpt2_fields(config)
+    rope = written_rope(config) if config.positions == "rotary" else {}
     return {
-        **fields,
-        "vocab_size": config.vocab_size,
-        "tie_word_embeddings": config.tie_embeddings,
+        **fields_of(plan.family, config),
+        **rope,
         "initializer_range": 0.02,
         "use_cache": True,
         "dtype": DTYPE_NAMES[plan.dtype],
         **_token_ids(plan),
         OWN_NAME: to_dict(config),
     }
-
-
-def _gpt2_fields(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "n_positions": config.context_length,
-        "n_embd": config.embed_dim,
-        "n_layer": config.num_layers,
-        "n_head": config.num_heads,
-        "n_inner": config.ff_dim,
-        "activation_function": ACTIVATIONS[config.activation],
-        "layer_norm_epsilon": float(config.norm_epsilon),
-        "resid_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-        "scale_attn_weights": True,
-    }
-
-
-def _llama_fields(config: ModelConfig) -> dict[str, Any]:
-    scaling = _rope_scaling(config)
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "max_position_embeddings": config.context_length,
-        "hidden_size": config.embed_dim,
-        "intermediate_size": config.ff_dim,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": float(config.norm_epsilon),
-        "attention_bias": config.qkv_bias,
-        "mlp_bias": False,
-        "attention_dropout": config.dropout,
-        # transformers 4 reads these two, transformers 5 the third
-        "rope_theta": config.rope_theta,
-        "rope_scaling": scaling,
-        "rope_parameters": {
-            "rope_theta": config.rope_theta,
-            **(scaling or {"rope_type": "default"}),
-        },
-    }
-
-
-def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
-    """In transformers' words, whose context is an integer."""
-    if config.rope_scaling is None:
-        return None
-    scaling = dict(config.rope_scaling)
-    if "original_context_length" not in scaling:
-        return {"rope_type": "linear", **scaling}
-    original = scaling.pop("original_context_length")
-    if original != math.floor(original):
-        raise ConfigError(f"rope_scaling: original_context_length={original} is not an integer")
-    return {"rope_type": "llama3", **scaling, "original_max_position_embeddings": int(original)}
 
 
 def _token_ids(plan: _Plan) -> dict[str, Any]:
@@ -272,7 +210,7 @@ def _template_source(plan: _Plan, template: ChatTemplate) -> str:
 def _card(plan: _Plan) -> str:
     """README.md, the model card."""
     folder, config = plan.folder, plan.folder.model
-    name = folder.path.resolve().name
+    name = real_path(folder.path).name
     origin = folder.description.get("source")
     license = origin.get("license") if isinstance(origin, dict) else None
     head = ["library_name: transformers", "pipeline_tag: text-generation"]

@@ -1,0 +1,175 @@
+"""The metadata of each architecture in llama.cpp: keys and our settings, one table for reading and
+writing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gguf
+
+from ...config import ModelConfig
+from ...errors import ModelFolderError
+from ..families import Family
+from ..tensors import Tensor
+from .metadata import Metadata
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key behind the architecture's name, and the setting of ModelConfig that it is."""
+
+    name: str
+    ours: str
+    needed: bool = True
+    """Whether each file must have it: else ModelConfig fills it in."""
+
+
+_SIZES = (
+    Key("context_length", "context_length"),
+    Key("embedding_length", "embed_dim"),
+    Key("block_count", "num_layers"),
+    Key("feed_forward_length", "ff_dim"),
+    Key("attention.head_count", "num_heads"),
+    Key("attention.head_count_kv", "num_kv_heads", needed=False),
+)
+_ROTARY = (
+    *_SIZES,
+    Key("attention.key_length", "head_dim", needed=False),
+    Key("attention.layer_norm_rms_epsilon", "norm_epsilon"),
+    Key("rope.freq_base", "rope_theta", needed=False),
+)
+
+KEYS = {
+    "gpt2": (*_SIZES, Key("attention.layer_norm_epsilon", "norm_epsilon")),
+    "llama": _ROTARY,
+    "qwen2": _ROTARY,
+    "granite": _ROTARY,
+    "phi3": _ROTARY,
+}
+"""By the names of `families.GGUF_FAMILIES`."""
+
+_WIDTHS = ("attention.value_length", "rope.dimension_count")
+"""Keys of rotary models that must be the width of a head."""
+
+_MULTIPLIERS = {
+    "attention.scale": "attention_multiplier",
+    "residual_scale": "residual_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "logit_scale": "logits_scaling",
+}
+"""Keys of Granite -> their names in its config.json."""
+
+_CHANGES = (
+    "expert_count",
+    "attention.scale",
+    "attention.sliding_window",
+    "attention.clamp_kqv",
+    "logit_scale",
+    "residual_scale",
+    "embedding_scale",
+)
+"""Keys that change what is computed, in unsupported ways."""
+
+
+def settings_of(family: Family, values: Metadata, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Reads the metadata of an architecture.
+
+    Args:
+        family: The family.
+        values: The metadata of a file.
+        tensors: Its tensors: they say what has a bias.
+
+    Returns:
+        Settings of ModelConfig, but those of the vocabulary and of scaled rotary angles.
+
+    Raises:
+        ModelFolderError: A key is missing, of another type, or changes what is computed.
+    """
+    root = family.gguf_name
+    _check_changes(family, values)
+    settings = {name: allowed[0] for name, allowed in family.needs.items()}
+    settings |= {"dropout": 0.0, "logits_bias": False, "use_bias": family.name == "gpt2"}
+    for key in KEYS[str(root)]:
+        value = _read(key, f"{root}.{key.name}", values)
+        if value is not None:
+            settings[key.ours] = value
+    settings["qkv_bias"] = settings["use_bias"] or "blk.0.attn_q.bias" in tensors
+    return settings
+
+
+def _read(key: Key, name: str, values: Metadata) -> Any:
+    if ModelConfig.__annotations__[key.ours] is float:
+        value: Any = values.number(name)
+    else:
+        value = values.required(name) if key.needed else values.whole(name)
+    if value is None and key.needed:
+        raise ModelFolderError(f"{values.file}: its metadata lack {name}")
+    return value
+
+
+def _check_changes(family: Family, values: Metadata) -> None:
+    """Raises ModelFolderError that names a key with a meaning that we do not compute."""
+    root = family.gguf_name
+    context = values.whole(f"{root}.context_length", 0)
+    for name in _CHANGES:
+        key = f"{root}.{name}"
+        if family.name == "granite" and name in _MULTIPLIERS:
+            continue
+        number = values.number(key, 0.0)
+        if name == "attention.sliding_window" and number is not None and number >= context:
+            continue
+        if number:
+            raise ModelFolderError(f"{values.file}: {key} is not supported here")
+
+
+def check_widths(family: Family, values: Metadata, config: ModelConfig) -> None:
+    """Checks that all heads are as wide as they are assumed to be, and rotated as a whole.
+
+    Args:
+        family: The family.
+        values: The metadata of a file.
+        config: The configuration that they describe.
+
+    Raises:
+        ModelFolderError: A key says something else.
+    """
+    for name in _WIDTHS:
+        width = values.whole(f"{family.gguf_name}.{name}", config.head_dim)
+        if width != config.head_dim:
+            raise ModelFolderError(
+                f"{values.file}: {family.gguf_name}.{name}={width} is not the width of a head, "
+                f"{config.head_dim}: that is not supported"
+            )
+
+
+def multipliers_of(family: Family, values: Metadata) -> dict[str, float]:
+    """Reads Granite's multipliers.
+
+    Args:
+        family: The family.
+        values: The metadata of a file.
+
+    Returns:
+        Their values by their names in config.json; none in other architectures.
+    """
+    if family.name != "granite":
+        return {}
+    found = {ours: values.number(f"granite.{name}") for name, ours in _MULTIPLIERS.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def write_settings(writer: gguf.GGUFWriter, family: Family, config: ModelConfig) -> None:
+    """The inverse of `settings_of`.
+
+    Args:
+        writer: Gets the metadata.
+        family: One that can express the model.
+        config: The model's configuration.
+    """
+    root = family.gguf_name
+    for key in KEYS[str(root)]:
+        value = getattr(config, key.ours)
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{root}.{key.name}", value)
+    if config.positions == "rotary":
+        for name in _WIDTHS:
+            writer.add_uint32(f"{root}.{name}", config.head_dim)

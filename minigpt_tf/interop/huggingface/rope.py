@@ -1,0 +1,99 @@
+"""Rotary angles in config.json: base and scaling, in the words of transformers 4 and 5."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...config import ModelConfig
+from ...errors import ConfigError, ModelFolderError
+
+
+def read_rope(values: Mapping[str, Any], file: Path) -> tuple[Any, dict[str, Any] | None]:
+    """Reads rope_parameters (transformers 5), or the fields of earlier versions.
+
+    Args:
+        values: The content of config.json.
+        file: Names it in errors.
+
+    Returns:
+        rope_theta and rope_scaling of ModelConfig.
+
+    Raises:
+        ModelFolderError: Both are there and disagree, or the kind of scaling is unsupported.
+    """
+    names = [name for name in ("rope_parameters", "rope_scaling") if values.get(name) is not None]
+    found = [_rope_of(values, name, file) for name in names or ["rope_parameters"]]
+    if found[0] != found[-1]:
+        raise ModelFolderError(f"{file}: {names[0]} and {names[1]} do not say the same")
+    return found[0]
+
+
+def _value(values: Mapping[str, Any], name: str, otherwise: Any) -> Any:
+    """A field that may be missing or null; `otherwise` is what transformers takes then."""
+    return otherwise if values.get(name) is None else values[name]
+
+
+def _rope_of(values: Mapping[str, Any], name: str, file: Path) -> tuple[Any, dict[str, Any] | None]:
+    """The same from one of the two fields, or where it is missing, without scaling."""
+    rope = _value(values, name, {})
+    if not isinstance(rope, dict):
+        raise ModelFolderError(f"{file}: {name}={rope!r:.60}: expected an object")
+    theta = _value(rope, "rope_theta", _value(values, "rope_theta", 10000.0))
+    kind = _value(rope, "rope_type", _value(rope, "type", "default"))
+    if rope.get("partial_rotary_factor") not in (None, 1):
+        raise ModelFolderError(
+            f"{file}: partial_rotary_factor={rope['partial_rotary_factor']!r:.40} changes what the "
+            "model computes, and is unsupported"
+        )
+    if kind == "default":
+        return theta, None
+    if kind == "linear":
+        return theta, {"factor": rope.get("factor")}
+    if kind == "llama3":
+        original = _value(
+            values,
+            "original_max_position_embeddings",
+            _value(rope, "original_max_position_embeddings", values["max_position_embeddings"]),
+        )
+        scaling = {key: rope.get(key) for key in ("factor", "low_freq_factor", "high_freq_factor")}
+        return theta, {**scaling, "original_context_length": original}
+    raise ModelFolderError(
+        f"{file}: {name} of the type {kind!r:.40} is unknown; known: default, linear, llama3"
+    )
+
+
+def written_rope(config: ModelConfig) -> dict[str, Any]:
+    """The inverse of `read_rope`.
+
+    Args:
+        config: A model with rotary positions.
+
+    Returns:
+        Fields of config.json: transformers 4 reads the first two, transformers 5 the third.
+
+    Raises:
+        ConfigError: transformers has no such scaling.
+    """
+    scaling = _scaling(config)
+    return {
+        "rope_theta": config.rope_theta,
+        "rope_scaling": scaling,
+        "rope_parameters": {
+            "rope_theta": config.rope_theta,
+            **(scaling or {"rope_type": "default"}),
+        },
+    }
+
+
+def _scaling(config: ModelConfig) -> dict[str, Any] | None:
+    """In transformers' words, whose context is an integer."""
+    if config.rope_scaling is None:
+        return None
+    scaling = dict(config.rope_scaling)
+    if "original_context_length" not in scaling:
+        return {"rope_type": "linear", **scaling}
+    original = scaling.pop("original_context_length")
+    if original != math.floor(original):
+        raise ConfigError(f"rope_scaling: original_context_length={original} is not an integer")
+    return {"rope_type": "llama3", **scaling, "original_max_position_embeddings": int(original)}

@@ -1,0 +1,1 @@
+"""Bots for messengers: clients of the API, each a process of its own."""

@@ -1,0 +1,67 @@
+"""POST /v1/classify: labels of texts, by a model that `finetune --method classify` made."""
+
+import time
+from collections.abc import Generator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from ..classification.classifier import Classifier
+from .admission import CLOSED, Answers, ClientGone
+from .documents import ANSWERED, Labels
+from .errors import Refusal, json_response
+from .requests import ClassifyRequest
+from .state import call_of, new_id, state_of
+
+router = APIRouter()
+
+
+@router.post("/v1/classify", response_model=None, responses=ANSWERED[Labels])
+async def classify(request: Request, body: ClassifyRequest) -> Response:
+    """Labels texts."""
+    state, call = state_of(request), call_of(request)
+    model = state.find(body.model)
+    call.facts["model"] = model.name
+    state.report_unknown(body.check())
+    if model.classifier is None:
+        raise Refusal(
+            f"{model.name} is not a classifier: it writes texts, by /v1/chat/completions or "
+            "/v1/completions",
+            param="model",
+        )
+    texts = [text for text in body.input if isinstance(text, str)]
+    if len(texts) < len(body.input):
+        raise Refusal("input: expected a text, or a list of texts", param="input")
+    if state.config.log_contents:
+        call.facts["input"] = texts
+    with Answers(state, call, model) as answers:
+        try:
+            data = await answers.work(request, _labels(model.classifier, texts))
+        except ClientGone:
+            return CLOSED
+    return json_response(
+        {
+            "id": new_id("classify-"),
+            "object": "list",
+            "created": int(time.time()),
+            "model": body.model,
+            "data": data,
+        }
+    )
+
+
+def _labels(classifier: Classifier, texts: list[str]) -> Generator[None, None, Any]:
+    data = []
+    for index, text in enumerate(texts):
+        guess = classifier.classify(text)
+        data.append(
+            {
+                "index": index,
+                "label": guess.label,
+                "probabilities": guess.probabilities,
+                "dropped_tokens": guess.dropped,
+            }
+        )
+        yield
+    return data

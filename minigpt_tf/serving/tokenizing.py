@@ -1,0 +1,71 @@
+"""POST /tokenize and /detokenize."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from .documents import ANSWERED, Detokenized, Tokens
+from .errors import Refusal, json_response
+from .prompts import as_messages, encode_messages, require_generator
+from .requests import DetokenizeRequest, TokenizeRequest
+from .state import call_of, state_of
+from .waiting import in_thread
+
+router = APIRouter()
+
+
+@router.post("/tokenize", response_model=None, responses=ANSWERED[Tokens])
+async def tokenize(request: Request, body: TokenizeRequest) -> Response:
+    """The token ids of a text or of a conversation."""
+    state = state_of(request)
+    model = state.find(body.model)
+    call_of(request).facts["model"] = model.name
+    state.report_unknown(body.check())
+    require_generator(model)
+    assert model.generator is not None
+    tokenizer = model.generator.tokenizer
+    if (body.prompt is None) == (body.messages is None):
+        raise Refusal("prompt: give it, or messages, and not both", param="prompt")
+    if body.messages is not None:
+        messages = as_messages(body.messages)
+        if not messages:
+            raise Refusal("messages: is empty", param="messages")
+        begins = body.add_generation_prompt is not False
+        characters = sum(len(said["content"]) for said in messages)
+        ids, _ = await in_thread(characters, encode_messages, model, messages, begins)
+    else:
+        text = body.prompt or ""
+        ids = (await in_thread(len(text), tokenizer.encode, text)).tolist()
+        prefix = list(tokenizer.prefix_ids)
+        if body.add_special_tokens is not False and ids[: len(prefix)] != prefix:
+            ids = prefix + ids
+    texts = None
+    if body.return_token_strs:
+        texts = [tokenizer.decode([token_id]) for token_id in ids]
+    return json_response(
+        {
+            "count": len(ids),
+            "max_model_len": model.engine.config.context_length,
+            "tokens": ids,
+            "token_strs": texts,
+        }
+    )
+
+
+@router.post("/detokenize", response_model=None, responses=ANSWERED[Detokenized])
+async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
+    """The text of token ids."""
+    state = state_of(request)
+    model = state.find(body.model)
+    call_of(request).facts["model"] = model.name
+    state.report_unknown(body.check())
+    require_generator(model)
+    assert model.generator is not None
+    tokenizer = model.generator.tokenizer
+    wrong = [i for i in body.tokens if not 0 <= i < tokenizer.vocab_size]
+    if wrong:
+        raise Refusal(
+            f"tokens: token id {wrong[0]} is outside the vocabulary of {tokenizer.vocab_size}",
+            param="tokens",
+        )
+    text = await in_thread(len(body.tokens), tokenizer.decode, body.tokens)
+    return json_response({"prompt": text})

@@ -1,0 +1,69 @@
+"""Every family: transformers' logits and greedy tokens, the same bits after a round trip."""
+
+import numpy as np
+import pytest
+
+from minigpt_tf import export_model, import_model
+from minigpt_tf.inference.engine import Engine
+from minigpt_tf.inference.folder import load_folder
+from minigpt_tf.inference.weights import read_weights
+from tests.interop.checkpoints import check_parity
+from tests.interop.family_checkpoints import CASES, CONTEXT, from_golden, from_transformers
+
+
+def weights_of(folder):
+    return read_weights(folder / "model.h5", load_folder(folder).model)
+
+
+def assert_same_bits(folder, other):
+    ours, theirs = weights_of(folder), weights_of(other)
+    assert list(ours) == list(theirs)
+    for name, values in ours.items():
+        assert np.array_equal(values.view(np.int32), theirs[name].view(np.int32)), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_are_those_that_transformers_gave(case, tmp_path):
+    ids, wanted = from_golden(case, tmp_path / "hf")
+    out = import_model(tmp_path / "hf", tmp_path / "out")
+    engine, _ = Engine.load(load_folder(out))
+    found = engine.all_logits(ids)[::6, ::37]
+    assert np.abs(wanted).max() > 1
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_round_trip_keeps_every_bit(case, tmp_path):
+    from_golden(case, tmp_path / "hf")
+    out = import_model(tmp_path / "hf", tmp_path / "out")
+    for file_format, file in (("hf", "again"), ("gguf", "again.gguf")):
+        if file_format == "gguf" and load_folder(out).model.activation == "relu":
+            continue  # llama.cpp has no such GPT-2
+        exported = export_model(out, tmp_path / file, file_format).path
+        again = import_model(exported, tmp_path / f"{file_format}-out")
+        assert load_folder(again).model == load_folder(out).model
+        assert_same_bits(out, again)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("case", CASES)
+def test_transformers_computes_the_same(case, seed, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    odd = {"vocab_size": 300 + seed, "num_hidden_layers": 2 + seed}
+    odd |= {"layer_types": None} if "layer_types" in CASES[case][1] else {}
+    if odd.get("layer_types", 0) is None:
+        odd["layer_types"] = (CASES[case][1]["layer_types"] * 2)[: 2 + seed]
+    model = from_transformers(case, tmp_path / "hf", seed, **odd)
+    out = import_model(tmp_path / "hf", tmp_path / "out")
+    check_parity(model, out)
+    engine, _ = Engine.load(load_folder(out))
+    start = np.random.default_rng(seed).integers(0, 300, 5).tolist()
+    count = CONTEXT - len(start)
+    logits, tokens = engine.prefill(start), []
+    while len(tokens) < count:
+        tokens.append(int(logits.argmax()))
+        logits = engine.decode_step(tokens[-1])
+    model.generation_config.eos_token_id = None
+    options = {"do_sample": False, "max_new_tokens": count}
+    options["attention_mask"] = torch.ones((1, len(start)), dtype=torch.int64)
+    assert model.generate(torch.tensor([start]), **options)[0, len(start) :].tolist() == tokens
