@@ -103,7 +103,7 @@ class RecordsReport:
             yield f"unknown to the tokenizer: {self.unknown_fraction:.1%} of the tokens"
         if self.spelled:
             places = _places(self.spelled, self.unit)
-            count = _count(len(self.spelled), "record")
+            count = counted(len(self.spelled), "record")
             yield f"special tokens that {count} spell, taken as text ({places})"
         if self.kind != "labeled":
             yield from self._target_lines()
