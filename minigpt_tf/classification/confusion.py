@@ -73,7 +73,8 @@ class Confusion:
         """All figures; of the counts those that are not 0.
 
         Returns:
-            Plain JSON data: "accuracy", "macro_f1", "classes" and "confusion".
+            Plain JSON data: "accuracy", "macro_f1" (the mean over the labels that occur, as right
+            ones or as guesses), "classes" and "confusion".
         """
         texts = self.counts.sum(axis=1).tolist()
         columns = [column.tolist() for column in (self.precision, self.recall, self.f1)]
@@ -81,7 +82,7 @@ class Confusion:
         names = ("texts", "precision", "recall", "f1")
         return {
             "accuracy": self.accuracy,
-            "macro_f1": float(self.f1.mean()),
+            "macro_f1": metrics.macro_f1(self.counts),
             "classes": {label: dict(zip(names, row, strict=True)) for label, *row in classes},
             "confusion": {
                 label: {self.labels[j]: int(row[j]) for j in np.flatnonzero(row)}

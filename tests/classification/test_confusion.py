@@ -26,6 +26,18 @@ def test_figures_by_hand():
     assert lines[-1].split() == ["mean", "33.3%"]
 
 
+def test_labels_that_never_occur_are_not_in_the_mean():
+    """The mean is scikit-learn's f1_score(truth, guess, average="macro")."""
+    labels = ["a", "b", "c", "d"]
+    confusion = Confusion.of(labels, np.array([0, 0, 1]), np.array([0, 0, 2]))
+    figures = confusion.as_json()
+    assert figures["macro_f1"] == pytest.approx((1 + 0 + 0) / 3)  # c is guessed, d is not
+    assert figures_table(figures, 80)[-1].split() == "mean of the 3 that occur 33.3%".split()
+    perfect = Confusion.of(labels, np.array([1, 3]), np.array([1, 3])).as_json()
+    assert perfect["macro_f1"] == 1.0
+    json.dumps(Confusion.of(labels, np.array([0]), np.array([0])).as_json(), allow_nan=False)
+
+
 def test_any_label_can_be_drawn(tmp_path):
     labels = ["$x^$ {\\", "\x1b[31m", "日本語", "", "a" * 300]
     counts = np.arange(25).reshape(5, 5)
