@@ -145,6 +145,24 @@ def memory_size() -> int | None:
     return size
 
 
+def shown_size(size: float) -> str:
+    """A size in memory for people, which is never shown as 0.
+
+    Args:
+        size: Bytes.
+
+    Returns:
+        GiB, or MiB if that is less than a tenth.
+
+    Example:
+        >>> shown_size(3 << 30), shown_size(5 << 20), shown_size(1)
+        ('3.0 GiB', '5 MiB', '1 MiB')
+    """
+    if size >= 0.1 * 2**30:
+        return f"{size / 2**30:,.1f} GiB"
+    return f"{max(1, round(size / 2**20)):,} MiB"
+
+
 def check_fits_memory(needed: float, what: str, advice: str = "choose smaller sizes") -> None:
     """Checks that something fits into this machine's memory.
 
@@ -159,8 +177,7 @@ def check_fits_memory(needed: float, what: str, advice: str = "choose smaller si
     size = memory_size()
     if size is not None and needed > size:
         raise ConfigError(
-            f"{what} need {needed / 2**30:,.1f} GiB, this machine has {size / 2**30:,.1f} GiB: "
-            f"{advice}"
+            f"{what} need {shown_size(needed)}, this machine has {shown_size(size)}: {advice}"
         )
 
 

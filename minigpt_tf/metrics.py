@@ -154,7 +154,7 @@ def recall(counts: np.ndarray) -> np.ndarray:
 
 def f1(counts: np.ndarray) -> np.ndarray:
     """The harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN) (van Rijsbergen, 1979,
-    "Information Retrieval", chapter 7).
+    "Information Retrieval", chapter 7). Its mean over the labels is the macro F1.
 
     Args:
         counts: (C, C), the confusion matrix as `accuracy` has it.
@@ -163,24 +163,6 @@ def f1(counts: np.ndarray) -> np.ndarray:
         (C,) float64; 0 where both are 0.
     """
     return _ratio(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
-
-
-def macro_f1(counts: np.ndarray) -> float:
-    """The mean of F1 over the labels that occur, in the examples or in the predictions, as in
-    scikit-learn: a label of other data says nothing of these.
-
-    Args:
-        counts: (C, C), the confusion matrix as `accuracy` has it.
-
-    Returns:
-        From 0 to 1; nan without examples.
-
-    Example:
-        >>> macro_f1(np.array([[3, 0, 0], [0, 1, 0], [0, 0, 0]]))
-        1.0
-    """
-    occurs = counts.sum(axis=0) + counts.sum(axis=1) > 0
-    return float(f1(counts)[occurs].mean()) if occurs.any() else math.nan
 
 
 def _ratio(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -69,12 +69,17 @@ class Confusion:
         """(C,): the harmonic mean of precision and recall; 0 where both are."""
         return metrics.f1(self.counts)
 
+    @functools.cached_property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels that occur, as the right one or as a guess; 0 without any."""
+        occurs = (self.counts.sum(axis=0) + self.counts.sum(axis=1)) > 0
+        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
+
     def as_json(self) -> dict[str, Any]:
         """All figures; of the counts those that are not 0.
 
         Returns:
-            Plain JSON data: "accuracy", "macro_f1" (the mean over the labels that occur, as right
-            ones or as guesses), "classes" and "confusion".
+            Plain JSON data: "accuracy", "macro_f1", "classes" and "confusion".
         """
         texts = self.counts.sum(axis=1).tolist()
         columns = [column.tolist() for column in (self.precision, self.recall, self.f1)]
@@ -82,7 +87,7 @@ class Confusion:
         names = ("texts", "precision", "recall", "f1")
         return {
             "accuracy": self.accuracy,
-            "macro_f1": metrics.macro_f1(self.counts),
+            "macro_f1": self.macro_f1,
             "classes": {label: dict(zip(names, row, strict=True)) for label, *row in classes},
             "confusion": {
                 label: {self.labels[j]: int(row[j]) for j in np.flatnonzero(row)}

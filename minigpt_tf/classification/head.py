@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import ModelFolderError
 from ..inference.weights import check_finite
 from ..storage.model_folder import HEAD_NAME
+from ..storage.reading import open_safetensors
 
 FORMAT = "minigpt_tf classifier 1"
 
@@ -76,15 +76,12 @@ def load_head(folder: Path, embed_dim: int) -> Head:
             f"{folder}: is not a classifier ({HEAD_NAME} is missing): minigpt finetune --method "
             "classify makes one"
         )
-    try:
-        with safe_open(file, framework="numpy") as archive:
-            metadata = archive.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError("it is not of this version of minigpt_tf")
-            labels = json.loads(metadata["labels"])
-            kernel, bias = (archive.get_tensor(name) for name in ("kernel", "bias"))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFolderError(f"{file}: is damaged or not a classifier's head: {error}") from None
+    with open_safetensors(file, "a classifier's head") as archive:
+        metadata = archive.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ModelFolderError(f"{file}: is not of this version of minigpt_tf")
+        labels = json.loads(metadata["labels"])
+        kernel, bias = (archive.get_tensor(name) for name in ("kernel", "bias"))
     named = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     if not named or len(set(labels)) != len(labels) or len(labels) < 2:
         raise ModelFolderError(f"{file}: is damaged: its labels must be a list of different names")

@@ -26,7 +26,10 @@ LONGEST_FOREIGN = 300
 
 OUR_NAME = __package__.partition(".")[0]
 
-TOO_LITTLE_MEMORY = re.compile("bad_alloc|can't start new thread|[Oo]ut of memory|OOM when")
+TOO_LITTLE_MEMORY = re.compile(
+    "bad_alloc|can't start new thread|[Oo]ut of memory|OOM when|failed to map segment|"
+    "annot allocate memory"
+)
 """How libraries that know no MemoryError say that there is none."""
 
 

@@ -27,7 +27,7 @@ PREFORMATTED = {"listing", "plaintext", "pre", "textarea", "xmp"}
 
 _PLAIN_BLOCKS = BLOCKS - PREFORMATTED - {"dialog", "ol", "title"}
 
-NEVER_SEEN = {"script", "style", "meta", "link", "base", "datalist", "rp", "param"}
+NEVER_SEEN = {"script", "style", "meta", "link", "base", "datalist", "param"}
 HIDDEN = {"template", "noscript", "noembed", "noframes", "iframe", "audio", "video", "canvas"}
 HIDDEN |= {"object", "desc", "metadata", "annotation", "annotation-xml"}
 """Elements that show nothing, or something else than their content."""

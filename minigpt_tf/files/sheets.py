@@ -34,6 +34,14 @@ Cell = str | CellFault | None
 Row = tuple[int, list[Cell]]
 """The number of a row as the sheet shows it, and its cells without empty ones at its end."""
 
+_BESIDE = (
+    (r"xl/comments\d*\.xml|xl/comments/comment\d*\.xml", "comment", "comment"),
+    (r"xl/drawings/drawing\d*\.xml", "text box", "x:txBody"),
+    (r"xl/charts/chart\d*\.xml", "chart", None),
+    (r"xl/media/.*", "picture", None),
+)
+"""Members beside the cells: their names, what they are, and the elements that are counted."""
+
 _REFERENCE = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 _HIDDEN = ("1", "true")
 
@@ -71,6 +79,7 @@ def read_sheets(
     seen = [sheet.title for sheet in tables if not sheet.is_hidden]
     chosen = choose(seen, [sheet.title for sheet in tables if sheet.is_hidden])
     by_title = {sheet.title: sheet for sheet in tables}
+    _count_beside(book.package, notes)
     for title in chosen:
         reader = _SheetReader(book, by_title[title], notes, fill_merged)
         for number, cells in reader.rows():
@@ -252,6 +261,25 @@ class _SheetReader:
         width = max(self.cells) + 1
         self.ready.append((self.row, [self.cells.get(column) for column in range(width)]))
         self.cells = {}
+
+
+def _count_beside(package: Package, notes: Notes) -> None:
+    """Counts what stands beside the cells: comments, text boxes, charts and pictures."""
+    for pattern, what, element in _BESIDE:
+        for member in package.matching(pattern):
+            found: list[str] = []
+            if element is None:
+                found = [member]
+            else:
+                wanted = element
+
+                def start(name: str, attributes: dict[str, str]) -> None:
+                    """Counts an element."""
+                    if name == wanted:  # noqa: B023 - called in this round
+                        found.append(name)  # noqa: B023
+
+                package.parse(member, start, lambda name: None, lambda text: None)
+            notes.leave_out(what, len(found))
 
 
 class _Merged:

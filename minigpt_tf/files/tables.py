@@ -21,8 +21,9 @@ DELIMITERS = ",\t;|"
 SAMPLE = 1 << 18
 """So many characters show what separates cells; whether quotes are sound is asked of all."""
 
-MOST_RAGGED = 0.8
-"""Below a title, fewer rows of one width are not rows: prose has commas too."""
+LEAST_EQUAL = 0.6
+LEAST_BELOW_TITLES = 0.8
+"""Where a smaller fraction of the lines has as many cells, they are not rows: prose has commas."""
 
 HEAD = 10
 """Rows among which the one with the names is looked for: titles may stand above it."""
@@ -111,25 +112,21 @@ def find_delimiter(
     if len(text) > SAMPLE:
         sample = sample[: sample.rfind("\n") + 1] or sample
     best, best_score = "", (-1, 0.0, False)
-    first_is_one = True
     for delimiter in DELIMITERS:
         rows = [cells for _, cells in _tolerant(sample, Dialect(delimiter)) if any(cells)]
         widths = Counter(len(cells) for cells in rows if len(cells) > 1)
         if not widths:
             continue
-        first_is_one &= len(rows[0]) == 1
         count = max(widths.values())
         names = max(sum(map(is_name, cells)) for cells in rows[:HEAD])
         titles = next(place for place, cells in enumerate(rows) if len(cells) > 1)
         equal = count / (len(rows) - min(titles, HEAD))
-        if titles and not names and equal < MOST_RAGGED:
+        if not names and equal < (LEAST_BELOW_TITLES if titles else LEAST_EQUAL):
             continue  # a column of texts below its name, or prose
         score = (names, equal * _clean(rows, delimiter), delimiter == preferred)
         if score > best_score:
             best, best_score = delimiter, score
-    if best:
-        return best
-    return "" if first_is_one else preferred
+    return best
 
 
 def _clean(rows: list[list[str]], delimiter: str) -> float:
@@ -205,8 +202,11 @@ def _has_single_quotes(text: str, delimiter: str) -> bool:
         for cell in row
         if not _NUMBER.fullmatch(cell)
     ]
-    enclosed = sum(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in cells)
-    return enclosed >= max(4, 0.9 * len(cells))
+    begun = [cell for cell in cells if cell.startswith("'")]
+    enclosed = [cell for cell in begun if len(cell) > 1 and cell.endswith("'")]
+    if any("''" in cell[1:-1] for cell in enclosed):
+        return len(enclosed) == len(begun)
+    return len(enclosed) >= max(4, 0.9 * len(cells))
 
 
 def _with_stray_quotes(text: str, delimiter: str, notes: Notes, line: int) -> list[NumberedRow]:
@@ -289,16 +289,13 @@ def _note_swallowed(rows: list[NumberedRow], delimiter: str, notes: Notes) -> No
     if width < 2:
         return
     for line, cells in rows:
-        for cell in cells:
-            inner = cell.split("\n")[1:-1] if "\n" in cell else []
-            if len(inner) > 1 and all(
-                inner_line.count(delimiter) == width - 1 for inner_line in inner
-            ):
-                notes.remark(
-                    "a cell between quotes holds lines that look like rows: if they are, close its "
-                    "quote, or give --quoting never",
-                    f"line {line}",
-                )
+        lines = delimiter.join(cells).split("\n")
+        if len(lines) > 1 and all(item.count(delimiter) == width - 1 for item in lines):
+            notes.remark(
+                "a cell between quotes holds lines that look like rows: if they are, close its "
+                "quote, or give --quoting never",
+                f"line {line}",
+            )
 
 
 def note_ragged(rows: list[NumberedRow], notes: Notes) -> None:

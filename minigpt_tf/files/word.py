@@ -113,7 +113,7 @@ class _Document:
         self.flows = [_Flow()]
         self.rows: list[_Row] = []  # those that are open: of a table, and of tables in its cells
         self.skipping = 0
-        self.in_text = self.hidden = self.deleted_mark = False
+        self.in_text = self.hidden = self.capitals = self.deleted_mark = False
         self.shift = self.font = ""
         self.stack: list[str] = []
         self.controls: list[bool] = []  # whether a content control shows its placeholder
@@ -168,7 +168,8 @@ class _Document:
 
     def _begin_run(self, attributes: dict[str, str]) -> None:
         self.run = []
-        self.hidden, self.shift, self.font = False, "", ""
+        self.hidden = self.capitals = False
+        self.shift, self.font = "", ""
 
     def _begin_text(self, attributes: dict[str, str]) -> None:
         self.in_text = True
@@ -179,6 +180,13 @@ class _Document:
     def _hide(self, attributes: dict[str, str]) -> None:
         within = self.stack[-3] if len(self.stack) > 2 else ""
         self.hidden |= _is_on(attributes) and within == "r"
+
+    def _capitals(self, attributes: dict[str, str]) -> None:
+        self.capitals = _is_on(attributes) and self.stack[-3:-1] == ["r", "rPr"]
+
+    def _styled(self, attributes: dict[str, str]) -> None:
+        if re.match("List(Bullet|Number)", attributes.get("val", "")):
+            self.notes.leave_out("number or bullet of a list")
 
     def _shift(self, attributes: dict[str, str]) -> None:
         self.shift = attributes.get("val", "")
@@ -243,6 +251,8 @@ class _Document:
         self.run = []
         if not text:
             return
+        if self.capitals:
+            text = text.upper()
         if self.font in _FONTS:
             text = "".join(self._of_font(character, self.font) for character in text)
         if self.hidden:
@@ -304,6 +314,8 @@ _STARTS = {
     "m:t": _Document._begin_text,
     "sdt": _Document._begin_control,
     "vanish": _Document._hide,
+    "caps": _Document._capitals,
+    "pStyle": _Document._styled,
     "vertAlign": _Document._shift,
     "rFonts": _Document._font,
     "vMerge": _Document._merge,

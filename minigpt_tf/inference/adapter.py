@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..config import MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
+from ..storage.reading import open_safetensors
 from ..storage.replacing import sha256_of
 from .weights import Weights, open_weights, weight_shapes
 
@@ -123,15 +123,12 @@ def load_adapter(file: Path, config: ModelConfig) -> Adapter:
         Traceback (most recent call last):
         minigpt_tf.errors.ModelFolderError: adapter.safetensors: no such adapter
     """
-    try:
-        with safe_open(file, framework="numpy") as archive:
-            metadata = archive.metadata() or {}
-            values = {name: json.loads(text) for name, text in metadata.items()}
-            tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
-    except FileNotFoundError:
-        raise ModelFolderError(f"{file}: no such adapter") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFolderError(f"{file}: is damaged or not an adapter: {error}") from None
+    if not file.exists():
+        raise ModelFolderError(f"{file}: no such adapter")
+    with open_safetensors(file, "an adapter") as archive:
+        metadata = archive.metadata() or {}
+        values = {name: json.loads(text) for name, text in metadata.items()}
+        tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
     rank, alpha, base = (values.get(name) for name in ("rank", "alpha", "base"))
     sound = values.get("format") == FORMAT and isinstance(base, str)
     if not sound or type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):

@@ -20,6 +20,7 @@ from ..storage.model_folder import (
     HEAD_NAME,
     read_description,
 )
+from ..storage.reading import why_unreadable
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
 
@@ -133,7 +134,7 @@ def _chat_template(path: Path, description: dict[str, Any]) -> ChatTemplate | No
     try:
         return ChatTemplate(file.read_text(encoding="utf-8"), tokens)
     except (OSError, UnicodeError) as error:
-        raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+        raise ModelFolderError(why_unreadable(file, error, "is not UTF-8")) from None
 
 
 def _load_tokenizer(path: Path, description: dict[str, Any]) -> BaseTokenizer:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ModelFolderError
+from ..machine import shown_size
 from .blocks import LARGEST_INT8, Blocks, find_int4_blocks, find_int8_blocks, round_to_int8
 from .panels import LANES, Storage, empty_panels, padded, panel_bytes, read_rows, write_panels
 from .positions import sinusoidal_table
@@ -281,8 +282,7 @@ def _empty(
         np.empty(SPARE_BYTES, dtype=np.int8)
     except MemoryError:
         raise ModelFolderError(
-            f"{source.where}: its weights need {size / 2**30:.2f} GiB of memory, which is "
-            "unavailable"
+            f"{source.where}: its weights need {shown_size(size)} of memory, which is unavailable"
         ) from None
     return laid_out
 

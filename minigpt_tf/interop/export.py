@@ -1,7 +1,6 @@
 """A model folder -> other tools' formats. Nothing is announced that was not read back."""
 
 import filecmp
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder, load_folder
 from ..inference.weights import open_weights
+from ..storage.json_files import read_object
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
 from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, reserve_space, staging
@@ -145,8 +145,8 @@ def _check_folder(out: Path, overwrite: bool) -> None:
 def _is_ours(file: Path) -> bool:
     """Whether this is the config.json of a model folder, and not transformers'."""
     try:
-        return "format_version" in json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return "format_version" in read_object(file)
+    except ModelFolderError:
         return False
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ..config import END_OF_TEXT, ModelConfig
 from ..errors import ConfigError, ModelFolderError
 from ..storage.json_files import integer, read_object
+from ..storage.reading import why_unreadable
 from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
@@ -150,5 +151,4 @@ def _tensors(prefix: Path) -> dict[str, CheckpointTensor]:
 
 
 def _damaged(prefix: Path, error: Exception) -> ModelFolderError:
-    reason = " ".join(str(error).split())
-    return ModelFolderError(f"{prefix}: is damaged or no TensorFlow checkpoint ({reason:.120})")
+    return ModelFolderError(why_unreadable(prefix, error, "is damaged or no TensorFlow checkpoint"))

@@ -9,6 +9,7 @@ from keras import layers, ops
 from ..config import ModelConfig
 from ..config.presets import model_preset
 from ..errors import ConfigError
+from .backend import check_backend
 from .dropout import FastDropout
 from .keras_model import LOGITS, PROBABILITIES, Model
 from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, one_of, register
@@ -121,7 +122,8 @@ def build_gpt_model(
         The model, not compiled.
 
     Raises:
-        ConfigError: The sizes do not fit each other, or both sizes and a config are given.
+        ConfigError: The sizes do not fit each other, both sizes and a config are given, or Keras
+            does not run on TensorFlow in float32.
 
     Example:
         >>> import minigpt_tf as mg
@@ -193,6 +195,7 @@ def build_from_kit(
     Returns:
         The model, and its body as in `build_training_model`.
     """
+    check_backend()
     if seed is not None:
         keras.utils.set_random_seed(seed)
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")

@@ -19,7 +19,7 @@ _SYNONYMS = {
     ),
     "output": (
         *("answer", "response", "completion", "reply", "a", "assistant", "solution", "target"),
-        *("answers", "generation", "summary", "expected", "gold"),
+        *("generation", "summary", "expected", "gold"),
     ),
     "input": ("context", "passage", "document"),
     "prompt": ("question", "query", "input", "problem", "task"),

@@ -46,7 +46,7 @@ def entries_of(value: Any, notes: Notes) -> list[Any]:
     if _is_record(value):
         return [value]
     if _are_columns(value):
-        return _of_columns(value)
+        return _of_columns(value, notes)
     return _of_object(value, notes)
 
 
@@ -106,17 +106,20 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[s
 
 def _are_columns(value: dict[str, Any]) -> bool:
     """Whether every name has the values of all records: a list, or an object by row numbers."""
-    lists = [item for item in value.values() if isinstance(item, list)]
-    if len(lists) == len(value) and _known(list(value)):
-        return not all(isinstance(entry, dict) for item in lists for entry in item)
+    lists = {name: item for name, item in value.items() if isinstance(item, list)}
+    if _known(list(lists)) and (len(lists) == len(value) or len(lists) > 1):
+        return not all(isinstance(entry, dict) for item in lists.values() for entry in item)
     objects = [item for item in value.values() if isinstance(item, dict)]
     if len(objects) < len(value) or not _known(list(value)):
         return False
     return all(item.keys() == objects[0].keys() for item in objects)
 
 
-def _of_columns(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """Records out of columns."""
+def _of_columns(value: dict[str, Any], notes: Notes) -> list[dict[str, Any]]:
+    """Records out of columns. What is not a column is about the whole file."""
+    for name in [name for name, item in value.items() if not isinstance(item, (list, dict))]:
+        notes.leave_out("value beside the columns", name=name)
+        value = {other: item for other, item in value.items() if other != name}
     sizes = {name: len(item) for name, item in value.items()}
     if len(set(sizes.values())) > 1:
         shown = ", ".join(f"{name!r:.30} {size:,}" for name, size in list(sizes.items())[:6])

@@ -86,7 +86,8 @@ def read_records(
         except Unusable as error:
             dropped.append(Dropped(row.number, str(error)))
     if not records:
-        raise DataError(f"{table.where}: no row can be used: {reasons(dropped, table.unit)}")
+        why = "; ".join([reasons(dropped, table.unit), *table.notes.lines()])
+        raise DataError(f"{table.where}: no row can be used: {why}")
     _note_unused(rows, kind, table)
     _note_twins(records, table)
     return Records(table.where, table.unit, kind, records, dropped, table.notes.lines())

@@ -158,6 +158,9 @@ STYLES = (
 )
 """The words that begin a field of a record in plain text, each with a colon behind it."""
 
+_FIRST_WORDS = {"q", "question", "instruction", "prompt"}
+"""The words that begin a record; with others text may begin as well."""
+
 _FIELD = re.compile(r"(?:#{1,6}[ \t]*)?([A-Za-z]+)[ \t]*:(.*)")
 
 TEXT_HELP = (
@@ -214,6 +217,12 @@ def _written_out(
         found = _FIELD.fullmatch(line)
         word = found[1].lower() if found else ""
         if found is None or word not in style:
+            if word in _FIRST_WORDS:
+                notes.remark(
+                    f"begins with {word.capitalize()!r}, where records begin with "
+                    f"{first.capitalize()!r}: it is part of the record above",
+                    f"line {number}",
+                )
             if fields:
                 fields[-1][1].append(line)
             elif line.strip():

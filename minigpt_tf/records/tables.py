@@ -198,25 +198,31 @@ def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> Table
     notes = Notes()
 
     def choose(seen: list[str], hidden: list[str]) -> list[str]:
-        """The sheet that is asked for, or the first that a person sees."""
+        """The sheet that is asked for, or all that a person sees."""
         titles = [*seen, *hidden]
         if config.sheet is not None and config.sheet not in titles:
             raise DataError(f"has no sheet {config.sheet!r}: there are {str(titles)[1:-1]}")
         if not seen and config.sheet is None:
             more = f" that is seen: give --sheet {hidden[0]!r}" if hidden else " with cells"
             raise DataError(f"has no sheet{more}")
-        chosen = config.sheet or seen[0]
-        for title in seen:
-            if title != chosen:
-                notes.leave_out("other sheet", name=title)
         for title in hidden:
-            if title != chosen:
+            if title != config.sheet:
                 notes.leave_out("hidden sheet", name=title)
-        return [chosen]
+        others.extend(title for title in seen if title != config.sheet)
+        return [config.sheet] if config.sheet is not None else seen
 
+    others: list[str] = []
+    rows: list[tuple[int, list[Any]]] = []
     with open(path, "rb") as file:
-        found = read_sheets(file, choose, notes, fill_merged=True)
-        rows = [(number, cells) for _, number, cells in found]
+        first = config.sheet
+        for title, number, cells in read_sheets(file, choose, notes, fill_merged=True):
+            if first not in (None, title):
+                break  # the first sheet with cells is read
+            first = title
+            rows.append((number, cells))
+    for title in others:
+        if title != first:
+            notes.leave_out("other sheet", name=title)
     width = _width([cells for _, cells in rows], config, names)
     padded = [(number, cells + [None] * (width - len(cells))) for number, cells in rows]
     return table_of(path, "row", padded, config, names, notes)

@@ -17,6 +17,7 @@ from typing import IO, Any
 from ..errors import ModelFolderError
 from .heaps import heaps_end
 from .plain_hdf5 import NotPlain, plain_datasets
+from .reading import why_unreadable
 
 DEEPEST = 40
 """Groups within groups that are looked into. Keras makes four for each nesting of models; a hostile
@@ -152,8 +153,7 @@ def check_regular(path: str | Path) -> None:
 
 
 def _damaged(path: str | Path, error: Exception) -> ModelFolderError:
-    reason = " ".join(str(error).split())
-    return ModelFolderError(f"{path}: is damaged or not an .h5 file ({reason:.120})")
+    return ModelFolderError(why_unreadable(path, error, "is damaged or not an .h5 file"))
 
 
 def child(group: Any, *names: str) -> Any | None:

@@ -6,6 +6,9 @@ from typing import Any
 
 from ..errors import ModelFolderError
 
+LARGEST = 1 << 25
+"""Bytes of a file: Python takes twenty times as much for its values."""
+
 
 def write_json(file: Path, description: dict[str, Any]) -> None:
     """Writes config.json, or another file of plain data, as UTF-8.
@@ -27,7 +30,11 @@ def read_object(file: Path) -> dict[str, Any]:
         ModelFolderError: the file cannot be read, is damaged or contains something else.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        with open(file, "rb") as stream:
+            content = stream.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ModelFolderError(f"{file}: is larger than the {LARGEST >> 20} MiB that are read")
+        text = content.decode("utf-8-sig")
         values = json.loads(text)
         if "\\ud" in text.lower():  # half a character would be an error later, wherever it is used
             json.dumps(values, ensure_ascii=False).encode()

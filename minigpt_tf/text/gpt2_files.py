@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..storage.reading import why_unreadable
 
 ASSETS_VARIABLE = "MINIGPT_ASSETS"
 """Environment variable: a folder that holds gpt2-bpe/ with encoder.json and vocab.bpe."""
@@ -80,10 +81,9 @@ def _read(vocabulary: Path, merges: Path) -> tuple[dict[str, int], Merges]:
         tokens = json.loads(vocabulary.read_text(encoding="utf-8"))
         lines = merges.read_text(encoding="utf-8").split("\n")[1:]  # the first is a version
         pairs: list[Any] = [tuple(line.split(" ")) for line in lines if line]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{vocabulary.parent}: GPT-2's tokenizer files are damaged: {error}"
-        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        damaged = "GPT-2's tokenizer files are damaged"
+        raise DataError(why_unreadable(vocabulary.parent, error, damaged)) from None
     if len(tokens) != 50257 or len(pairs) != 50000 or any(len(pair) != 2 for pair in pairs):
         raise DataError(f"{vocabulary.parent}: expected GPT-2's 50,257 tokens and 50,000 merges")
     return tokens, pairs

@@ -232,6 +232,16 @@ def test_a_model_without_a_history_is_one_line(folder_copy, capsys):
     assert "no such model folder" in error_of(words, capsys)
 
 
+def test_a_run_that_is_under_way_is_shown(folder_copy, capsys):
+    for name in ("config.json", "model.h5"):  # the last to be written
+        (folder_copy / name).unlink()
+    assert main(["inspect", "--history", "--json", "--model", str(folder_copy)]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"][0]["rows"]) == 2
+    shutil.rmtree(folder_copy / "checkpoint")
+    words = ["inspect", "--history", "--json", "--model", str(folder_copy)]
+    assert "config.json is missing" in error_of(words, capsys)
+
+
 def test_old_histories_and_runs_without_samples_are_shown(folder_copy, capsys):
     (folder_copy / "history.csv").write_text(
         "step,epoch,loss,best,mine\n5,0.5,2.5,True,7\n9,1,inf,False,8\n"

@@ -152,6 +152,32 @@ def test_merged_cells_stand_for_each_row_that_they_cover(tmp_path):
     assert read_document(book).text == "text label\none ham\ntwo\nthree spam\nfour"
 
 
+def test_the_first_sheet_with_cells_is_read(tmp_path):
+    def change(sheet):
+        for title, word in (("Data", "q"), ("More", "r")):
+            other = sheet.parent.create_sheet(title)
+            for row in ([], [None, "instruction", "output"], [None, word, "a"]):
+                other.append(row)
+
+    book = a_book(tmp_path / "a.xlsx", [], change)
+    found = read_records(book, RecordsConfig())
+    assert [(r.row, r.texts[0]) for r in found.records] == [(3, "q")]
+    assert found.notes == ("left out: 2 other sheets ('Sheet', 'More')",)
+    assert read_records(book, RecordsConfig(sheet="More")).records[0].texts[0] == "r"
+
+
+def test_comments_and_pictures_beside_the_cells_are_counted(tmp_path):
+    from openpyxl.comments import Comment
+
+    def change(sheet):
+        sheet["A1"].comment = Comment("a remark", "me")
+
+    book = a_book(tmp_path / "a.xlsx", [["text"]], change)
+    with zipfile.ZipFile(book, "a") as archive:
+        archive.writestr("xl/media/image1.png", b"")
+    assert read_document(book).notes == ("left out: 1 comment, 1 picture",)
+
+
 def test_titles_above_the_header_are_named(tmp_path):
     rows = [["Questions of 2026"], [], ["instruction", "output"], ["q", "a"], ["r", "b"]]
     found = read_records(a_book(tmp_path / "a.xlsx", rows), RecordsConfig())

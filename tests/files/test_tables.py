@@ -23,6 +23,8 @@ def cells(text, **settings):
         ("sep=|\na|b\n1;2|3,4\n", [["a", "b"], ["1;2", "3,4"]]),
         ('"sep=;"\na;b\n', [["a", "b"]]),
         ("text\nHello, world\nNo comma\none, two, three\n", None),  # a column, not two
+        ("So, this is prose\nwith commas, or, as here\nwithout\nand, at, its end, four\n", None),
+        ("a,b\n'it''s','x'\nplain,'y'\n", [["a", "b"], ["it's", "x"], ["plain", "y"]]),
         ("'a','b'\n'it''s, so','x'\n'y',2\n'z','w'\n", [["a", "b"], ["it's, so", "x"]]),
         ('a,b\n"say \\"hi, you\\"",1\n"x",2\n', [["a", "b"], ['say "hi, you"', "1"], ["x", "2"]]),
         ('a,b\n"say "hi" to me",1\n', [["a", "b"], ['say "hi" to me', "1"]]),
@@ -61,6 +63,9 @@ def test_a_cell_that_holds_rows_is_said():
     assert len(read_table(text, notes=notes)) == 2
     assert "line 2: a cell between quotes holds lines that look like rows" in notes.lines()[0]
     assert len(read_table(text, quoting="never")) == 8
+    notes = Notes()
+    read_table('q,a\nq1,"a1\nq2,a2"\nq3,a3\n', notes=notes)
+    assert notes.lines()[0].startswith("line 2: a cell between quotes holds lines that look like")
     notes = Notes()  # a poem is not a table
     read_table(
         'title,poem\nRoses,"Roses are red,\nviolets are blue\nand so on, and on\n"\n', notes=notes

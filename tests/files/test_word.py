@@ -133,6 +133,7 @@ def test_signs_of_a_run(tmp_path):
             '<w:r><w:sym w:font="Wingdings" w:char="F0FC"/></w:r>',
             '<w:r><w:sym w:font="Strange" w:char="F0FC"/></w:r>',
             run("hidden", "<w:vanish/>"),
+            run("caps ", "<w:caps/>"),
             "<w:r><w:fldChar/><w:instrText> REF x </w:instrText></w:r>",
             run("field"),
             f"<w:hyperlink>{run(' link')}</w:hyperlink>",
@@ -141,7 +142,7 @@ def test_signs_of_a_run(tmp_path):
             "<m:oMath><m:r><m:t>x+y</m:t></m:r></m:oMath>",
         ),
     )
-    assert text == "a\tb\nc-de 10⁶ H₂O 1st\nα✓field link漢x+y"
+    assert text == "a\tb\nc-de 10⁶ H₂O 1st\nα✓CAPS field link漢x+y"
     assert notes == (
         "left out: 1 symbol of a font ('Strange'), 1 hidden text ('hidden')",
         "has equations, of which the characters alone are read",

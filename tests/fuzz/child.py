@@ -76,6 +76,8 @@ def prepare() -> None:
 
     importing.check_source = _read_tensors
     view.netron.serve = _left
+    with contextlib.suppress(ImportError):  # without its extra it says so, and ends
+        importlib.import_module("minigpt_tf.serving.running").Server.run = _left
     sys.addaudithook(_audit)
 
 

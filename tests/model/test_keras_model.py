@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 
@@ -435,3 +436,33 @@ def test_the_bias_starts_at_the_frequencies():
     tied = mg.build_gpt_model(tiny_config("gpt2", vocab_size=30))
     with pytest.raises(ConfigError, match="has no bias"):
         mg.start_from_frequencies(tied, ids)
+
+
+def test_numbers_or_a_backend_of_another_project_are_named(monkeypatch):
+    keras.config.set_floatx("float16")
+    try:
+        with pytest.raises(ConfigError, match=r"Keras computes in float16 .*set_floatx"):
+            lecture()
+    finally:
+        keras.config.set_floatx("float32")
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(ConfigError, match="Keras runs on jax, minigpt_tf needs TensorFlow"):
+        lecture()
+
+
+@pytest.mark.parametrize(
+    "content", ['{"floatx": "float16", "backend": "torch", "epsilon": "x"}', "[1]"]
+)
+def test_the_setup_of_another_project_does_not_reach_a_command(tmp_path, content):
+    (tmp_path / "keras.json").write_text(content)
+    code = (
+        "from minigpt_tf.__main__ import main; import sys\n"
+        "sizes = ['--embed-dim', '8', '--num-layers', '1', '--num-heads', '1']\n"
+        "status = main(['summary', '--preset', 'lecture', *sizes])\n"
+        "import keras\n"
+        "assert keras.config.backend() == 'tensorflow' and keras.config.floatx() == 'float32'\n"
+        "sys.exit(status)"
+    )
+    environment = os.environ | {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    assert done.returncode == 0 and (tmp_path / "keras.json").read_text() == content

@@ -88,6 +88,7 @@ def test_what_it_prints(name, stored, executed):
         if name == "inside":
             assert "923,648 parameters" in printed
             assert "rows sum to 1: True" in printed and "nothing looks right: True" in printed
+            assert "the same as Keras's: True" in printed and "(2, 4, 9, 9)" in printed
             known, shuffled = map(float, re.findall(r"  loss +([\d.]+)", printed))
             assert known < shuffled
         else:

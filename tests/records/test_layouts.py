@@ -36,6 +36,7 @@ def columns(rows):
         {"version": "1.0", "license": "MIT", "data": ROWS},
         {"dataset": {"records": ROWS}},
         columns(ROWS),
+        {"version": 2, **columns(ROWS)},
         {name: dict(enumerate(values)) for name, values in columns(ROWS).items()},
         dict(enumerate(ROWS)),
         {"columns": list(ROWS[0]), "index": [0, 1], "data": [list(row.values()) for row in ROWS]},
@@ -43,7 +44,7 @@ def columns(rows):
         {"features": [{}], "rows": [{"row_idx": i, "row": row} for i, row in enumerate(ROWS)]},
         [list(ROWS[0]), *(list(row.values()) for row in ROWS)],
     ],
-    ids=["list", "data", "splits", "about", "nested", "lists", "pandas", "index", "split", "table",
+    ids=["list", "data", "splits", "about", "nested", "lists", "beside", "pandas", "index", "split", "table",
          "hub", "header"],
 )  # fmt: skip
 def test_records_in_any_frame(tmp_path, value):

@@ -124,7 +124,7 @@ def test_sheets_give_what_a_person_sees_in_them(tmp_path):
         (7, "'output' is the error #N/A"),
     ]
     assert found.notes == (
-        "left out: 1 other sheet ('Sheet'), 1 cell with an error ('#N/A'; HR!B7)",
+        "left out: 1 cell with an error ('#N/A'; HR!B7), 1 other sheet ('Sheet')",
     )
     with pytest.raises(DataError, match=r"a\.xlsx: has no sheet 'X': there are 'Sheet', 'HR'"):
         read_records(tmp_path / "a.xlsx", RecordsConfig(sheet="X"))
@@ -173,6 +173,13 @@ def test_plain_text_of_questions_and_answers(tmp_path):
         (8, "'output' is empty"),
         (10, "the name 'output' is in it twice"),
     ]
+    found = read(tmp_path, "a.txt", "Title\n\nQuestion: one?\nAnswer: first\nQ: two?\nA: second\n")
+    assert found.records == [InstructionRecord(3, "one?", "first\nQ: two?\nA: second")]
+    assert found.notes == (
+        "left out: 1 line above the first record ('Title')",
+        "line 5: begins with 'Q', where records begin with 'Question': it is part of the record "
+        "above",
+    )
     with pytest.raises(DataError, match=r'a\.txt: contains no records: expected "Q: \.\.\."'):
         read(tmp_path, "a.txt", "Once upon a time\nthere was a text.")
 

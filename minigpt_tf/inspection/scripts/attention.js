@@ -1,6 +1,7 @@
 // Attention: a picture of each head, the chosen one as a triangle, and where the chosen token looks.
 
 const AVERAGE = -1; // in place of a head: the mean of all heads of the block
+const SMALL = 96; // pixels of a small picture
 
 async function decodeAttention() {
   const given = data.attention, high = await inflated(given.high);
@@ -11,6 +12,23 @@ async function decodeAttention() {
     const i = (layer * N + head) * size + (query * (query + 1)) / 2 + key;
     return low ? (256 * high[i] + low[i]) / 65535 : high[i] / 255;
   };
+}
+
+// The head to begin with: the one that is surest of a token between the first and its own.
+function surestHead() {
+  let best = [-1, 0, 0];
+  for (let layer = 0; layer < L; layer++) {
+    for (let head = 0; head < N; head++) {
+      let sum = 0;
+      for (let query = 2; query < T; query++) {
+        let most = 0;
+        for (let key = 1; key < query; key++) most = Math.max(most, state.weight(layer, head, query, key));
+        sum += most;
+      }
+      if (sum > best[0]) best = [sum, layer, head];
+    }
+  }
+  return best.slice(1);
 }
 
 function weightOf(layer, head, query, key) {
@@ -29,28 +47,42 @@ function strengths(layer, head, query) {
   return row.map((w) => w / most);
 }
 
-function drawTriangle(canvas, layer, head, cell) {
-  const size = T * cell;
+// Draws rows of strengths as squares of `cell` pixels; a row has an entry for each square that is not in the future.
+function drawSquares(canvas, rows, cell) {
+  const size = rows.length * cell, gap = cell >= 8 ? 1 : 0;
   canvas.width = size;
   canvas.height = size;
   const context = canvas.getContext("2d"), from = rgb("--panel"), to = rgb("--accent"), later = rgb("--shade");
-  const image = context.createImageData(size, size);
-  const put = (x, y, color) => { const at = 4 * (y * size + x); image.data[at] = color[0]; image.data[at + 1] = color[1]; image.data[at + 2] = color[2]; image.data[at + 3] = 255; };
-  for (let q = 0; q < T; q++) {
-    const row = strengths(layer, head, q);
-    for (let k = 0; k < T; k++) {
-      const w = k <= q ? row[k] ** 0.6 : 0;
-      const color = k <= q ? from.map((c, i) => Math.round(c + (to[i] - c) * w)) : later;
-      const gap = cell >= 8 ? 1 : 0;
-      for (let y = q * cell; y < (q + 1) * cell - gap; y++) for (let x = k * cell; x < (k + 1) * cell - gap; x++) put(x, y, color);
+  const image = context.createImageData(size, size), pixels = image.data;
+  rows.forEach((row, q) => {
+    for (let k = 0; k < rows.length; k++) {
+      const w = k < row.length ? row[k] ** 0.6 : 0;
+      const color = k < row.length ? from.map((c, i) => Math.round(c + (to[i] - c) * w)) : later;
+      for (let y = q * cell; y < (q + 1) * cell - gap; y++) {
+        for (let x = k * cell; x < (k + 1) * cell - gap; x++) pixels.set([...color, 255], 4 * (y * size + x));
+      }
     }
-  }
+  });
   context.putImageData(image, 0, 0);
+}
+
+function drawTriangle(canvas, layer, head, cell) {
+  drawSquares(canvas, data.tokens.map((_, query) => strengths(layer, head, query)), cell);
+}
+
+// A small picture of a head: of a long text a part of the rows, and the largest weight of neighbors.
+function drawSmall(canvas, layer, head) {
+  const size = Math.min(T, SMALL);
+  const rows = Array.from({ length: size }, (_, y) => {
+    const query = Math.min(T - 1, Math.floor(((y + 1) * T) / size) - 1), row = strengths(layer, head, query);
+    return Array.from({ length: y + 1 }, (_, x) => Math.max(...row.slice(Math.floor((x * T) / size), Math.floor(((x + 1) * T) / size)), 0));
+  });
+  drawSquares(canvas, rows, 1);
 }
 
 function headGrid() {
   const grid = el("div", { class: "heads", role: "group", "aria-label": "heads", style: `grid-template-columns: max-content repeat(${N}, minmax(20px, 1fr)); max-width: ${80 + 48 * N}px` });
-  const buttons = [];
+  const buttons = [], box = el("div", { class: "heads-box" }, grid);
   grid.append(el("span"), ...Array.from({ length: N }, (_, head) => el("span", { class: "top" }, String(head))));
   for (let layer = 0; layer < L; layer++) {
     grid.append(el("span", { class: "side" }, `block ${layer}`));
@@ -58,16 +90,17 @@ function headGrid() {
       const canvas = el("canvas");
       const button = el("button", { type: "button", "aria-label": `block ${layer}, head ${head}`, "data-head": `${layer}.${head}`,
         onclick: () => { state.layer = layer; state.head = head; state.watchers.forEach((draw) => draw()); } }, canvas);
-      button.paint = () => drawTriangle(canvas, layer, head, 1);
+      button.paint = () => drawSmall(canvas, layer, head);
       buttons.push(button);
       grid.append(button);
     }
   }
   roving(grid, buttons, N);
   watch(() => reachable(buttons, state.head === AVERAGE ? -1 : state.layer * N + state.head));
+  requestAnimationFrame(() => { box.scrollTop = buttons[state.layer * N + state.head].offsetTop - box.clientHeight / 2; });
   const paint = () => buttons.forEach((button) => button.paint());
   state.repaint.push(paint);
-  return el("div", { class: "heads-box" }, grid);
+  return box;
 }
 
 function bigTriangle() {
@@ -154,6 +187,7 @@ function attentionCard() {
   const holder = el("div", {}, el("p", { class: "soft" }, "decoding …"));
   state.repaint = [];
   decodeAttention().then(() => {
+    [state.layer, state.head] = surestHead();
     holder.replaceChildren(attentionChoices());
     holder.append(el("div", { class: "both" }, headGrid(), bigTriangle()), looks());
     state.repaint.forEach((draw) => draw());

@@ -159,7 +159,7 @@ function nearest() {
 
 function stays() {
   const what = el("div", { class: "what small", "aria-live": "polite" });
-  watch(() => what.replaceChildren(`token ${state.token} of ${T}: `, el("span", { class: "mono" }, piece(data.tokens[state.token].text))));
+  watch(() => what.replaceChildren(`token ${state.token + 1} of ${T}: `, el("span", { class: "mono" }, piece(data.tokens[state.token].text))));
   return el("div", { class: "stays" }, el("div", { class: "inner" },
     el("button", { type: "button", "aria-label": "previous token", onclick: () => select(state.token - 1) }, "◀"), what,
     el("button", { type: "button", "aria-label": "next token", onclick: () => select(state.token + 1) }, "▶")));
@@ -170,7 +170,7 @@ function start() {
   document.body.append(
     el("header", {}, el("h1", {}, `Inside ${m.name}`),
       el("p", { class: "soft" }, data.prompt_tokens < T ? "while it reads a text and continues it" : "while it reads a text"),
-      facts(`${count(m.parameters)} parameters`, `${L} blocks × ${N} heads`, `width ${m.embed_dim}`, `${count(m.vocab_size)} tokens known`,
+      facts(`${count(m.parameters)} parameters`, `${L} blocks × ${N} heads`, `width ${m.embed_dim}`, `vocabulary ${count(m.vocab_size)}`,
         data.loss == null ? "no loss: a single token" : `loss ${number(data.loss)} nats`, data.loss == null ? "" : `perplexity ${number(data.perplexity, 2)}`),
       ...notices(data.notices)),
     stays(),

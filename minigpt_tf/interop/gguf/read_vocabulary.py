@@ -5,6 +5,7 @@ from typing import Any
 
 from ...config import ModelConfig
 from ...errors import DataError, ModelFolderError
+from ...storage.reading import why_unreadable
 from ...text.chat_template import ChatTemplate
 from ...text.compiled.byte_level import byte_symbols
 from ...text.tokenizers import BaseTokenizer, BytePairTokenizer, CharTokenizer, ImportedTokenizer
@@ -76,8 +77,8 @@ def read_vocabulary(values: Metadata, config: ModelConfig) -> Vocabulary:
     except DataError as error:
         raise ModelFolderError(f"{values.file}: its tokenizer: {error}") from None
     except Exception as error:  # the library raises bare Exceptions
-        reason = str(error).split("\n")[0]
-        raise ModelFolderError(f"{values.file}: its tokenizer is damaged: {reason:.80}") from None
+        damaged = "its tokenizer is damaged"
+        raise ModelFolderError(why_unreadable(values.file, error, damaged)) from None
     ends = {ids[name] for name in END_KEYS if name in ids}
     ends -= {i for i in ends if types[i] == PieceType.UNUSED}  # none, but llama.cpp needs one
     if MODEL_KEY not in values:

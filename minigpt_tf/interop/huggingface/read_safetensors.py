@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import ModelFolderError
 from ...storage.json_files import read_object
+from ...storage.reading import open_safetensors
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -103,19 +104,8 @@ def _is_plain_name(name: Any) -> bool:
 
 def open_file(file: Path) -> dict[str, StoredTensor]:
     """The tensors in one file by name. Raises ModelFolderError."""
-    import safetensors
-
-    try:
-        with safetensors.safe_open(file, "numpy"):  # checks the header against the file's size
-            pass
+    with open_safetensors(file, "a safetensors file"):
         header, first = _read_header(file)
-    except OSError as error:
-        raise ModelFolderError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFolderError(
-            f"{file}: is damaged or not a safetensors file ({reason:.120})"
-        ) from None
     header.pop("__metadata__", None)
     return {name: _tensor(file, name, entry, first) for name, entry in header.items()}
 

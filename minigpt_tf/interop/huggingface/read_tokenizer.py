@@ -8,6 +8,7 @@ from ...config import SamplingConfig
 from ...errors import ConfigError, DataError, ModelFolderError
 from ...storage.json_files import read_object, read_object_if_there
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
+from ...storage.reading import why_unreadable
 from ...text.chat_template import ChatTemplate
 from ...text.tokenizers import (
     JSON_NAME,
@@ -145,7 +146,7 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
     try:
         lines = merges.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{merges}: cannot be read: {error}") from None
+        raise DataError(why_unreadable(merges, error, "is not UTF-8")) from None
     lines = [line for line in lines if line and not line.startswith("#version")]
     pairs: list[Any] = [tuple(line.split(" ")) for line in lines]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
@@ -225,7 +226,7 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
         try:
             template = file.read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
-            raise ModelFolderError(f"{file}: cannot be read: {error}") from None
+            raise ModelFolderError(why_unreadable(file, error, "is not UTF-8")) from None
     elif isinstance(template, list):  # several by name
         named = [item for item in template if isinstance(item, dict)]
         template = next((t.get("template") for t in named if t.get("name") == "default"), None)

@@ -13,6 +13,7 @@ from typing import IO
 
 from ...errors import ModelFolderError
 from ...storage.hdf5 import MOST_EXPANSION, check_regular
+from ...storage.reading import why_unreadable
 
 CONFIG_MEMBER = "config.json"
 WEIGHTS_MEMBER = "model.weights.h5"
@@ -93,16 +94,9 @@ class Archive:
     def _damage_reported(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            if error.errno is not None:
-                raise ModelFolderError(
-                    f"{self.path}: cannot be read: {os.strerror(error.errno)}"
-                ) from None
-            raise ModelFolderError(f"{self.path}: is damaged: {error!s:.120}") from None
         except Exception as error:  # zipfile raises many kinds on a damaged file
-            raise ModelFolderError(
-                f"{self.path}: is damaged or not a .keras file ({error!s:.120})"
-            ) from None
+            damaged = "is damaged or not a .keras file"
+            raise ModelFolderError(why_unreadable(self.path, error, damaged)) from None
 
 
 class _Window(io.RawIOBase):
