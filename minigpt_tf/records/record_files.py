@@ -15,7 +15,7 @@ from ..files.decoding import read_text
 from ..files.json_values import DuplicateName, as_object, parse_json_file
 from ..files.notes import Notes
 from ..files.sources import is_url
-from ..files.tables import find_delimiter, read_table, split_cells
+from ..files.tables import HEAD, find_delimiter, read_table, split_cells
 from .layouts import entries_of
 from .tables import Table, TableRow, name_finder, read_csv, read_xlsx, table_of
 
@@ -181,11 +181,12 @@ def _read_text(path: Path, config: RecordsConfig, names: Container[str]) -> Tabl
     filled = [line for line in lines if line.strip()]
     if not filled:
         raise DataError("is empty")
-    found = _FIELD.fullmatch(filled[0])
-    style = next((s for s in STYLES if found and found[1].lower() in s), None)
-    if style is not None and found is not None:
-        records = list(_written_out(lines, style, found[1].lower(), notes))
-        return Table(str(path), "line", records, notes=notes)
+    for line in filled[:HEAD]:  # a title may stand above the first record
+        found = _FIELD.fullmatch(line)
+        style = next((s for s in STYLES if found and found[1].lower() in s), None)
+        if style is not None and found is not None:
+            records = list(_written_out(lines, style, found[1].lower(), notes))
+            return Table(str(path), "line", records, notes=notes)
     if filled[0].lstrip()[:1] in ("{", "[") and _is_json(text):
         return _json_table(path, text, notes)
     is_name = name_finder(config, names)

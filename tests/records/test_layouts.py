@@ -44,8 +44,8 @@ def columns(rows):
         {"features": [{}], "rows": [{"row_idx": i, "row": row} for i, row in enumerate(ROWS)]},
         [list(ROWS[0]), *(list(row.values()) for row in ROWS)],
     ],
-    ids=["list", "data", "splits", "about", "nested", "lists", "beside", "pandas", "index", "split", "table",
-         "hub", "header"],
+    ids=["list", "data", "splits", "about", "nested", "lists", "beside", "pandas", "index", "split",
+         "table", "hub", "header"],
 )  # fmt: skip
 def test_records_in_any_frame(tmp_path, value):
     found = read(tmp_path, value)
