@@ -61,7 +61,9 @@ def terminal_width(stream: IO[str], pipe: int | None = None) -> int:
     Returns:
         Columns.
     """
-    return pipe if pipe and not is_terminal(stream) else _console(stream).width
+    if pipe and not is_terminal(stream):
+        return pipe
+    return max(NARROWEST, min(_console(stream).width, UNLIMITED))  # COLUMNS may be anything
 
 
 def table_lines(

@@ -65,8 +65,16 @@ def one_line_of(message: str) -> str:
     Returns:
         The line, of at most `LONGEST` characters.
     """
-    line = printable(" ".join(message[: 4 * LONGEST].split()))
+    line = printable(" ".join(_decoded(message[: 4 * LONGEST]).split()))
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+
+
+def _decoded(text: str) -> str:
+    """A text with the names of files as they are, where LANG=C has left their bytes undecoded."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character of another kind
+        return text
 
 
 def _line(error: BaseException) -> str | None:

@@ -42,11 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text_help = "what the model reads; with --embeddings a word to begin at"
     parser.add_argument("text", nargs="?", type=plain_text, metavar="TEXT", help=text_help)
     parser.add_argument(
-        "--model",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="model folder, several with --history (unset: the newest in models/)",
+        "--model", type=Path, metavar="DIR", help="model folder (unset: the newest in models/)"
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -56,8 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--history",
-        action="store_true",
-        help="loss, accuracy, rate, gradient norm and samples of one run or several",
+        nargs="*",
+        type=Path,
+        metavar="DIR",
+        help="loss, accuracy, rate, gradient norm and samples of runs, by their model folders "
+        "(unset: --model)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=f"where the page goes ({OUT}; none with --json)"
@@ -100,11 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
         check_page(out)
     listener = ConsoleListener(sys.stderr)
     log = NoticeLog(listener)
-    folders = arguments.model or [newest_folder()]
+    model = arguments.model
     try:
-        if arguments.history:
-            return _history(folders, out, arguments.json)
-        folder = load_folder(folders[0])
+        if arguments.history is not None:
+            runs = arguments.history or [model or newest_folder()]
+            return _history(runs, out, arguments.json)
+        folder = load_folder(model or newest_folder())
         if arguments.embeddings:
             return _embeddings(folder, arguments.text, out, arguments.json, log)
         return _text(folder, arguments, sampling, given, out, log)
@@ -114,18 +114,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
     """Refuses options that contradict each other."""
-    if arguments.history and arguments.text is not None:
+    history = arguments.history is not None
+    if history and arguments.text is not None:
         raise ConfigError("--history shows runs: drop TEXT")
+    if arguments.history and arguments.model is not None:
+        raise ConfigError("--history names the runs: drop --model")
     of_text = [*given, *(["chat"] if arguments.chat else [])]
-    if of_text and (arguments.history or arguments.embeddings):
+    if of_text and (history or arguments.embeddings):
         name = of_text[0].replace("_", "-")
         raise ConfigError(f"--{name} is for a TEXT: drop it, or drop --history and --embeddings")
     if given and not given.get("max_new_tokens"):
         name = next(iter(given)).replace("_", "-")
         raise ConfigError(f"--{name} says how the text continues: add --max-new-tokens 20")
-    if len(arguments.model or ()) > 1 and not arguments.history:
-        raise ConfigError("several models can be compared with --history: give one --model")
-    if not (arguments.history or arguments.embeddings) and arguments.text is None:
+    if not (history or arguments.embeddings) and arguments.text is None:
         raise DataError('there is no TEXT: give one, such as "who is ...", or --embeddings')
 
 
@@ -163,6 +164,7 @@ def _text(
     ids = list(prompt.ids)
     if given:
         ids += _continued(folder, prompt, sampling, given, arguments.chat)
+        ids = ids[: folder.model.context_length]  # it has read no more
         check_length(folder.model, len(ids))
     with opened(folder) as source:
         found = inside_of(source, np.array(ids, dtype=np.int64), log)

@@ -282,7 +282,7 @@ def _empty(
         np.empty(SPARE_BYTES, dtype=np.int8)
     except MemoryError:
         raise ModelFolderError(
-            f"{source.where}: its weights need {shown_size(size)} of memory, which is unavailable"
+            f"{source.where}: there is not enough memory left for its weights, {shown_size(size)}"
         ) from None
     return laid_out
 

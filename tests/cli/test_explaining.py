@@ -37,6 +37,8 @@ def failing(monkeypatch, error):
         (OSError(28, "No space left on device", "b\x07.h5"), r"b\x07.h5: No space left on device"),
         (IsADirectoryError(21, "Is a directory"), "Is a directory"),
         (OSError("odd"), "odd"),
+        (DataError("\udcc3\udca9.txt: \udcff \ud83d"), r"\udcc3\udca9.txt: \udcff \ud83d"),
+        (DataError("\udcc3\udca9.txt: \udcff"), r"é.txt: \xff"),
         (MemoryError(), "there is not enough memory for this"),
         (RuntimeError("can't start new thread"), "there is not enough memory for this"),
         (

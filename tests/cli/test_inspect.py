@@ -113,9 +113,24 @@ def test_the_model_continues_if_asked(shown, trained_folder):
     assert [token["id"] for token in found["tokens"]][3:] == wanted
 
 
+def test_a_message_is_read_as_the_template_writes_it(folder_copy, capsys):
+    template = "{% for m in messages %}who is {{ m.content }} {% endfor %}he was"
+    (folder_copy / "chat_template.jinja").write_text(template)
+    words = ["inspect", "hardy", "--chat", "--json", "--model", str(folder_copy)]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [token["text"] for token in found["tokens"]] == ["who", "is", "hardy", "he", "was"]
+    assert main([*words, "--max-new-tokens", "2", "--greedy"]) == 0
+    continued = json.loads(capsys.readouterr().out)["tokens"]
+    best = found["next"][0]
+    assert len(continued) == 7 and continued[5]["id"] == best["id"]
+    said = error_of(["inspect", "hardy " * 20, "--chat", "--json", *words[-2:]], capsys)
+    assert "the model's context 16: leave out" in said
+
+
 def test_a_continuation_ends_where_the_context_does(shown):
     found = json.loads(shown(TEXT, "--json", "--max-new-tokens", "99"))
-    assert len(found["tokens"]) <= 17
+    assert len(found["tokens"]) == 16
 
 
 def test_unknown_words_are_named(shown, capsys, trained_folder):
@@ -148,8 +163,8 @@ def test_the_neighbors_of_a_word(shown, tmp_path, trained_folder):
 
 def test_the_history_of_two_runs(trained_folder, folder_copy, tmp_path, capsys):
     page = tmp_path / "runs.html"
-    words = ["inspect", "--history", "--out", str(page), "--model"]
-    assert main([*words, str(trained_folder), str(folder_copy)]) == 0
+    words = ["inspect", "--history", str(trained_folder), str(folder_copy)]
+    assert main([*words, "--out", str(page)]) == 0
     assert "steps" in capsys.readouterr().out
     runs = data_of(page)["runs"]
     assert [run["name"] for run in runs] == ["tiny", "copy"]
@@ -175,7 +190,8 @@ def test_the_history_of_two_runs(trained_folder, folder_copy, tmp_path, capsys):
         (["--embeddings", "--chat"], "--chat is for a TEXT"),
         (["--embeddings", "zebra"], "'zebra' is not in the model's vocabulary"),
         (["--embeddings", "who was"], "is several tokens of this model ('who', 'was')"),
-        (["who", "--model", "a", "b"], "several models can be compared with --history"),
+        (["--history", "a", "--model", "b"], "--history names the runs: drop --model"),
+        (["--history", "a", "b"], "a: no such model folder"),
         (["who", "--model", "nowhere"], "nowhere: no such model folder"),
         (["who", "--out", "no/such/page.html"], "there is no folder no/such"),
         (["who", "--out", "."], "is a folder: name a file"),
@@ -183,8 +199,8 @@ def test_the_history_of_two_runs(trained_folder, folder_copy, tmp_path, capsys):
 )
 def test_bad_input_is_one_line(words, said, trained_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    model = [] if "--model" in words else ["--model", str(trained_folder)]
-    assert said in error_of(["inspect", *words, *model], capsys)
+    model = [] if {"--model", "b"} & set(words) else ["--model", str(trained_folder)]
+    assert said in error_of(["inspect", *model, *words], capsys)
     assert not list(tmp_path.iterdir())
 
 

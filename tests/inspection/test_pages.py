@@ -29,7 +29,8 @@ def opened(browser, trained_folder, tmp_path, request):
 
     def open_page(*words, size=DESKTOP, dark=False, models=(trained_folder,)):
         file = tmp_path / "page.html"
-        assert main(["inspect", *words, "--out", str(file), "--model", *map(str, models)]) == 0
+        given = [*map(str, models)] if "--history" in words else ["--model", str(models[0])]
+        assert main(["inspect", *words, *given, "--out", str(file)]) == 0
         width, height = size
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -19,7 +19,7 @@ from minigpt_tf.storage.reading import LARGEST_HEADER, why_unreadable
     [
         (OSError(13, "x"), "f: cannot be read: Permission denied"),
         (ValueError("I/O error: Permission denied (os error 13)"), "cannot be read: Permission"),
-        (OSError("Unable to open (memory allocation failed)"), "not enough memory to read it"),
+        (OSError("Unable to open (memory allocation failed)"), "f: is odd"),  # a size in it lies
         (RuntimeError("std::bad_alloc"), "not enough memory to read it"),
         (OSError("Unable to open file (bad superblock)"), "f: is odd (Unable to open file (bad"),
         (EOFError(), "f: is odd (EOFError)"),

@@ -24,8 +24,9 @@ function lineChart(series, { x: xName, y: yName, height = 240, label }) {
   const box = el("div", { class: "chart" }, drawing, readout);
   if (!lines.length) return el("p", { class: "soft" }, "not recorded in this run");
   const all = lines.flatMap((s) => s.points), xs = all.map((p) => p[0]), ys = all.map((p) => p[1]);
-  const left = Math.min(...xs), right = Math.max(...xs, left + 1e-9);
-  const low = Math.min(0, ...ys), high = Math.max(...ys) * 1.05 || 1;
+  const least = (values) => values.reduce((a, b) => Math.min(a, b)), most = (values) => values.reduce((a, b) => Math.max(a, b));
+  const left = least(xs), right = Math.max(most(xs), left + 1e-9); // a long run has more points than a call takes
+  const low = Math.min(0, least(ys)), high = Math.max(0, most(ys)) * 1.05 || (low < 0 ? 0 : 1);
   const margin = { left: 52, right: 14, top: 10, bottom: 36 };
   let width = 0, placeX, placeY, cursor;
 
