@@ -265,6 +265,8 @@ class _LineCensus:
         place = f"line {self.first_foreign}"
         where = place if self.foreign == 1 else f"the first is {place}"
         notes.remark(f"{lines} ({where}) {verb} not UTF-8, and read as {self.encoding}")
+        batch: list[str] = []
+        size = 0
         for line in file:
             try:
                 text = line.decode()
@@ -276,8 +278,13 @@ class _LineCensus:
                     text = line[: error.start].decode()
                 else:
                     text = self._foreign_text(line)
-            yield text if has_begun else text.removeprefix("\ufeff")
+            batch.append(text if has_begun else text.removeprefix("\ufeff"))
             has_begun = True
+            size += len(text)
+            if size > BLOCK:
+                yield "".join(batch)
+                batch, size = [], 0
+        yield "".join(batch)
 
     def _foreign_text(self, line: bytes) -> str:
         """A line of which something is not UTF-8: all of it, or single bytes."""

@@ -222,7 +222,7 @@ def _letter_fits(before: str, character: str, after: str) -> float:
     if (character.isupper() and before.islower()) or (character.islower() and after.isupper()):
         return -1.0 if (before, character) != ("", "ß") else 0.5
     if script != "LATIN":
-        return 0.8 if scripts else 0.3
+        return 0.8 if scripts else 0.1
     lower = character.lower()
     usual = 0.9 if lower in _USUAL else 0.6 if lower in _KNOWN else 0.0
     return usual if scripts else usual - 0.3 if lower in "àéèóòíìúæyeoa" else usual - 0.7

@@ -57,8 +57,9 @@ class Notes:
         self.counts[what] = self.counts.get(what, 0) + number
         if place:
             self.places.setdefault(what, place)
-        if name:
-            self.names.setdefault(what, []).append(name)
+        names = self.names.setdefault(what, [])
+        if name and len(names) < MOST_NAMES:
+            names.append(name)
 
     def remark(self, text: str, place: str = "") -> None:
         """Adds a sentence, once.
@@ -77,7 +78,7 @@ class Notes:
         """
         found = []
         for what, number in self.counts.items():
-            names = ", ".join(f"{name!r:.40}" for name in self.names.get(what, [])[:MOST_NAMES])
+            names = ", ".join(f"{name!r:.40}" for name in self.names.get(what, []))
             if names and number > MOST_NAMES:
                 names += ", ..."
             place = self.places.get(what, "")

@@ -63,6 +63,8 @@ _TOKEN = re.compile(
 )
 
 _MOST_DECIMALS = 30
+LONGEST_CODE = 500
+"""Characters of a format code; spreadsheets take 255."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def format_value(value: float, code: str, *, from_1904: bool = False) -> str:
         >>> format_value(0.19, "0%"), format_value(1067, "00000"), format_value(1.5104, "[h]:mm")
         ('19%', '01067', '36:14')
     """
-    sections = _sections(code or GENERAL)
+    sections = _sections(code if 0 < len(code) <= LONGEST_CODE else GENERAL)
     section, value = _choose(sections, value)
     try:
         return _tidy(_shown(value, section, from_1904))
@@ -159,7 +161,7 @@ def format_text(text: str, code: str) -> str:
         >>> format_text("042", '"No. "@')
         'No. 042'
     """
-    sections = _sections(code or GENERAL)
+    sections = _sections(code if 0 < len(code) <= LONGEST_CODE else GENERAL)
     section = sections[3] if len(sections) == 4 else sections[-1]
     if len(sections) < 4 and not section.has("text"):
         return text

@@ -19,7 +19,7 @@ MOST_IN_MEMORY = 1 << 28
 """Of a part that is kept, as the texts of a workbook are."""
 
 SMALL = 1 << 24
-MOST_RATIO = 150
+MOST_RATIO = 100
 """Parts that together unpack to more than SMALL, and to more than so many times the size of their
 file, are made to fill memories: XML of people packs to a tenth or a fiftieth."""
 

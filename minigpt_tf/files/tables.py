@@ -46,7 +46,7 @@ class Dialect:
     delimiter: str
     """What separates cells; "" where each line is one cell."""
     quote: str = '"'
-    """What encloses cells that need it; "" for nothing."""
+    """What encloses cells that need it."""
     escape: str = ""
     """What stands before a quote within a cell; "" where the quote is doubled."""
 
@@ -230,20 +230,37 @@ def _cell_pattern(dialect: Dialect) -> re.Pattern[str]:
     delimiter, quote = re.escape(dialect.delimiter), re.escape(dialect.quote)
     end = rf"(?:{delimiter}|\n|\Z)" if delimiter else r"(?:\n|\Z)"
     outside = rf"[^{delimiter}\n]*+"
-    space = "" if delimiter in ("\t", r"\	", "") else " *+"
-    if not quote:
-        return re.compile(rf"{space}(?P<plain>{outside})(?P<end>{end})")
+    space = "" if dialect.delimiter in ("\t", "") else " *+"
     if dialect.escape:
         inner = rf"(?:[^{quote}\\]++|\\.|{quote}{quote})*+"
     else:
         inner = rf"[^{quote}]*+(?:{quote}{quote}[^{quote}]*+)*+"
-    within_line = rf"(?:[^{quote}\n]++|{quote}(?![ \t]*+{end}))*+"
     return re.compile(
         rf"{space}(?:{quote}(?P<quoted>{inner}){quote}[ \t]*+(?P<end>{end})"
-        rf"|{quote}(?P<loose>{within_line}){quote}[ \t]*+(?P<loose_end>{end})"
         rf"|(?P<plain>{outside})(?P<plain_end>{end}))",
         re.DOTALL,
     )
+
+
+class _Closings:
+    """Finds the next quote that ends a cell, and the next end of a line, each looked for once."""
+
+    def __init__(self, text: str, dialect: Dialect) -> None:
+        delimiter, quote = re.escape(dialect.delimiter), re.escape(dialect.quote)
+        end = rf"(?:{delimiter}|\n|\Z)" if delimiter else r"(?:\n|\Z)"
+        self.pattern = re.compile(rf"{quote}[ \t]*+(?P<end>{end})")
+        self.text, self.found, self.line_end = text, self.pattern.search(text), -1
+
+    def after(self, begin: int) -> re.Match[str] | None:
+        """The one behind a place, if it is in the same line."""
+        while self.found is not None and self.found.start() < begin:
+            self.found = self.pattern.search(self.text, begin)
+        if self.line_end < begin:
+            found = self.text.find("\n", begin)
+            self.line_end = found if found >= 0 else len(self.text)
+        if self.found is None or self.found.start() > self.line_end:
+            return None
+        return self.found
 
 
 def _tolerant(
@@ -255,31 +272,39 @@ def _tolerant(
     keep_quotes: bool = False,
 ) -> Iterator[NumberedRow]:
     """The rows of a table, in which a quote that cannot enclose a cell is a character of it."""
-    pattern = _cell_pattern(dialect)
+    pattern, closings = _cell_pattern(dialect), _Closings(text, dialect)
+    quote = dialect.quote
     cells: list[str] = []
     position, begins = 0, line
     while position < len(text) or cells:
         found = pattern.match(text, position)
         if found is None:  # cannot be: a plain cell may be empty
             raise DataError("is not a readable table")
-        kind = found.lastgroup or "plain_end"
-        name = {"end": "quoted", "loose_end": "loose"}.get(kind, "plain")
-        cell = found[name]
-        if name == "plain" and cell.startswith(dialect.quote) and dialect.quote and notes:
-            place = f"line {line}"
-            notes.remark("a quote opens a cell and is not closed: read as it stands", place)
-        if keep_quotes and name != "plain":
-            cell = f"{dialect.quote}{cell}{dialect.quote}"
-        elif name == "quoted":
-            cell = cell.replace(2 * dialect.quote, dialect.quote)
-            cell = _ESCAPED_QUOTE.sub(r"\1", cell) if dialect.escape else cell
-        cells.append(cell)
-        line += found[0].count("\n")
-        position = found.end()
-        if found[kind] != dialect.delimiter or not dialect.delimiter:
+        end, position_of_next = found[found.lastgroup or 0], found.end()
+        if found["quoted"] is not None:
+            cell = found["quoted"]
+            if not keep_quotes:
+                cell = cell.replace(2 * quote, quote)
+                cell = _ESCAPED_QUOTE.sub(r"\1", cell) if dialect.escape else cell
+            is_enclosed = True
+        else:
+            cell = found["plain"]
+            begin = found.start("plain") + 1
+            closing = closings.after(begin) if cell.startswith(quote) else None
+            is_enclosed = closing is not None
+            if closing is not None:  # quotes within, which should be doubled
+                cell = text[begin : closing.start()]
+                end, position_of_next = closing["end"], closing.end()
+            elif cell.startswith(quote) and notes is not None:
+                place = f"line {line}"
+                notes.remark("a quote opens a cell and is not closed: read as it stands", place)
+        cells.append(f"{quote}{cell}{quote}" if keep_quotes and is_enclosed else cell)
+        line += text.count("\n", position, position_of_next)
+        position = position_of_next
+        if end != dialect.delimiter or not end:
             yield begins, cells if cells != [""] else []
             cells, begins = [], line
-            if found[kind] == "":
+            if end == "":
                 return
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from ..errors import DataError
 from .html_pages import LOWERED, RAISED
 from .notes import Notes
 from .office import Package
@@ -374,7 +375,11 @@ def _count_in(package: Package, member: str, notes: Notes, what: str, counted: s
         if state["text"]:
             chunks.append(content)
 
-    package.parse(member, start, end, text)
+    try:
+        package.parse(member, start, end, text)
+    except DataError:  # the text itself is sound
+        notes.leave_out(f"damaged {what}")
+        return
     if counted is None:
         found = ["".join(chunks)]
     for said in found:
