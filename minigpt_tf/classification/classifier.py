@@ -11,7 +11,7 @@ from ..config import EngineConfig, RecordsConfig
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.engine import Engine
-from ..inference.folder import ModelFolder, load_folder
+from ..inference.folder import ModelFolder, load_whole
 from ..metrics import log_softmax
 from ..records.prompts import Template
 from ..records.reading import Dropped, read_records
@@ -118,7 +118,11 @@ class Classifier:
         Raises:
             ModelFolderError: the folder is missing, damaged, or not a classifier.
         """
-        contents, config = load_folder(folder), config or EngineConfig()
+        chosen = config or EngineConfig()
+        return load_whole(folder, lambda contents: cls._of(contents, chosen))
+
+    @classmethod
+    def _of(cls, contents: ModelFolder, config: EngineConfig) -> "Classifier":
         head = load_head(contents.path, contents.model.embed_dim)
         context_length, records = _section(contents)
         engine, notice = Engine.load(contents, config.quantize, config.threads)

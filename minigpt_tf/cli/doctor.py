@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import __version__
-from ..config import MODELS_DIRECTORY
+from ..config import CONFIG_NAME, MODELS_DIRECTORY
 from ..console import table_lines, terminal_width
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelFolderError
 from ..machine import (
     affinity_cores,
     chosen_kernels,
@@ -26,7 +26,8 @@ from ..machine import (
     usable_cores,
 )
 from ..storage.cache import cache_folder
-from ..storage.model_folder import newest_folder
+from ..storage.manifest import check_file, files_of
+from ..storage.model_folder import newest_folder, read_description
 from ..storage.paths import real_path
 
 DESCRIPTION = (
@@ -61,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compile the engine now, so that no answer waits for it: for a container's image",
     )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="also read every file of a model folder, and compare it with its hash in config.json",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -85,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         *_memory(),
         _device(),
         *_folders(),
+        *(_files(arguments.model) if arguments.model else ()),
     ]
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
@@ -194,6 +202,23 @@ def _folders() -> Iterator[Finding]:
     newest = newest_folder() if any(models.glob("*/config.json")) else "no model yet"
     remedy = "free space: a model and its checkpoint may not fit" if free < LITTLE_DISK else ""
     yield Finding("models", f"{models}/: {newest}; {free / GIB:.1f} GiB free", remedy)
+
+
+def _files(folder: Path) -> Iterator[Finding]:
+    """The files of a model, compared as a whole with what its config.json says of them."""
+    files = files_of(read_description(folder), str(folder / CONFIG_NAME))
+    if files is None:
+        yield Finding(str(folder), "of an earlier version, which noted no hashes of its files")
+    for name in files or ():
+        if not (folder / name).exists():
+            yield Finding(name, "missing", f"put it back into {folder}, or write the model anew")
+            continue
+        try:
+            check_file(folder / name, files, whole=True)
+        except ModelFolderError as error:
+            yield Finding(name, "other content than was written", str(error))
+        else:
+            yield Finding(name, "as it was written")
 
 
 def _existing(path: Path) -> Path:

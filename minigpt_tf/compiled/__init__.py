@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 from ..machine import limit_numba
 from . import arguments as of_arguments
 from . import kept, machine_code
+from .forks import COMPILING
 from .kept import SUFFIX
 from .machine_code import Image, UnsupportedCode
 from .numba_internals import (
@@ -146,7 +147,6 @@ class Entry(Lazy):
 
     def __init__(self, function: Callable) -> None:
         super().__init__(function, inner_form)
-        self._lock = threading.RLock()
         self._codes: dict[of_arguments.Kinds, _Code | None] = {}
         """None where Numba must make the call."""
         self._latest: dict[of_arguments.Classes, _Code | None] = {}
@@ -196,7 +196,7 @@ class Entry(Lazy):
     @property
     def numba_call(self) -> Callable[..., Any]:
         """The function as Numba calls it, which finds out itself what the arguments are."""
-        with self._lock:
+        with COMPILING:
             if self._by_numba is None:
                 _teach_numba()
                 self._by_numba = outer_form(self.__wrapped__)
@@ -206,7 +206,7 @@ class Entry(Lazy):
         self, classes: of_arguments.Classes, leaves: of_arguments.Leaves, arguments: tuple
     ) -> _Code | None:
         kinds = of_arguments.kinds_of(classes, leaves)
-        with self._lock:
+        with COMPILING:
             if kinds not in self._codes:
                 self._codes[kinds] = self._make_code(classes, leaves, arguments)
             return self._codes[kinds]

@@ -14,7 +14,7 @@ from ..events import SILENT, Listener
 from ..inference.engine import Engine
 from ..inference.folder import ModelFolder
 from ..inference.generate import TextGenerator
-from ..inference.weights import assign_weights, check_weights, read_weights
+from ..inference.weights import assign_weights, check_weights
 from ..startup import quiet_import
 from ..text.windows import ScoringWindows
 from .passages import Passage
@@ -170,7 +170,8 @@ def load_keras(contents: ModelFolder) -> Any:
         ModelFolderError: The weights are damaged.
     """
     file = contents.path / MODEL_NAME
-    weights = read_weights(file, contents.model)
+    with contents.open_weights() as datasets:
+        weights = {name: np.asarray(d, dtype=np.float32) for name, d in datasets.items()}
     check_weights(weights, contents.model, str(file))
     with quiet_import():
         from ..model import build_gpt_model

@@ -12,10 +12,10 @@ import tensorflow as tf
 from ..classification.classifier import describe, judge
 from ..classification.confusion import Confusion, write_picture
 from ..classification.head import Head, save_head
-from ..config import MODEL_NAME, LoraConfig, ModelConfig, TrainingConfig
+from ..config import LoraConfig, ModelConfig, TrainingConfig
 from ..console import LONGEST_LABEL, one_line
 from ..errors import ConfigError, DataError
-from ..inference.weights import Weights, open_weights
+from ..inference.weights import Weights
 from ..metrics import log_softmax
 from ..records.batches import collate_texts
 from ..records.dataset import RecordSet
@@ -186,7 +186,7 @@ class ClassifierJob(SupervisedJob):
                 yield merged
             return
         trained = {name: weights[name] for name in weights.keys() - {KERNEL, BIAS}}
-        with open_weights(self.plan.base.path / MODEL_NAME, self.plan.model) as datasets:
+        with self.plan.base.open_weights() as datasets:
             yield {**datasets, **trained}
 
     def sample(self, weights: Weights) -> str:

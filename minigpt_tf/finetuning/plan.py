@@ -111,6 +111,11 @@ class FineTuningPlan:
         return list(given) or [record.prompt_text for record in self._sample_records]
 
     @property
+    def sample_prompt(self) -> str:
+        """The same in one line, as samples.txt names them."""
+        return "; ".join(self.queries)
+
+    @property
     def questions(self) -> list[list[Message]]:
         """The same questions as the model gets them: conversations that its answer ends."""
         given = self.tuning.sample_queries

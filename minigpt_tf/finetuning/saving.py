@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CONFIG_NAME, MODEL_NAME
-from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
+from ..inference.folder import describe_model, replacing_model, write_tokenizer
 from ..records.alpaca import ALPACA_CHAT_TEMPLATE
 from ..storage.json_files import write_json
 from ..storage.model_folder import (
@@ -20,9 +20,10 @@ from ..storage.model_folder import (
     LOSS_NAME,
     SAMPLES_NAME,
 )
-from ..storage.replacing import SCRATCH_PREFIX, staging
+from ..storage.regular import lies_within
+from ..storage.scratch import SCRATCH_PREFIX
 from ..training.checkpoint import RunState
-from ..training.history import write_loss_picture
+from ..training.history import write_history, write_loss_picture
 from ..training.saving import save_model
 from .plan import FineTuningPlan
 
@@ -62,11 +63,11 @@ def save_fine_tuned(
     base, template = plan.base, plan.template
     tokenizer = base.tokenizer
     tokenizer.end_ids = template.stop_ids
-    with staging(out) as scratch:
+    with replacing_model(out) as scratch:
         save_model(scratch / MODEL_NAME, plan.model, weights)
         for file in base.path.iterdir():
             own = file.name in OWN_FILES or file.name.startswith(SCRATCH_PREFIX)
-            if file.is_file() and not own:
+            if file.is_file() and not own and lies_within(file, base.path):
                 shutil.copyfile(file, scratch / file.name)
         if base.chat_template is None and CLASSIFIER_SECTION not in sections:
             (scratch / CHAT_TEMPLATE_NAME).write_text(ALPACA_CHAT_TEMPLATE, "utf-8")
@@ -77,7 +78,6 @@ def save_fine_tuned(
             describe_model(plan.model, tokenizer, base.start_ids, **description, **sections),
         )
         write_tokenizer(scratch, tokenizer)
+        write_history(scratch, state.history, plan.sample_prompt)
         write_loss_picture(scratch, state.history)
         write_more(scratch)
-        names = {file.name for file in scratch.iterdir()}
-    clear_leftovers(out, names)

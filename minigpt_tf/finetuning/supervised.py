@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import MODEL_NAME, ModelConfig, SamplingConfig
+from ..config import ModelConfig, SamplingConfig
 from ..config.presets import fine_tuning_preset
 from ..errors import ModelFolderError
 from ..evaluation.difference import MOST_COMPARED, merge_difference
 from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
-from ..inference.weights import Weights, check_finite, open_weights
+from ..inference.weights import Weights, check_finite
 from ..records.dataset import RecordSet
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
@@ -47,7 +47,7 @@ class SupervisedJob(FineTuningJob):
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
         self.total_steps, self.eval_every = plan.total_steps, plan.eval_every
         self.lora = plan.adapter_config
-        with open_weights(plan.base.path / MODEL_NAME, plan.model) as datasets:
+        with plan.base.open_weights() as datasets:
             self.model = self.make_model(datasets)
         self.optimizer = build_optimizer(plan.training, plan.total_steps)
         self.optimizer.build(self.model.variables)
@@ -121,7 +121,7 @@ class SupervisedJob(FineTuningJob):
         if self.lora is None:
             yield weights
             return
-        with open_weights(self.plan.base.path / MODEL_NAME, self.plan.model) as datasets:
+        with self.plan.base.open_weights() as datasets:
             yield self.adapter(weights).over(datasets)
 
     def sample(self, weights: Weights) -> str:
@@ -155,7 +155,7 @@ class SupervisedJob(FineTuningJob):
         return merge_difference(lambda ids: np.asarray(self.model.keras_model(ids)), engine, rows)
 
     def write_history(self, folder: Path, state: RunState) -> None:
-        write_history(folder, state.history, "; ".join(self.plan.queries))
+        write_history(folder, state.history, self.plan.sample_prompt)
         if self.lora is not None:
             save_adapter(folder / ADAPTER_NAME, self.adapter(self.weights()))
 

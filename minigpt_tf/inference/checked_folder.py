@@ -8,7 +8,7 @@ from ..errors import ModelFolderError
 from ..machine import check_fits_memory
 from ..storage.hdf5 import datasets, open_hdf5
 from .folder import ModelFolder, load_folder
-from .weights import check_finite, open_weights
+from .weights import check_finite
 
 FOREIGN_ENDINGS = {
     ".gguf",
@@ -74,7 +74,7 @@ def _check_weights(folder: ModelFolder) -> None:
     Raises ModelFolderError."""
     file = folder.path / MODEL_NAME
     try:
-        with open_weights(file, folder.model) as weights:
+        with folder.open_weights() as weights:
             for name, dataset in weights.items():
                 check_finite(dataset[...], name, str(file))
     except ModelFolderError:

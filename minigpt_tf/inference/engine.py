@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiled.forks import after_fork
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
@@ -39,8 +40,8 @@ class Engine:
     """Runs sequences through the model.
 
     `prefill` starts a sequence, `decode_step` continues by one token; both give the logits of the
-    next token. Without a cache of the caller's they use the engine's own, of one sequence. Several
-    threads may use one engine, each with a cache of its own.
+    next token. Without a cache of the caller's they continue the engine's own sequence, of which
+    each thread has one. Several threads may use one engine; so may a process that was forked.
 
     Args:
         config: Architecture of the model.
@@ -87,11 +88,37 @@ class Engine:
             config.positions == "rotary",
             weights.storages,
         )
-        self._lock = threading.Lock()  # one step at a time, whoever calls
         self._pool = ThreadPool(threads or available_cores())
+        self._own = threading.local()
+        self._spare: list[Cache] = [Cache(config, 1)]
+        """Caches that nobody uses; the first one shows that there is memory for one."""
+        self._has_own = False
+        """Whether a thread has begun the engine's own sequence."""
+        self._cache_shape = self._spare[0].shape
+        self._begin()
+        after_fork(self, Engine._begin)
+
+    def _begin(self) -> None:
+        """What a step in another thread may hold while a process is forked."""
+        self._lock = threading.Lock()  # one step at a time, whoever calls
         self._barrier = np.zeros(BARRIER_SIZE, dtype=np.int64)
         self._scratch: Scratch | None = None
-        self.cache = Cache(config, 1)
+
+    @property
+    def cache(self) -> Cache:
+        """The engine's own sequence, of this thread."""
+        if not hasattr(self._own, "cache"):
+            self._own.cache, self._has_own = self._borrowed(), True
+        return self._own.cache
+
+    def _borrowed(self) -> Cache:
+        """A cache of one sequence that nobody else uses."""
+        try:
+            cache = self._spare.pop()
+        except IndexError:
+            cache = Cache(self.config, 1)
+        cache.positions[0] = 0
+        return cache
 
     @classmethod
     def from_model(cls, model: Any, config: ModelConfig) -> "Engine":
@@ -229,14 +256,16 @@ class Engine:
         Returns:
             (T, V).
         """
-        self.cache.positions[0] = 0
-        return self._run(ids, None, 0, num_logits=len(ids))
+        cache = self._borrowed()
+        try:
+            return self._run(ids, cache, 0, num_logits=len(ids))
+        finally:
+            self._spare.append(cache)
 
     def hidden(self, ids: np.ndarray | list[int]) -> np.ndarray:
         """The hidden state of the last token, behind the last norm.
 
-        The output head turns it into logits, other heads into something else. Uses the engine's own
-        sequence.
+        The output head turns it into logits, other heads into something else.
 
         Args:
             ids: (T,), at least one.
@@ -244,19 +273,17 @@ class Engine:
         Returns:
             (D,).
         """
-        self.cache.positions[0] = 0
-        self._run(ids, None, 0, num_logits=0)
-        with self._lock:
-            assert self._scratch is not None  # of the step just now
-            last = (len(ids) - 1) % CHUNK
-            return self._scratch.normal[0, last, : self.config.embed_dim].copy()
+        cache, state = self._borrowed(), np.empty(self.config.embed_dim, dtype=np.float32)
+        try:
+            self._run(ids, cache, 0, num_logits=0, state=state)
+        finally:
+            self._spare.append(cache)
+        return state
 
     def logits_in_chunks(
         self, ids: np.ndarray | list[int], num_logits: int | None = None
     ) -> Iterator[np.ndarray]:
         """`all_logits` without ever having all in memory.
-
-        Uses the engine's own sequence, which must be left alone until the last chunk has come.
 
         Args:
             ids: (T,), at least one.
@@ -265,13 +292,16 @@ class Engine:
         Yields:
             Chunks (P, V) in order, P at most CHUNK.
         """
-        first = 0 if num_logits is None else len(ids) - num_logits
-        if first > 0:
-            self.prefill(ids[:first])
-        self.cache.positions[0] = max(0, first)
-        for start in range(max(0, first), len(ids), CHUNK):
-            chunk = ids[start : start + CHUNK]
-            yield self._run(chunk, None, 0, num_logits=len(chunk))
+        first = 0 if num_logits is None else max(0, len(ids) - num_logits)
+        cache = self._borrowed()
+        try:
+            if first > 0:
+                self._run(ids[:first], cache, 0, num_logits=0)
+            for start in range(first, len(ids), CHUNK):
+                chunk = ids[start : start + CHUNK]
+                yield self._run(chunk, cache, 0, num_logits=len(chunk))
+        finally:
+            self._spare.append(cache)
 
     def logits_in_pieces(
         self, ids: np.ndarray | list[int], wanted: int | None = None
@@ -295,7 +325,15 @@ class Engine:
 
         Returns:
             Logits (V,) of the token after it.
+
+        Raises:
+            ConfigError: Another thread has begun the sequence.
         """
+        if self._has_own and not hasattr(self._own, "cache"):
+            raise ConfigError(
+                "the engine's own sequence was begun in another thread: begin one in this thread "
+                "(prefill), or give a cache (decode_batch)"
+            )
         return self.decode_batch([token_id], self.cache)[0]
 
     def decode_batch(
@@ -354,13 +392,18 @@ class Engine:
         return self._pool.size
 
     def _run(
-        self, ids: np.ndarray | list[int], cache: Cache | None, row: int, num_logits: int
+        self,
+        ids: np.ndarray | list[int],
+        cache: Cache,
+        row: int,
+        num_logits: int,
+        state: np.ndarray | None = None,
     ) -> np.ndarray:
         """Appends ids (T,) to one sequence; logits (num_logits, V) after the last ones.
 
-        With `num_logits` 0 the result is of no use: nothing is computed only for it.
+        With `num_logits` 0 the result is of no use: nothing is computed only for it. `state` gets
+        the hidden state (D,) of the last token.
         """
-        cache = self.cache if cache is None else cache
         start = int(cache.positions[row])
         ids = self._check(ids, start + len(ids))
         logits = np.empty((num_logits, self.config.vocab_size), dtype=np.float32)
@@ -370,7 +413,7 @@ class Engine:
             rows = np.full(len(chunk), row, dtype=np.int64)
             before_last = len(ids) - num_logits  # tokens without logits
             wanted = min(len(chunk), max(0, first + len(chunk) - before_last))
-            some = self._decode(chunk, rows, positions, cache, wanted)
+            some = self._decode(chunk, rows, positions, cache, wanted, state)
             done = first + len(chunk) - before_last
             logits[done - wanted : done] = some
             cache.ids[row, positions] = chunk
@@ -384,15 +427,18 @@ class Engine:
         positions: np.ndarray,
         cache: Cache,
         num_logits: int,
+        state: np.ndarray | None = None,
     ) -> np.ndarray:
         """The compiled step for tokens at `positions` of sequences `rows`; logits (num_logits, V)
-        after the last of them."""
+        after the last of them. `state` gets the hidden state of the last one."""
         tokens = Tokens(self._embed(ids, positions), rows, positions, num_logits)
         keys_values = KeysValues(cache.keys, cache.values)
         with self._lock:
             scratch = self._scratch_for(len(ids), num_logits)
             step, barrier = self._step, self._barrier
             self._pool.run(step, barrier, tokens, self._step_weights, keys_values, scratch)
+            if state is not None:
+                state[:] = scratch.normal[0, len(ids) - 1, : self.config.embed_dim]
             return scratch.logits[:num_logits, : self.config.vocab_size].copy()
 
     def _embed(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -417,10 +463,10 @@ class Engine:
 
     def _check_rows(self, cache: Cache, rows: list[int]) -> None:
         """The compiled step trusts what it is given."""
-        if cache.shape != self.cache.shape:
+        if cache.shape != self._cache_shape:
             raise ConfigError(
                 f"a cache of shape {cache.shape} does not fit this model, whose is "
-                f"{self.cache.shape}"
+                f"{self._cache_shape}"
             )
         sequences = len(cache.positions)
         if len(set(rows)) < len(rows) or not all(0 <= row < sequences for row in rows):

@@ -1,17 +1,21 @@
 """A model folder as a whole: the model's sizes, its tokenizer, its template, and its description.
 
-`storage.model_folder` has the names of its files.
+`storage.model_folder` has the names of its files, `storage.manifest` what keeps them together.
 """
 
 import dataclasses
-from collections.abc import Container
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..config import CONFIG_NAME, FORMAT_VERSION, MODEL_NAME, ModelConfig, SamplingConfig
 from ..config.settings import from_dict, to_dict
 from ..errors import ConfigError, DataError, ModelFolderError
+from ..storage.manifest import FILES_SECTION, Files, check_file, commit, files_of
 from ..storage.model_folder import (
     ADAPTER_NAME,
     CHAT_TEMPLATE_NAME,
@@ -21,8 +25,33 @@ from ..storage.model_folder import (
     read_description,
 )
 from ..storage.reading import why_unreadable
+from ..storage.replacing import staging
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import TOKENIZER_NAMES, BaseTokenizer, load_tokenizer
+from .weights import open_weights
+
+OPTIONAL_NAMES = frozenset(
+    {
+        *TOKENIZER_NAMES.values(),
+        *ENGINE_NAMES,
+        CHAT_TEMPLATE_NAME,
+        ADAPTER_NAME,
+        HEAD_NAME,
+        CONFUSION_NAME,
+    }
+)
+"""Files that some models have, and that no other model takes over."""
+
+READINGS = 5
+"""How often a folder is read anew because another process replaces its model meanwhile."""
+
+Loaded = TypeVar("Loaded")
+
+_Stamp = tuple[int, int, int]
+
+
+class FolderReplacedError(ModelFolderError):
+    """The model in a folder was replaced while it was read."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +69,73 @@ class ModelFolder:
     """Fields of SamplingConfig that the model's makers recommend."""
     chat_template: ChatTemplate | None
     """None if the model was not trained for conversations."""
+    files: Files | None = None
+    """What the other files hold, by config.json; None in a folder of an earlier version."""
+    stamp: _Stamp | None = None
+    """Of config.json when it was read."""
+
+    def check_current(self) -> None:
+        """Checks that the folder still has the model that was read.
+
+        A new model begins with its config.json. So a file that was opened before this check is of
+        this model.
+
+        Raises:
+            FolderReplacedError: It has another one.
+        """
+        if self.stamp is None or _stamp_of(self.path) == self.stamp:
+            return
+        with_config = read_description(self.path)  # may have been edited, or put back as it was
+        if self.files is None or with_config.get(FILES_SECTION) != self.files:
+            raise FolderReplacedError(
+                f"{self.path}: its model was replaced while it was read: try again"
+            )
+
+    @contextmanager
+    def open_weights(self) -> Iterator[dict[str, Any]]:
+        """A context in which the weights of this model can be read, whatever replaces it meanwhile.
+
+        Yields:
+            Weight name -> dataset, as `weights.open_weights`.
+
+        Raises:
+            ModelFolderError: They are missing, damaged, or of another model.
+        """
+        file = self.path / MODEL_NAME
+        with open_weights(file, self.model) as weights:
+            self.check_current()
+            yield weights
+        check_file(file, self.files)  # afterwards: what is damaged has been named more closely
+
+
+def load_whole(folder: str | Path, load: Callable[[ModelFolder], Loaded]) -> Loaded:
+    """Loads something from a model folder, anew if its model is replaced meanwhile.
+
+    Args:
+        folder: The model folder.
+        load: Makes it of the folder's contents.
+
+    Returns:
+        What `load` returned.
+
+    Raises:
+        ModelFolderError: As `load_folder` and `load`.
+    """
+    for _ in range(READINGS):
+        try:
+            return load(load_folder(folder))
+        except FolderReplacedError as error:
+            replaced = error
+    raise replaced
+
+
+def _stamp_of(path: Path) -> _Stamp | None:
+    """What changes whenever config.json is replaced; None if it is not there."""
+    try:
+        state = os.stat(path / CONFIG_NAME)
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def load_folder(folder: str | Path) -> ModelFolder:
@@ -63,9 +159,22 @@ def load_folder(folder: str | Path) -> ModelFolder:
         >>> mg.load_folder(folder).model.context_length
         8
     """
-    path = Path(folder)
+    for _ in range(READINGS):
+        contents = _read_folder(Path(folder))
+        try:
+            contents.check_current()
+        except FolderReplacedError as error:
+            replaced = error
+        else:
+            return contents
+    raise replaced
+
+
+def _read_folder(path: Path) -> ModelFolder:
+    stamp = _stamp_of(path)
     description = read_description(path)
     where = str(path / CONFIG_NAME)
+    files = files_of(description, where)
     try:
         model = from_dict(ModelConfig, description.get("model"), where)
         tokenizer = _load_tokenizer(path, description)
@@ -94,7 +203,11 @@ def load_folder(folder: str | Path) -> ModelFolder:
     if not (path / MODEL_NAME).is_file():
         raise ModelFolderError(f"{path}: {MODEL_NAME} is missing")
     template = _chat_template(path, description)
-    return ModelFolder(path, model, tokenizer, start_ids, description, generation, template)
+    for name in (tokenizer.file_name, CHAT_TEMPLATE_NAME, ADAPTER_NAME, HEAD_NAME):
+        check_file(path / name, files)
+    return ModelFolder(
+        path, model, tokenizer, start_ids, description, generation, template, files, stamp
+    )
 
 
 def _ids(description: dict[str, Any], name: str, model: ModelConfig, where: str) -> list[int]:
@@ -173,23 +286,24 @@ def describe_model(
     }
 
 
-def clear_leftovers(folder: Path, kept: Container[str]) -> None:
-    """Removes files of an overwritten model that the new one has not replaced.
+@contextmanager
+def replacing_model(folder: Path, obsolete: Iterable[str] = ()) -> Iterator[Path]:
+    """A scratch folder whose files, with a config.json, become the model of a folder as one.
 
     Args:
         folder: The model folder.
-        kept: Names of files that stay.
+        obsolete: Names that go with the old model, if the new one has none of that name, beside
+            OPTIONAL_NAMES.
+
+    Yields:
+        The scratch folder.
+
+    Raises:
+        ModelFolderError: The disk is full or not writable; the old model is unchanged.
     """
-    optional = {
-        *ENGINE_NAMES,
-        CHAT_TEMPLATE_NAME,
-        ADAPTER_NAME,
-        HEAD_NAME,
-        CONFUSION_NAME,
-    }
-    for name in {*TOKENIZER_NAMES.values(), *optional}:
-        if name not in kept:
-            (folder / name).unlink(missing_ok=True)
+    gone = {*OPTIONAL_NAMES, *obsolete}
+    with staging(folder, functools.partial(commit, obsolete=gone)) as scratch:
+        yield scratch
 
 
 def write_tokenizer(folder: Path, tokenizer: BaseTokenizer) -> None:

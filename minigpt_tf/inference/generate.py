@@ -1,5 +1,6 @@
 """Prompt -> text: whole answers, streams, several samples, conversations."""
 
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import fields, replace
@@ -7,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from ..compiled.forks import after_fork
 from ..config import EngineConfig, SamplingConfig
 from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
@@ -15,7 +17,7 @@ from ..text.chat_template import ChatTemplate, Message, message
 from ..text.tokenizers import BaseTokenizer
 from .answer import Answer, Generation
 from .engine import Engine
-from .folder import load_folder
+from .folder import ModelFolder, load_whole
 from .key_value_cache import Cache
 from .prompt import Prompt, encode_chat, encode_prompt
 from .requests import Request
@@ -89,7 +91,11 @@ class TextGenerator:
         Raises:
             ModelFolderError: the folder is missing or damaged.
         """
-        contents, config = load_folder(folder), config or EngineConfig()
+        chosen = config or EngineConfig()
+        return load_whole(folder, lambda contents: cls._of(contents, chosen, listener))
+
+    @classmethod
+    def _of(cls, contents: ModelFolder, config: EngineConfig, listener: Listener) -> Self:
         engine, notice = Engine.load(contents, config.quantize, config.threads, listener)
         draft, about_draft = load_draft(contents, engine, config.speculate)
         generator = cls(
@@ -101,8 +107,8 @@ class TextGenerator:
         )
         if CLASSIFIER_SECTION in contents.description:
             is_classifier = (
-                f"{folder} is a classifier, which minigpt classify asks: what it writes is not "
-                "what it was trained for"
+                f"{contents.path} is a classifier, which minigpt classify asks: what it writes is "
+                "not what it was trained for"
             )
             notice = "; ".join(filter(None, [notice, is_classifier]))
         generator.notice = "; ".join(filter(None, [notice, about_draft]))
@@ -381,6 +387,12 @@ class Conversation:
         self.generator, self.sampling, self.system = generator, sampling, system
         self.reset()
         self._scheduler = generator.scheduler(1)
+        self._begin()
+        after_fork(self, Conversation._begin)
+
+    def _begin(self) -> None:
+        """What another thread may hold while a process is forked."""
+        self._lock, self._talker = threading.Lock(), 0
 
     def reset(self) -> None:
         """Forgets everything but the system message."""
@@ -413,21 +425,33 @@ class Conversation:
     def reply(self, prompt: str | Prompt) -> Generator[str, None, None]:
         """The answer as it comes.
 
-        If the caller stops early, what was generated so far is part of the conversation.
+        If the caller stops early, what was generated so far is part of the conversation. Another
+        thread's answer is waited for.
 
         Args:
             prompt: the next message, or what `prepare` made of it.
 
         Yields:
             Chunks of text, each of complete characters.
+
+        Raises:
+            ConfigError: this thread has not read its last answer to the end, nor closed it.
         """
-        prepared = self.prepare(prompt) if isinstance(prompt, str) else prompt
-        request = self._scheduler.submit(prepared, self.sampling)
-        answer = request.answer
+        me = threading.get_ident()
+        if not self._lock.acquire(blocking=self._talker != me):
+            raise ConfigError("the answer before is unfinished: read it to its end, or close it")
+        lock, self._talker = self._lock, me
         try:
-            yield from self._scheduler.follow(request)
+            prepared = self.prepare(prompt) if isinstance(prompt, str) else prompt
+            request = self._scheduler.submit(prepared, self.sampling)
+            answer = request.answer
+            try:
+                yield from self._scheduler.follow(request)
+            finally:
+                self.ids = answer.ids
+                if self.generator.chat_template is not None:
+                    said = message("user", prepared.text), message("assistant", answer.text)
+                    self.messages += said
         finally:
-            self.ids = answer.ids
-            if self.generator.chat_template is not None:
-                said = message("user", prepared.text), message("assistant", answer.text)
-                self.messages += said
+            self._talker = 0
+            lock.release()

@@ -11,6 +11,7 @@ from collections.abc import Generator, Hashable, Iterator, Sequence
 
 import numpy as np
 
+from ..compiled.forks import after_fork
 from ..config import ModelConfig, SamplingConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
@@ -114,13 +115,18 @@ class Scheduler:
         self._suppressed = tokenizer.suppressed_ids(engine.config.vocab_size)
         self._numbers, self._ends = itertools.count(), itertools.count(1)
         self._waiting: deque[Request] = deque()
-        self._submitted = threading.Condition()
+        self._begin()
+        after_fork(self, Scheduler._begin)
         self._events: list[Event] = []
         size = Cache.nbytes(engine.config) * self.rows / 2**30
         listener.notice(
             f"at most {self.rows} answers at a time, of {engine.config.context_length:,} tokens "
             f"with the prompt: {size:.2f} GiB for their keys and values"
         )
+
+    def _begin(self) -> None:
+        """What another thread may hold while a process is forked."""
+        self._submitted = threading.Condition()
 
     @property
     def rows(self) -> int:

@@ -6,8 +6,10 @@ be deleted.
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +19,18 @@ from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
 from ..machine import check_fits_memory
-from ..storage.hdf5 import check_dataset, child, open_hdf5, text_attribute
+from ..storage.manifest import check_file
 from ..storage.model_folder import EXACT_NAME, INT4_NAME, QUANTIZED_NAME
+from ..storage.plain_hdf5 import plain_datasets
+from ..storage.regular import check_regular
 from ..storage.replacing import reserve_space, sha256_of, staging
 from .key_value_cache import Cache
 from .panels import Storage, empty_panels, padded
 from .quantization import Int4Matrix, quantize_model
 from .step_arrays import Place
 from .weight_layout import EngineWeights, lay_out_weights, layout_size, make_layout
-from .weights import open_weights
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files; one of another version is replaced."""
 
 
@@ -59,7 +62,7 @@ def load_weights(
     """
     file, model = folder.path / MODEL_NAME, folder.model
     kept = folder.path / _NAMES[quantize]
-    laid_out = _read(kept, file, model, integers=quantize != "none")
+    laid_out = _read(kept, folder, integers=quantize != "none")
     if laid_out is not None:
         return laid_out, ""
     needed = model.parameter_count * {"none": 4, "int8": 1.125, "int4": 9}[quantize]
@@ -69,7 +72,7 @@ def load_weights(
     except ConfigError as error:
         raise ModelFolderError(str(error)) from None
     before = _state(file)
-    with open_weights(file, model) as weights:
+    with folder.open_weights() as weights:
         int4 = None
         if quantize == "int4":
             passages = calibrate(lay_out_weights(weights, model, str(file)))
@@ -78,7 +81,7 @@ def load_weights(
         laid_out = lay_out_weights(weights, model, str(file), quantize, int4)
     if quantize == "none" and (laid_out.layout[:, Place.STORAGE] == Storage.FLOAT32).all():
         return laid_out, ""
-    sha256 = sha256_of(file)
+    sha256 = _noted_hash(folder) or sha256_of(file)
     if _state(file) != before:  # replaced in the meantime: whose hash would it be?
         return laid_out, ""
     try:
@@ -91,6 +94,8 @@ def load_weights(
 
 
 _KEPT = ("panels", "biases", "norms", "positions")
+_ABOUT = "about"
+"""What the file was made from and how, as JSON."""
 
 
 def _write(
@@ -98,36 +103,41 @@ def _write(
 ) -> None:
     import h5py
 
+    about = {
+        "format": FORMAT,
+        "model": to_dict(config),
+        "integers": laid_out.integers,
+        "storages": laid_out.layout[:, Place.STORAGE].tolist(),
+        "source_sha256": sha256,
+        "source_state": state,
+    }
     reserve_space(path.parent, sum(getattr(laid_out, name).nbytes for name in _KEPT))
     with h5py.File(path, "w") as file:
+        file[_ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         for name in _KEPT:
-            file[name] = getattr(laid_out, name)
-        file.attrs["format"], file.attrs["integers"] = FORMAT, laid_out.integers
-        file.attrs["storages"] = laid_out.layout[:, Place.STORAGE]
-        file.attrs["model"] = json.dumps(to_dict(config))
-        file.attrs["source_sha256"], file.attrs["source_state"] = sha256, state
+            if getattr(laid_out, name).size:
+                file[name] = getattr(laid_out, name)
 
 
-def _read(path: Path, source: Path, config: ModelConfig, *, integers: bool) -> EngineWeights | None:
+def _read(path: Path, folder: ModelFolder, *, integers: bool) -> EngineWeights | None:
     """The content of such a file, for products with float32 or int8 inputs; None if it was not made
-    from `source`, or is damaged."""
+    from the folder's model.h5, or is damaged. h5py, which can be led astray, is not needed."""
+    config = folder.model
     D, L = padded(config.embed_dim), config.num_layers
     context = 0 if config.positions == "rotary" else config.context_length
     try:
-        with open_hdf5(path, attributes=True) as file:
-            made_for = text_attribute(file, "model")
-            if file.attrs["format"] != FORMAT or made_for != json.dumps(to_dict(config)):
+        check_regular(path)
+        with open(path, "rb", buffering=0) as file:
+            datasets = plain_datasets(file, "")
+            about = json.loads(datasets[_ABOUT][...].tobytes())
+            # What follows is safe whatever it says; but not every text is of this program.
+            if about["format"] != FORMAT or about["model"] != to_dict(config):
                 return None
-            # The same size and time of change mean the same content, which is slow to hash.
-            if list(file.attrs["source_state"]) != _state(source) and (
-                text_attribute(file, "source_sha256") != sha256_of(source)
-            ):
+            if not _is_of(about, folder) or about["integers"] != integers:
                 return None
             matrices = len(make_layout(config))
-            storages = [Storage(int(number)) for number in file.attrs["storages"]]
+            storages = [Storage(int(number)) for number in about["storages"]]
             layout = make_layout(config, storages[: matrices - config.tie_embeddings])
-            if file.attrs["integers"] != integers:
-                return None
             if integers and min(storages) < Storage.BLOCKS8:  # no product has int8 inputs there
                 return None
             size, rows = layout_size(layout)
@@ -135,17 +145,34 @@ def _read(path: Path, source: Path, config: ModelConfig, *, integers: bool) -> E
             shapes = ((size,), (rows,), (2 * L + 1, 2, D), (context, D))
             kept = {}
             for name, shape in zip(_KEPT, shapes, strict=True):
-                dataset, dtype = child(file, name), np.uint8 if name == "panels" else np.float32
-                check_dataset(dataset)
-                if dataset is None or dataset.shape != shape or dataset.dtype != dtype:
-                    return None
+                dtype = np.uint8 if name == "panels" else np.float32
+                if math.prod(shape):
+                    dataset = datasets[name]
+                    if dataset.shape != shape or dataset.dtype != dtype:
+                        return None
                 kept[name] = empty_panels(size) if name == "panels" else np.empty(shape, dtype)
-                dataset.read_direct(kept[name])
+                if math.prod(shape):
+                    dataset.read_into(kept[name])
                 if dtype == np.float32 and not np.isfinite(kept[name]).all():
                     return None
-    except Exception:  # h5py raises many kinds on a damaged or missing file
+    except Exception:  # a damaged or missing file raises many kinds
         return None
     return EngineWeights(**kept, layout=layout, integers=integers)
+
+
+def _is_of(about: dict[str, Any], folder: ModelFolder) -> bool:
+    """Whether a file was made from the folder's model.h5."""
+    source, noted = folder.path / MODEL_NAME, _noted_hash(folder)
+    if noted is not None:
+        check_file(source, folder.files)
+        return about["source_sha256"] == noted
+    # The same size and time of change mean the same content, which is slow to hash.
+    return about["source_state"] == _state(source) or about["source_sha256"] == sha256_of(source)
+
+
+def _noted_hash(folder: ModelFolder) -> str | None:
+    """The hash of model.h5 in the folder's manifest, if it has one."""
+    return (folder.files or {}).get(MODEL_NAME, {}).get("sha256")
 
 
 def _state(path: Path) -> list[int]:

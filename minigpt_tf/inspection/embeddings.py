@@ -10,7 +10,7 @@ from ..config import MODEL_NAME
 from ..errors import DataError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
-from ..inference.weights import check_finite, open_weights
+from ..inference.weights import check_finite
 from ..machine import check_fits_memory, start_blas_threads
 from ..text.token_texts import TokenTexts
 from .page import deflated, rounded
@@ -76,7 +76,7 @@ def embedding_map(folder: ModelFolder, listener: Listener = SILENT) -> Embedding
     """
     start_blas_threads()
     name, file = "token_embedding/embeddings", folder.path / MODEL_NAME
-    with open_weights(file, folder.model) as weights:
+    with folder.open_weights() as weights:
         table = np.asarray(weights[name], dtype=np.float32)  # (V, D)
     check_finite(table, name, str(file))
     texts = TokenTexts(folder.tokenizer)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..config import MODEL_NAME
 from ..errors import ModelFolderError
+from ..storage.manifest import settle
 
 
 def model_file(path: Path) -> Path:
@@ -18,6 +19,8 @@ def model_file(path: Path) -> Path:
     Raises:
         ModelFolderError: There is no such file.
     """
+    if path.is_dir():
+        settle(path)
     file = path / MODEL_NAME if path.is_dir() else path
     if not file.is_file():
         raise ModelFolderError(f"{file}: no such model file")

@@ -12,7 +12,7 @@ from ..config import MODEL_NAME, ModelConfig
 from ..errors import DataError
 from ..inference.folder import ModelFolder, load_folder
 from ..inference.prompt import Prompt, encode_prompt
-from ..inference.weights import check_finite, open_weights
+from ..inference.weights import check_finite
 from ..interop.live_model import LoadedModel, check_tokenizer, read_live_model
 from ..text.tokenizers import BaseTokenizer, as_tokenizer
 
@@ -69,7 +69,7 @@ def opened(model: Any, tokenizer: Any = None) -> Iterator[Opened]:
         model = load_folder(model)
     if isinstance(model, ModelFolder):
         file = model.path / MODEL_NAME
-        with open_weights(file, model.model) as datasets:
+        with model.open_weights() as datasets:
             yield Opened(model.model, _FileWeights(datasets, str(file)), model.tokenizer)
         return
     recognized, weights = read_live_model(model)

@@ -1,6 +1,7 @@
 """A model folder -> other tools' formats. Nothing is announced that was not read back."""
 
 import filecmp
+import fnmatch
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,10 @@ from ..config.running import ExportDType, ExportFormat
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder, load_folder
-from ..inference.weights import open_weights
 from ..storage.json_files import read_object
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
 from ..storage.paths import real_path
-from ..storage.replacing import removed_if_empty, reserve_space, staging
+from ..storage.replacing import removed_if_empty, replaced_folder, reserve_space, staging
 
 SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
 """How the names of the files end; a Hugging Face folder is none."""
@@ -121,15 +121,20 @@ def _export_folder(
     from .huggingface.write_folder import write_huggingface_folder
 
     _check_folder(out, overwrite)
-    with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
-        with staging(out) as scratch, _advice():
-            write_huggingface_folder(folder, scratch, config.dtype, listener)
-            files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
-        for pattern in REPLACED_PATTERNS:
-            for file in out.glob(pattern):
-                if file.name not in files:
-                    file.unlink()
+    with (
+        removed_if_empty(out),
+        claim_output(out, overwrite=overwrite, resume=False),
+        replaced_folder(out, _is_replaced) as scratch,
+        _advice(),
+    ):
+        write_huggingface_folder(folder, scratch, config.dtype, listener)
+        files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
     return Exported(out, files, config)
+
+
+def _is_replaced(name: str) -> bool:
+    """Whether an old file of that name goes if the new model has none."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in REPLACED_PATTERNS)
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
@@ -195,10 +200,9 @@ def _check_file(out: Path, config: ExportConfig, overwrite: bool) -> None:
 def _copy_model(folder: ModelFolder, file: Path) -> None:
     """model.h5 under another name, once its weights were found to be those of config.json."""
     source = folder.path / MODEL_NAME
-    with open_weights(source, folder.model):
-        pass
     reserve_space(file.parent, source.stat().st_size)
-    shutil.copyfile(source, file)
+    with folder.open_weights():
+        shutil.copyfile(source, file)
     if not filecmp.cmp(source, file, shallow=False):
         raise ModelFolderError(f"{file}: could not be read back as written")
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..config import MODEL_NAME
 from ..errors import ModelFolderError
 from ..inference.folder import ModelFolder
-from ..inference.weights import check_finite, named_variables, open_weights
+from ..inference.weights import check_finite, named_variables
 from ..machine import check_fits_memory
 from ..model import build_gpt_model
 from ..storage.replacing import reserve_space
@@ -37,7 +37,7 @@ def write_keras_archive(folder: ModelFolder, file: Path) -> None:
     """
     size = 4 * folder.model.parameter_count
     source = folder.path / MODEL_NAME
-    with open_weights(source, folder.model) as datasets:
+    with folder.open_weights() as datasets:
         advice = "--format h5 needs none"
         check_fits_memory(2 * size, "the model and the archive's weights", advice)
         model = build_gpt_model(folder.model, dtype="float32")
@@ -63,7 +63,7 @@ def _logits(model: keras.Model, folder: ModelFolder) -> np.ndarray:
 def _check(model: keras.Model, expected: np.ndarray, folder: ModelFolder, file: Path) -> None:
     """Raises ModelFolderError where the reloaded model is not the one in the folder."""
     variables = named_variables(model)
-    with open_weights(folder.path / MODEL_NAME, folder.model) as datasets:
+    with folder.open_weights() as datasets:
         for name, dataset in datasets.items():
             if name not in variables or not np.array_equal(dataset, np.array(variables[name])):
                 raise ModelFolderError(f"{file}: {name} could not be read back as written")

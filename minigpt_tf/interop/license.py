@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from ..storage.regular import lies_within
+
 README_NAME = "README.md"
 LARGEST = 2**20
 """Bytes: a larger file is not a license, and a README is read no further."""
@@ -35,7 +37,10 @@ def license_files(folder: Path) -> dict[str, bytes]:
     return {
         file.name: file.read_bytes()
         for file in sorted(folder.iterdir())
-        if is_license(file.name) and file.is_file() and file.stat().st_size < LARGEST
+        if is_license(file.name)
+        and file.is_file()
+        and file.stat().st_size < LARGEST
+        and lies_within(file, folder)
     }
 
 

@@ -1,5 +1,6 @@
 """GPT-2 as OpenAI published it: a TensorFlow checkpoint, hparams.json and the tokenizer's files."""
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..config import END_OF_TEXT, ModelConfig
 from ..errors import ConfigError, ModelFolderError
 from ..storage.json_files import integer, read_object
 from ..storage.reading import why_unreadable
+from ..storage.regular import check_regular, read_regular
 from ..text import gpt2_files
 from ..text.tokenizers import ImportedTokenizer
 from .families import GPT2
@@ -115,7 +117,7 @@ def _prefix(folder: Path) -> Path:
     """The checkpoint's path without its endings; of several, the one that `checkpoint` names."""
     names = sorted(file.name.removesuffix(".index") for file in folder.glob("*.index"))
     note = folder / CHECKPOINT_NAME
-    text = note.read_bytes().decode("utf-8", "replace") if note.is_file() else ""
+    text = read_regular(note).decode("utf-8", "replace") if note.is_file() else ""
     named = re.search(r'^model_checkpoint_path: "([^"]*)"', text, re.MULTILINE)
     chosen = Path(named[1]).name if named else ""  # never one of another folder
     if len(names) == 1:
@@ -130,6 +132,8 @@ def _prefix(folder: Path) -> Path:
 
 
 def _tensors(prefix: Path) -> dict[str, CheckpointTensor]:
+    for file in prefix.parent.glob(f"{glob.escape(prefix.name)}.*"):
+        check_regular(file)
     import tensorflow as tf
 
     try:

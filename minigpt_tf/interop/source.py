@@ -1,6 +1,5 @@
 """A model in another tool's format, and how it becomes a model folder: one weight at a time."""
 
-import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import numpy as np
 from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
 from ..events import SILENT, Listener
-from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
+from ..inference.folder import describe_model, replacing_model, write_tokenizer
 from ..inference.weights import Weights, check_finite, open_weights, weight_shapes
 from ..storage.json_files import write_json
 from ..storage.model_folder import (
@@ -22,7 +21,7 @@ from ..storage.model_folder import (
     SAMPLES_NAME,
     claim_output,
 )
-from ..storage.replacing import removed_if_empty, staging
+from ..storage.replacing import removed_if_empty
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizers import BaseTokenizer
 from .license import is_license
@@ -106,36 +105,30 @@ def write_model_folder(
     wanted = check_source(source)
     from ..model.keras_file import write_keras_file  # TensorFlow: only when all else is checked
 
-    with removed_if_empty(out), claim_output(out, overwrite=overwrite, resume=False):
-        with staging(out) as scratch:
-            reader = _Reader(source, wanted, listener)
-            write_keras_file(scratch / MODEL_NAME, source.config, reader.read, source.head)
-            reader.check_rest()
-            reader.compare(scratch / MODEL_NAME)
-            for name, content in source.files.items():
-                (scratch / name).write_bytes(content)
-            sections = {"generation": source.generation, "source": source.origin}
-            if source.chat_template is not None:
-                (scratch / CHAT_TEMPLATE_NAME).write_text(source.chat_template.source, "utf-8")
-                sections["special_tokens"] = source.chat_template.special_tokens
-            description = describe_model(
-                source.config, source.tokenizer, source.start_ids, **sections
-            )
-            write_json(scratch / CONFIG_NAME, description)
-            write_tokenizer(scratch, source.tokenizer)
-            kept = {file.name for file in scratch.iterdir()}
-        clear_leftovers(out, kept)
-        _clear_training(out, kept)
+    with (
+        removed_if_empty(out),
+        claim_output(out, overwrite=overwrite, resume=False),
+        replacing_model(out, _of_training(out)) as scratch,
+    ):
+        reader = _Reader(source, wanted, listener)
+        write_keras_file(scratch / MODEL_NAME, source.config, reader.read, source.head)
+        reader.check_rest()
+        reader.compare(scratch / MODEL_NAME)
+        for name, content in source.files.items():
+            (scratch / name).write_bytes(content)
+        sections = {"generation": source.generation, "source": source.origin}
+        if source.chat_template is not None:
+            (scratch / CHAT_TEMPLATE_NAME).write_text(source.chat_template.source, "utf-8")
+            sections["special_tokens"] = source.chat_template.special_tokens
+        description = describe_model(source.config, source.tokenizer, source.start_ids, **sections)
+        write_json(scratch / CONFIG_NAME, description)
+        write_tokenizer(scratch, source.tokenizer)
 
 
-def _clear_training(out: Path, kept: set[str]) -> None:
-    """Removes what describes the model that was overwritten: its training and its license."""
-    for name in {HISTORY_NAME, LOSS_NAME, SAMPLES_NAME} - kept:
-        (out / name).unlink(missing_ok=True)
-    for file in out.iterdir():
-        if is_license(file.name) and file.name not in kept and file.is_file():
-            file.unlink()
-    shutil.rmtree(out / CHECKPOINT_NAME, ignore_errors=True)
+def _of_training(out: Path) -> set[str]:
+    """What describes a model that is overwritten: its training and its license."""
+    licenses = (file.name for file in out.iterdir() if is_license(file.name) and file.is_file())
+    return {HISTORY_NAME, LOSS_NAME, SAMPLES_NAME, CHECKPOINT_NAME, *licenses}
 
 
 class _Reader:

@@ -9,7 +9,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
+from ..errors import DataError, ModelFolderError
+from ..storage.regular import read_regular
 from ..text.compiled.byte_level import byte_symbols
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ def sentencepiece_tokenizer(path: str | Path) -> "tokenizers.Tokenizer":
 def _read_model(path: Path) -> Any:
     """The content of a tokenizer.model file."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        content = read_regular(path)
+    except ModelFolderError as error:
+        raise DataError(str(error)) from None
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 

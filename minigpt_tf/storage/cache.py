@@ -20,6 +20,7 @@ from typing import Any
 
 from ..config import CACHE_DAYS, CACHE_NAME
 from ..errors import DataError
+from .scratch import scratch_folder, sweep
 
 ENTRY_NAME = "entry.json"
 _MAKING = ".making-"
@@ -106,26 +107,28 @@ def open_entry(key: Facts) -> Iterator[CacheEntry]:
         yield CacheEntry(root, name, root / name, facts)
         return
     problem = ""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=_MAKING, dir=root))
-    except OSError as error:
-        problem = f"{root}: cannot be written to ({error.strerror}), so nothing is kept there"
-        scratch = Path(tempfile.mkdtemp(prefix="minigpt-"))
-    entry = CacheEntry(scratch.parent, name, scratch, problem=problem)
-    try:
-        if not problem:
-            _remove_old(root)
-        yield entry
-    except OSError as error:
-        if entry.facts is not None:
-            raise
-        raise DataError(
-            f"{entry.root}: cannot be written to ({error.strerror}): make room on that disk, or "
-            "set XDG_CACHE_HOME to a folder on another one"
-        ) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.ExitStack() as lock:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            scratch = lock.enter_context(scratch_folder(root, _MAKING))
+        except OSError as error:
+            problem = f"{root}: cannot be written to ({error.strerror}), so nothing is kept there"
+            scratch = Path(tempfile.mkdtemp(prefix="minigpt-"))
+        entry = CacheEntry(scratch.parent, name, scratch, problem=problem)
+        try:
+            if not problem:
+                sweep(root, _MAKING)
+                _remove_old(root)
+            yield entry
+        except OSError as error:
+            if entry.facts is not None:
+                raise
+            raise DataError(
+                f"{entry.root}: cannot be written to ({error.strerror}): make room on that disk, "
+                "or set XDG_CACHE_HOME to a folder on another one"
+            ) from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _install(scratch: Path, target: Path) -> Path:
@@ -171,13 +174,11 @@ def _describe_file(file: Path) -> list:
 
 
 def _remove_old(root: Path) -> None:
-    """Removes entries that were not used for CACHE_DAYS, and what a killed process has left."""
+    """Removes entries that were not used for CACHE_DAYS."""
     now = time.time()
     for folder in root.iterdir():
-        unfinished = folder.name.startswith(_MAKING)
-        if not unfinished and not (folder / ENTRY_NAME).is_file():
-            continue  # not ours
+        if folder.name.startswith(_MAKING) or not (folder / ENTRY_NAME).is_file():
+            continue  # not one of them
         with contextlib.suppress(OSError):
-            days = (now - folder.stat().st_mtime) / _DAY
-            if days > (1 if unfinished else CACHE_DAYS):
+            if (now - folder.stat().st_mtime) / _DAY > CACHE_DAYS:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,6 @@ followed here; only what lies in the file itself is found, each object once.
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from io import RawIOBase
@@ -18,6 +17,7 @@ from ..errors import ModelFolderError
 from .heaps import heaps_end
 from .plain_hdf5 import NotPlain, plain_datasets
 from .reading import why_unreadable
+from .regular import check_regular
 
 DEEPEST = 40
 """Groups within groups that are looked into. Keras makes four for each nesting of models; a hostile
@@ -140,16 +140,6 @@ def while_looking(path: str | Path) -> Iterator[None]:
         raise
     except Exception as error:  # h5py raises many kinds on a damaged file
         raise _damaged(path, error) from None
-
-
-def check_regular(path: str | Path) -> None:
-    """Raises ModelFolderError if the path is not a regular file: opening a FIFO may never end."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise ModelFolderError(f"{path}: cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        raise ModelFolderError(f"{path}: is not a regular file")
 
 
 def _damaged(path: str | Path, error: Exception) -> ModelFolderError:

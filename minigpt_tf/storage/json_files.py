@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelFolderError
+from .regular import read_regular
 
 LARGEST = 1 << 25
 """Bytes of a file: Python takes twenty times as much for its values."""
@@ -29,17 +30,12 @@ def read_object(file: Path) -> dict[str, Any]:
     Raises:
         ModelFolderError: the file cannot be read, is damaged or contains something else.
     """
+    content = read_regular(file, LARGEST)
     try:
-        with open(file, "rb") as stream:
-            content = stream.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ModelFolderError(f"{file}: is larger than the {LARGEST >> 20} MiB that are read")
         text = content.decode("utf-8-sig")
         values = json.loads(text)
         if "\\ud" in text.lower():  # half a character would be an error later, wherever it is used
             json.dumps(values, ensure_ascii=False).encode()
-    except OSError as error:
-        raise ModelFolderError(f"{file}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{file}: is damaged: {error!s:.120}") from None
     if not isinstance(values, dict):

@@ -14,7 +14,7 @@
     samples.txt      text generated at each evaluation
     checkpoint/      what --resume needs
 
-`replacing` changes the files of a folder as one; `inference.folder` reads it as a whole.
+`manifest` changes the files of a model as one; `inference.folder` reads them as a whole.
 """
 
 import os
@@ -33,8 +33,10 @@ from ..config import (
 )
 from ..errors import ModelFolderError
 from .json_files import read_object
+from .manifest import settle
 from .paths import real_path
-from .replacing import SCRATCH_PREFIX, locked
+from .replacing import locked
+from .scratch import SCRATCH_PREFIX, sweep
 
 QUANTIZED_NAME = "model.int8.h5"
 INT4_NAME = "model.int4.h5"
@@ -65,6 +67,7 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{path}: {CONFIG_NAME} is missing, so this is not a model folder{hint}"
         )
     description = read_object(file)
+    settle(path)  # now, so that none of what is opened later is of the model before this one
     version = description.get("format_version")
     if type(version) is not int or version < 1:
         raise ModelFolderError(f"{file}: has no format_version: it is not a model's {CONFIG_NAME}")
@@ -165,8 +168,7 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     Raises:
         ModelFolderError: The folder is taken, not writable or locked by another run.
     """
-    import shutil  # here and below: a start that only reads a model does without
-    import tempfile
+    import tempfile  # here and below: a start that only reads a model does without
 
     check_output(path, overwrite=overwrite, resume=resume)
     try:
@@ -177,9 +179,8 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
         raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
     with locked(path):
         check_output(path, overwrite=overwrite, resume=resume)  # a run may have ended just now
-        for folder in (path, path / CHECKPOINT_NAME):
-            for left_over in folder.glob(f"{SCRATCH_PREFIX}*"):  # of a process that was killed
-                shutil.rmtree(left_over, ignore_errors=True)
+        settle(path)
+        sweep(path / CHECKPOINT_NAME)
         yield
 
 

@@ -1,9 +1,9 @@
 """The datasets of a plain HDF5 file, such as Keras writes, found without h5py.
 
 Importing h5py and asking it for each dataset takes longer than reading a small model. A file is
-plain if its groups are symbol tables and its datasets are floating-point numbers in one piece of
-the file; of any other file, a damaged one too, nothing is read here. The format: HDF5 File Format
-Specification 3.0, sections II.A, III.A, III.B, III.D, IV.A.
+plain if its groups are symbol tables and its datasets are numbers in one piece, of the
+types that weights have; of any other file, a damaged one too, nothing is read here. The format:
+HDF5 File Format Specification 3.0, sections II.A, III.A, III.B, III.D, IV.A.
 """
 
 import math
@@ -37,8 +37,9 @@ _TYPES: dict[bytes, np.dtype] = {
     bytes.fromhex("11200f0002000000000010000a05000a0f000000"): np.dtype("<f2"),
     bytes.fromhex("11201f00040000000000200017080017" + "7f000000"): np.dtype("<f4"),
     bytes.fromhex("11203f00080000000000400034" + "0b0034ff030000"): np.dtype("<f8"),
+    bytes.fromhex("100000000100000000000800" + "0000000000000000"): np.dtype("u1"),
 }
-"""Datatype messages of IEEE 754's numbers, little-endian."""
+"""Datatype messages of IEEE 754's numbers, little-endian, and of bytes."""
 
 _DEEPEST, _MOST_OBJECTS, _LARGEST_HEADER = 40, 100_000, 2**20
 
@@ -80,6 +81,22 @@ class PlainDataset:
             shape = (max(0, last - first), *shape[1:])
             start += first * math.prod(shape[1:]) * self.dtype.itemsize
         values = np.empty(shape, self.dtype)
+        self._read(start, values)
+        return values
+
+    def read_into(self, values: np.ndarray) -> None:
+        """Reads all values into an array.
+
+        Args:
+            values: Of the same shape and type, in one piece.
+
+        Raises:
+            OSError: They cannot be read.
+        """
+        assert values.shape == self.shape and values.dtype == self.dtype
+        self._read(self._start, values)
+
+    def _read(self, start: int, values: np.ndarray) -> None:
         unread = memoryview(values.reshape(-1).view(np.uint8).data)
         self._file.seek(start)
         while len(unread):
@@ -87,7 +104,6 @@ class PlainDataset:
             if not count:
                 raise OSError("the file ends before its values do")
             unread = unread[count:]
-        return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[...] if dtype is None else self[...].astype(dtype, copy=False)
@@ -98,7 +114,7 @@ def plain_datasets(file: RawIOBase, group: str) -> dict[str, PlainDataset]:
 
     Args:
         file: Open for reading, without a buffer; the datasets read from it later.
-        group: A group of the root.
+        group: A group of the root; "" for the root itself.
 
     Returns:
         Path below the group -> dataset.
@@ -132,7 +148,7 @@ class _Reader:
         )
         if signature != _SIGNATURE or versions != [0, 0, 0, 0, 8, 8] or base or end != self.size:
             raise NotPlain("another version of the format")
-        addresses = dict(self.entries(self.messages(root)))
+        addresses = dict(self.entries(self.messages(root))) if group else {"": root}
         if group not in addresses:
             raise NotPlain(f"no group {group}")
         found: dict[str, PlainDataset] = {}

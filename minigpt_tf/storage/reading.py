@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MiniGPTError, ModelFolderError
+from .regular import check_regular
 
 LARGEST_HEADER = 1 << 25
 """Bytes of JSON that describe the tensors of a file: of some 100,000 tensors."""
@@ -62,6 +63,7 @@ def open_safetensors(file: Path, what: str) -> Iterator[Any]:
     """
     import safetensors
 
+    check_regular(file)
     try:
         with open(file, "rb") as stream:
             if int.from_bytes(stream.read(8), "little") > LARGEST_HEADER:

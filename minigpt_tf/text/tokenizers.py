@@ -15,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 
 from ..config import END_OF_TEXT
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, ModelFolderError
+from ..storage.regular import read_regular
 from . import gpt2_files
 from .base_tokenizer import (
     CUT_BEFORE,
@@ -314,9 +315,9 @@ def load_tokenizer(path: str | Path, kind: str | None = None) -> BaseTokenizer:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        content = read_regular(path)
+    except ModelFolderError as error:
+        raise DataError(str(error)) from None
     try:
         if path.suffix == ".json":
             return _load_json(content, kind or "bpe")

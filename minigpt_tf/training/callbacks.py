@@ -4,6 +4,8 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -158,9 +160,14 @@ def _all_finite(weights: Weights) -> bool:
 
 
 class Interruption:
-    """Lets Ctrl-C (and SIGTERM) end a run after the step in progress, and a second one at once.
+    """Lets a run end after the step in progress, and be saved, when it is asked to or nobody is
+    left to see it: by Ctrl-C, SIGTERM, the end of its terminal, or a closed pipe.
 
-    A context manager: it handles signals while it is open, in the main thread.
+    A second Ctrl-C or SIGTERM ends it at once. A context manager: it handles signals while it is
+    open, in the main thread. What the process ignores, as under nohup, stays ignored.
+
+    Args:
+        listener: Receives a notice.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -170,8 +177,11 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                ignored = name == "SIGHUP" and number and signal.getsignal(number) == signal.SIG_IGN
+                if number and not ignored:
+                    self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -179,9 +189,53 @@ class Interruption:
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: object) -> None:
-        if self.requested:
+        hung_up = number == getattr(signal, "SIGHUP", None)
+        if self.requested and not hung_up:  # of which some terminals send two
             raise KeyboardInterrupt
         self.requested = True
-        self.listener.notice(
-            "stopping after this step and saving (press Ctrl-C again to quit at once)"
-        )
+        with suppress(RuntimeError):  # the signal came in the midst of another line
+            self.listener.notice(
+                "stopping after this step and saving (press Ctrl-C again to quit at once)"
+            )
+
+
+class LostListener(Listener):
+    """Passes everything on until that fails, as where the reader of a pipe has gone.
+
+    A run is not lost with its reader: it asks `error` after each step.
+
+    Args:
+        listener: Gets every event before.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.error: OSError | None = None
+        """Why nothing is passed on any more."""
+
+    def _pass_on(self, method: Callable[..., None], *arguments: Any) -> None:
+        if self.error is None:
+            try:
+                method(*arguments)
+            except OSError as error:
+                self.error = error
+
+    def notice(self, text: str) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.notice, text)
+
+    def preparation(self, what: str, done: int, total: int) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.preparation, what, done, total)
+
+    def progress(self, progress: Progress) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.progress, progress)
+
+    def weights(self, step: int, weights: Mapping[str, np.ndarray]) -> None:
+        """Passes them on."""
+        self._pass_on(self.listener.weights, step, weights)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.evaluation, evaluation)

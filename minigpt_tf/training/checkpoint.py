@@ -25,6 +25,7 @@ from ..config import CHECKPOINT_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..events import Evaluation, Listener
 from ..inference.weights import Weights, check_finite
+from ..storage.regular import check_regular
 from ..storage.replacing import reserve_space, staging
 
 STATES_KEPT = 2
@@ -211,6 +212,7 @@ def restore_state(
 def _read_state(
     file: Path, variables: dict[str, Any], check_best: Callable[[Weights, str], None]
 ) -> RunState:
+    check_regular(file)
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ..config import CHECKPOINT_NAME, CONFIG_NAME
 from ..errors import ModelFolderError, TrainingError
 from ..events import Evaluation, Listener
 from ..inference.weights import Weights
+from ..storage.model_folder import ADAPTER_NAME, HISTORY_NAME, SAMPLES_NAME
 from ..storage.replacing import staging
-from .callbacks import Evaluator, Interruption, ProgressReporter, divergence
+from .callbacks import Evaluator, Interruption, LostListener, ProgressReporter, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError
 from .job import Job
@@ -50,12 +52,13 @@ class TrainingLoop:
             ModelFolderError: The checkpoint contains no valid state.
             TrainingError: Its state is beyond the last step of the job.
         """
-        self.job, self.out, self.listener, self.distribution = job, out, listener, distribution
+        self.job, self.out, self.distribution = job, out, distribution
+        self.listener = LostListener(listener)
         self.state = self._resumed_state() if resume else RunState()
         distribution.spread(job.state_variables().values())
         if not distribution.is_chief:
             self.state.step = int(np.array(job.optimizer.iterations))
-        self.progress = ProgressReporter(self.state.step, job, listener)
+        self.progress = ProgressReporter(self.state.step, job, self.listener)
         self.evaluator = Evaluator(job, self.progress)
         self.writer = StateWriter(out)
 
@@ -79,6 +82,7 @@ class TrainingLoop:
         Raises:
             TrainingError: The loss is not finite, memory is too small, or another worker has ended.
             ModelFolderError: The folder cannot be written.
+            OSError: The listener failed, as where a pipe was closed; the run is saved and ended.
         """
         with Interruption(self.listener) as interruption:
             try:
@@ -98,6 +102,8 @@ class TrainingLoop:
                 raise TrainingError(f"{error}; {self._rescue()}") from None
             finally:
                 self.writer.close()
+        if self.listener.error is not None:  # now that all is saved
+            raise self.listener.error
         return TrainingResult(
             out=self.out,
             steps=self.state.step,
@@ -137,6 +143,8 @@ class TrainingLoop:
 
     def _is_to_stop(self, interruption: Interruption) -> bool:
         """Whether the run ends before its last step, by all workers after the same one."""
+        if self.listener.error is not None:
+            interruption.requested = True
         asked, early = self.distribution.agree(interruption.requested, self.state.stopped_early)
         if asked:  # Ctrl-C may have come in between: it is not taken back here
             interruption.requested = True
@@ -155,8 +163,10 @@ class TrainingLoop:
         self.listener.evaluation(evaluation)
 
     def write_history(self) -> None:
-        """Writes the history so far into the folder."""
-        with staging(self.out) as scratch:
+        """Writes the history so far into the folder; beside a finished model into checkpoint/, as
+        the files of that belong together."""
+        finished = (self.out / CONFIG_NAME).is_file()
+        with staging(self.out / CHECKPOINT_NAME if finished else self.out) as scratch:
             self.job.write_history(scratch, self.state)
 
     def _save_state(self) -> None:
@@ -184,4 +194,6 @@ class TrainingLoop:
         if self.distribution.is_chief:
             weights = last_weights if best is None or kept == "last" else best
             self.job.save(weights, self.state, kept)
+            for name in (HISTORY_NAME, SAMPLES_NAME, ADAPTER_NAME):  # the folder has them now
+                (self.out / CHECKPOINT_NAME / name).unlink(missing_ok=True)
         return kept

@@ -12,12 +12,11 @@ from ..config import CONFIG_NAME, MODEL_NAME, ModelConfig
 from ..errors import ModelFolderError
 from ..events import Evaluation
 from ..inference.engine import Engine
-from ..inference.folder import clear_leftovers, describe_model, write_tokenizer
+from ..inference.folder import describe_model, replacing_model, write_tokenizer
 from ..inference.weights import Weights, assign_weights, open_weights
 from ..model import build_gpt_model
 from ..model.keras_file import write_keras_file
 from ..storage.json_files import write_json
-from ..storage.replacing import staging
 from .history import write_history, write_loss_picture
 from .plan import Plan
 
@@ -51,14 +50,13 @@ def save_model_folder(
             are unchanged.
     """
     tokenizer = plan.corpus.tokenizer
-    with staging(out) as scratch:
+    with replacing_model(out) as scratch:
         save_model(scratch / MODEL_NAME, plan.model, weights)
         description = describe_model(plan.model, tokenizer, plan.start_ids, **sections)
         write_json(scratch / CONFIG_NAME, description)
         write_tokenizer(scratch, tokenizer)
         write_history(scratch, history, plan.sample_prompt)
         write_loss_picture(scratch, history)
-    clear_leftovers(out, kept={tokenizer.file_name})
 
 
 def save_model(file: Path, config: ModelConfig, weights: Mapping[str, Any]) -> None:

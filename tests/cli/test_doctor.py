@@ -87,3 +87,19 @@ for preset in ("lecture", "gpt2", "shakespeare", "modern"):
 """
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(f"*{SUFFIX}")} == compiled
+
+
+def test_the_files_of_a_model_are_compared_with_their_hashes(capsys, folder_copy):
+    status, found = report(capsys, "--model", str(folder_copy))
+    files = ["history.csv", "loss.png", "model.h5", "samples.txt", "tokenizer.pkl"]
+    assert [found[name]["found"] for name in files] == ["as it was written"] * 5
+    (folder_copy / "loss.png").write_bytes(b"another")
+    (folder_copy / "samples.txt").unlink()
+    status, found = report(capsys, "--model", str(folder_copy))
+    assert status == 1 and "of another model" in found["loss.png"]["remedy"]
+    assert found["samples.txt"]["found"] == "missing" and found["model.h5"]["remedy"] == ""
+    config = json.loads((folder_copy / "config.json").read_text())
+    del config["files"]
+    (folder_copy / "config.json").write_text(json.dumps(config))
+    status, found = report(capsys, "--model", str(folder_copy))
+    assert "earlier version" in found[str(folder_copy)]["found"]

@@ -113,6 +113,21 @@ def test_the_model_continues_if_asked(shown, trained_folder):
     assert [token["id"] for token in found["tokens"]][3:] == wanted
 
 
+def test_a_message_is_read_as_the_template_writes_it(folder_copy, capsys):
+    template = "{% for m in messages %}who is {{ m.content }} {% endfor %}he was"
+    (folder_copy / "chat_template.jinja").write_text(template)
+    words = ["inspect", "hardy", "--chat", "--json", "--model", str(folder_copy)]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [token["text"] for token in found["tokens"]] == ["who", "is", "hardy", "he", "was"]
+    assert main([*words, "--max-new-tokens", "2", "--greedy"]) == 0
+    continued = json.loads(capsys.readouterr().out)["tokens"]
+    best = found["next"][0]
+    assert len(continued) == 7 and continued[5]["id"] == best["id"]
+    said = error_of(["inspect", "hardy " * 20, "--chat", "--json", *words[-2:]], capsys)
+    assert "the model's context 16: leave out" in said
+
+
 def test_a_continuation_ends_where_the_context_does(shown):
     found = json.loads(shown(TEXT, "--json", "--max-new-tokens", "99"))
     assert len(found["tokens"]) == 16

@@ -1,6 +1,7 @@
 """Blocks of imported GGUF files: exact in the engine, and kept in model.exact.h5."""
 
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from minigpt_tf.config import SamplingConfig
+from minigpt_tf.errors import ModelFolderError
 from minigpt_tf.inference import weight_layout
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
@@ -105,17 +107,22 @@ def test_it_is_made_anew_when_the_model_changes(folder, imported):
     load(folder)
     made = stamp(folder)
     shutil.copyfile(imported / "Q8_0" / "model.h5", folder / "model.h5")
+    with pytest.raises(ModelFolderError, match=r"model.h5: is damaged or of another model"):
+        load(folder)
+    shutil.copyfile(imported / "Q8_0" / "config.json", folder / "config.json")
     found, _ = load(folder)
     assert stamp(folder) != made and found.weights.storage(1) == Storage.BLOCKS8
     expected = lay_out_weights(read_weights(folder / "model.h5", found.config), found.config, "")
     assert np.array_equal(found.weights.panels, expected.panels)
 
 
-def rewritten(**attributes):
+def rewritten(**changes):
     def change(path):
         with h5py.File(path, "r+") as file:
-            for name, value in attributes.items():
-                file.attrs[name] = value
+            about = json.loads(file["about"][()].tobytes())
+            assert set(changes) <= set(about)
+            del file["about"]
+            file["about"] = np.frombuffer(json.dumps(about | changes).encode(), np.uint8)
 
     return change
 
@@ -148,7 +155,8 @@ DAMAGES = {
     "another format": rewritten(format=1),
     "a newer format": rewritten(format=99),
     "no format": rewritten(format="two"),
-    "another model": rewritten(model="{}"),
+    "another model": rewritten(model={}),
+    "of another model.h5": rewritten(source_sha256="0" * 64),
     "an unknown storage": rewritten(storages=[9] * 12),
     "another storage": rewritten(storages=[int(Storage.FLOAT32)] * 12),
     "too few storages": rewritten(storages=[3]),

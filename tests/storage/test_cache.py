@@ -13,6 +13,7 @@ import pytest
 from minigpt_tf.config import CACHE_DAYS
 from minigpt_tf.errors import DataError
 from minigpt_tf.storage.cache import cache_folder, open_entry
+from minigpt_tf.storage.scratch import scratch_folder
 from tests.conftest import ROOT, SAMPLE
 
 
@@ -124,13 +125,14 @@ def test_what_was_long_not_used_is_removed(root):
     for entry in root.iterdir():
         age(entry, CACHE_DAYS + 1)
     kept("", key="used")  # it is not old now
-    for name, days in [(".making-killed", 2), (".making-now", 0), ("foreign", 99)]:
+    for name, days in [(".making-killed", 0), ("foreign", 99)]:
         (root / name).mkdir()
         age(root / name, days)
-    kept("third", key="third")
-    assert kept("", key="used") == "used" and kept("again", key="old") == "again"
-    hidden = {path.name for path in root.iterdir() if len(path.name) < 64}
-    assert hidden == {".making-now", "foreign"}
+    with scratch_folder(root, ".making-") as now:
+        kept("third", key="third")
+        assert kept("", key="used") == "used" and kept("again", key="old") == "again"
+        hidden = {path.name for path in root.iterdir() if len(path.name) < 64}
+        assert hidden == {now.name, "foreign"}
 
 
 SLOW = """
@@ -161,6 +163,7 @@ def test_a_killed_process_leaves_nothing_that_counts(root):
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGKILL)
     assert kept("whole") == "whole" == kept("other")
+    assert len(list(root.iterdir())) == 1
 
 
 def test_two_processes_that_make_one_entry_do_not_disturb_each_other(root):

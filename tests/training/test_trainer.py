@@ -161,6 +161,51 @@ class StopAt(Listener):
         self.notices.append(text)
 
 
+class HangUpAt(StopAt):
+    """The terminal is closed after a step, which some report twice; nothing can be shown then."""
+
+    def progress(self, progress):
+        if progress.step == self.step:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGHUP)
+
+    def notice(self, text):
+        raise OSError(5, "Input/output error")
+
+
+class LeftAt(StopAt):
+    """The reader of a pipe has gone after a step."""
+
+    def progress(self, progress):
+        if progress.step >= self.step:
+            self.notices.append(progress.step)
+            raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("kind", [HangUpAt, LeftAt])
+def test_a_run_is_saved_when_nobody_is_left_to_see_it(tmp_path, kind):
+    listener, out = kind(2), tmp_path / "m"
+    with pytest.raises(OSError, match=r"Input/output|Broken pipe"):
+        train(tiny_plan(), out, listener=listener)
+    assert (out / "model.h5").exists() and (out / "checkpoint" / "state-00000002.npz").exists()
+    assert kind is HangUpAt or listener.notices == [2]  # and then no more
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    assert train(tiny_plan(), out, resume=True).steps == 6
+
+
+def test_under_nohup_a_run_goes_on(tmp_path):
+    class HangUp(Listener):
+        def progress(self, progress):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        result = train(tiny_plan(steps=2), tmp_path / "m", listener=HangUp())
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    assert result.steps == 2 and not result.interrupted
+
+
 def test_an_interrupted_run_is_saved_and_goes_on_to_the_same_end(tmp_path):
     settings = {"steps": 9, "eval_every": 3}
     straight = train(tiny_plan(**settings), tmp_path / "straight")

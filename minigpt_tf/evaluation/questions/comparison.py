@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...config import MODEL_NAME, EngineConfig, ModelConfig, SamplingConfig
+from ...config import EngineConfig, ModelConfig, SamplingConfig
 from ...errors import DataError, ModelFolderError
 from ...events import SILENT, Listener, NoticeLog
 from ...inference.adapter import fingerprint
@@ -13,7 +13,6 @@ from ...inference.answer import Generation
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
 from ...inference.stored_weights import load_weights
-from ...inference.weights import open_weights
 from ...records.prompts import Template
 from ...records.schema import ask
 from ...records.truncation import Row
@@ -185,7 +184,7 @@ def _load(path: str | Path) -> ModelFolder:
         raise ModelFolderError(
             f"{folder.path}: is a classifier, which gives labels and no answers (minigpt classify)"
         )
-    with open_weights(folder.path / MODEL_NAME, folder.model):
+    with folder.open_weights():
         return folder
 
 

@@ -15,6 +15,7 @@ import gguf
 import numpy as np
 
 from ...errors import ModelFolderError
+from ...storage.regular import check_regular
 
 VERSIONS = (2, 3)
 """Both have the same layout; version 1 counted in 32 bits."""
@@ -98,6 +99,7 @@ def read_header(file: Path) -> GGUFHeader:
     Raises ModelFolderError, at once and without large allocations, where the file is damaged, lies
     about its sizes or has a tensor of a type that is not read here.
     """
+    check_regular(file)
     try:
         with open(file, "rb") as stream:
             return _Reader(file, stream).header()

@@ -10,13 +10,13 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from ...config import MODEL_NAME, ModelConfig
+from ...config import ModelConfig
 from ...config.running import ExportDType
 from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
 from ...inference.folder import ModelFolder
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
-from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...inference.weights import check_finite, weight_shapes
 from ...storage.paths import real_path
 from ...storage.replacing import replaced_file, reserve_space
 from ..families import GPT2, Family, expressed, family_of
@@ -68,7 +68,7 @@ def export_gguf(folder: ModelFolder, file: Path, dtype: ExportDType) -> None:
         with _writing(file):
             scratch = stack.enter_context(replaced_file(file))
             reserve_space(file.parent, plan.nbytes + HEADER_SPACE + vocabulary.nbytes)
-        with open_weights(folder.path / MODEL_NAME, folder.model) as weights:
+        with folder.open_weights() as weights:
             writer = gguf.GGUFWriter(scratch, plan.family.name)
             try:
                 with _writing(file):

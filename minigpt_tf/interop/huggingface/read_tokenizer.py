@@ -9,6 +9,7 @@ from ...errors import ConfigError, DataError, ModelFolderError
 from ...storage.json_files import read_object, read_object_if_there
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...storage.reading import why_unreadable
+from ...storage.regular import lies_within
 from ...text.chat_template import ChatTemplate
 from ...text.tokenizers import (
     JSON_NAME,
@@ -223,6 +224,8 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     file, settings = folder / CHAT_TEMPLATE_NAME, read_object_if_there(folder / SETTINGS_NAME)
     template = settings.get("chat_template")
     if file.is_file():
+        if not lies_within(file, folder):
+            raise ModelFolderError(f"{file}: is a link that leads out of the folder")
         try:
             template = file.read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:

@@ -18,7 +18,7 @@ from ...config.settings import to_dict
 from ...errors import ConfigError, ModelFolderError
 from ...events import SILENT, Listener
 from ...inference.folder import ModelFolder
-from ...inference.weights import check_finite, open_weights, weight_shapes
+from ...inference.weights import check_finite, weight_shapes
 from ...storage.json_files import write_json
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...storage.paths import real_path
@@ -114,7 +114,7 @@ def _write_weights(plan: _Plan, out: Path, listener: Listener) -> None:
         names = [OUTPUT_BIAS.format(i=i) for i in range(config.num_layers)]
         shapes |= dict.fromkeys(names, (config.embed_dim,))
     file = plan.folder.path / MODEL_NAME
-    with open_weights(file, config) as datasets:
+    with plan.folder.open_weights() as datasets:
 
         def weight(name: str) -> np.ndarray:
             """One of our weights; zeros for a bias that the model does not have."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from ...errors import ModelFolderError
-from ...storage.hdf5 import MOST_EXPANSION, check_regular
+from ...storage.hdf5 import MOST_EXPANSION
 from ...storage.reading import why_unreadable
+from ...storage.regular import check_regular
 
 CONFIG_MEMBER = "config.json"
 WEIGHTS_MEMBER = "model.weights.h5"

@@ -16,7 +16,6 @@ import numpy as np
 from ...errors import ModelFolderError
 from ...storage.hdf5 import (
     check_dataset,
-    check_regular,
     child,
     children,
     datasets,
@@ -25,6 +24,7 @@ from ...storage.hdf5 import (
     texts_attribute,
     while_looking,
 )
+from ...storage.regular import check_regular
 from . import architecture
 from .architecture import Layer, Refused, read_architecture
 from .archive import CONFIG_MEMBER, WEIGHTS_MEMBER, Archive
