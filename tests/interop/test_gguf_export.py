@@ -346,3 +346,20 @@ def test_weights_that_are_not_numbers_are_named(tmp_path):
     with pytest.raises(ModelFolderError, match=r"output_norm.weight holds values that are not fin"):
         export_gguf(folder, tmp_path / "m.gguf", "q8_0")
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_many_layers_are_planned_in_one_pass(monkeypatch):
+    """A damaged configuration may say 10,000: their shapes are listed once, not for each tensor."""
+    from minigpt_tf.interop import tensors
+    from minigpt_tf.interop.gguf import write_gguf
+
+    calls = []
+
+    def counted(config):
+        calls.append(config)
+        return weight_shapes(config)
+
+    monkeypatch.setattr(tensors, "weight_shapes", counted)
+    monkeypatch.setattr(write_gguf, "weight_shapes", counted)
+    plan = write_gguf._Plan(family_config("llama", num_layers=40), "f32")
+    assert len(plan.tensors) > 40 and len(calls) < 5
