@@ -51,7 +51,13 @@ def cli_options(
             options["metavar"] = {int: "N", float: "F", str: "TEXT"}[kind]
             options["type"] = plain_text if kind is str else kind
         parser.add_argument("--" + item.name.replace("_", "-"), **options)
-        if old := item.metadata.get("old_name"):
+        if old_values := item.metadata.get("old_values"):
+            old = item.metadata["old_name"].replace("_", "-")
+            common: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS}
+            common["help"] = argparse.SUPPRESS
+            for flag, value in ((f"--{old}", True), (f"--no-{old}", False)):
+                parser.add_argument(flag, action="store_const", const=old_values[value], **common)
+        elif old := item.metadata.get("old_name"):
             hidden = options | {"help": argparse.SUPPRESS}
             parser.add_argument("--" + old.replace("_", "-"), **hidden)
 

@@ -94,6 +94,36 @@ def _fitted(
     )
 
 
+def encode_turns(
+    tokenizer: BaseTokenizer,
+    context_length: int,
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool = True,
+) -> Prompt:
+    """A conversation as ids. What the messages spell stays text, special tokens too.
+
+    Args:
+        tokenizer: the model's.
+        context_length: tokens that fit; of a longer text the end is kept.
+        template: writes the conversation as one text.
+        messages: {"role": ..., "content": ...} each.
+        add_generation_prompt: end where the assistant's next answer begins.
+
+    Returns:
+        The prompt; its text is what the template wrote.
+
+    Raises:
+        DataError: the template rejects the conversation.
+    """
+    written = write_turns(
+        template, messages, tokenizer, add_generation_prompt=add_generation_prompt
+    )
+    prompt = _fitted(tokenizer, context_length, written.text, written.ids)
+    return replace(prompt, spelled=written.spelled)
+
+
 def encode_chat(
     tokenizer: BaseTokenizer,
     context_length: int,
@@ -122,9 +152,8 @@ def encode_chat(
     system = [message for message in messages[:1] if message["role"] == "system"]
     rest, left_out = list(messages[len(system) :]), 0
     while True:
-        written = write_turns(template, system + rest, tokenizer, add_generation_prompt=True)
-        prompt = _fitted(tokenizer, context_length, written.text, written.ids)
+        prompt = encode_turns(tokenizer, context_length, template, system + rest)
         if len(rest) < 3 or len(prompt.ids) + prompt.dropped <= context_length // 2:
             shown = messages[-1]["content"]
-            return replace(prompt, text=shown, left_out=left_out, spelled=written.spelled)
+            return replace(prompt, text=shown, left_out=left_out)
         rest, left_out = rest[2:], left_out + 2

@@ -59,6 +59,8 @@ class Entry:
     interleaved: bool = False
     """Rows of a head go (H / 2, 2) for rotary positions as llama.cpp computes them; ours (2, H / 2)
     is that of `positions.rotary_tables`."""
+    from_zero: bool = False
+    """Scales are stored without the 1 that Gemma adds to them."""
     unused_rows: int = 0
     """Rows before ours that no token reaches: OPT counts positions from 2."""
 
@@ -137,6 +139,8 @@ def to_weights(
     """
     shapes = weight_shapes(config) if shapes is None else shapes
     tensor = tensor[entry.unused_rows :]
+    if entry.from_zero:
+        tensor = tensor + np.float32(1)
     if entry.interleaved:
         tensor = _swap_pairs(tensor, (config.head_dim // 2, 2), config.head_dim)
     matrix = tensor.T if entry.transposed else tensor
@@ -160,6 +164,8 @@ def to_tensor(entry: Entry, read: Callable[[str], np.ndarray], config: ModelConf
         A contiguous array of shape `tensor_shape(entry, config)`.
     """
     parts = [read(name) for name in entry.weights]
+    if entry.from_zero:
+        parts = [scale - np.float32(1) for scale in parts]
     flat = [
         part.reshape(_matrix_shape(name, part.shape))
         for name, part in zip(entry.weights, parts, strict=True)

@@ -15,7 +15,7 @@ def test_options_come_from_the_fields():
     arguments = parser.parse_args(words.split())
     assert given_options(arguments, ModelConfig) == {
         "num_layers": 3,
-        "norm_first": False,
+        "norm_placement": "after",
         "positions": "rotary",
     }
     assert given_options(arguments, DataConfig) == {"val_split": 0.25}

@@ -240,7 +240,7 @@ def test_types_of_tensors(tmp_path):
     "overrides, reason",
     [
         ({"activation": "relu"}, "activation=relu: llama.cpp"),
-        ({"norm_first": False}, "gpt2, has no norm_first=False"),
+        ({"norm_first": False}, "gpt2, has no norm_placement=after"),
         ({"positions": "sinusoidal"}, "no positions=sinusoidal"),
     ],
 )
