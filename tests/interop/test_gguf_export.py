@@ -11,7 +11,7 @@ import tokenizers
 from minigpt_tf.errors import ConfigError, MiniGPTError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
-from minigpt_tf.inference.weights import open_weights
+from minigpt_tf.inference.weights import open_weights, weight_shapes
 from minigpt_tf.interop.gguf.read_gguf import open_gguf
 from minigpt_tf.interop.gguf.write_gguf import export_gguf
 from minigpt_tf.interop.source import write_model_folder
