@@ -102,6 +102,7 @@ SLOW_FIXTURE_SECONDS = 2.0
 NOT_MEASURED = (
     *("test_notebook.py", "test_notebooks.py", "test_short_notebooks.py"),
     *("test_page.py", "test_telegram.py", "test_whatsapp.py", "test_streamlit_page.py"),
+    *("test_nginx.py", "test_lock.py", "test_image.py"),
 )
 """Files whose kernels or browsers outlive the test that starts them, or that wait for others: the
 processor's seconds of their tests say little, and their names are put into the list by hand."""

@@ -1,9 +1,11 @@
 """The verb `serve`."""
 
 import argparse
+import contextlib
 import gc
 import logging
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from ..config import EngineConfig, ServingConfig
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Serve models by the API of OpenAI, with a page to talk to them in the browser. Ctrl-C ends it."
 )
+
+LOGGERS = {"minigpt_tf": logging.INFO, "uvicorn": logging.ERROR}
+"""What is logged."""
 
 LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -73,19 +78,27 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         gc.enable()
     gc.freeze()
-    _log_to(sys.stderr)
-    server.run(lambda models: _print_ready(server, models))
+    with _logs_to(sys.stderr):
+        server.run(lambda models: _print_ready(server, models))
     return 0
 
 
-def _log_to(stream: TextIO) -> None:
+@contextlib.contextmanager
+def _logs_to(stream: TextIO) -> Iterator[None]:
+    """Writes the logs of this package, and uvicorn's errors, as plain lines."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    for name, level in (("minigpt_tf", logging.INFO), ("uvicorn", logging.ERROR)):
+    for name, level in LOGGERS.items():
         logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.addHandler(handler)
         logger.propagate = False
+    try:
+        yield
+    finally:
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(handler)
+            logging.getLogger(name).propagate = True
 
 
 def _print_ready(server: "Server", models: "list[Served]") -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import operator
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -17,7 +16,13 @@ LARGEST_INTEGER = 2**31 - 1
 
 
 def setting(
-    default: Any, help: str, *, optional_in_files: bool = False, old_name: str | None = None
+    default: Any,
+    help: str,
+    *,
+    optional_in_files: bool = False,
+    old_name: str | None = None,
+    escapes: bool = False,
+    old_values: Mapping[Any, Any] | None = None,
 ) -> Any:
     """A dataclass field with its default and the help text of its command-line option.
 
@@ -27,11 +32,14 @@ def setting(
         optional_in_files: Whether files written before the setting existed are read with the
             default.
         old_name: What an earlier version called it; see `accepts_old_names`.
+        escapes: Whether \\n on the command line is a line end.
+        old_values: The values that it had under the old name -> those of today.
 
     Returns:
         The field.
     """
     metadata = {"help": help, "optional": optional_in_files, "old_name": old_name}
+    metadata |= {"old_values": old_values, "escapes": escapes}
     return field(default=default, metadata=metadata)
 
 
@@ -67,17 +75,34 @@ def accepts_old_names(cls: type[T]) -> type[T]:
         The same class.
     """
     names, init = _old_names(cls), cls.__init__
+    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
     @functools.wraps(init)
     def accepting(self: Any, *args: Any, **settings: Any) -> None:
         for old in names.keys() & settings.keys():  # dataclasses.replace gives the new name too
-            settings[names[old]] = settings.pop(old)
+            settings[names[old]] = _new_value(fields[names[old]], settings.pop(old))
         init(self, *args, **settings)
 
     setattr(cls, "__init__", accepting)  # noqa: B010  mypy refuses the assignment
     for old, new in names.items():
-        setattr(cls, old, property(operator.attrgetter(new)))
+        setattr(cls, old, property(functools.partial(_old_value, fields[new])))
     return cls
+
+
+def _new_value(item: dataclasses.Field, value: Any) -> Any:
+    """A value that was given under the old name; one that it never had stays, and is refused."""
+    known = item.metadata.get("old_values")
+    if known is None or not isinstance(value, type(next(iter(known)))):
+        return value
+    return known[value]
+
+
+def _old_value(item: dataclasses.Field, config: Any) -> Any:
+    """The inverse; None for a value that did not exist under the old name."""
+    value, known = getattr(config, item.name), item.metadata.get("old_values")
+    if known is None:
+        return value
+    return next((old for old, new in known.items() if new == value), None)
 
 
 def new_names(cls: type, values: Any) -> Any:
@@ -99,7 +124,11 @@ def new_names(cls: type, values: Any) -> Any:
     for old, new in names.items():
         if old in values and new in values:
             raise ConfigError(f"{old} is the old name of {new}: give one")
-    return {names.get(name, name): value for name, value in values.items()}
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    return {
+        names.get(name, name): _new_value(fields[names[name]], value) if name in names else value
+        for name, value in values.items()
+    }
 
 
 def _old_names(cls: type) -> dict[str, str]:

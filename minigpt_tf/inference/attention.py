@@ -5,7 +5,7 @@ import numpy as np
 from ..compiled import inner
 from .addresses import data_address
 from .blocks import BLOCK
-from .formulas import exponential
+from .formulas import bounded, exponential
 from .panels import LANES, Storage
 from .products import PLAIN_LOOPS, multiply
 from .step_arrays import SCORE_ROWS
@@ -123,7 +123,7 @@ def attention_scores(heads, head, b, count, keys, zeros, end, scores):
 
 
 @inner
-def attention_values(scores, count, values, zeros, end, head, b, mixed):
+def attention_values(scores, count, values, zeros, start, end, head, b, mixed):
     """The arguments of `multiply` for the values of one head, weighted by its scores.
 
     Args:
@@ -131,12 +131,14 @@ def attention_values(scores, count, values, zeros, end, head, b, mixed):
         count: Number of tokens.
         values: (H / 16, C, 16) of the head.
         zeros: (LANES,).
-        end: Positions, whole blocks.
+        start: The first position that is used, of a whole block.
+        end: Positions from there on, whole blocks.
         head: The query head.
         b: The first token.
         mixed: (B, N H), the result.
     """
-    panels, bias, C = data_address(values), data_address(zeros), values.shape[1]
+    bias, C = data_address(zeros), values.shape[1]
+    panels = data_address(values) + 4 * LANES * start
     H = values.shape[0] * LANES
     return (
         _FLOAT32,
@@ -187,6 +189,94 @@ def weigh(scores, first_position, count, end, factor):
 
 
 @inner
+def weigh_some(scores, first_position, count, end, factor, start, window, cap):
+    """`weigh` with a window and a bound of the scores.
+
+    The sums are those of a token alone: over its own window in the order of the positions, wherever
+    the blocks begin that several tokens share.
+
+    Args:
+        scores: As there, of positions from `start` on.
+        first_position: Of the first token; the others follow.
+        count: Number of tokens.
+        end: Positions from `start` on, whole blocks.
+        factor: Of the scores.
+        start: The first position, of a whole block.
+        window: Tokens that each one sees, itself included; 0 for all.
+        cap: The bound; 0 for none.
+    """
+    for t in range(count):
+        row, last = scores[t][:end], first_position + t + 1 - start
+        begin = 0
+        if window > 0:
+            begin = max(0, last - window)
+        early, seen, unseen = row[:begin], row[begin:last], row[last:]
+        for i in range(seen.size):
+            seen[i] *= factor
+        if cap > f32(0):
+            bounded(seen, cap)
+        for i in range(early.size):
+            early[i] = f32(-np.inf)
+        for i in range(unseen.size):
+            unseen[i] = f32(-np.inf)
+        most = largest(data_address(row), end)
+        total = f32(0)
+        for i in range(seen.size):
+            seen[i] = exponential(seen[i] - most)
+            total += seen[i]
+        inverse = f32(1) / total
+        for i in range(seen.size):
+            seen[i] *= inverse
+        for i in range(early.size):
+            early[i] = f32(0)
+        for i in range(unseen.size):
+            unseen[i] = f32(0)
+
+
+@inner
+def attend_some(
+    first, last, heads, tokens, layer, cache, factor, scores, zeros, mixed, window, cap
+):
+    """`attend` with a window and a bound of the scores: it reads the blocks of the window alone.
+
+    Args:
+        first: As there, as are the following.
+        last: As there.
+        heads: As there.
+        tokens: As there.
+        layer: As there.
+        cache: As there.
+        factor: As there.
+        scores: As there.
+        zeros: As there.
+        mixed: As there.
+        window: As for `weigh_some`.
+        cap: As for `weigh_some`.
+    """
+    B, K = heads.shape[0], cache.keys.shape[2]
+    N = heads.shape[1] - 2 * K
+    unit = first
+    while unit < last:
+        head, b = unit // B, unit % B
+        count = tokens_together(tokens, b, min(min(last - unit, B - b), SCORE_ROWS))
+        unit += count
+        row, kv = tokens.rows[b], head * K // N
+        position = tokens.positions[b]
+        end = (position + count + BLOCK - 1) // BLOCK * BLOCK
+        start = 0
+        if window > 0:
+            start = max(0, position + 1 - window) // BLOCK * BLOCK
+        keys = cache.keys[row, layer, kv][start // LANES :]
+        values = cache.values[row, layer, kv]
+        multiply(KEPT, attention_scores(heads, head, b, count, keys, zeros, end - start, scores))
+        weigh_some(scores, position, count, end - start, factor, start, window, cap)
+        multiply(
+            KEPT,
+            attention_values(scores, count, values, zeros, start, end - start, head, b, mixed),
+        )
+
+
+@inner
 def attend(first, last, heads, tokens, layer, cache, factor, scores, zeros, mixed):
     """Attention of some query heads of some tokens. Neighboring heads share a key/value head.
 
@@ -215,4 +305,4 @@ def attend(first, last, heads, tokens, layer, cache, factor, scores, zeros, mixe
         keys, values = cache.keys[row, layer, kv], cache.values[row, layer, kv]
         multiply(KEPT, attention_scores(heads, head, b, count, keys, zeros, end, scores))
         weigh(scores, position, count, end, factor)
-        multiply(KEPT, attention_values(scores, count, values, zeros, end, head, b, mixed))
+        multiply(KEPT, attention_values(scores, count, values, zeros, 0, end, head, b, mixed))

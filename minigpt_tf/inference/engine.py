@@ -21,9 +21,11 @@ from .positions import half_rotary_tables
 from .step_arrays import (
     SCORE_ROWS,
     KeysValues,
+    LayerKind,
     Matrices,
     Scratch,
     StepWeights,
+    Switches,
     Tokens,
     new_scratch,
 )
@@ -72,22 +74,24 @@ class Engine:
             weights = lay_out_weights(weights, config, where)
         self.config, self.weights = config, weights
         cosines, sines = half_rotary_tables(config)
+        local_cosines, local_sines = half_rotary_tables(config, "L")
         self._step_weights = StepWeights(
             Matrices(weights.panels, weights.biases, weights.layout),
             weights.norms,
+            weights.head_norms,
             config.embed_dim,
             config.head_dim,
             np.float32(config.norm_epsilon),
             cosines,
             sines,
+            local_cosines,
+            local_sines,
+            np.array([LayerKind[letter] for letter in config.layer_kinds], dtype=np.int64),
+            config.window or 0,
+            np.float32(config.attention_softcap or 0),
+            np.float32(config.logits_softcap or 0),
         )
-        self._step = compiled_step(
-            config.activation,
-            config.norm == "layer",
-            config.norm_first,
-            config.positions == "rotary",
-            weights.storages,
-        )
+        self._step = compiled_step(Switches.of(config), weights.storages)
         self._pool = ThreadPool(threads or available_cores())
         self._own = threading.local()
         self._spare: list[Cache] = [Cache(config, 1)]
@@ -445,6 +449,8 @@ class Engine:
         """Token plus position embeddings (T, D), filled up."""
         x = self.weights.rows(0, ids)
         x[:, self.config.embed_dim :] = 0  # in blocks, the filling of a row is its minimum
+        if self.config.embedding_scale != 1:
+            x *= np.float32(self.config.embedding_scale)
         return x + self.weights.positions[positions] if len(self.weights.positions) else x
 
     def _scratch_for(self, tokens: int, num_logits: int) -> Scratch:

@@ -121,6 +121,74 @@ def gelu_tanh(x, gate):
 
 
 @inner
+def relu2(x, gate):
+    """max(x, 0) squared.
+
+    Args:
+        x: (F,), changed in place.
+        gate: Not used.
+    """
+    for i in range(x.size):
+        positive = max(x[i], f32(0))
+        x[i] = positive * positive
+
+
+@inner
+def multiply_by(x, gate):
+    """x times a gate that went through its activation.
+
+    Args:
+        x: (F,), changed in place.
+        gate: (F,).
+    """
+    for i in range(x.size):
+        x[i] *= gate[i]
+
+
+@inner
+def bounded(x, cap):
+    """c tanh(x / c), in place.
+
+    Args:
+        x: One dimension.
+        cap: c.
+    """
+    for i in range(x.size):
+        x[i] = cap * (f32(1) - f32(2) / (f32(1) + exponential(f32(2) / cap * x[i])))
+
+
+@inner
+def sum_of_squares(x, size):
+    """The sum of squares, in the order of the numbers.
+
+    Args:
+        x: One dimension.
+        size: How many of them count.
+    """
+    total = f32(0)
+    for i in range(size):
+        total += x[i] * x[i]
+    return total
+
+
+@inner
+def scale_head(head, scale, size, total, count, epsilon):
+    """The RMS norm of a head, whose sum of squares is known.
+
+    Args:
+        head: (H,), changed in place.
+        scale: (H,).
+        size: The model's H, without the filling.
+        total: The sum of squares.
+        count: Of how many numbers it is.
+        epsilon: Added to their mean.
+    """
+    factor = f32(1) / math.sqrt(total / f32(count) + epsilon)
+    for i in range(size):
+        head[i] = head[i] * factor * scale[i]
+
+
+@inner
 def swiglu(x, gate):
     """x times silu(gate) = gate / (1 + e^-gate) (Shazeer, 2020).
 
@@ -184,7 +252,7 @@ def add_and_normalize(delta, norm, size, epsilon, centered, norm_first, x, norma
         size: The model's D, without the filling.
         epsilon: Added to the variance.
         centered: As for `normalize`.
-        norm_first: Whether the model is pre-norm; with post-norm the residual stream is the norm.
+        norm_first: Whether the residual stream stays as it is; with post-norm it is the norm.
         x: The residual stream (B, D), changed in place.
         normal: The norm (B, D).
     """
@@ -195,3 +263,23 @@ def add_and_normalize(delta, norm, size, epsilon, centered, norm_first, x, norma
     if not norm_first:
         for b in range(x.shape[0]):
             copy(normal[b], x[b])
+
+
+@inner
+def add_normalized(delta, norm, size, epsilon, centered, x, normal):
+    """Adds a sublayer's output to the residual stream, after a norm of that output.
+
+    Args:
+        delta: The output (B, D).
+        norm: (2, D): scale and shift.
+        size: The model's D, without the filling.
+        epsilon: Added to the variance.
+        centered: As for `normalize`.
+        x: The residual stream (B, D), changed in place.
+        normal: (B, D): the sum once more.
+    """
+    normalize(delta, norm, size, epsilon, centered, normal)
+    for b in range(x.shape[0]):
+        for i in range(size):
+            x[b, i] += normal[b, i]
+            normal[b, i] = x[b, i]

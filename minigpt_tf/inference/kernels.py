@@ -6,24 +6,31 @@ import math
 import numpy as np
 
 from ..compiled import Compiled, entry, inner
+from ..config.architecture import GATES
 from .addresses import data_address
-from .attention import attend, clear_unused, store
+from .attention import attend, attend_some, clear_unused, store
 from .barrier import portion, wait_for_all
 from .blocks import BLOCK
 from .formulas import (
     add_and_normalize,
+    add_normalized,
+    bounded,
     copy,
     gelu,
     gelu_tanh,
+    multiply_by,
     normalize,
     quantize,
     relu,
+    relu2,
     rotate,
+    scale_head,
+    sum_of_squares,
     swiglu,
 )
 from .panels import LANES
 from .products import PLAIN_LOOPS, multiply
-from .step_arrays import BlockMatrix, Place, Quantized, first_matrix
+from .step_arrays import BlockMatrix, LayerKind, Place, Quantized, Switches, first_matrix
 
 f32 = np.float32
 
@@ -108,25 +115,31 @@ _first_matrix = inner(first_matrix)
 
 
 @functools.cache
-def compiled_step(
-    activation: str, centered: bool, norm_first: bool, rotary: bool, storages: int
-) -> Compiled:
+def compiled_step(switches: Switches, storages: int) -> Compiled:
     """The function `decode` for models with these switches.
 
     They are constants to the compiler, which leaves out branches that such a model does not take.
 
     Args:
-        activation: As in ModelConfig.
-        centered: Whether the norms are layer normalization.
-        norm_first: As in ModelConfig.
-        rotary: Whether positions are rotary.
+        switches: Of the model.
         storages: Bits of the storages of its matrices, as `products.multiply` takes them.
 
     Returns:
         The function, compiled at its first call.
     """
-    gated = activation == "swiglu"
+    activation, centered, rotary = switches.activation, switches.centered, switches.rotary
+    gated = activation in GATES
+    is_swiglu, gate_is_gelu, gate_is_gelu_tanh = (activation == gate for gate in GATES)
     is_relu, is_gelu, is_gelu_tanh = (activation == k for k in ("relu", "gelu", "gelu_tanh"))
+    is_relu2 = activation == "relu2"
+    norm_first = switches.norm_placement in ("before", "both")
+    norm_last = switches.norm_placement == "after"
+    output_norms = switches.norm_placement in ("both", "output")
+    norms_of_a_block = 4 if switches.norm_placement == "both" else 2
+    head_norm, all_norm = switches.qk_norm == "head", switches.qk_norm == "all"
+    layered, capped = switches.layered, switches.attention_capped
+    logits_capped = switches.logits_capped
+    local, unrotated = int(LayerKind.L), int(LayerKind.N)
     integers = storages >> 8 != 0
     matrix_bits = storages | PLAIN_LOOPS
 
@@ -175,17 +188,72 @@ def compiled_step(
                 matrix_bits,
                 operands(matrices, index, normal, small, first * panels, last * panels, qkv),
             )
+            if head_norm or all_norm:
+                for b in range(B):
+                    for head in range(first, min(last, N + K)):
+                        scratch.squares[b, head] = sum_of_squares(heads[b, head], head_dim)
+            if all_norm:
+                wait_for_all(barrier, threads)
+            if head_norm or all_norm:
+                for b in range(B):
+                    for head in range(first, min(last, N + K)):
+                        total, together_with = scratch.squares[b, head], 1
+                        if all_norm:
+                            start, together_with = (0, N) if head < N else (N, K)
+                            total = f32(0)
+                            for other in range(start, start + together_with):
+                                total += scratch.squares[b, other]
+                        scale_head(
+                            heads[b, head],
+                            weights.head_norms[layer, head],
+                            head_dim,
+                            total,
+                            together_with * head_dim,
+                            epsilon,
+                        )
             for b in range(B):
                 position = tokens.positions[b]
-                if rotary:
+                if rotary and not layered:
                     turning = heads[b, first : min(last, N + K)]
                     rotate(turning, head_dim, weights.cosines[position], weights.sines[position])
+                if rotary and layered:
+                    turning = heads[b, first : min(last, N + K)]
+                    if weights.kinds[layer] == local:
+                        rotate(
+                            turning,
+                            head_dim,
+                            weights.local_cosines[position],
+                            weights.local_sines[position],
+                        )
+                    elif weights.kinds[layer] != unrotated:
+                        rotate(
+                            turning, head_dim, weights.cosines[position], weights.sines[position]
+                        )
                 store(heads[b], first, last, tokens.rows[b], layer, position, cache)
                 if b == B - 1 or tokens.rows[b + 1] != tokens.rows[b]:
                     clear_unused(first, last, heads, tokens.rows[b], layer, position, cache)
             wait_for_all(barrier, threads)
             first, last = portion(N * B, thread, threads)
-            attend(first, last, heads, tokens, layer, cache, factor, scores, zeros, mixed)
+            if layered or capped:
+                window = 0
+                if layered and weights.kinds[layer] == local:
+                    window = weights.window
+                attend_some(
+                    first,
+                    last,
+                    heads,
+                    tokens,
+                    layer,
+                    cache,
+                    factor,
+                    scores,
+                    zeros,
+                    mixed,
+                    window,
+                    weights.attention_softcap,
+                )
+            else:
+                attend(first, last, heads, tokens, layer, cache, factor, scores, zeros, mixed)
             wait_for_all(barrier, threads)
             index = block + BlockMatrix.OUT
             first, last = portion(panels_of(matrices, index), thread, threads)
@@ -193,8 +261,15 @@ def compiled_step(
                 round_inputs(mixed, small, together, thread, threads, barrier)
             multiply(matrix_bits, operands(matrices, index, mixed, small, first, last, delta))
             wait_for_all(barrier, threads)
-            norm = norms[1 + 2 * layer]
-            add_and_normalize(delta, norm, D, epsilon, centered, norm_first, x, normal)
+            behind = 1 + norms_of_a_block * layer  # the norm behind attention
+            if output_norms:
+                add_normalized(delta, norms[behind], D, epsilon, centered, x, normal)
+                if norm_first:
+                    normalize(x, norms[behind + 1], D, epsilon, centered, normal)
+            else:
+                add_and_normalize(
+                    delta, norms[behind], D, epsilon, centered, not norm_last, x, normal
+                )
             # feed-forward
             index = block + BlockMatrix.UP
             first, last = portion(panels_of(matrices, index), thread, threads)
@@ -206,8 +281,16 @@ def compiled_step(
                 multiply(matrix_bits, operands(matrices, index, normal, small, first, last, gate))
             first, last = first * LANES, last * LANES
             for b in range(B):
-                if gated:
+                if is_swiglu:
                     swiglu(up[b, first:last], gate[b, first:last])
+                if gate_is_gelu:
+                    gelu(gate[b, first:last], gate[b, first:last])
+                if gate_is_gelu_tanh:
+                    gelu_tanh(gate[b, first:last], gate[b, first:last])
+                if gate_is_gelu or gate_is_gelu_tanh:
+                    multiply_by(up[b, first:last], gate[b, first:last])
+                if is_relu2:
+                    relu2(up[b, first:last], up[b, first:last])
                 if is_relu:
                     relu(up[b, first:last], up[b, first:last])
                 if is_gelu:
@@ -221,8 +304,15 @@ def compiled_step(
                 round_inputs(up, small, together, thread, threads, barrier)
             multiply(matrix_bits, operands(matrices, index, up, small, first, last, delta))
             wait_for_all(barrier, threads)
-            norm = norms[2 + 2 * layer]
-            add_and_normalize(delta, norm, D, epsilon, centered, norm_first, x, normal)
+            behind += norms_of_a_block // 2  # the norm behind the feed-forward
+            if output_norms:
+                add_normalized(delta, norms[behind], D, epsilon, centered, x, normal)
+                if norm_first or layer == cache.keys.shape[1] - 1:
+                    normalize(x, norms[behind + 1], D, epsilon, centered, normal)
+            else:
+                add_and_normalize(
+                    delta, norms[behind], D, epsilon, centered, not norm_last, x, normal
+                )
         if tokens.num_logits > 0:
             index, wanted = matrices.layout.shape[0] - 1, normal[B - tokens.num_logits :]
             first, last = portion(panels_of(matrices, index), thread, threads)
@@ -231,6 +321,9 @@ def compiled_step(
             multiply(
                 matrix_bits, operands(matrices, index, wanted, small, first, last, scratch.logits)
             )
+            if logits_capped:
+                for b in range(tokens.num_logits):
+                    bounded(scratch.logits[b, first * LANES : last * LANES], weights.logits_softcap)
         wait_for_all(barrier, threads)
 
     return decode

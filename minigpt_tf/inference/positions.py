@@ -52,7 +52,7 @@ def rotary_tables(
     return _rotary_tables(context_length, tuple(frequencies / divisors))
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _rotary_tables(length: int, frequencies: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """One pair of tables for all layers of a model."""
     angles = _angles(length, np.array(frequencies))  # (T, H / 2)
@@ -107,19 +107,36 @@ def _angles(length: int, frequencies: np.ndarray) -> np.ndarray:
     return np.arange(length)[:, None] * frequencies
 
 
-def half_rotary_tables(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+def rotation_of(config: ModelConfig, kind: str) -> tuple[float | None, dict[str, float] | None]:
+    """How a layer rotates queries and keys.
+
+    Args:
+        config: Architecture of the model.
+        kind: The layer's letter in the pattern.
+
+    Returns:
+        Base of the angles and their scaling; None and None for a layer that does not.
+    """
+    if config.positions != "rotary" or kind == "N":
+        return None, None
+    if kind == "L" and config.rope_theta_local is not None:
+        return config.rope_theta_local, None
+    return config.rope_theta, config.rope_scaling
+
+
+def half_rotary_tables(config: ModelConfig, kind: str = "G") -> tuple[np.ndarray, np.ndarray]:
     """Cosines and sines of a model's rotary angles, one for each pair.
 
     Args:
         config: Architecture of the model.
+        kind: The layer's letter in the pattern.
 
     Returns:
-        Both (C, H / 2), contiguous; (0, 0) for a model without.
+        Both (C, H / 2), contiguous; (0, 0) for a layer without.
     """
-    if config.positions != "rotary":
+    theta, scaling = rotation_of(config, kind)
+    if theta is None:
         return np.zeros((0, 0), dtype=np.float32), np.zeros((0, 0), dtype=np.float32)
-    tables = rotary_tables(
-        config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
-    )
+    tables = rotary_tables(config.context_length, config.head_dim, theta, scaling)
     cosines, sines = (np.ascontiguousarray(t[:, : config.head_dim // 2]) for t in tables)
     return cosines, sines

@@ -10,6 +10,7 @@ from ..config.presets import PRESETS, model_preset
 from .engine import Engine
 from .kernels import compiled_step
 from .samplers import compile_sums
+from .step_arrays import Switches
 from .weight_layout import lay_out_weights
 from .weights import weight_shapes
 
@@ -39,4 +40,4 @@ def compile_ahead() -> Iterator[str]:
 
 def machine_code_folder() -> Path | None:
     """Where the engine's machine code is kept; None if it cannot be kept anywhere."""
-    return folder_of(compiled_step("relu", True, True, False, 1))
+    return folder_of(compiled_step(Switches("relu", True, "before", False), 1))

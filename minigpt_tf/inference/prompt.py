@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..text.base_tokenizer import well_formed
 from ..text.chat_template import ChatTemplate, Message
 from ..text.tokenizers import BaseTokenizer
 from ..text.turns import write_turns
@@ -75,6 +76,7 @@ def encode_prompt(tokenizer: BaseTokenizer, context_length: int, text: str) -> P
     Returns:
         The prompt, empty of ids if the text has none.
     """
+    text = well_formed(text)
     return _fitted(tokenizer, context_length, text, tokenizer.encode(text))
 
 
@@ -92,6 +94,36 @@ def _fitted(
         unknown=tokenizer.unknown(text),
         dropped=max(0, len(ids) - room),
     )
+
+
+def encode_turns(
+    tokenizer: BaseTokenizer,
+    context_length: int,
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool = True,
+) -> Prompt:
+    """A conversation as ids. What the messages spell stays text, special tokens too.
+
+    Args:
+        tokenizer: the model's.
+        context_length: tokens that fit; of a longer text the end is kept.
+        template: writes the conversation as one text.
+        messages: {"role": ..., "content": ...} each.
+        add_generation_prompt: end where the assistant's next answer begins.
+
+    Returns:
+        The prompt; its text is what the template wrote.
+
+    Raises:
+        DataError: the template rejects the conversation.
+    """
+    written = write_turns(
+        template, messages, tokenizer, add_generation_prompt=add_generation_prompt
+    )
+    prompt = _fitted(tokenizer, context_length, written.text, written.ids)
+    return replace(prompt, spelled=written.spelled)
 
 
 def encode_chat(
@@ -122,9 +154,8 @@ def encode_chat(
     system = [message for message in messages[:1] if message["role"] == "system"]
     rest, left_out = list(messages[len(system) :]), 0
     while True:
-        written = write_turns(template, system + rest, tokenizer, add_generation_prompt=True)
-        prompt = _fitted(tokenizer, context_length, written.text, written.ids)
+        prompt = encode_turns(tokenizer, context_length, template, system + rest)
         if len(rest) < 3 or len(prompt.ids) + prompt.dropped <= context_length // 2:
-            shown = messages[-1]["content"]
-            return replace(prompt, text=shown, left_out=left_out, spelled=written.spelled)
+            shown = well_formed(messages[-1]["content"])
+            return replace(prompt, text=shown, left_out=left_out)
         rest, left_out = rest[2:], left_out + 2

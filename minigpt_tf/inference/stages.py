@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..config import ModelConfig
+from ..config.architecture import GATES
 from ..errors import ConfigError
 from ..metrics import softmax
-from .positions import rotary_tables, sinusoidal_table
+from .positions import rotary_tables, rotation_of, sinusoidal_table
+from .weights import block_norms
 
 PASSAGES_AT_ONCE = 8
 """Passages whose queries, keys, values and gates are in memory together."""
@@ -47,7 +49,7 @@ def stage_kernels(config: ModelConfig, layer: int, stage: Stage) -> list[str]:
         >>> stage_kernels(mg.model_preset("lecture"), 0, Stage.UP)
         ['block_0/feed_forward_up/kernel']
     """
-    gate = ["feed_forward_gate"] if config.activation == "swiglu" else []
+    gate = ["feed_forward_gate"] if config.gated else []
     paths = {
         Stage.QKV: ["attention/query", "attention/key", "attention/value"],
         Stage.OUT: ["attention/attention_output"],
@@ -117,6 +119,8 @@ class Passages:
         """What the last sublayer has added to the residual stream, (P T, D)."""
         table = weights["token_embedding/embeddings"]
         self._x = np.asarray(table[ids.ravel()], dtype=np.float32)
+        if config.embedding_scale != 1:
+            self._x = self._x * np.float32(config.embedding_scale)
         positions = None
         if config.positions == "sinusoidal":
             positions = sinusoidal_table(self.length, config.embed_dim)
@@ -124,13 +128,16 @@ class Passages:
             positions = weights["position_encoding/embeddings"][: self.length]
         if positions is not None:
             self._x.reshape(self.count, self.length, -1)[:] += positions
-        if config.positions == "rotary":
-            tables = rotary_tables(
-                config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
-            )
-            self._rotary = tables
-        first = "block_0/attention_norm"
-        self.inputs = self._norm(first, self._x) if config.norm_first else self._x
+        self._rotary = {}
+        """Cosines and sines by the letter of a layer, for those that rotate."""
+        for kind in set(config.layer_kinds):
+            theta, scaling = rotation_of(config, kind)
+            if theta is not None:
+                tables = rotary_tables(config.context_length, config.head_dim, theta, scaling)
+                self._rotary[kind] = tables
+        self._layer = 0
+        first = block_norms(config, "attention")[0]
+        self.inputs = self._norm(f"block_0/{first[0]}", self._x) if first else self._x
 
     @property
     def residual(self) -> np.ndarray:
@@ -143,7 +150,7 @@ class Passages:
         Returns:
             (P T, D): behind the final norm, where the model has one.
         """
-        return self._norm("final_norm", self._x) if self.config.norm_first else self._x
+        return self._norm("final_norm", self._x) if self.config.has_final_norm else self._x
 
     def second_moments(self) -> np.ndarray:
         """Means of x x^T over the inputs x.
@@ -170,29 +177,38 @@ class Passages:
         """
         block = f"block_{layer}"
         if stage == Stage.QKV:
+            self._layer = layer
             self.inputs = self._a_few_at_a_time(block, self._attention, self._width(Stage.OUT))
         elif stage == Stage.UP:
             self.inputs = self._a_few_at_a_time(block, self._activated, self._width(Stage.DOWN))
         else:
             names = {Stage.OUT: "attention/attention_output", Stage.DOWN: "feed_forward_down"}
-            self.update = self._dense(f"{block}/{names[stage]}", self.inputs)
-            self._x = self._x + self.update
-            self.inputs = self._norm(self._norm_behind(layer, stage), self._x)
-            if not self.config.norm_first:
-                self._x = self.inputs
+            self._add(self._dense(f"{block}/{names[stage]}", self.inputs), layer, stage)
 
     def _width(self, stage: Stage) -> int:
         c = self.config
         return c.num_heads * c.head_dim if stage == Stage.OUT else c.ff_dim
 
-    def _norm_behind(self, layer: int, stage: Stage) -> str:
-        if not self.config.norm_first:
-            name = "attention_norm" if stage == Stage.OUT else "feed_forward_norm"
-            return f"block_{layer}/{name}"
+    def _add(self, output: np.ndarray, layer: int, stage: Stage) -> None:
+        """Adds what a sublayer computed to the residual stream, with the norms around the sum."""
+        c, sublayer = self.config, "attention" if stage == Stage.OUT else "feed_forward"
+        behind = [f"block_{layer}/{name}" for name in block_norms(c, sublayer)[1]]
+        if c.norm_placement == "after":
+            self.update = output
+            self._x = self.inputs = self._norm(behind[0], self._x + output)
+            return
+        self.update = self._norm(behind[0], output) if behind else output
+        self._x = self._x + self.update
+        following = self._norms_before(layer, stage)
+        self.inputs = self._norm(following[0], self._x) if following else self._x
+
+    def _norms_before(self, layer: int, stage: Stage) -> list[str]:
+        """The norm before the sublayer that follows a stage, or before the output head."""
         if stage == Stage.OUT:
-            return f"block_{layer}/feed_forward_norm"
-        last = layer + 1 == self.config.num_layers
-        return "final_norm" if last else f"block_{layer + 1}/attention_norm"
+            return [f"block_{layer}/{n}" for n in block_norms(self.config, "feed_forward")[0]]
+        if layer + 1 == self.config.num_layers:
+            return ["final_norm"]
+        return [f"block_{layer + 1}/{n}" for n in block_norms(self.config, "attention")[0]]
 
     def _a_few_at_a_time(self, block: str, compute: Any, width: int) -> np.ndarray:
         """`compute` of a few passages at a time."""
@@ -225,14 +241,24 @@ class Passages:
             self._dense(f"{block}/attention/{name}", x).reshape(shape)
             for name in ("query", "key", "value")
         )
+        if c.qk_norm != "none":
+            q = self._head_norm(f"{block}/attention/query_norm/scale", q)
+            k = self._head_norm(f"{block}/attention/key_norm/scale", k)
         mixed, unseen = np.empty_like(q), np.triu(np.ones((T, T), dtype=bool), 1)
-        if c.positions == "rotary":
-            q, k = self._rotated(q), self._rotated(k)
+        kind = c.layer_kinds[self._layer]
+        if kind == "L":
+            assert c.window is not None
+            unseen |= np.tril(np.ones((T, T), dtype=bool), -c.window)
+        if kind in self._rotary:
+            q, k = (self._rotated(heads, self._rotary[kind]) for heads in (q, k))
         q *= np.float32(1 / np.sqrt(c.head_dim))
         for p in range(len(q)):
             for head in range(c.num_heads):
                 kv = head // (c.num_heads // c.num_kv_heads)
                 scores = q[p, :, head] @ np.ascontiguousarray(k[p, :, kv]).T  # (T, T)
+                if c.attention_softcap is not None:
+                    cap = np.float32(c.attention_softcap)
+                    scores = cap * np.tanh(scores / cap)
                 scores[unseen] = -np.inf
                 attention = softmax(scores)
                 if self._on_attention is not None:
@@ -240,22 +266,30 @@ class Passages:
                 mixed[p, :, head] = attention @ np.ascontiguousarray(v[p, :, kv])
         return mixed.reshape(len(x), -1)
 
-    def _rotated(self, heads: np.ndarray) -> np.ndarray:
+    def _head_norm(self, name: str, heads: np.ndarray) -> np.ndarray:
+        """Queries or keys (P, T, n, H) behind their norm."""
+        axes = (3,) if self.config.qk_norm == "head" else (2, 3)
+        mean = np.square(heads).mean(axis=axes, keepdims=True)
+        scale = np.asarray(self.weights[name]).reshape(-1, heads.shape[3])
+        return heads / np.sqrt(mean + np.float32(self.config.norm_epsilon)) * scale
+
+    def _rotated(self, heads: np.ndarray, tables: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """Heads (P, T, n, H) at their rotary positions."""
-        cosines, sines = (table[: self.length, None] for table in self._rotary)
+        cosines, sines = (table[: self.length, None] for table in tables)
         first, second = np.split(heads, 2, axis=-1)
         return heads * cosines + np.concatenate([-second, first], axis=-1) * sines
 
     def _activated(self, block: str, x: np.ndarray) -> np.ndarray:
         """Some passages' (P T, D) -> (P T, F) behind the activation."""
         up = self._dense(f"{block}/feed_forward_up", x)
-        if self.config.activation == "swiglu":
-            return up * _gated(self._dense(f"{block}/feed_forward_gate", x))
+        if self.config.gated:
+            gate = _ACTIVATIONS[GATES[self.config.activation]]
+            return up * gate(self._dense(f"{block}/feed_forward_gate", x))
         return _ACTIVATIONS[self.config.activation](up)
 
 
-def _gated(x: np.ndarray) -> np.ndarray:
-    """silu: x / (1 + e^-x)."""
+def _silu(x: np.ndarray) -> np.ndarray:
+    """x / (1 + e^-x)."""
     return x / (1 + np.exp(-np.maximum(x, np.float32(-87))))
 
 
@@ -277,7 +311,9 @@ def _gelu_tanh(x: np.ndarray) -> np.ndarray:
 
 
 _ACTIVATIONS = {
+    "silu": _silu,
     "relu": lambda x: np.maximum(x, 0),
+    "relu2": lambda x: np.square(np.maximum(x, 0)),
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
 }

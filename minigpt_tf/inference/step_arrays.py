@@ -19,7 +19,7 @@ class BlockMatrix(IntEnum):
 
     QKV = 0  # query, key and value
     OUT = 1  # attention output
-    GATE = 2  # of SwiGLU; without it this matrix has no rows
+    GATE = 2  # of a gated feed-forward; without it this matrix has no rows
     UP = 3
     DOWN = 4
 
@@ -55,16 +55,31 @@ class Place(IntEnum):
     STEP = 5  # bytes from one panel to the next
 
 
+class LayerKind(IntEnum):
+    """Which tokens a layer sees, and whether it rotates: the letters of ModelConfig's pattern."""
+
+    G = 0
+    L = 1
+    N = 2
+
+
 class StepWeights(NamedTuple):
     """The weights of a model, and its constants."""
 
     matrices: Matrices
-    norms: np.ndarray  # (2 L + 1, 2, D): scale and shift, in the order of their use
+    norms: np.ndarray  # (norms, 2, D): scale and shift, in the order of their use
+    head_norms: np.ndarray  # (L, N + K, H): scales of queries and keys; (0, 0, 0) without
     embed_dim: int  # D without the filling
     head_dim: int  # H without the filling
     epsilon: np.float32  # added to the variance in the norms
     cosines: np.ndarray  # (C, H / 2) of the rotary angles; (0, 0) without
     sines: np.ndarray
+    local_cosines: np.ndarray  # the same of layers with a window
+    local_sines: np.ndarray
+    kinds: np.ndarray  # (L,) int64: LayerKind of each layer
+    window: int  # tokens that such layers see
+    attention_softcap: np.float32
+    logits_softcap: np.float32
 
 
 class Tokens(NamedTuple):
@@ -108,6 +123,7 @@ class Scratch(NamedTuple):
     up: np.ndarray  # (B, F)
     logits: np.ndarray  # (num_logits, V)
     zeros: np.ndarray  # (LANES,): the biases of a product without
+    squares: np.ndarray  # (B, N + 2 K): sums of squares of each head, for norms of all together
 
 
 def new_scratch(
@@ -136,7 +152,8 @@ def new_scratch(
         "qkv": (tokens, heads * H),
         "mixed": (tokens, N * H),
         "delta": (tokens, D),
-        "gate": (tokens, F if c.activation == "swiglu" else 0),
+        "gate": (tokens, F if c.gated else 0),
+        "squares": (tokens, heads),
         "up": (tokens, F),
         "zeros": (LANES,),
     }
@@ -152,3 +169,37 @@ def new_scratch(
     )
     of_heads = arrays["qkv"].reshape(tokens, heads, H)
     return Scratch(**arrays, quantized=quantized, heads=of_heads, logits=logits)
+
+
+class Switches(NamedTuple):
+    """What of a model the compiled step is made for."""
+
+    activation: str
+    centered: bool  # the norms are layer normalization
+    norm_placement: str
+    rotary: bool
+    qk_norm: str = "none"
+    layered: bool = False  # layers differ in what they see
+    attention_capped: bool = False
+    logits_capped: bool = False
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> "Switches":
+        """Those of a model.
+
+        Args:
+            config: Its architecture.
+
+        Returns:
+            The switches.
+        """
+        return cls(
+            config.activation,
+            config.norm == "layer",
+            config.norm_placement,
+            config.positions == "rotary",
+            config.qk_norm,
+            set(config.layer_pattern) != {"G"},
+            config.attention_softcap is not None,
+            config.logits_softcap is not None,
+        )

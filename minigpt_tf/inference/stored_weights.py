@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..config import MODEL_NAME, ModelConfig
-from ..config.settings import to_dict
+from ..config.settings import from_dict, to_dict
 from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import ModelFolder
@@ -28,7 +28,14 @@ from .key_value_cache import Cache
 from .panels import Storage, empty_panels, padded
 from .quantization import Int4Matrix, quantize_model
 from .step_arrays import Place
-from .weight_layout import EngineWeights, lay_out_weights, layout_size, make_layout
+from .weight_layout import (
+    EngineWeights,
+    head_norms_shape,
+    lay_out_weights,
+    layout_size,
+    make_layout,
+    norms_shape,
+)
 
 FORMAT = 3
 """Version of the files; one of another version is replaced."""
@@ -93,7 +100,7 @@ def load_weights(
     return laid_out, ""
 
 
-_KEPT = ("panels", "biases", "norms", "positions")
+_KEPT = ("panels", "biases", "norms", "positions", "head_norms")
 _ABOUT = "about"
 """What the file was made from and how, as JSON."""
 
@@ -123,7 +130,7 @@ def _read(path: Path, folder: ModelFolder, *, integers: bool) -> EngineWeights |
     """The content of such a file, for products with float32 or int8 inputs; None if it was not made
     from the folder's model.h5, or is damaged. h5py, which can be led astray, is not needed."""
     config = folder.model
-    D, L = padded(config.embed_dim), config.num_layers
+    D = padded(config.embed_dim)
     context = 0 if config.positions == "rotary" else config.context_length
     try:
         check_regular(path)
@@ -131,7 +138,9 @@ def _read(path: Path, folder: ModelFolder, *, integers: bool) -> EngineWeights |
             datasets = plain_datasets(file, "")
             about = json.loads(datasets[_ABOUT][...].tobytes())
             # What follows is safe whatever it says; but not every text is of this program.
-            if about["format"] != FORMAT or about["model"] != to_dict(config):
+            if about["format"] != FORMAT:
+                return None
+            if from_dict(ModelConfig, about["model"], str(path)) != config:
                 return None
             if not _is_of(about, folder) or about["integers"] != integers:
                 return None
@@ -142,7 +151,7 @@ def _read(path: Path, folder: ModelFolder, *, integers: bool) -> EngineWeights |
                 return None
             size, rows = layout_size(layout)
             check_fits_memory(size + Cache.nbytes(config), str(path))
-            shapes = ((size,), (rows,), (2 * L + 1, 2, D), (context, D))
+            shapes = ((size,), (rows,), norms_shape(config), (context, D), head_norms_shape(config))
             kept = {}
             for name, shape in zip(_KEPT, shapes, strict=True):
                 dtype = np.uint8 if name == "panels" else np.float32

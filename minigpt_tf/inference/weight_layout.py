@@ -5,7 +5,7 @@ H and F of the model are filled up to whole blocks of 32 with zeros, which chang
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .panels import LANES, Storage, empty_panels, padded, panel_bytes, read_rows
 from .positions import sinusoidal_table
 from .quantization import Int4Matrix
 from .step_arrays import BlockMatrix, Place
-from .weights import check_finite, check_shapes
+from .weights import check_finite, check_shapes, norms_in_order
 
 ROWS_AT_ONCE = 4096
 """Rows of the token embedding that are read together."""
@@ -43,12 +43,14 @@ class EngineWeights:
     biases: np.ndarray
     """(R,) float32, 0 for a layer without."""
     norms: np.ndarray
-    """(2 L + 1, 2, D) float32: scale and shift of the norms in the order of their use. The first
-    is the one before the first block; only pre-norm has it."""
+    """(norms, 2, D) float32: scale and shift of the norms in the order of their use. The first is
+    the one before the first block, which is not used without pre-norm."""
     positions: np.ndarray
     """(C, D) float32, added to the token embedding; (0, D) with rotary positions."""
     layout: np.ndarray
     """(matrices, len(Place)) int64; the head comes last."""
+    head_norms: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    """(L, N + K, H) float32: scales of the norms of queries and keys; (0, 0, 0) without."""
     integers: bool = False
     """Whether products take their inputs as int8."""
 
@@ -154,6 +156,7 @@ def lay_out_weights(
                 biases[row : row + len(bias)] = bias
             row += source.outputs(name)
     _fill_norms(laid_out.norms, config, source)
+    _fill_head_norms(laid_out.head_norms, config, source)
     return laid_out
 
 
@@ -274,7 +277,8 @@ def _empty(
         laid_out = EngineWeights(
             panels=empty_panels(size),
             biases=np.zeros(rows, dtype=np.float32),
-            norms=np.zeros((2 * config.num_layers + 1, 2, padded(config.embed_dim)), np.float32),
+            norms=np.zeros(norms_shape(config), np.float32),
+            head_norms=np.zeros(head_norms_shape(config), np.float32),
             positions=_positions(config, source),
             layout=layout,
             integers=integers,
@@ -285,6 +289,24 @@ def _empty(
             f"{source.where}: there is not enough memory left for its weights, {shown_size(size)}"
         ) from None
     return laid_out
+
+
+def norms_shape(config: ModelConfig) -> tuple[int, int, int]:
+    """The shape of EngineWeights.norms."""
+    return len(norms_in_order(config)) + _first_norm(config), 2, padded(config.embed_dim)
+
+
+def head_norms_shape(config: ModelConfig) -> tuple[int, int, int]:
+    """The shape of EngineWeights.head_norms."""
+    if config.qk_norm == "none":
+        return 0, 0, 0
+    heads = config.num_heads + config.num_kv_heads
+    return config.num_layers, heads, padded(config.head_dim)
+
+
+def _first_norm(config: ModelConfig) -> int:
+    """Where the first norm is among those of EngineWeights: place 0 is before the first block."""
+    return int(config.norm_placement in ("after", "output"))
 
 
 def make_layout(config: ModelConfig, storages: list[Storage] | None = None) -> np.ndarray:
@@ -301,7 +323,7 @@ def make_layout(config: ModelConfig, storages: list[Storage] | None = None) -> n
     D, F, V = (padded(size) for size in (config.embed_dim, config.ff_dim, config.vocab_size))
     H = padded(config.head_dim)
     heads = config.num_heads + 2 * config.num_kv_heads
-    gate = F if config.activation == "swiglu" else 0
+    gate = F if config.gated else 0
     block = {
         BlockMatrix.QKV: (heads * H, D),
         BlockMatrix.OUT: (D, config.num_heads * H),
@@ -336,7 +358,7 @@ def _kernels(config: ModelConfig) -> list[list[str]]:
     layers = {
         BlockMatrix.QKV: ["attention/query", "attention/key", "attention/value"],
         BlockMatrix.OUT: ["attention/attention_output"],
-        BlockMatrix.GATE: ["feed_forward_gate"] if config.activation == "swiglu" else [],
+        BlockMatrix.GATE: ["feed_forward_gate"] if config.gated else [],
         BlockMatrix.UP: ["feed_forward_up"],
         BlockMatrix.DOWN: ["feed_forward_down"],
     }
@@ -349,15 +371,20 @@ def _kernels(config: ModelConfig) -> list[list[str]]:
 
 def _fill_norms(norms: np.ndarray, config: ModelConfig, source: _Source) -> None:
     """Writes scale and shift of the norms, in the order of their use."""
-    names = ("attention_norm", "feed_forward_norm")
-    paths = [f"block_{layer}/{name}" for layer in range(config.num_layers) for name in names]
-    if config.norm_first:
-        paths.append("final_norm")
-    D = config.embed_dim
-    for norm, path in zip(norms[int(not config.norm_first) :], paths, strict=True):
+    D, paths = config.embed_dim, norms_in_order(config)
+    for norm, path in zip(norms[_first_norm(config) :], paths, strict=True):
         norm[0, :D] = source.values(f"{path}/scale" if config.norm == "rms" else f"{path}/gamma")
         if f"{path}/beta" in source.weights:
             norm[1, :D] = source.values(f"{path}/beta")
+
+
+def _fill_head_norms(norms: np.ndarray, config: ModelConfig, source: _Source) -> None:
+    """Writes the scales of queries and keys, of each head: one for all of them is repeated."""
+    N, K, H = config.num_heads, config.num_kv_heads, config.head_dim
+    for layer, scales in enumerate(norms):
+        for name, rows in (("query", scales[:N]), ("key", scales[N : N + K])):
+            values = source.values(f"block_{layer}/attention/{name}_norm/scale")
+            rows[:, :H] = values.reshape(-1, H)
 
 
 def _positions(config: ModelConfig, source: _Source) -> np.ndarray:

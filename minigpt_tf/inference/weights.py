@@ -41,24 +41,66 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes["position_encoding/embeddings"] = (config.context_length, D)
     for layer in range(config.num_layers):
         block = f"block_{layer}"
-        if config.norm_first:
-            shapes |= _norm_shapes(f"{block}/attention_norm", config)
+        before, behind = block_norms(config, "attention")
+        for norm in before:
+            shapes |= _norm_shapes(f"{block}/{norm}", config)
         shapes |= _attention_shapes(f"{block}/attention", config)
-        if not config.norm_first:
-            shapes |= _norm_shapes(f"{block}/attention_norm", config)
-        if config.norm_first:
-            shapes |= _norm_shapes(f"{block}/feed_forward_norm", config)
-        if config.activation == "swiglu":
+        for norm in behind:
+            shapes |= _norm_shapes(f"{block}/{norm}", config)
+        before, behind = block_norms(config, "feed_forward")
+        for norm in before:
+            shapes |= _norm_shapes(f"{block}/{norm}", config)
+        if config.gated:
             shapes |= _dense_shapes(f"{block}/feed_forward_gate", D, F, config.use_bias)
         shapes |= _dense_shapes(f"{block}/feed_forward_up", D, F, config.use_bias)
         shapes |= _dense_shapes(f"{block}/feed_forward_down", F, D, config.use_bias)
-        if not config.norm_first:
-            shapes |= _norm_shapes(f"{block}/feed_forward_norm", config)
-    if config.norm_first:
+        for norm in behind:
+            shapes |= _norm_shapes(f"{block}/{norm}", config)
+    if config.has_final_norm:
         shapes |= _norm_shapes("final_norm", config)
     if not config.tie_embeddings:
         shapes |= _dense_shapes("logits", D, V, config.logits_bias)
     return shapes
+
+
+def block_norms(config: ModelConfig, sublayer: str) -> tuple[list[str], list[str]]:
+    """The norms of a sublayer of a block.
+
+    Args:
+        config: The architecture.
+        sublayer: "attention" or "feed_forward".
+
+    Returns:
+        Their names in the order of their use: of those before the sublayer, of those behind it.
+
+    Example:
+        >>> import minigpt_tf as mg
+        >>> block_norms(mg.model_preset("modern", norm_placement="both"), "attention")
+        (['attention_norm'], ['attention_output_norm'])
+    """
+    return {
+        "before": ([f"{sublayer}_norm"], []),
+        "after": ([], [f"{sublayer}_norm"]),
+        "both": ([f"{sublayer}_norm"], [f"{sublayer}_output_norm"]),
+        "output": ([], [f"{sublayer}_output_norm"]),
+    }[config.norm_placement]
+
+
+def norms_in_order(config: ModelConfig) -> list[str]:
+    """The norms of a model, but for those of queries and keys, in the order of their use.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        Their paths.
+    """
+    norms = []
+    for layer in range(config.num_layers):
+        for sublayer in ("attention", "feed_forward"):
+            before, behind = block_norms(config, sublayer)
+            norms += [f"block_{layer}/{name}" for name in (*before, *behind)]
+    return [*norms, "final_norm"] if config.has_final_norm else norms
 
 
 def _attention_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -72,6 +114,9 @@ def _attention_shapes(path: str, config: ModelConfig) -> dict[str, tuple[int, ..
     shapes[f"{path}/attention_output/kernel"] = (config.num_heads, head_dim, D)
     if config.use_bias:
         shapes[f"{path}/attention_output/bias"] = (D,)
+    for name in ("query", "key") if config.qk_norm != "none" else ():
+        width = head_dim if config.qk_norm == "head" else heads[name] * head_dim
+        shapes[f"{path}/{name}_norm/scale"] = (width,)
     return shapes
 
 

@@ -200,6 +200,7 @@ class _Lens:
         name = "token_embedding/embeddings" if source.config.tie_embeddings else "logits/kernel"
         self._rows = rows_of(source.weights[name], name)  # (V, D)
         self._bias = source.weights.get("logits/bias")
+        self._softcap = source.config.logits_softcap
         self._next = ids[1:]
         self.ids: list[np.ndarray] = []
         self.probabilities: list[np.ndarray] = []
@@ -210,6 +211,8 @@ class _Lens:
         logits = hidden @ self._rows.T
         if self._bias is not None:
             logits += self._bias
+        if self._softcap is not None:
+            logits = np.float32(self._softcap) * np.tanh(logits / np.float32(self._softcap))
         top = most_likely(logits)
         highest = logits.max(axis=1, keepdims=True)
         totals = np.exp(logits - highest).sum(axis=1, keepdims=True)

@@ -99,7 +99,7 @@ def report(found: Inside, reading: Reading) -> dict[str, Any]:
             "heads": c.num_heads,
             "embed_dim": c.embed_dim,
             "vocab_size": c.vocab_size,
-            "norm_first": c.norm_first,
+            "norm_first": c.has_final_norm,
         },
         "text": reading.text,
         "prompt_tokens": reading.prompt_tokens,

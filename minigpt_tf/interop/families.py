@@ -1,6 +1,7 @@
 """The families of models that other tools know: which of our models they can express."""
 
 import difflib
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ from .tensors import Table
 
 _ANGLES = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _CAUSAL_MASK = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
+
+ANY: tuple[Any, ...] = ()
+"""In the place of the values that a switch may have: all of them."""
 
 HEAD_BIAS = "a bias in the output head (logits_bias)"
 
@@ -29,6 +33,16 @@ class Family:
     gguf_name: str | None = None
     """Its name in llama.cpp; None if its models have another family's there."""
     gguf: Table | None = None
+    letters: str = "G"
+    """Kinds of layers that its models may have: letters of a layer pattern."""
+    mixed: bool = True
+    """Whether layers of one model may be of several kinds."""
+    gguf_patterns: tuple[str, ...] = ("G",)
+    """Layer patterns that llama.cpp computes."""
+    scales_embeddings: bool = False
+    """Whether embeddings are multiplied by the square root of their width."""
+    divides: bool = False
+    """Whether transformers asks for a width that is a multiple of the heads."""
     written: bool = True
     """Whether models are exported so: else another family expresses them with the same weights."""
     prefix: str = "model."
@@ -54,8 +68,16 @@ class Family:
         found = [
             f"{name}={getattr(config, name)}"
             for name, allowed in self.needs.items()
-            if getattr(config, name) not in allowed
+            if allowed is not ANY and getattr(config, name) not in allowed
         ]
+        kinds = set(config.layer_kinds)
+        if not kinds <= set(self.letters) or (len(kinds) > 1 and not self.mixed):
+            found.append(f"layer_pattern={config.layer_pattern}")
+        scale = config.embed_dim**0.5 if self.scales_embeddings else 1.0
+        if not math.isclose(config.embedding_scale, scale, rel_tol=1e-6):
+            found.append(f"embedding_scale={config.embedding_scale}")
+        if config.rope_theta_local is not None and self.name != "gemma3_text":
+            found.append(f"rope_theta_local={config.rope_theta_local}")
         if config.logits_bias and not config.tie_embeddings:
             found.append(HEAD_BIAS)
         if config.positions != "rotary":
@@ -66,18 +88,25 @@ class Family:
         return found
 
 
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "qk_norm": ("none",),
+    "attention_softcap": (None,),
+    "logits_softcap": (None,),
+}
 _ROTARY: dict[str, tuple[Any, ...]] = {
     "positions": ("rotary",),
     "norm": ("rms",),
-    "norm_first": (True,),
+    "norm_placement": ("before",),
     "activation": ("swiglu",),
     "use_bias": (False,),
     "qkv_bias": (False,),
+    **_PLAIN,
 }
 _LEARNED: dict[str, tuple[Any, ...]] = {
+    **_PLAIN,
     "positions": ("learned",),
     "norm": ("layer",),
-    "norm_first": (True,),
+    "norm_placement": ("before",),
 }
 
 GPT2 = Family(
@@ -95,6 +124,7 @@ LLAMA = Family(
     {**_ROTARY, "qkv_bias": (False, True)},
     "llama",
     tensor_tables.GGUF_LLAMA,
+    divides=True,
 )
 QWEN2 = Family(
     "qwen2",
@@ -102,15 +132,19 @@ QWEN2 = Family(
     {**_ROTARY, "qkv_bias": (True,)},
     "qwen2",
     tensor_tables.GGUF_QWEN2,
+    letters="GL",
     written=False,  # transformers reads such a folder with Qwen's own tokenizer alone
 )
-MISTRAL = Family("mistral", tensor_tables.HUGGINGFACE_LLAMA, _ROTARY, written=False)
+MISTRAL = Family("mistral", tensor_tables.HUGGINGFACE_LLAMA, _ROTARY, letters="GL", mixed=False)
 PHI3 = Family(
     "phi3",
     tensor_tables.HUGGINGFACE_PHI3,
     _ROTARY,
     "phi3",
     tensor_tables.GGUF_PHI3,
+    letters="GL",
+    mixed=False,
+    gguf_patterns=("L", "G"),
     written=False,
 )
 GRANITE = Family(
@@ -136,10 +170,69 @@ OPT = Family(
     },
     written=False,
 )
+QWEN3 = Family(
+    "qwen3",
+    tensor_tables.HUGGINGFACE_QWEN3,
+    {**_ROTARY, "qk_norm": ("head",)},
+    "qwen3",
+    tensor_tables.GGUF_QWEN3,
+    letters="GL",
+)
+SMOLLM3 = Family(
+    "smollm3",
+    tensor_tables.HUGGINGFACE_LLAMA,
+    _ROTARY,
+    "smollm3",
+    tensor_tables.GGUF_LLAMA,
+    letters="GLN",
+    gguf_patterns=("GGGN",),
+)
+OLMO2 = Family(
+    "olmo2",
+    tensor_tables.HUGGINGFACE_OLMO2,
+    {**_ROTARY, "norm_placement": ("output",), "qk_norm": ("all",)},
+    "olmo2",
+    tensor_tables.GGUF_OLMO2,
+)
+_GEMMA = {**_ROTARY, "activation": ("geglu_tanh", "geglu")}
+GEMMA = Family(
+    "gemma",
+    tensor_tables.HUGGINGFACE_GEMMA,
+    _GEMMA,
+    "gemma",
+    tensor_tables.GGUF_GEMMA,
+    scales_embeddings=True,
+)
+_any: dict[str, tuple[Any, ...]] = {name: ANY for name in ("attention_softcap", "logits_softcap")}
+GEMMA2 = Family(
+    "gemma2",
+    tensor_tables.HUGGINGFACE_GEMMA2,
+    {**_GEMMA, **_any, "norm_placement": ("both",)},
+    "gemma2",
+    tensor_tables.GGUF_GEMMA,
+    letters="GL",
+    gguf_patterns=("LG",),
+    scales_embeddings=True,
+    divides=True,
+)
+GEMMA3 = Family(
+    "gemma3_text",
+    tensor_tables.HUGGINGFACE_GEMMA2,
+    {**_GEMMA, **_any, "norm_placement": ("both",), "qk_norm": ("head",)},
+    "gemma3",
+    tensor_tables.GGUF_GEMMA,
+    letters="GL",
+    gguf_patterns=("LLLLLG",),
+    scales_embeddings=True,
+    divides=True,
+)
 
 FAMILIES = {
     family.name: family
-    for family in (GPT2, LLAMA, QWEN2, MISTRAL, GRANITE, GRANITE_HYBRID, PHI3, OPT)
+    for family in (
+        *(GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, GEMMA, GEMMA2, GEMMA3),
+        *(GRANITE, GRANITE_HYBRID, PHI3, OPT),
+    )
 }
 """In the order in which they are tried for a model that is exported."""
 
@@ -147,6 +240,7 @@ GGUF_FAMILIES = {family.gguf_name: family for family in FAMILIES.values() if fam
 """By their names in llama.cpp."""
 
 _EXPERTS, _STATES = "a mixture of experts", "layers with a state of their own (Mamba, delta-net)"
+_PER_LAYER = "embeddings for each layer"
 _VISION = "a vision or audio tower"
 UNSUPPORTED = {
     "mixtral": (_EXPERTS, "mistral"),
@@ -157,6 +251,20 @@ UNSUPPORTED = {
     "deepseek_v2": (_EXPERTS, "llama"),
     "deepseek_v3": (_EXPERTS, "llama"),
     "gpt_oss": (_EXPERTS, "llama"),
+    "qwen3_moe": (_EXPERTS, "qwen3"),
+    "olmoe": (_EXPERTS, "olmo2"),
+    "ernie4_5_moe": (_EXPERTS, "llama"),
+    "qwen3_next": (_STATES, "qwen3"),
+    "qwen3_5": (_STATES, "qwen3"),
+    "qwen3_5_text": (_STATES, "qwen3"),
+    "gemma3n": (_PER_LAYER, "gemma3_text"),
+    "gemma3n_text": (_PER_LAYER, "gemma3_text"),
+    "gemma4": (_PER_LAYER, "gemma3_text"),
+    "gemma4_text": (_PER_LAYER, "gemma3_text"),
+    "gemma3": (_VISION, "gemma3_text"),
+    "paligemma": (_VISION, "gemma"),
+    "qwen3_vl": (_VISION, "qwen3"),
+    "smolvlm": (_VISION, "llama"),
     "mamba": (_STATES, "llama"),
     "mamba2": (_STATES, "llama"),
     "falcon_mamba": (_STATES, "llama"),
@@ -229,3 +337,22 @@ def expressed(config: ModelConfig, family: Family | None = None) -> ModelConfig:
     if (family or family_of(config)) is GPT2:
         return replace(config, use_bias=True, qkv_bias=True)
     return config
+
+
+def shortest_pattern(kinds: str) -> str:
+    """The shortest layer pattern of some layers.
+
+    Args:
+        kinds: A letter for each layer.
+
+    Returns:
+        The letters that are repeated over the layers.
+
+    Example:
+        >>> shortest_pattern("LLGLL")
+        'LLG'
+    """
+    for length in range(1, len(kinds)):
+        if all(kinds[i] == kinds[i % length] for i in range(len(kinds))):
+            return kinds[:length]
+    return kinds

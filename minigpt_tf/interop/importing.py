@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import KERAS_SUFFIXES, MODEL_NAME, MODELS_DIRECTORY
+from ..config import KERAS_SUFFIXES, MODEL_NAME, MODELS_DIRECTORY, ModelConfig
 from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
 from ..storage.model_folder import check_output
@@ -168,6 +168,12 @@ def check_apart(source: str | Path, out: Path) -> None:
         raise ConfigError(f"{out} is the source itself: choose another --out")
 
 
+def _within(config: ModelConfig, context_length: int) -> ModelConfig:
+    """The configuration with a shorter context, which no window exceeds."""
+    window = None if config.window is None else min(config.window, context_length)
+    return replace(config, context_length=context_length, window=window)
+
+
 def shortened(source: Source, context_length: int) -> Source:
     """Shortens the context of a model. A table of learned positions is truncated.
 
@@ -194,7 +200,7 @@ def shortened(source: Source, context_length: int) -> Source:
             tensors[entry.name] = FirstRows(tensors[entry.name], context_length)
     return replace(
         source,
-        config=replace(source.config, context_length=context_length),
-        expressed=replace(source.expressed, context_length=context_length),
+        config=_within(source.config, context_length),
+        expressed=_within(source.expressed, context_length),
         tensors=tensors,
     )

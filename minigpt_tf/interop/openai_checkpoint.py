@@ -89,7 +89,7 @@ def _config(folder: Path) -> ModelConfig:
             num_heads=integer(values, "n_head", file),
             dropout=0.1,
             positions="learned",
-            norm_first=True,
+            norm_placement="before",
             norm_epsilon=1e-5,
             activation="gelu_tanh",
             logits_bias=False,

@@ -163,6 +163,49 @@ HUGGINGFACE_PHI3 = _huggingface_llama(
     {"gate_and_up": "mlp.gate_up_proj", "feed_forward_down": "mlp.down_proj"},
 )
 
+_HEAD_NORMS = {"attention/query_norm": "self_attn.q_norm", "attention/key_norm": "self_attn.k_norm"}
+_OUTPUT_NORMS = {
+    "attention_output_norm": "post_attention_layernorm",
+    "feed_forward_output_norm": "post_feedforward_layernorm",
+}
+
+HUGGINGFACE_QWEN3 = _huggingface_llama(
+    _LLAMA_NORMS, _LLAMA_ATTENTION, _HEAD_NORMS, _LLAMA_FEED_FORWARD
+)
+
+HUGGINGFACE_OLMO2 = _huggingface_llama(
+    _OUTPUT_NORMS, _LLAMA_ATTENTION, _HEAD_NORMS, _LLAMA_FEED_FORWARD
+)
+
+
+def _gemma(table: Table) -> Table:
+    """A table whose norms are stored without their 1."""
+
+    def from_zero(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """The same with what has a scale marked."""
+        return tuple(
+            replace(entry, from_zero=entry.weights[0].endswith("/scale")) for entry in entries
+        )
+
+    return Table(table.before, from_zero(table.block), from_zero(table.after))
+
+
+HUGGINGFACE_GEMMA = _gemma(HUGGINGFACE_LLAMA)
+
+HUGGINGFACE_GEMMA2 = _gemma(
+    _huggingface_llama(
+        {
+            **_OUTPUT_NORMS,
+            "attention_norm": "input_layernorm",
+            "feed_forward_norm": "pre_feedforward_layernorm",
+        },
+        _LLAMA_ATTENTION,
+        _HEAD_NORMS,
+        _LLAMA_FEED_FORWARD,
+    )
+)
+"""Gemma 3 has the norms of queries and keys besides."""
+
 _GGUF_ATTENTION = {
     "attention/query": "attn_q",
     "attention/key": "attn_k",
@@ -188,6 +231,21 @@ GGUF_LLAMA = _gguf_llama(_GGUF_NORMS, _GGUF_ATTENTION, _GGUF_FEED_FORWARD, inter
 
 GGUF_QWEN2 = _gguf_llama(_GGUF_NORMS, _GGUF_ATTENTION, _GGUF_FEED_FORWARD)
 """llama.cpp rotates the same pairs as we do."""
+
+_GGUF_HEAD_NORMS = {"attention/query_norm": "attn_q_norm", "attention/key_norm": "attn_k_norm"}
+_GGUF_OUTPUT_NORMS = {
+    "attention_output_norm": "post_attention_norm",
+    "feed_forward_output_norm": "post_ffw_norm",
+}
+
+GGUF_QWEN3 = _gguf_llama(_GGUF_NORMS, _GGUF_ATTENTION, _GGUF_HEAD_NORMS, _GGUF_FEED_FORWARD)
+
+GGUF_OLMO2 = _gguf_llama(_GGUF_OUTPUT_NORMS, _GGUF_ATTENTION, _GGUF_HEAD_NORMS, _GGUF_FEED_FORWARD)
+
+GGUF_GEMMA = _gguf_llama(
+    _GGUF_NORMS, _GGUF_OUTPUT_NORMS, _GGUF_ATTENTION, _GGUF_HEAD_NORMS, _GGUF_FEED_FORWARD
+)
+"""Of Gemma 1, 2 and 3: norms that a model does not have are left out. Their scales have the 1."""
 
 GGUF_PHI3 = _gguf_llama(
     _GGUF_NORMS,

@@ -59,6 +59,8 @@ class Entry:
     interleaved: bool = False
     """Rows of a head go (H / 2, 2) for rotary positions as llama.cpp computes them; ours (2, H / 2)
     is that of `positions.rotary_tables`."""
+    from_zero: bool = False
+    """Scales are stored without the 1 that Gemma adds to them."""
     unused_rows: int = 0
     """Rows before ours that no token reaches: OPT counts positions from 2."""
 
@@ -94,17 +96,20 @@ def entries(table: Table, config: ModelConfig) -> list[Entry]:
     return [entry for entry in every if entry.weights[0] in shapes]
 
 
-def tensor_shape(entry: Entry, config: ModelConfig) -> tuple[int, ...]:
+def tensor_shape(
+    entry: Entry, config: ModelConfig, shapes: dict[str, tuple[int, ...]] | None = None
+) -> tuple[int, ...]:
     """Computes the shape of a tensor.
 
     Args:
         entry: The tensor.
         config: The model's configuration.
+        shapes: `weight_shapes(config)`, from a caller with many tensors: they take long to list.
 
     Returns:
         Its shape in another tool's file.
     """
-    return _tensor_shape(entry, weight_shapes(config))
+    return _tensor_shape(entry, weight_shapes(config) if shapes is None else shapes)
 
 
 def _tensor_shape(entry: Entry, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
@@ -134,6 +139,8 @@ def to_weights(
     """
     shapes = weight_shapes(config) if shapes is None else shapes
     tensor = tensor[entry.unused_rows :]
+    if entry.from_zero:
+        tensor = tensor + np.float32(1)
     if entry.interleaved:
         tensor = _swap_pairs(tensor, (config.head_dim // 2, 2), config.head_dim)
     matrix = tensor.T if entry.transposed else tensor
@@ -157,6 +164,8 @@ def to_tensor(entry: Entry, read: Callable[[str], np.ndarray], config: ModelConf
         A contiguous array of shape `tensor_shape(entry, config)`.
     """
     parts = [read(name) for name in entry.weights]
+    if entry.from_zero:
+        parts = [scale - np.float32(1) for scale in parts]
     flat = [
         part.reshape(_matrix_shape(name, part.shape))
         for name, part in zip(entry.weights, parts, strict=True)

@@ -7,12 +7,21 @@ import keras
 from keras import layers, ops
 
 from ..config import ModelConfig
+from ..config.architecture import GATES
 from ..config.presets import model_preset
 from ..errors import ConfigError
+from ..inference.positions import rotation_of
 from .backend import check_backend
 from .dropout import FastDropout
-from .keras_model import LOGITS, PROBABILITIES, Model
-from .layers import PositionalEncoding, PositionEmbedding, RotaryAttention, one_of, register
+from .keras_model import LOGITS, LOGITS_SOFTCAP, PROBABILITIES, Model
+from .layers import (
+    PositionalEncoding,
+    PositionEmbedding,
+    RotaryAttention,
+    SoftCap,
+    one_of,
+    register,
+)
 from .training_layers import (
     FusedAttention,
     FusedLayerNormalization,
@@ -41,6 +50,12 @@ def gelu_tanh(x):
     return ops.gelu(x, approximate=True)
 
 
+@register
+def relu2(x):
+    """The square of relu (So et al., 2021, "Primer")."""
+    return ops.square(ops.relu(x))
+
+
 @dataclass(frozen=True)
 class LayerKit:
     """The layers that a model is built of; docs/architecture.md tells the kits apart."""
@@ -51,7 +66,7 @@ class LayerKit:
     MultiHeadAttention: Any
     RotaryAttention: Any
     activations: dict[str, Any]
-    """What each ModelConfig.activation is: of the up projection, and of SwiGLU's gate."""
+    """What each ModelConfig.activation is: of the up projection, or of the gate."""
     Dense: Any = layers.Dense
     kernels: str | None = None
     """The dtype policy of a block's layers that have kernels (unset: the model's)."""
@@ -64,7 +79,13 @@ BUILT_IN = LayerKit(
     RMSNormalization=layers.RMSNormalization,
     MultiHeadAttention=layers.MultiHeadAttention,
     RotaryAttention=RotaryAttention,
-    activations={"relu": "relu", "gelu": "gelu", "gelu_tanh": gelu_tanh, "swiglu": "silu"},
+    activations={
+        "relu": "relu",
+        "relu2": relu2,
+        "gelu": "gelu",
+        "gelu_tanh": gelu_tanh,
+        "silu": "silu",
+    },
 )
 FOR_TRAINING = LayerKit(
     Dropout=FastDropout,
@@ -74,9 +95,10 @@ FOR_TRAINING = LayerKit(
     RotaryAttention=FusedRotaryAttention,
     activations={
         "relu": "relu",
+        "relu2": relu2,
         "gelu": fused_gelu,
         "gelu_tanh": fused_gelu_tanh,
-        "swiglu": fused_silu,
+        "silu": fused_silu,
     },
 )
 
@@ -201,6 +223,8 @@ def build_from_kit(
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
     embedding = _token_embedding(config, dtype)
     x = embedding(token_ids)  # (B, T, D)
+    if config.embedding_scale != 1:
+        x = layers.Rescaling(config.embedding_scale, name="embedding_scale", dtype=dtype)(x)
     if config.positions == "sinusoidal":
         encoding = PositionalEncoding(config.context_length, name="position_encoding", dtype=dtype)
         x = encoding(x)
@@ -215,8 +239,9 @@ def build_from_kit(
         x = kit.Dropout(config.dropout, name="embedding_dropout", dtype=dtype)(x)
     for layer in range(config.num_layers):
         shifted = layer == config.num_layers - 1 and not config.tie_embeddings
-        x = _block(config, f"block_{layer}", dtype, kit, shifted=shifted)(x)
-    if config.norm_first:
+        kind = config.layer_kinds[layer]
+        x = _block(config, f"block_{layer}", dtype, kit, kind=kind, shifted=shifted)(x)
+    if config.has_final_norm:
         x = _norm(config, "final_norm", dtype, kit)(x)
     outputs = _logits(config, embedding, x)
     if head == "softmax":
@@ -278,44 +303,70 @@ def transformer_block(
 
 
 def _block(
-    config: ModelConfig, name: str, dtype: str, kit: LayerKit, *, shifted: bool = False
+    config: ModelConfig,
+    name: str,
+    dtype: str,
+    kit: LayerKit,
+    *,
+    kind: str | None = None,
+    shifted: bool = False,
 ) -> keras.Model:
-    """The block of `transformer_block` from the layers of `kit`; `shifted` as in `_norm`."""
+    """The block of `transformer_block` from the layers of `kit`; `kind` is its letter in the layer
+    pattern (unset: the first one), `shifted` as in `_norm`."""
     x = inputs = keras.Input(
         (None, config.embed_dim), dtype=_compute_dtype(dtype), name=f"{name}_input"
     )
 
-    def sublayer(x, function, kind: str):
-        """x plus the function of x, normalized before (GPT-2) or after (2017 paper)."""
-        path = f"{name}_{kind}"  # names are unique in the whole model: Keras's files need that
-        last = shifted and kind == "feed_forward" and not config.norm_first
-        norm = _norm(config, f"{path}_norm", dtype, kit, shifted=last)
-        y = function(config, norm(x) if config.norm_first else x, path, dtype, kit)
+    def norm(sublayer: str, *, shifted: bool = False):
+        """A norm of this block."""
+        return _norm(config, f"{name}_{sublayer}", dtype, kit, shifted=shifted)
+
+    def sublayer(x, function, which: str):
+        """x plus the function of x, with norms where the configuration places them."""
+        path = f"{name}_{which}"  # names are unique in the whole model: Keras's files need that
+        placed = config.norm_placement
+        y = norm(f"{which}_norm")(x) if placed in ("before", "both") else x
+        y = function(y, path)
+        if placed in ("both", "output"):
+            y = norm(f"{which}_output_norm")(y)
         if config.dropout:
             y = kit.Dropout(config.dropout, name=f"{path}_dropout", dtype=dtype)(y)
         x = layers.Add(name=f"{path}_residual", dtype=dtype)([x, y])
-        return x if config.norm_first else norm(x)
+        if placed != "after":
+            return x
+        return norm(f"{which}_norm", shifted=shifted and which == "feed_forward")(x)
 
-    x = sublayer(x, _attention, "attention")
-    x = sublayer(x, _feed_forward, "feed_forward")
+    kind = kind or config.layer_pattern[0]
+    x = sublayer(x, lambda x, path: _attention(config, x, path, dtype, kit, kind), "attention")
+    x = sublayer(x, lambda x, path: _feed_forward(config, x, path, dtype, kit), "feed_forward")
     return kit.Block(inputs, x, name=name)
 
 
-def _attention(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
+def _attention(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit, kind: str):
     """Causal self-attention: Keras's MultiHeadAttention wherever it can express the switches."""
     common: dict[str, Any] = {"name": path, "dtype": kit.kernels or dtype}
     common |= {"kernel_initializer": _normal(), "use_bias": config.use_bias}
     common |= {"dropout": config.dropout if config.dropout_everywhere else 0.0}
+    special: dict[str, Any] = {}
+    if config.qk_norm != "none":
+        special |= {"qk_norm": config.qk_norm, "norm_epsilon": config.norm_epsilon}
+    if kind == "L":
+        special["window"] = config.window
+    if config.attention_softcap is not None:
+        special["softcap"] = config.attention_softcap
     grouped = config.num_kv_heads != config.num_heads
-    if config.positions == "rotary" or grouped or config.qkv_bias != config.use_bias:
+    differs = grouped or config.qkv_bias != config.use_bias
+    if config.positions == "rotary" or differs or special:
+        theta, scaling = rotation_of(config, kind)
         return kit.RotaryAttention(
             head_dim=config.head_dim,
             num_query_heads=config.num_heads,
             num_key_value_heads=config.num_kv_heads,
             context_length=config.context_length,
-            rope_theta=config.rope_theta if config.positions == "rotary" else None,
-            rope_scaling=config.rope_scaling,
+            rope_theta=theta,
+            rope_scaling=scaling,
             qkv_bias=config.qkv_bias,
+            **special,
             **common,
         )(x)
     attention = kit.MultiHeadAttention(config.num_heads, config.head_dim, **common)
@@ -323,7 +374,7 @@ def _attention(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
 
 
 def _feed_forward(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
-    """Two dense layers, or three with the gate of SwiGLU."""
+    """Two dense layers, or three with a gate."""
 
     def dense(units: int, name: str, activation=None):
         """A dense layer of this feed-forward, over the last axis."""
@@ -336,8 +387,8 @@ def _feed_forward(config: ModelConfig, x, path: str, dtype: str, kit: LayerKit):
             dtype=kit.kernels or dtype,
         )
 
-    activation = kit.activations[config.activation]
-    if config.activation == "swiglu":
+    activation = kit.activations[GATES.get(config.activation, config.activation)]
+    if config.gated:
         gate = dense(config.ff_dim, "gate", activation)(x)
         up = dense(config.ff_dim, "up")(x)
         hidden = layers.Multiply(name=f"{path}_product", dtype=dtype)([gate, up])  # (B, T, F)
@@ -367,14 +418,18 @@ def _embedding_stddev(config: ModelConfig) -> float:
 def _logits(config: ModelConfig, embedding: layers.Layer, x):
     """Hidden states (B, T, D) -> logits (B, T, V), float32 under every dtype policy."""
     if config.tie_embeddings:
-        return layers.Activation("linear", name=LOGITS, dtype="float32")(embedding(x, reverse=True))
-    return layers.Dense(
-        config.vocab_size,
-        use_bias=config.logits_bias,
-        kernel_initializer=_normal(),
-        name=LOGITS,
-        dtype="float32",
-    )(x)
+        x = layers.Activation("linear", name=LOGITS, dtype="float32")(embedding(x, reverse=True))
+    else:
+        x = layers.Dense(
+            config.vocab_size,
+            use_bias=config.logits_bias,
+            kernel_initializer=_normal(),
+            name=LOGITS,
+            dtype="float32",
+        )(x)
+    if config.logits_softcap is None:
+        return x
+    return SoftCap(config.logits_softcap, name=LOGITS_SOFTCAP, dtype="float32")(x)
 
 
 def _norm(

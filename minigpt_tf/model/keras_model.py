@@ -13,7 +13,7 @@ import tensorflow as tf
 from ..errors import ConfigError, DataError
 from .layers import register
 
-LOGITS, PROBABILITIES = "logits", "probabilities"
+LOGITS, PROBABILITIES, LOGITS_SOFTCAP = "logits", "probabilities", "logits_softcap"
 """Names of the layers that a model ends in: `probabilities` is the softmax of `logits`."""
 
 _OUTSIDE = re.compile(

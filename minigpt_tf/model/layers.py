@@ -161,15 +161,21 @@ class PositionEmbedding(keras.layers.Layer):
 @register
 class RotaryAttention(GroupedSelfAttention):
     """Causal attention with what MultiHeadAttention lacks: grouped key/value heads, rotary
-    positions, and projections whose bias differs from the output's.
+    positions, projections whose bias differs from the output's, norms of queries and keys, a
+    window, and scores with a bound.
 
-    Ainslie et al., 2023, "GQA"; Su et al., 2021, "RoFormer".
+    Ainslie et al., 2023, "GQA"; Su et al., 2021, "RoFormer"; Henry et al., 2020, "Query-key
+    normalization"; Beltagy et al., 2020, "Longformer"; Gemma team, 2024, "Gemma 2".
 
     Args:
         context_length: Number of positions.
         rope_theta: Base of the rotary angles; None for no rotation.
         rope_scaling: As in ModelConfig (unset: none).
         qkv_bias: Whether query, key and value have a bias.
+        qk_norm: As in ModelConfig.
+        norm_epsilon: Of those norms.
+        window: Tokens that each one sees, itself included (unset: all up to itself).
+        softcap: As attention_softcap in ModelConfig.
         kwargs: Those of keras.layers.GroupQueryAttention.
     """
 
@@ -180,9 +186,15 @@ class RotaryAttention(GroupedSelfAttention):
         rope_theta: float | None,
         rope_scaling: dict[str, float] | None = None,
         qkv_bias: bool,
+        qk_norm: str = "none",
+        norm_epsilon: float = 1e-6,
+        window: int | None = None,
+        softcap: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.qk_norm, self.norm_epsilon = qk_norm, norm_epsilon
+        self.window, self.softcap = window, softcap
         self.context_length, self.rope_theta = context_length, rope_theta
         self.rope_scaling = rope_scaling
         self.qkv_bias = qkv_bias
@@ -204,6 +216,9 @@ class RotaryAttention(GroupedSelfAttention):
         )
         output.build((None, None, N, H))
         self.set_output_projection(output)
+        if self.qk_norm != "none":
+            self.query_norm = self._head_norm("query_norm", N)
+            self.key_norm = self._head_norm("key_norm", K)
         if self.rope_theta is not None:
             self.tables = rotary_tables(  # (C, H) each
                 self.context_length, H, self.rope_theta, self.rope_scaling
@@ -220,18 +235,60 @@ class RotaryAttention(GroupedSelfAttention):
         dense.build(input_shape)
         return dense
 
+    def _head_norm(self, name: str, heads: int) -> keras.layers.Layer:
+        """The norm of each head, or of all heads together."""
+        norm = self.make_norm(epsilon=self.norm_epsilon, name=name, dtype=self.norm_policy())
+        norm.build((None, self.head_dim if self.qk_norm == "head" else heads * self.head_dim))
+        return norm
+
+    def make_norm(self, **options: Any) -> keras.layers.Layer:
+        """Makes an RMS norm over the last axis."""
+        return keras.layers.RMSNormalization(**options)
+
+    def norm_policy(self) -> Any:
+        """The dtype policy of the norms."""
+        return self.dtype_policy
+
+    def _normalized(self, x, norm):
+        """x (B, T, heads, H) behind a norm of queries or keys."""
+        if self.qk_norm == "head":
+            return norm(x)
+        _, T, heads, H = ops.shape(x)
+        return ops.reshape(norm(ops.reshape(x, (-1, T, heads * H))), (-1, T, heads, H))
+
     def call(self, x, training=None):
         """x: (B, T, D) -> (B, T, D)"""
         check_length(x, self.context_length)
         projections = projections_of(self)
         query = projections["query"](x)  # (B, T, N, H)
         key, value = projections["key"](x), projections["value"](x)  # (B, T, K, H)
+        if self.qk_norm != "none":
+            query = self._normalized(query, self.query_norm)
+            key = self._normalized(key, self.key_norm)
         if self.rope_theta is not None:
             query, key = self._rotate(query), self._rotate(key)
         key = ops.repeat(key, self.num_repeats, axis=2)  # (B, T, N, H)
         value = ops.repeat(value, self.num_repeats, axis=2)
-        mixed = self.attend(query, key, value, training=training)
+        if self.window is None and self.softcap is None:
+            mixed = self.attend(query, key, value, training=training)
+        else:
+            mixed = self._attend_near(query, key, value, training)
         return projections["attention_output"](mixed)  # (B, T, D)
+
+    def _attend_near(self, query, key, value, training):
+        """As `attend`, for a window and a bound of the scores."""
+        scores = ops.cast(ops.einsum("btnh,bsnh->bnts", query, key), "float32")
+        scores = scores * self.head_dim**-0.5
+        if self.softcap is not None:
+            scores = self.softcap * ops.tanh(scores / self.softcap)
+        positions = ops.arange(ops.shape(query)[1])
+        distance = positions[:, None] - positions[None]  # of the key before the query
+        seen = distance >= 0
+        if self.window is not None:
+            seen = ops.logical_and(seen, distance < self.window)
+        weights = ops.softmax(ops.where(seen, scores, -1e9))
+        weights = self.attention_dropout(ops.cast(weights, value.dtype), training=training)
+        return ops.einsum("bnts,bsnh->btnh", weights, value)
 
     def compute_output_spec(self, x, training=None):
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
@@ -250,4 +307,27 @@ class RotaryAttention(GroupedSelfAttention):
 
     def get_config(self) -> dict[str, Any]:
         names = ("context_length", "rope_theta", "rope_scaling", "qkv_bias")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in names}
+        if self.qk_norm != "none":
+            own |= {"qk_norm": self.qk_norm, "norm_epsilon": self.norm_epsilon}
+        own |= {} if self.window is None else {"window": self.window}
+        own |= {} if self.softcap is None else {"softcap": self.softcap}
+        return {**super().get_config(), **own}
+
+
+@register
+class SoftCap(keras.layers.Layer):
+    """c tanh(x / c) for each number: what is small stays, and nothing is beyond c (Gemma 2)."""
+
+    def __init__(self, cap: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cap = cap
+
+    def call(self, x):
+        return self.cap * ops.tanh(x / self.cap)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "cap": self.cap}

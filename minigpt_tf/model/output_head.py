@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import keras
 import tensorflow as tf
 
-from .keras_model import LOGITS
+from .keras_model import LOGITS, LOGITS_SOFTCAP
 
 
 class OutputHead(NamedTuple):
@@ -17,6 +17,8 @@ class OutputHead(NamedTuple):
     """(V,), or None."""
     tied: bool
     """Whether the kernel is the token embedding."""
+    softcap: float | None = None
+    """As logits_softcap in ModelConfig."""
 
     @classmethod
     def of(cls, model: keras.Model) -> Self:
@@ -29,10 +31,12 @@ class OutputHead(NamedTuple):
             The head.
         """
         layer = model.get_layer(LOGITS)
+        caps = [each.cap for each in model.layers if each.name == LOGITS_SOFTCAP]
+        softcap = caps[0] if caps else None
         if isinstance(layer, keras.layers.Dense):
             bias = None if layer.bias is None else layer.bias.value
-            return cls(layer.kernel.value, bias, tied=False)
-        return cls(model.get_layer("token_embedding").embeddings.value, None, tied=True)
+            return cls(layer.kernel.value, bias, False, softcap)
+        return cls(model.get_layer("token_embedding").embeddings.value, None, True, softcap)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Hidden states -> logits.
@@ -45,4 +49,5 @@ class OutputHead(NamedTuple):
         """
         kernel = tf.cast(self.kernel, hidden.dtype)
         logits = tf.cast(tf.matmul(hidden, kernel, transpose_b=self.tied), tf.float32)
-        return logits if self.bias is None else logits + self.bias
+        logits = logits if self.bias is None else logits + self.bias
+        return logits if self.softcap is None else self.softcap * tf.tanh(logits / self.softcap)

@@ -149,11 +149,36 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
         heads = _project(x, self, training)
         N, K = self.num_query_heads, self.num_key_value_heads
         queries_and_keys, v = tf.split(heads, [N + K, K])  # (heads, B, T, H)
+        if self.qk_norm != "none":
+            q, k = tf.split(queries_and_keys, [N, K])
+            normalized = self._normalized_heads(q, self.query_norm)
+            normalized = normalized, self._normalized_heads(k, self.key_norm)
+            queries_and_keys = tf.concat(normalized, axis=0)
         if self.rope_theta is not None:
             queries_and_keys = self._rotate_heads(queries_and_keys)
         q, k = tf.split(queries_and_keys, [N, K])
-        mixed = causal_attention(q, k, v, self.attention_dropout, training)
+        mixed = causal_attention(
+            q, k, v, self.attention_dropout, training, self.window, self.softcap
+        )
         return _project_back(mixed, self, training)
+
+    def make_norm(self, **options) -> layers.Layer:
+        """The norms of queries and keys, in float32 under every dtype policy."""
+        return FusedRMSNormalization(**options)
+
+    def norm_policy(self) -> str:
+        """Norms are not quantized."""
+        return plain_policy(self)
+
+    def _normalized_heads(self, x: tf.Tensor, norm: layers.Layer) -> tf.Tensor:
+        """As `_normalized` for x (heads, B, T, H)."""
+        if self.qk_norm == "head":
+            return norm(x)
+        heads, H = x.shape[0], x.shape[-1]
+        together = tf.transpose(x, (1, 2, 0, 3))  # (B, T, heads, H)
+        B, T = tf.unstack(tf.shape(together)[:2])
+        together = norm(tf.reshape(together, (B, T, heads * H)))
+        return tf.transpose(tf.reshape(together, (B, T, heads, H)), (2, 0, 1, 3))
 
     def _rotate_heads(self, x: tf.Tensor) -> tf.Tensor:
         """As `_rotate` for x (heads, B, T, H), with its gradient in one piece: the turn back."""
@@ -174,7 +199,7 @@ class FusedRotaryAttention(WithKernels, RotaryAttention):
         return rotate(x)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _shared_tables(
     context_length: int, head_dim: int, rope_theta: float, scaling: tuple[tuple[str, float], ...]
 ) -> tuple[tf.Tensor, ...]:
@@ -255,7 +280,15 @@ def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | No
     return tf.reshape(y, (-1, tf.shape(heads)[2], D))
 
 
-def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) -> tf.Tensor:
+def causal_attention(
+    q,
+    k,
+    v,
+    dropout: layers.Dropout,
+    training: bool | None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> tf.Tensor:
     """Causal attention with grouped heads.
 
     Each token attends to itself and those before it; N / K neighboring heads share a key and a
@@ -270,6 +303,8 @@ def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) ->
         v: Values (K, B, T, H).
         dropout: Of attention weights.
         training: Whether dropout applies.
+        window: Tokens that each one sees, itself included (unset: all up to itself).
+        softcap: As attention_softcap in ModelConfig.
 
     Returns:
         (N, B, T, H).
@@ -282,7 +317,8 @@ def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) ->
         q = tf.reshape(q, (K, B, N // K * T, H))
     scores = tf.matmul(q, k, transpose_b=True)  # (N, B, T, T), or (K, B, N / K * T, T)
     scores = tf.reshape(scores, (-1, N // K, T, T)) if shared else scores
-    weights = dropout(causal_softmax(scores, 1 / math.sqrt(H)), training=training)
+    probabilities = causal_softmax(scores, 1 / math.sqrt(H), window, softcap)
+    weights = dropout(probabilities, training=training)
     if not shared:
         return tf.matmul(weights, v)
     mixed = tf.matmul(tf.reshape(weights, (K, B, N // K * T, T)), v)
@@ -290,18 +326,27 @@ def causal_attention(q, k, v, dropout: layers.Dropout, training: bool | None) ->
     return tf.reshape(mixed, (N, B, T, H))
 
 
-def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
+def causal_softmax(
+    scores: tf.Tensor, scale: float, window: int | None = None, softcap: float | None = None
+) -> tf.Tensor:
     """Softmax over the last axis, without the tokens to come.
 
     Args:
         scores: (..., T, T).
         scale: What they are multiplied by.
+        window: As for `causal_attention`.
+        softcap: As for `causal_attention`.
 
     Returns:
         Probabilities (..., T, T) in the dtype of the scores.
     """
     length = tf.shape(scores)[-1]
-    to_come = 1 - tf.linalg.band_part(tf.ones((length, length)), -1, 0)
+    before = -1 if window is None else tf.minimum(window, length) - 1  # tokens seen before itself
+    to_come = 1 - tf.linalg.band_part(tf.ones((length, length)), before, 0)
+    kept = scores.dtype
+    if softcap is not None:
+        scores = softcap * tf.tanh(tf.cast(scores, tf.float32) * (scale / softcap))
+        scale = 1.0
 
     @tf.custom_gradient
     def softmax(scores):
@@ -315,7 +360,7 @@ def causal_softmax(scores: tf.Tensor, scale: float) -> tf.Tensor:
 
         return tf.cast(p, scores.dtype), gradient
 
-    return softmax(scores)
+    return tf.cast(softmax(scores), kept)
 
 
 @register

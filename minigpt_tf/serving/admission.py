@@ -62,7 +62,9 @@ def check_room(state: State, call: Call, model: Served, count: int) -> None:
     room = places(state, model)
     if count > room:
         raise Refusal(
-            f"n: {count} answers, but the server has room for {room}: ask for less", param="n"
+            f"n: {count} answers, but the server has room for {room}: ask for less",
+            param="n",
+            code="too_many_answers",
         )
     headers = {"Retry-After": str(retry_after(model))}
     if model.in_flight + count > room:

@@ -1,14 +1,19 @@
 """The application: routes, guards, errors."""
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from .. import __version__
-from . import chat, classify, completions, health, models, tokenizing
+from . import chat, classify, completions, health, models, responses, tokenizing
+from .description import add_description
 from .errors import add_handlers
 from .guards import Guards
 from .page_files import page_routes
 from .state import State
+
+ROUTES = (chat, completions, responses, classify, tokenizing, models, health)
+"""The modules that have routes."""
 
 
 def make_app(state: State) -> ASGIApp:
@@ -28,9 +33,16 @@ def make_app(state: State) -> ASGIApp:
         redoc_url=None,
     )
     app.state.minigpt = state
-    for module in (chat, completions, classify, tokenizing, models, health):
+    add_description(app, state)
+    for module in ROUTES:
         app.include_router(module.router)
     files = page_routes()
     app.router.routes += files
     add_handlers(app)
-    return Guards(app, state, {route.path for route in files})
+    posts = {
+        route.path
+        for module in ROUTES
+        for route in module.router.routes
+        if isinstance(route, APIRoute) and "POST" in (route.methods or ())
+    }
+    return Guards(app, state, posts, {route.path for route in files})

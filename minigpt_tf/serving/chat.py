@@ -9,18 +9,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from .admission import CLOSED, Answers, ClientGone
+from .asking import ask_conversation
 from .documents import ANSWERED, ChatCompletion
 from .errors import Refusal, json_response
 from .events import DONE, EventStream, event
 from .logprobs import TokensOfText, chat_form
-from .prompts import as_messages, chat_prompt, require_generator
+from .prompts import as_messages, require_generator
 from .requests import ChatRequest
-from .sampling import sampling_of, wanted_length
+from .sampling import wanted_length
 from .served import Served
-from .state import State, call_of, new_id, state_of
+from .state import call_of, new_id, state_of
 from .tickets import Ticket
 from .usage import facts_of, header_of, usage_of
-from .waiting import in_thread, limited
 
 router = APIRouter()
 
@@ -35,18 +35,17 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     require_generator(model)
     alternatives = _alternatives(body)
     messages = as_messages(body.messages)
-    limit = wanted_length(body, state.config.max_tokens)
-    sampling_of(model, body, limit)  # what is wrong is found before anything is encoded
-    room = limited(model, limit) if body.truncate else None
-    prompt = await in_thread(
-        sum(len(said["content"]) for said in messages), chat_prompt, model, messages, room
+    answers, prompt = await ask_conversation(
+        request,
+        model,
+        body,
+        messages,
+        wanted_length(body, state.config.max_tokens),
+        truncate=bool(body.truncate),
+        n=body.n or 1,
+        alternatives=alternatives,
     )
-    sampling = sampling_of(model, body, min(limit, _left(model, len(prompt.ids))))
-    if state.config.log_contents:
-        call.facts["messages"] = messages
-    answers = Answers(state, call, model)
-    answers.ask([prompt], [sampling], body.n or 1, alternatives)
-    frames = ChatFrames(state, model, body, answers)
+    frames = ChatFrames(model, body, answers)
     headers = header_of(prompt.notices())
     if body.stream:
         return EventStream(answers, frames, headers)
@@ -60,20 +59,13 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
         return json_response(frames.whole(tickets), headers=headers)
 
 
-def _left(model: Served, prompt: int) -> int:
-    return model.engine.config.context_length - prompt
-
-
 def _alternatives(body: ChatRequest) -> int:
     """How many most likely tokens are wanted at each place."""
     if body.top_logprobs is None:
         return 0
-    if not 0 <= body.top_logprobs <= 20:
-        raise Refusal(
-            f"top_logprobs={body.top_logprobs}: must be from 0 to 20", param="top_logprobs"
-        )
     if not body.logprobs:
-        raise Refusal("top_logprobs: needs logprobs=true as well", param="top_logprobs")
+        message = "top_logprobs: needs logprobs=true as well"
+        raise Refusal(message, param="top_logprobs", code="needs_logprobs")
     return body.top_logprobs
 
 
@@ -81,14 +73,13 @@ class ChatFrames:
     """Writes the answers to a conversation.
 
     Args:
-        state: Of the server.
         model: Who answers.
         body: The request.
         answers: Of the request.
     """
 
-    def __init__(self, state: State, model: Served, body: ChatRequest, answers: Answers) -> None:
-        self._answers, self._state = answers, state
+    def __init__(self, model: Served, body: ChatRequest, answers: Answers) -> None:
+        self._answers = answers
         self._logprobs = bool(body.logprobs)
         self._usage = bool(body.stream_options and body.stream_options.include_usage)
         self._common = {

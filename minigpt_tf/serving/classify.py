@@ -29,15 +29,13 @@ async def classify(request: Request, body: ClassifyRequest) -> Response:
             f"{model.name} is not a classifier: it writes texts, by /v1/chat/completions or "
             "/v1/completions",
             param="model",
+            code="wrong_model",
         )
-    texts = [text for text in body.input if isinstance(text, str)]
-    if len(texts) < len(body.input):
-        raise Refusal("input: expected a text, or a list of texts", param="input")
     if state.config.log_contents:
-        call.facts["input"] = texts
+        call.facts["input"] = body.input
     with Answers(state, call, model) as answers:
         try:
-            data = await answers.work(request, _labels(model.classifier, texts))
+            data = await answers.work(request, _labels(model.classifier, body.input))
         except ClientGone:
             return CLOSED
     return json_response(

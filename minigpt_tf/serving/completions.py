@@ -11,11 +11,11 @@ from starlette.responses import Response
 from ..inference.prompt import Prompt
 from .admission import CLOSED, Answers, ClientGone
 from .documents import ANSWERED, Completion
-from .errors import Refusal, json_response
+from .errors import json_response
 from .events import DONE, EventStream, event
 from .logprobs import Token, TokensOfText, completion_form
 from .prompts import require_generator, text_prompt
-from .requests import MOST_ALTERNATIVES, CompletionRequest
+from .requests import CompletionRequest
 from .sampling import sampling_of, wanted_length
 from .scoring import PromptScores, prompt_scores, tokens_of_prompt
 from .served import Served
@@ -35,10 +35,6 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     call.facts["model"] = model.name
     state.report_unknown(body.check())
     require_generator(model)
-    if body.logprobs is not None and not 0 <= body.logprobs <= MOST_ALTERNATIVES:
-        raise Refusal(
-            f"logprobs={body.logprobs}: must be from 0 to {MOST_ALTERNATIVES}", param="logprobs"
-        )
     limit = wanted_length(body, state.config.max_tokens)
     sampling_of(model, body, limit)  # what is wrong is found before anything is encoded
     room = limited(model, limit) if body.truncate else None

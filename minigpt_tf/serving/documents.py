@@ -100,7 +100,7 @@ class CompletionLogprobs(Object):
 
     tokens: list[str]
     token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -123,6 +123,15 @@ class Completion(Object):
     system_fingerprint: str
     choices: list[CompletionChoice]
     usage: Usage
+
+
+class Response(BaseModel):
+    """The answer to POST /v1/responses, as OpenAI's SDKs know it."""
+
+    object: Literal["response"]
+    id: str
+    status: Literal["completed", "incomplete", "in_progress", "failed"]
+    output: list[dict[str, Any]]
 
 
 class Model(Object):
@@ -200,12 +209,12 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _ERRORS[422] = {"model": ErrorObject, "description": "Not used: it is 400"}
 
 
-class _Answered(dict[type[Object], dict[int | str, dict[str, Any]]]):
+class _Answered(dict[type[BaseModel], dict[int | str, dict[str, Any]]]):
     """The responses of a route by the object it answers with."""
 
-    def __missing__(self, kind: type[Object]) -> dict[int | str, dict[str, Any]]:
-        streams = kind in (ChatCompletion, Completion)
-        content: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+    def __missing__(self, kind: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+        streams = kind in (ChatCompletion, Completion, Response)
+        content: dict[str, Any] = {"text/event-stream": {}}
         extra = {"content": content} if streams else {}
         self[kind] = {200: {"model": kind, "description": "The answer", **extra}, **_ERRORS}
         return self[kind]

@@ -138,7 +138,8 @@ def of_setting(error: MiniGPTError, names: dict[str, str] | None = None) -> Refu
     if param in (names or {}):
         message = (names or {})[param] + message.removeprefix(param)
         param = (names or {})[param]
-    return Refusal(message, param=param)
+    code = None if isinstance(error, ConfigError) else "unusable_input"
+    return Refusal(message, param=param, code=code)
 
 
 def path_of(location: tuple[int | str, ...]) -> str:
@@ -200,6 +201,10 @@ def add_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         return refused(Refusal(message, error.status_code, code=code, headers=headers))
 
+    def bug(request: Request, error: Exception) -> Response:
+        return refused(error, request.scope["minigpt.call"].id)
+
+    app.add_exception_handler(Exception, bug)
     app.add_exception_handler(MiniGPTError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, of_framework)

@@ -27,26 +27,34 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
     def check(self) -> list[str]:
-        """Refuses what has a meaning here that is not served.
+        """Refuses what has a meaning that is not served, and integers out of range.
 
         Returns:
             Names of fields that were given and are unknown.
 
         Raises:
-            Refusal: A refused field has another value than one that asks for nothing.
+            Refusal: A refused field has another value than one that asks for nothing, or an integer
+                is out of range.
         """
         for name, info in type(self).model_fields.items():
-            extra = info.json_schema_extra
-            if isinstance(extra, dict) and extra["x-support"] == "refused":
-                value, nothing = getattr(self, name), extra["enum"]
-                assert isinstance(nothing, list)
-                if value not in nothing:
-                    raise Refusal(
-                        f"{name}: unsupported: {info.description}: leave it out",
-                        code="unsupported_parameter",
-                        param=name,
-                    )
+            value, extra = getattr(self, name), info.json_schema_extra
+            assert isinstance(extra, dict)
+            nothing = extra.get("enum")
+            if extra["x-support"] == "refused" and isinstance(nothing, list):
+                if not any(value == known and type(value) is type(known) for known in nothing):
+                    message = f"{name}: unsupported: {info.description}: leave it out"
+                    raise Refusal(message, code="unsupported_parameter", param=name)
+            elif type(value) is int:
+                _check_bounds(name, value, extra.get("minimum"), extra.get("maximum"))
         return sorted(self.model_extra or ())
+
+
+def _check_bounds(name: str, value: int, lowest: Any, highest: Any) -> None:
+    """Refuses an integer that is out of range; fractions are the engine's settings to check."""
+    if lowest is not None and value < lowest:
+        raise Refusal(f"{name}={value}: must be at least {lowest}", param=name)
+    if highest is not None and value > highest:
+        raise Refusal(f"{name}={value}: must be at most {highest}", param=name)
 
 
 def supported(default: Any, text: str, **schema: Any) -> Any:
@@ -145,7 +153,7 @@ Int = Annotated[int, BeforeValidator(_integer)]
 
 
 def _stop(value: Any) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value or []
+    texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise _wrong("expected a text, or a list of texts")
     if len(texts) > MOST_STOPS:
@@ -224,8 +232,18 @@ Text = Annotated[str, BeforeValidator(_text)]
 """A text of whole characters."""
 
 
-def _content(value: Any) -> str | None:
-    """The text of a message: a text, or parts of it."""
+def as_text(value: Any) -> str | None:
+    """The text of a message.
+
+    Args:
+        value: A text, parts of one, or None.
+
+    Returns:
+        The text; None if there is none.
+
+    Raises:
+        PydanticCustomError: It is something else, or has a part that is not text.
+    """
     if value is None or isinstance(value, str):
         return value if value is None else require_unicode(value)
     if not isinstance(value, list):
@@ -250,10 +268,9 @@ _ITEM = {
     "properties": {"type": {"enum": list(TEXT_PARTS[:3])}, "text": _TEXT},
     "required": ["type", "text"],
 }
-Content = _before(
-    _content,
-    anyOf=[_TEXT, {"type": "array", "items": _ITEM}, {"type": "null"}],
-)
+CONTENT: list[dict[str, Any]] = [_TEXT, {"type": "array", "items": _ITEM}]
+"""The schema of what a message says."""
+Content = _before(as_text, anyOf=[*CONTENT, {"type": "null"}])
 """What a message says."""
 
 
@@ -263,14 +280,16 @@ def _prompts(value: Any) -> list[str | list[int]]:
         return [require_unicode(value or "")]
     if not isinstance(value, list) or not value:
         raise _wrong("expected a text, a list of texts, or token ids")
+    value = [_integer(item) for item in value]
     if all(type(item) is int for item in value):
         return [value]
     if len(value) > MOST_PROMPTS:
         raise _wrong(f"has {len(value)} prompts: at most {MOST_PROMPTS} are answered")
     if all(isinstance(item, str) for item in value):
         return [require_unicode(item) for item in value]
-    if all(isinstance(item, list) and all(type(i) is int for i in item) for item in value):
-        return value
+    lists = [[_integer(i) for i in item] for item in value if isinstance(item, list) and item]
+    if len(lists) == len(value) and all(type(i) is int for item in lists for i in item):
+        return list(lists)
     raise _wrong("expected a text, a list of texts, token ids, or lists of token ids")
 
 
@@ -286,3 +305,24 @@ Prompts = _before(
     ],
 )
 """What is continued."""
+
+
+def _texts(value: Any) -> list[str]:
+    """One text, or several."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not 0 < len(texts) <= MOST_PROMPTS:
+        raise _wrong(f"expected a text, or a list of 1 to {MOST_PROMPTS} texts")
+    if not all(isinstance(text, str) and text for text in texts):
+        raise _wrong("expected texts with at least one character")
+    return [require_unicode(text) for text in texts]
+
+
+_NOT_EMPTY = {**_TEXT, "minLength": 1}
+Texts = _before(
+    _texts,
+    anyOf=[
+        _NOT_EMPTY,
+        {"type": "array", "items": _NOT_EMPTY, "minItems": 1, "maxItems": MOST_PROMPTS},
+    ],
+)
+"""What gets labels."""

@@ -19,6 +19,8 @@ METHODS = "GET, POST, OPTIONS"
 FREE = ("/health", "/health/live", "/health/ready")
 """Paths that need no key, beside the page's files."""
 JSON_TYPES = ("application/json", "text/json")
+PATIENCE = 2.0
+"""Seconds in which a body that is refused may still arrive."""
 SPACE = 2**16
 """Of a header with a key at most."""
 
@@ -44,11 +46,14 @@ class Guards:
     Args:
         app: What answers.
         state: Of the server.
+        posts: Paths that take a body.
         free: Paths of the page's files, which need no key.
     """
 
-    def __init__(self, app: ASGIApp, state: State, free: Container[str] = ()) -> None:
-        self._app, self._state, self._free = app, state, free
+    def __init__(
+        self, app: ASGIApp, state: State, posts: Container[str], free: Container[str]
+    ) -> None:
+        self._app, self._state, self._posts, self._free = app, state, posts, free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, or refuses before anything has been read."""
@@ -57,12 +62,12 @@ class Guards:
             return
         call = scope["minigpt.call"] = Call(secrets.token_hex(8), "")
         headers = Headers(scope=scope)
-        status, added = 500, self._added_headers(call, headers)
+        status, started, added = 500, False, self._added_headers(call, headers)
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
@@ -70,20 +75,19 @@ class Guards:
             response = self._refusal_of_names(scope, headers)
             if response is None:
                 self._check_key(scope, headers, call)
-                if scope["method"] == "POST":
+                if scope["method"] == "POST" and scope["path"] in self._posts:
                     receive = await self._read(headers, receive)
                 await self._app(scope, receive, sending)
             else:
                 await response(scope, receive, sending)
         except Refusal as error:
-            error.headers.setdefault("Connection", "close")  # its body was not read
+            if error.status != 408 and not await self._rest_is_read(receive):
+                error.headers.setdefault("Connection", "close")
             await refused(error)(scope, receive, sending)
         except Exception as error:
             call.facts["exception"] = error
-            if status == 500:
+            if not started:
                 await refused(error, call.id)(scope, receive, sending)
-            else:
-                raise
         finally:
             finish(self._state, scope, call, status)
 
@@ -188,6 +192,24 @@ class Guards:
             return given.pop() if given else await receive()
 
         return again
+
+    async def _rest_is_read(self, receive: Receive) -> bool:
+        """Reads what is left of a body that is refused; if it is not too much, which it says.
+
+        A connection that is closed with something unread is reset, and the client may never see
+        why.
+        """
+        size, most = 0, 4 * self._state.config.body_bytes
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while size < most:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return True
+        except TimeoutError:
+            pass
+        return False
 
     def _too_large(self) -> Refusal:
         return Refusal(

@@ -1,5 +1,6 @@
 """Log probabilities of an answer, in the forms that chat and completions have for them."""
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,9 @@ class TokensOfText:
 
     def __init__(self, ticket: Ticket, token_bytes: TokenBytes) -> None:
         self._ticket, self._token_bytes = ticket, token_bytes
-        self._next, self._size, self._given = 0, 0, 0
+        self._next, self._given = 0, 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._characters = 0
 
     def more(self, text: str) -> list[Token]:
         """Tokens that belong to further text.
@@ -59,7 +62,7 @@ class TokensOfText:
         Returns:
             The tokens, perhaps none.
         """
-        self._given += len(text.encode("utf-8", "replace"))
+        self._given += len(text)
         answer = self._ticket.request.answer
         generation = self._ticket.generation
         every = generation is not None and generation.finish_reason != "stop"
@@ -67,10 +70,14 @@ class TokensOfText:
         while self._next < self._ticket.tokens:
             place = len(answer.ids) - len(answer.new_ids) + self._next
             data = self._token_bytes.of(answer.ids[max(0, place - 8) : place], answer.ids[place])
-            if not every and (self._size + len(data) > self._given or (not data and not text)):
+            before = self._decoder.getstate()
+            characters = self._characters + len(self._decoder.decode(data))
+            is_half = bool(self._decoder.getstate()[0])
+            if not every and characters + is_half > self._given:
+                self._decoder.setstate(before)
                 break
+            self._characters = characters
             found.append(self._token(self._next, place, data))
-            self._size += len(data)
             self._next += 1
         return found
 
@@ -109,6 +116,25 @@ def chat_form(tokens: Sequence[Token]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
+def name_of(data: bytes) -> str:
+    """The bytes of a token as OpenAI's completions write them.
+
+    Args:
+        data: Perhaps half a character.
+
+    Returns:
+        The text, or the bytes by number.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _by_name(others: Sequence[tuple[bytes, float]]) -> dict[str, float] | None:
+    return {name_of(d): max(value, LEAST) for d, value in reversed(others)} or None
+
+
 def completion_form(tokens: Sequence[Token], start: int) -> dict[str, Any]:
     """Log probabilities as completions have them.
 
@@ -119,20 +145,16 @@ def completion_form(tokens: Sequence[Token], start: int) -> dict[str, Any]:
     Returns:
         Four lists of the same length.
     """
-    texts, offsets = [], []
+    texts, offsets, wanted = [], [], False
     data = b""
     for token in tokens:
         offsets.append(start + len(data.decode("utf-8", "ignore")))
-        texts.append(text_of(token.data))
+        texts.append(name_of(token.data))
         data += token.data
+        wanted = wanted or bool(token.others)
     return {
         "tokens": texts,
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [
-            {text_of(d): max(lp, LEAST) for d, lp in reversed(token.others)}
-            if token.others
-            else None
-            for token in tokens
-        ],
+        "top_logprobs": [_by_name(token.others) for token in tokens] if wanted else None,
         "text_offset": offsets,
     }

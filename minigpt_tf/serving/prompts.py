@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..inference.prompt import Prompt, encode_prompt
+from ..inference.prompt import Prompt, encode_prompt, encode_turns
 from ..text.chat_template import ChatTemplate, Message, message
+from ..text.turns import encode_text
 from .errors import Refusal
 from .requests import ChatMessage
 from .served import Served
@@ -23,7 +24,11 @@ def require_generator(model: Served) -> None:
         Refusal: It is a classifier.
     """
     if model.generator is None:
-        raise Refusal(f"{model.name} is a classifier: ask it by POST /v1/classify", param="model")
+        raise Refusal(
+            f"{model.name} is a classifier: ask it by POST /v1/classify",
+            param="model",
+            code="wrong_model",
+        )
 
 
 def require_template(model: Served) -> ChatTemplate:
@@ -95,20 +100,19 @@ def chat_prompt(model: Served, messages: list[Message], room: int | None) -> Pro
     system = [said for said in messages[:1] if said["role"] == "system"]
     rest, left_out = messages[len(system) :], 0
     while True:
-        ids, unknown = encode_messages(model, system + rest)
-        shown = messages[-1]["content"]
-        prompt = Prompt(shown, ids, unknown, dropped=0, left_out=left_out)
-        if room is None or len(ids) + room <= context:
+        prompt = encode_messages(model, system + rest)
+        prompt = replace(prompt, text=messages[-1]["content"], left_out=left_out)
+        if room is None or len(prompt.ids) + room <= context:
             return fitting(prompt, context, "messages", None)
         if len(rest) < 3:
             return fitting(prompt, context, "messages", room)
         rest, left_out = rest[2:], left_out + 2
 
 
-def encode_messages(
-    model: Served, messages: list[Message], begins: bool = True
-) -> tuple[list[int], list[str]]:
+def encode_messages(model: Served, messages: list[Message], begins: bool = True) -> Prompt:
     """A conversation as ids. An assistant's last message is the beginning of the answer.
+
+    What the messages say stays text: it cannot end a turn and begin another.
 
     Args:
         model: Who is asked; with a chat template.
@@ -116,7 +120,7 @@ def encode_messages(
         begins: End where the answer begins.
 
     Returns:
-        The ids, and the unknown words.
+        All of the conversation.
 
     Raises:
         DataError: The template rejects the conversation.
@@ -125,9 +129,8 @@ def encode_messages(
     template, tokenizer = require_template(model), model.generator.tokenizer
     begun = messages[-1]["content"] if begins and messages[-1]["role"] == "assistant" else ""
     before = messages[:-1] if begun else messages
-    text = template.render(before, add_generation_prompt=begins)
-    prompt = encode_prompt(tokenizer, UNLIMITED, text)
-    return prompt.ids + tokenizer.encode(begun).tolist(), prompt.unknown
+    prompt = encode_turns(tokenizer, UNLIMITED, template, before, add_generation_prompt=begins)
+    return replace(prompt, ids=prompt.ids + encode_text(tokenizer, begun).tolist())
 
 
 def text_prompt(model: Served, given: str | list[int], room: int | None) -> Prompt:
@@ -154,6 +157,7 @@ def text_prompt(model: Served, given: str | list[int], room: int | None) -> Prom
             raise Refusal(
                 f"prompt: token id {wrong[0]} is outside the vocabulary of {config.vocab_size}",
                 param="prompt",
+                code="unknown_token",
             )
         prompt = Prompt("", list(given), [], 0)
     return fitting(prompt, config.context_length, "prompt", room)

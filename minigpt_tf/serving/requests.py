@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..config.serving import MOST_CHOICES
+from ..config.settings import LARGEST_INTEGER
 from .fields import (
     MOST_MESSAGES,
     Bias,
@@ -14,6 +15,7 @@ from .fields import (
     Prompts,
     Stop,
     Text,
+    Texts,
     extension,
     not_served,
     supported,
@@ -24,8 +26,8 @@ MOST_ALTERNATIVES = 20
 """Of a token, with log probabilities."""
 NO_TOOLS = "the models here call no tools"
 NO_SCHEMAS = "answers are plain text"
-_SEED = {"minimum": -(2**63), "maximum": 2**63 - 1}
-_LIMIT: dict[str, Any] = {"minimum": 0}
+LIMIT: dict[str, Any] = {"minimum": 0, "maximum": LARGEST_INTEGER}
+"""Bounds of a number of tokens."""
 
 
 class StreamOptions(Body):
@@ -48,12 +50,12 @@ class Sampled(Body):
         exclusiveMinimum=0,
         maximum=1,
     )
-    top_k: Int | None = extension(None, "choose among so many tokens (0: all)", minimum=0)
+    top_k: Int | None = extension(None, "choose among so many tokens (0: all)", **LIMIT)
     min_p: float | None = extension(
         None, "drop tokens less likely than this fraction of the most likely", minimum=0, maximum=1
     )
     seed: Int | None = supported(
-        None, "same seed, same text, whatever else is served; its lowest 31 bits count", **_SEED
+        None, "same seed, same text, whatever else is served; its lowest 31 bits count"
     )
     user: Any = without_effect("the API key says who asks")
     safety_identifier: Any = without_effect("the API key says who asks")
@@ -111,8 +113,8 @@ class ChatRequest(Generated):
         description="the conversation; a last message of the assistant is continued",
         json_schema_extra={"x-support": "supported"},
     )
-    max_tokens: Int | None = supported(None, "length of the answer at most", **_LIMIT)
-    max_completion_tokens: Int | None = supported(None, "the same by its newer name", **_LIMIT)
+    max_tokens: Int | None = supported(None, "length of the answer at most", **LIMIT)
+    max_completion_tokens: Int | None = supported(None, "the same by its newer name", **LIMIT)
     logprobs: bool | None = supported(None, "log probability of each token of the answer")
     top_logprobs: Int | None = supported(
         None, "most likely tokens at each place", minimum=0, maximum=MOST_ALTERNATIVES
@@ -135,8 +137,8 @@ class CompletionRequest(Generated):
     """The body of POST /v1/completions."""
 
     prompt: Prompts = supported([""], "a text, texts, token ids, or lists of them")
-    max_tokens: Int | None = supported(None, "length of the answer at most", **_LIMIT)
-    max_completion_tokens: Int | None = extension(None, "the same by chat's name", **_LIMIT)
+    max_tokens: Int | None = supported(None, "length of the answer at most", **LIMIT)
+    max_completion_tokens: Int | None = extension(None, "the same by chat's name", **LIMIT)
     echo: bool | None = supported(None, "begin the text with the prompt")
     logprobs: Int | None = supported(
         None,
@@ -153,7 +155,13 @@ class TokenizeRequest(Body):
 
     model: Text = supported(..., "name of a model")
     prompt: Text | None = extension(None, "a text")
-    messages: list[ChatMessage] | None = extension(None, "or a conversation")
+    messages: list[ChatMessage] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_MESSAGES,
+        description="or a conversation",
+        json_schema_extra={"x-support": "extension"},
+    )
     add_special_tokens: bool | None = extension(
         None, "begin with the ids that the model expects before every text (default: true)"
     )
@@ -179,5 +187,5 @@ class ClassifyRequest(Body):
     """The body of POST /v1/classify."""
 
     model: Text = supported(..., "name of a classifier")
-    input: Prompts = extension(..., "a text, or a list of texts")
+    input: Texts = extension(..., "a text, or a list of texts")
     user: Any = without_effect("the API key says who asks")

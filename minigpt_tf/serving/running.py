@@ -80,6 +80,7 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 ws="none",
                 backlog=BACKLOG,
                 timeout_keep_alive=75,  # longer than nginx keeps an idle connection: 60 s

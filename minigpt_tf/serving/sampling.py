@@ -55,6 +55,7 @@ def sampling_of(model: Served, body: Sampled, limit: int) -> SamplingConfig:
         raise Refusal(
             f"logit_bias: token id {wrong[0]} is outside the vocabulary of {size}",
             param="logit_bias",
+            code="unknown_token",
         )
     return sampling
 
@@ -68,14 +69,9 @@ def wanted_length(body: Any, longest: int) -> int:
 
     Returns:
         Tokens.
-
-    Raises:
-        Refusal: It is negative.
     """
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = getattr(body, name, None)
         if value is not None:
-            if value < 0:
-                raise Refusal(f"{name}={value}: must be at least 0", param=name)
             return value
     return longest

@@ -24,14 +24,13 @@ async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     assert model.generator is not None
     tokenizer = model.generator.tokenizer
     if (body.prompt is None) == (body.messages is None):
-        raise Refusal("prompt: give it, or messages, and not both", param="prompt")
+        message = "prompt: give it, or messages, and not both"
+        raise Refusal(message, param="prompt", code="prompt_or_messages")
     if body.messages is not None:
         messages = as_messages(body.messages)
-        if not messages:
-            raise Refusal("messages: is empty", param="messages")
         begins = body.add_generation_prompt is not False
         characters = sum(len(said["content"]) for said in messages)
-        ids, _ = await in_thread(characters, encode_messages, model, messages, begins)
+        ids = (await in_thread(characters, encode_messages, model, messages, begins)).ids
     else:
         text = body.prompt or ""
         ids = (await in_thread(len(text), tokenizer.encode, text)).tolist()
@@ -66,6 +65,7 @@ async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
         raise Refusal(
             f"tokens: token id {wrong[0]} is outside the vocabulary of {tokenizer.vocab_size}",
             param="tokens",
+            code="unknown_token",
         )
     text = await in_thread(len(body.tokens), tokenizer.decode, body.tokens)
     return json_response({"prompt": text})

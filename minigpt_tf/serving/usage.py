@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..inference.requests import Request
 from .tickets import Ticket
 
 
@@ -15,9 +16,12 @@ def usage_of(tickets: Sequence[Ticket]) -> dict[str, Any]:
     Returns:
         OpenAI's object.
     """
-    prompts = {id(ticket.request.prompt): ticket for ticket in tickets}
-    prompt = sum(len(ticket.request.prompt.ids) for ticket in prompts.values())
-    cached = sum(ticket.request.cached_tokens for ticket in prompts.values())
+    of_prompt: dict[int, list[Request]] = {}
+    for ticket in tickets:
+        of_prompt.setdefault(id(ticket.request.prompt), []).append(ticket.request)
+    prompt = sum(len(requests[0].prompt.ids) for requests in of_prompt.values())
+    # Of several answers to a prompt, all but one have it from the first.
+    cached = sum(min(r.cached_tokens for r in requests) for requests in of_prompt.values())
     completion = sum(ticket.tokens for ticket in tickets)
     return {
         "prompt_tokens": prompt,

@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class Corpus:
     """How many were read."""
     skipped: list[tuple[Path, str]]
     """(path, reason) for every file that was passed over."""
+    notes: list[tuple[Path | str, str]] = field(default_factory=list)
+    """(path, note) for what was left out of files, or taken for something else."""
+    twins: str = ""
+    """Letters that are written in two ways."""
 
 
 def learn_tokenizer(
@@ -150,6 +154,8 @@ def build_corpus(
             fingerprint=facts["fingerprint"],
             documents=len(documents.documents),
             skipped=documents.skipped,
+            notes=documents.notes,
+            twins=documents.twins,
         )
 
 
@@ -273,6 +279,10 @@ def describe(corpus: Corpus, data: DataConfig, model: ModelConfig) -> Iterator[t
     yield "documents", f"{corpus.documents} read, {len(corpus.skipped)} skipped"
     for path, reason in corpus.skipped:
         yield "skipped", f"{path}: {reason}"
+    for source, note in corpus.notes:
+        yield "noted", f"{source}: {note}"
+    if corpus.twins:
+        yield "noted", corpus.twins
     yield "characters", f"{corpus.characters:,}"
     yield (
         "tokens",

@@ -28,7 +28,7 @@ def linear_cross_entropy(
         Two sums, weighted, over the targets: the loss in nats, and 1 for each target that is the
         most likely token. Without `weights` they are the mean loss per token and the accuracy.
     """
-    kernel, bias, transposed = head
+    kernel, bias, transposed, softcap = head
     vocab_size = kernel.shape[0 if transposed else 1]
     rows = max(1, MOST_LOGITS // vocab_size)
     total = tf.shape(hidden)[0]
@@ -47,7 +47,12 @@ def linear_cross_entropy(
             logits = tf.matmul(x, matrix, transpose_b=transposed)  # (rows, V)
             if bias:
                 logits = tf.nn.bias_add(logits, tf.cast(bias[0], hidden.dtype))
+            if softcap is not None:
+                bounded = tf.tanh(tf.cast(logits, tf.float32) / softcap)
+                logits = tf.cast(softcap * bounded, logits.dtype)
             loss, hit, p = _softmax(logits, y, weights[chunk])
+            if softcap is not None:
+                p = tf.cast(tf.cast(p, tf.float32) * (1 - tf.square(bounded)), p.dtype)
             losses.append(loss)
             hits.append(hit)
             d_hidden.append(tf.matmul(p, matrix, transpose_b=not transposed))

@@ -71,6 +71,10 @@ def block_bytes(model: ModelConfig, length: int, size: int) -> int:
     norms_and_residuals = 2 * 4 * D + 4 * size * D + 2 * mask * D
     scores = N * length * (4 + size + mask * model.dropout_everywhere)
     gates = {"swiglu": 3 * size, "relu": 2 * size}.get(model.activation, 8 + 2 * size)
+    gates += size if model.gated and model.activation != "swiglu" else 0
+    scores += 8 * N * length if model.attention_softcap is not None else 0
+    norms_and_residuals += 2 * 4 * D if model.norm_placement == "both" else 0
+    heads += model.head_dim * (N + model.num_kv_heads) if model.qk_norm != "none" else 0
     return norms_and_residuals + size * heads + scores + gates * F
 
 

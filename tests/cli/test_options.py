@@ -15,7 +15,7 @@ def test_options_come_from_the_fields():
     arguments = parser.parse_args(words.split())
     assert given_options(arguments, ModelConfig) == {
         "num_layers": 3,
-        "norm_first": False,
+        "norm_placement": "after",
         "positions": "rotary",
     }
     assert given_options(arguments, DataConfig) == {"val_split": 0.25}
@@ -24,6 +24,26 @@ def test_options_come_from_the_fields():
         parser = argparse.ArgumentParser()
         cli_options(parser, cls, preset_decides=False)
         assert all(f"--{name.replace('_', '-')}" in parser.format_help() for name in to_dict(cls()))
+
+
+def test_a_stop_text_may_be_a_line_end():
+    parser = argparse.ArgumentParser()
+    cli_options(parser, SamplingConfig, preset_decides=False)
+    words = [
+        "--stop",
+        r"\n",
+        "--stop",
+        r"a\\n",
+        "--stop",
+        "\n\n",
+        "--stop",
+        r"\t\d",
+        "--stop",
+        "\udcff",
+    ]
+    given = given_options(parser.parse_args(words), SamplingConfig)
+    assert given["stop"] == ("\n", r"a\n", "\n\n", "\t\\d", "\ufffd")
+    assert r"\n is a line end" in parser.format_help()
 
 
 def test_renamed_options_have_hidden_old_names():

@@ -1,6 +1,7 @@
 """Configurations: what they refuse, JSON and back, presets and recipes."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,9 @@ from minigpt_tf.config import DataConfig, ModelConfig, RecordsConfig, TrainingCo
 from minigpt_tf.config.presets import PRESETS, Recipe, data_preset, model_preset, training_preset
 from minigpt_tf.config.settings import from_dict, split_settings, to_dict
 from minigpt_tf.errors import ConfigError
+from minigpt_tf.inference.weights import weight_shapes
+from tests.conftest import tiny_config
+from tests.switches import SWITCHES
 
 
 @pytest.mark.parametrize(
@@ -26,11 +30,54 @@ from minigpt_tf.errors import ConfigError
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"norm_epsilon": 0.0}, "norm_epsilon=0.0"),
         ({"activation": "tanh"}, "activation='tanh': choose one of relu, gelu"),
+        ({"layer_pattern": "GX"}, "layer_pattern='GX': expected letters of G"),
+        ({"layer_pattern": ""}, "layer_pattern='': expected letters"),
+        ({"layer_pattern": "GGGGG"}, "has 5 letters: there are only 4 layers"),
+        ({"layer_pattern": "L"}, "L needs a window"),
+        ({"layer_pattern": "L", "window": 101}, "window=101: must be at least 1 and at most"),
+        ({"layer_pattern": "L", "window": 0}, "window=0: must be at least 1"),
+        ({"window": 5}, "window=5: layer_pattern='G' has no L"),
+        ({"rope_theta_local": 5.0}, "rope_theta_local=5.0: layer_pattern='G' has no L"),
+        ({"layer_pattern": "GN"}, "N needs positions=rotary"),
+        ({"attention_softcap": 0.0}, "attention_softcap=0.0: must be a positive number"),
+        ({"logits_softcap": -1.0}, "logits_softcap=-1.0: must be a positive number"),
+        ({"embedding_scale": 0.0}, "embedding_scale=0.0: must be a positive number"),
+        ({"norm_placement": "behind"}, "norm_placement='behind': choose one of before, after"),
+        ({"norm_first": 1}, "norm_placement=1: choose one of before"),
     ],
 )
 def test_impossible_models_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         ModelConfig(**settings)
+
+
+def test_norms_go_by_their_old_name_too():
+    old = to_dict(ModelConfig(norm_placement="before"))
+    del old["norm_placement"]
+    for first, placed in ((True, "before"), (False, "after")):
+        config = from_dict(ModelConfig, {**old, "norm_first": first}, "here")
+        assert config.norm_placement == placed and config.norm_first is first
+    assert ModelConfig(norm_placement="both").norm_first is None
+
+
+def test_a_model_of_before_the_newer_switches_is_read():
+    old = to_dict(ModelConfig())
+    newer = ("layer_pattern", "window", "rope_theta_local", "qk_norm", "attention_softcap")
+    for name in (*newer, "embedding_scale", "logits_softcap"):
+        del old[name]
+    assert from_dict(ModelConfig, old, "here") == ModelConfig()
+
+
+def test_a_pattern_is_repeated_over_the_layers():
+    config = ModelConfig(num_layers=8, layer_pattern="LLG", window=5)
+    assert config.layer_kinds == "LLGLLGLL"
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_parameters_are_those_of_the_weights(name):
+    config = tiny_config("modern", vocab_size=40, context_length=20, **SWITCHES[name])
+    shapes = weight_shapes(config).values()
+    assert config.parameter_count == sum(math.prod(shape) for shape in shapes)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +117,7 @@ def test_json_and_back(preset):
         ({"colour": "red"}, "here: ModelConfig has no setting 'colour'"),
         ({"num_heads": "eight"}, "here: num_heads='eight' has the wrong type"),
         ({"num_heads": True}, "here: num_heads=True has the wrong type"),
-        ({"norm_first": 1}, "here: norm_first=1 has the wrong type"),
+        ({"norm_placement": 1}, "here: norm_placement=1 has the wrong type"),
     ],
 )
 def test_foreign_json_is_refused(change, message):

@@ -93,7 +93,7 @@ def test_scores_are_a_linear_layer_on_the_last_real_token(files, base):
     model = build_gpt_model(config)
     with job.merging(job.weights()) as weights:
         assign_base(model, weights)
-    behind = "final_norm" if config.norm_first else f"block_{config.num_layers - 1}"
+    behind = "final_norm" if config.has_final_norm else f"block_{config.num_layers - 1}"
     # Each text alone and without padding, through the model that is saved.
     layers = model.layers[1 : [layer.name for layer in model.layers].index(behind) + 1]
     head = load_file_of(job)

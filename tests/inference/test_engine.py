@@ -23,6 +23,7 @@ from minigpt_tf.inference.weights import read_weights, weights_of
 from minigpt_tf.model import build_gpt_model
 from tests.conftest import ROOT, tiny_config
 from tests.model.test_gpt import logits_of, shaken
+from tests.switches import SWITCHES
 
 
 def assert_engine_agrees(config, length):
@@ -75,6 +76,13 @@ def random_config(seed):
 @pytest.mark.parametrize("seed", range(16))
 def test_logits_are_those_of_keras_for_random_switches(seed):
     assert_engine_agrees(random_config(seed), 21)
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_logits_are_those_of_keras_for_each_switch(name):
+    sizes = {"embed_dim": 20, "num_heads": 6, "num_kv_heads": 2, "head_dim": 10}
+    config = tiny_config("modern", vocab_size=40, context_length=70, **sizes, **SWITCHES[name])
+    assert_engine_agrees(config, 70)
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])

@@ -19,6 +19,7 @@ from tests.inference.exact_weights import (
     token_by_token,
 )
 from tests.inference.test_engine import random_config
+from tests.switches import SWITCHES
 
 STORAGES = {
     "bfloat16": Storage.BFLOAT16,
@@ -80,6 +81,13 @@ def assert_contract_holds(config, kind, seed, rows):
 def test_bits_depend_on_nothing_but_the_text_and_the_weights(kind):
     config = tiny_config("modern", vocab_size=40, context_length=40)
     assert_contract_holds(config, kind, seed=1, rows=4)
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_bits_of_each_switch_hold(name):
+    sizes = {"embed_dim": 40, "num_heads": 6, "num_kv_heads": 2, "head_dim": 10, "ff_dim": 72}
+    config = tiny_config("modern", vocab_size=50, context_length=150, **sizes, **SWITCHES[name])
+    assert_contract_holds(config, "bfloat16", seed=3, rows=8)
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])

@@ -21,6 +21,7 @@ from minigpt_tf.inference.quantization import (
 from minigpt_tf.inference.stages import Passages, Stage, kernel_of, rows_of, stage_kernels
 from minigpt_tf.inference.weights import weight_shapes
 from tests.conftest import Recorder, tiny_config
+from tests.switches import SWITCHES as NEWER
 
 
 def random_weights(config, seed=0):
@@ -56,6 +57,9 @@ SWITCHES = {
     "gelu": {"activation": "gelu"},
     "gelu_tanh": {"activation": "gelu_tanh"},
 }
+
+
+SWITCHES |= {name: switch for name, switch in NEWER.items() if "logits_softcap" not in switch}
 
 
 @pytest.mark.parametrize(

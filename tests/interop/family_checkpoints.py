@@ -49,6 +49,44 @@ CASES = {
         },
     ),
     "phi3": ("Phi3", {**_NARROW, "sliding_window": None}),
+    "mistral-window": ("Mistral", {**_ROTARY, "sliding_window": 9}),
+    "phi3-window": ("Phi3", {**_NARROW, "sliding_window": 8}),
+    "qwen2-window": (
+        "Qwen2",
+        {**_ROTARY, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+    ),
+    "qwen3": ("Qwen3", {**_ROTARY, "tie_word_embeddings": True}),
+    "qwen3-window": (
+        "Qwen3",
+        {**_ROTARY, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+    ),
+    "smollm3": ("SmolLM3", {**_NARROW, "num_hidden_layers": 5, "no_rope_layer_interval": 4}),
+    "olmo2": ("Olmo2", {**_NARROW, "rms_norm_eps": 1e-5}),
+    "gemma": ("Gemma", {**_ROTARY, "tie_word_embeddings": True}),
+    "gemma2": ("Gemma2", {**_ROTARY, "sliding_window": 7, "query_pre_attn_scalar": 10}),
+    "gemma2-wide": (
+        "Gemma2",
+        {
+            **_ROTARY,
+            "sliding_window": CONTEXT,
+            "query_pre_attn_scalar": 14,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": None,
+        },
+    ),
+    "gemma3": (
+        "Gemma3",
+        {
+            **_ROTARY,
+            "num_hidden_layers": 7,
+            "sliding_window": 11,
+            "query_pre_attn_scalar": 10,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        },
+    ),
     "opt": ("OPT", {**_SIZES, "hidden_size": 24, "ffn_dim": 45}),
     "opt-gelu": (
         "OPT",

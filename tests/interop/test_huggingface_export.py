@@ -265,7 +265,7 @@ def test_the_license_goes_along(folders, tmp_path):
 @pytest.mark.parametrize(
     "preset, switches, reason",
     [
-        ("lecture", {}, "positions=sinusoidal, no norm_first=False"),
+        ("lecture", {}, "positions=sinusoidal, no norm_placement=after"),
         ("gpt2", {"logits_bias": True, "tie_embeddings": False}, "bias in the output head"),
         ("gpt2", {"num_heads": 2, "head_dim": 4}, "heads of 4"),
         ("gpt2", {"norm": "rms"}, "norm=rms"),

@@ -29,6 +29,8 @@ class FakeApi:
     """Seconds between words."""
     key: str = ""
     notices: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of streams."""
     fails: int = 0
     """How many requests get 503."""
     breaks_after: int | None = None
@@ -42,6 +44,7 @@ class FakeApi:
         routes = [
             Route("/v1/models", self.list_models),
             Route("/info", self.info),
+            Route("/health/ready", lambda request: JSONResponse({})),
             Route("/v1/chat/completions", self.answer, methods=["POST"]),
             Route("/v1/completions", self.answer, methods=["POST"]),
             *page_routes(),
@@ -89,7 +92,7 @@ class FakeApi:
         if body.get("stream"):
             events = self.events(chat, body)
             notice = "; ".join(self.notices).encode("ascii", "backslashreplace").decode()
-            headers = {"X-Notice": notice} if notice else {}
+            headers = {**self.headers, **({"X-Notice": notice} if notice else {})}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         text = "".join(self.words)
         choice = {"index": 0, "finish_reason": "stop"}

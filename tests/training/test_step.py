@@ -16,6 +16,7 @@ from minigpt_tf.training import losses
 from minigpt_tf.training.losses import linear_cross_entropy
 from minigpt_tf.training.optimizers import build_optimizer
 from minigpt_tf.training.step import LanguageModel, TrainingStep
+from tests.switches import SWITCHES
 
 SMALL = {"vocab_size": 23, "context_length": 8, "embed_dim": 16, "num_layers": 2, "num_heads": 4}
 SMALL |= {"dropout": 0.0, "head_dim": None, "ff_dim": 24}
@@ -69,6 +70,7 @@ def step_gradients(model: LanguageModel, x, y, **settings):
 @pytest.mark.parametrize(
     "config",
     [
+        *(small("modern", **switches) for switches in SWITCHES.values()),
         small("lecture"),
         small("gpt2"),
         small("shakespeare"),
@@ -76,7 +78,7 @@ def step_gradients(model: LanguageModel, x, y, **settings):
         small("modern", **GROUPED),
         small("shakespeare", tie_embeddings=False, logits_bias=True),
     ],
-    ids=["lecture", "gpt2", "shakespeare", "modern", "grouped", "untied"],
+    ids=[*SWITCHES, "lecture", "gpt2", "shakespeare", "modern", "grouped", "untied"],
 )
 def test_loss_and_gradients_are_those_of_keras(config):
     model = trainable(config)

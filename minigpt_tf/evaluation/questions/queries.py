@@ -8,8 +8,8 @@ from typing import Any
 from ...config import RecordsConfig
 from ...errors import DataError
 from ...files.decoding import read_text, tidy
-from ...records.reading import MOST_CHARACTERS
-from ...records.record_files import read_file, read_json, read_jsonl
+from ...records.record_files import read_file, read_json
+from ...records.row import MOST_CHARACTERS
 from ...records.tables import Table, TableRow, read_csv
 
 QUESTION_NAMES = ("question", "instruction", "prompt")
@@ -130,8 +130,8 @@ def _read_lines(path: Path, config: RecordsConfig, names: Container[str]) -> Tab
 READERS = {
     ".txt": _read_lines,
     ".json": read_json,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
     ".csv": read_csv,
     ".tsv": read_csv,
 }

@@ -30,7 +30,10 @@ CHUNK = 2**20
 """Bytes of a tensor that are read and dequantized at a time."""
 
 TYPES = {kind.value: kind for kind in gguf.GGMLQuantizationType}
-READABLE = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
+READABLE = (
+    *("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"),
+)
 """Types of tensors that are dequantized."""
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7

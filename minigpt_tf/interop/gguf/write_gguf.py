@@ -21,7 +21,7 @@ from ...storage.paths import real_path
 from ...storage.replacing import replaced_file, reserve_space
 from ..families import GPT2, Family, expressed, family_of
 from ..tensors import Entry, entries, tensor_shape, to_tensor
-from .architectures import write_settings
+from .architectures import check_layers, write_settings
 from .metadata import MODEL_KEY, TEXT_KEY
 from .read_gguf import DIVISORS, EMBEDDING, HEAD, SAMPLING
 from .read_vocabulary import END_KEYS, ROOT
@@ -69,7 +69,7 @@ def export_gguf(folder: ModelFolder, file: Path, dtype: ExportDType) -> None:
             scratch = stack.enter_context(replaced_file(file))
             reserve_space(file.parent, plan.nbytes + HEADER_SPACE + vocabulary.nbytes)
         with folder.open_weights() as weights:
-            writer = gguf.GGUFWriter(scratch, plan.family.name)
+            writer = gguf.GGUFWriter(scratch, str(plan.family.gguf_name))
             try:
                 with _writing(file):
                     _write_header(writer, folder, vocabulary, special, plan)
@@ -111,6 +111,7 @@ def check_exportable(folder: ModelFolder, dtype: ExportDType) -> None:
     if dtype not in KINDS:
         raise ConfigError(f"dtype={dtype!r}: choose one of {', '.join(KINDS)}")
     family = family_of(folder.model)
+    check_layers(family, folder.model)
     if family is GPT2 and folder.model.activation == "relu":
         raise ConfigError(
             "activation=relu: llama.cpp computes GPT-2's feed-forward layers with GELU only"
@@ -142,8 +143,9 @@ class _Plan:
         self.family: Family = family_of(config)
         self.extra_rows = extra_rows
         self.tensors: list[_Planned] = []
+        shapes = weight_shapes(self.whole)
         for entry in entries(self.family.gguf_table, self.whole):
-            shape = tensor_shape(entry, self.whole)
+            shape = tensor_shape(entry, self.whole, shapes)
             if entry.name in (EMBEDDING, HEAD):
                 shape = (shape[0] + extra_rows, *shape[1:])
             self.tensors.append(_Planned(entry, entry.name, shape, _kind(entry.name, shape, dtype)))

@@ -11,6 +11,7 @@ from ...errors import ConfigError, ModelFolderError
 from ..families import FAMILIES, Family, expressed, unsupported
 from ..multipliers import folded_multipliers
 from .config_fields import CONFIG_FIELDS, settings_of
+from .layer_kinds import read_layers
 from .rope import read_rope
 
 OWN_NAME = "minigpt_tf"
@@ -40,7 +41,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields that change the computation -> the values with which they do not, beside null."""
 
-_WINDOW_FIELDS = ("sliding_window", "use_sliding_window")
+_LAYER_FIELDS = ("sliding_window", "use_sliding_window", "layer_types", "no_rope_layers")
+_SCORES = "query_pre_attn_scalar"
 _MULTIPLIERS = (
     *("logits_scaling", "embedding_multiplier"),
     *("residual_multiplier", "attention_multiplier"),
@@ -79,13 +81,17 @@ def read_config(values: dict[str, Any], file: Path) -> Described:
     _check_neutral(values, family, file)
     settings = settings_of(family, values, file)
     if settings["positions"] == "rotary":
-        settings["rope_theta"], settings["rope_scaling"] = read_rope(values, file)
+        rotation = read_rope(values, file, known.default_thetas)
+        settings |= {"rope_theta": rotation.theta, "rope_scaling": rotation.scaling}
+        settings |= read_layers(family, values, settings, rotation.local_theta, file)
+    if family.scales_embeddings:
+        settings["embedding_scale"] = settings["embed_dim"] ** 0.5
     try:
         read = ModelConfig(**settings)
     except ConfigError as error:
         raise ModelFolderError(f"{file}: {error}") from None
     if OWN_NAME not in values:
-        factors = _factors(values, read, file) if known.folds_multipliers else {}
+        factors = _factors(values, read, family, file)
         return Described(family, read, read, factors)
     own = _own_config(values[OWN_NAME], read, family, file)
     return Described(family, own, expressed(own, family), {})
@@ -95,9 +101,10 @@ def _check_neutral(values: dict[str, Any], family: Family, file: Path) -> None:
     """Raises ModelFolderError that names a field with a meaning that we do not compute."""
     known = CONFIG_FIELDS[family.name]
     neutral = {**_NEUTRAL, **known.fixed}
-    if known.window is not None:
-        neutral = {name: v for name, v in neutral.items() if name not in _WINDOW_FIELDS}
-        _check_window(values, known.window, known.default_window, file)
+    if known.kinds is not None:
+        neutral = {name: v for name, v in neutral.items() if name not in _LAYER_FIELDS}
+    read_here = {field.name for field in known.fields}
+    neutral = {name: v for name, v in neutral.items() if name not in read_here}
     if known.folds_multipliers:
         neutral = {name: v for name, v in neutral.items() if name not in _MULTIPLIERS}
     for name, allowed in neutral.items():
@@ -115,25 +122,27 @@ def _changes(name: str, value: Any, file: Path) -> ModelFolderError:
     )
 
 
-def _check_window(values: dict[str, Any], switch: str, default: int | None, file: Path) -> None:
-    """Raises ModelFolderError where attention is to a window that is smaller than the context."""
-    window = values.get("sliding_window", default)
-    if window is None or (switch and not values.get(switch)):
-        return
-    context = values.get("max_position_embeddings")
-    if not (type(window) is type(context) is int and window >= context):
-        raise _changes("sliding_window", window, file)
-
-
-def _factors(values: dict[str, Any], config: ModelConfig, file: Path) -> dict[str, float]:
-    """Granite's multipliers. Raises ModelFolderError where one is not a positive number."""
-    for name in _MULTIPLIERS:
+def _factors(
+    values: dict[str, Any], config: ModelConfig, family: Family, file: Path
+) -> dict[str, float]:
+    """What becomes part of the weights: Granite's multipliers, Gemma's divisor of the scores.
+    Raises ModelFolderError where one is not a positive number."""
+    known = CONFIG_FIELDS[family.name]
+    names = _MULTIPLIERS if known.folds_multipliers else (_SCORES,)
+    for name in names:
         value = values.get(name)
         if value is None:
             continue
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise ModelFolderError(f"{file}: {name}={value!r:.40}: expected a positive number")
-    return folded_multipliers(values, config)
+    if known.folds_multipliers:
+        return folded_multipliers(values, config)
+    if _SCORES not in known.own:
+        return {}
+    divisor = values.get(_SCORES) or known.own[_SCORES]
+    factor = (config.head_dim / divisor) ** 0.5
+    where = "query_norm/scale" if config.qk_norm != "none" else "query/kernel"
+    return {} if factor == 1 else {f"attention/{where}": factor}
 
 
 def _family(values: dict[str, Any], file: Path) -> Family:

@@ -96,11 +96,12 @@ def write_huggingface_folder(
 
 
 def _check_heads(config: ModelConfig, family: Family) -> None:
-    """Raises ConfigError where transformers 5 refuses a Llama that llama.cpp would take."""
-    if family is LLAMA and config.embed_dim % config.num_heads:
+    """Raises ConfigError where transformers 5 refuses a model that llama.cpp would take."""
+    if family.divides and config.embed_dim % config.num_heads:
         raise ConfigError(
             f"embed_dim={config.embed_dim} is not a multiple of num_heads={config.num_heads}, "
-            "which transformers asks of a Llama whatever its head_dim is"
+            f"which transformers asks of a model of the family {family.name} whatever its head_dim "
+            "is"
         )
 
 

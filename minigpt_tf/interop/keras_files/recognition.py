@@ -198,6 +198,13 @@ def _config(stack: Stack, start: Start, output: Dense | None, context: int) -> M
             f"its token embedding has {V} rows and its output head {output.units} outputs: "
             "both must be the number of token ids"
         )
+    for name in ("qk_norm", "window", "softcap"):
+        value = attention.layer.config.get(name)
+        if value not in (None, "none"):
+            raise Refused(
+                f"its attention has {name}={value!r:.40}, which is not read from Keras files: use "
+                "the model folder, or an export for transformers"
+            )
     rotary = attention.layer.kind == "RotaryAttention"
     rotary &= attention.layer.config.get("rope_theta") is not None
     if rotary == (start.positions is not None):
@@ -214,7 +221,7 @@ def _config(stack: Stack, start: Start, output: Dense | None, context: int) -> M
         "num_layers": len(stack.blocks),
         **_dropout(stack),
         "positions": "rotary" if rotary else start.positions,
-        "norm_first": stack.final_norm is not None,
+        "norm_placement": "after" if stack.final_norm is None else "before",
         "logits_bias": output is not None and output.bias,
         "tie_embeddings": output is None,
         **_alike(stack),
