@@ -385,7 +385,7 @@ def test_other_divisors():
         ({"llama.attention.head_count": 3, "llama.rope.dimension_count": None}, "divide"),
         ({"llama.feed_forward_length": 65}, r"ffn_gate.weight has shape \(64, 32\)"),
         ({"llama.attention.layer_norm_rms_epsilon": None}, "lack llama.attention.layer_norm_rms"),
-        ({"tokenizer.ggml.pre": "tekken"}, "unsupported pre-tokenizer 'tekken'"),
+        ({"tokenizer.ggml.pre": "bloom"}, "unsupported pre-tokenizer 'bloom'"),
         ({"general.sampling.temp": -1.0}, "temperature"),
         ({"minigpt_tf.model": "{"}, "minigpt_tf.model is damaged"),
         ({"minigpt_tf.model": json.dumps({"vocab_size": 5})}, "ModelConfig lacks"),
