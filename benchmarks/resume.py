@@ -67,24 +67,31 @@ class Launcher:
 
     PROGRAM = """
 import json, os, sys
+from pathlib import Path
+from disk_changes import DiskChanges
 from minigpt_tf.__main__ import main
 from minigpt_tf.startup import quiet_import
 with quiet_import():
     import minigpt_tf.training.trainer
 print("ready", flush=True)
 for line in os.fdopen(os.dup(0)):
-    log, *words = json.loads(line)
+    log, counted, last, *words = json.loads(line)
     process = os.fork()
     if process == 0:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1), os.dup2(output, 2)
-        os._exit(main(words))
+        changes = DiskChanges(last) if counted or last is not None else None
+        status = main(words)
+        if counted:
+            Path(counted).write_text(str(changes.count))
+        os._exit(status)
     print(process, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+        environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", self.PROGRAM],
             stdin=subprocess.PIPE,
@@ -103,9 +110,16 @@ for line in os.fdopen(os.dup(0)):
             os.kill(self._running, signal.SIGKILL)
         self._process.communicate()
 
-    def start(self, words: list[str], log: Path) -> int:
-        """Starts `minigpt WORDS`, whose output is added to `log`; the process's number."""
-        print(json.dumps([str(log), *words]), file=self._process.stdin, flush=True)
+    def start(
+        self, words: list[str], log: Path, counted: Path | None = None, last: int | None = None
+    ) -> int:
+        """Starts `minigpt WORDS`, whose output is added to `log`; the process's number.
+
+        It writes to `counted` how often it has changed the disk, and is killed before it changes it
+        once more than `last` times.
+        """
+        line = [str(log), str(counted or ""), last, *words]
+        print(json.dumps(line), file=self._process.stdin, flush=True)
         self._running = int(self._process.stdout.readline())
         return self._running
 

@@ -31,6 +31,29 @@ class Model(keras.Model):
     The class is called `Model` since files contain its name, and Netron draws only that as a graph.
     """
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Model":
+        """As Keras's, with what was frozen: layers that a frozen layer makes for itself, as those
+        of an attention, begin unfrozen in Keras (3.15).
+
+        Args:
+            config: Of `get_config`.
+            custom_objects: As Keras's.
+
+        Returns:
+            The model.
+        """
+        model = super().from_config(config, custom_objects)
+        waiting = list(getattr(model, "layers", ()))
+        while waiting:
+            layer = waiting.pop()
+            if not layer.trainable:
+                for weight in layer.weights:
+                    weight.trainable = False
+            else:
+                waiting += getattr(layer, "layers", ())
+        return model
+
     @property
     def ends_in_softmax(self) -> bool:
         """Whether the model gives probabilities (B, T, V) instead of logits."""

@@ -466,3 +466,15 @@ def test_the_setup_of_another_project_does_not_reach_a_command(tmp_path, content
     environment = os.environ | {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment)
     assert done.returncode == 0 and (tmp_path / "keras.json").read_text() == content
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_a_frozen_block_is_frozen_when_it_is_loaded(tmp_path, ending):
+    model = lecture()
+    model.get_layer("block_0").trainable = False
+    model.get_layer("block_1").get_layer("block_1_attention").trainable = False
+    kept = [weight.path for weight in model.trainable_weights]
+    assert kept and len(kept) < len(model.weights)
+    model.save(tmp_path / f"m{ending}")
+    loaded = keras.models.load_model(tmp_path / f"m{ending}")
+    assert [weight.path for weight in loaded.trainable_weights] == kept

@@ -4,29 +4,19 @@ import os
 import signal
 import sys
 
-CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate"}
+from benchmarks.disk_changes import DiskChanges
 
 
 def killed_before(count, work):
-    """Runs `work` in a process that is killed before its change number `count`.
+    """Runs `work` in a process that is killed before it changes the disk once more than `count`
+    times.
 
-    Whether it was killed; False where it ended before. A file that is opened for writing is a
-    change, and a rename, and so on: Python's audit events.
+    Whether it was killed; False where it ended before.
     """
     process = os.fork()
     if process == 0:
         try:
-            seen = 0
-
-            def hook(event, arguments):
-                nonlocal seen
-                writes = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-                if event in CHANGES or writes:
-                    seen += 1
-                    if seen > count:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(hook)
+            DiskChanges(count)
             work()
             os._exit(0)
         except BaseException as error:
