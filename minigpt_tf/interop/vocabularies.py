@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, ModelFolderError
 from ..storage.regular import read_regular
 from ..text.compiled.byte_level import byte_symbols
+from ..text.library_limits import check_charsmap
 
 if TYPE_CHECKING:
     import tokenizers
@@ -190,6 +191,7 @@ def _normalizers(normalizer: _Normalizer) -> list[Any]:
 
     steps: list[Any] = []
     if normalizer.charsmap:
+        check_charsmap(normalizer.charsmap)
         try:
             steps.append(Precompiled(normalizer.charsmap))
         except Exception as error:  # the library raises a bare Exception
