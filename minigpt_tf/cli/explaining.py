@@ -27,7 +27,7 @@ LONGEST_FOREIGN = 300
 OUR_NAME = __package__.partition(".")[0]
 
 TOO_LITTLE_MEMORY = re.compile(
-    "bad_alloc|can't start new thread|[Oo]ut of memory|OOM when|failed to map segment|"
+    "bad_alloc|can't start new thread|[Oo]ut of memory|ResourceExhausted|failed to map segment|"
     "annot allocate memory"
 )
 """How libraries that know no MemoryError say that there is none."""
@@ -81,8 +81,9 @@ def _line(error: BaseException) -> str | None:
     """What is wrong, if a person can mend it; None for a fault of this package."""
     if isinstance(error, MiniGPTError):
         return str(error)
-    if isinstance(error, MemoryError) or TOO_LITTLE_MEMORY.search(str(error)[:LONGEST]):
-        found = re.search(r"Unable to allocate ([\d.]+ \w+)", str(error)[:LONGEST])  # NumPy's words
+    said = f"{type(error).__name__}: {str(error)[:LONGEST]}"
+    if isinstance(error, MemoryError) or TOO_LITTLE_MEMORY.search(said):
+        found = re.search(r"Unable to allocate ([\d.]+ \w+)", said)  # NumPy's words
         more = f": {found[1]} more would be needed" if found else ""
         return f"there is not enough memory for this{more}"
     module = _being_imported(error)

@@ -102,4 +102,5 @@ def _description(source: Source) -> str:
         "license": license or "not stated: ask the source before you pass it on",
     }
     rows = [*lines.items(), *(("assumed", text) for text in source.assumptions)]
+    rows += [("left out", text) for text in source.left_out]
     return "\n".join(f"{name + ':':<15}{text}" for name, text in rows)

@@ -2,9 +2,12 @@
 
 import argparse
 import dataclasses
+import re
 import typing
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Literal
+
+from ..text.base_tokenizer import well_formed
 
 
 def cli_options(
@@ -41,6 +44,8 @@ def cli_options(
             options["choices"] = typing.get_args(kind)
         elif typing.get_origin(kind) is tuple:
             options |= {"action": "append", "metavar": "TEXT", "type": plain_text}
+            if item.metadata.get("escapes"):
+                options["type"] = escaped_text
         elif typing.get_origin(kind) is dict:
             key, value = typing.get_args(kind)
             name = {int: "ID", str: "NAME"}[key]
@@ -103,7 +108,31 @@ def plain_text(argument: str) -> str:
     Returns:
         The text.
     """
-    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    try:
+        return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a character, where arguments are not bytes
+        return well_formed(argument)
+
+
+ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+
+
+def escaped_text(argument: str) -> str:
+    r"""A command-line argument in which \n, \r and \t are what they are in Python.
+
+    A shell hands them on as two characters.
+
+    Args:
+        argument: As Python gives it.
+
+    Returns:
+        The text. A backslash before another character stays; two are one.
+
+    Example:
+        >>> escaped_text(r"end\n"), escaped_text(r"C:\\new"), escaped_text(r"\d")
+        ('end\n', 'C:\\new', '\\d')
+    """
+    return re.sub(r"\\([nrt\\])", lambda found: ESCAPES[found[1]], plain_text(argument))
 
 
 def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:

@@ -81,7 +81,9 @@ class SamplingConfig:
     min_p: float = setting(0.0, "drop tokens less likely than this fraction of the most likely")
     greedy: bool = setting(False, "always take the most likely token")
     seed: int | None = setting(None, "same seed, same text (unset: different each time)")
-    stop: tuple[str, ...] = setting((), "end before this text; may be repeated")
+    stop: tuple[str, ...] = setting(
+        (), r"end before this text, in which \n is a line end; may be repeated", escapes=True
+    )
     context_full: Literal["slide", "stop"] = setting(
         "slide", "when the context is full: continue from its newer half, or end"
     )

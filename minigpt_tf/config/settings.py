@@ -21,6 +21,7 @@ def setting(
     *,
     optional_in_files: bool = False,
     old_name: str | None = None,
+    escapes: bool = False,
     old_values: Mapping[Any, Any] | None = None,
 ) -> Any:
     """A dataclass field with its default and the help text of its command-line option.
@@ -31,13 +32,14 @@ def setting(
         optional_in_files: Whether files written before the setting existed are read with the
             default.
         old_name: What an earlier version called it; see `accepts_old_names`.
+        escapes: Whether \\n on the command line is a line end.
         old_values: The values that it had under the old name -> those of today.
 
     Returns:
         The field.
     """
     metadata = {"help": help, "optional": optional_in_files, "old_name": old_name}
-    metadata["old_values"] = old_values
+    metadata |= {"old_values": old_values, "escapes": escapes}
     return field(default=default, metadata=metadata)
 
 

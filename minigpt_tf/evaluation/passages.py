@@ -128,6 +128,8 @@ def file_passage(
         DataError: The files cannot be read, or contain no text.
     """
     documents = read_documents(files, encoding, listener)
+    for path, note in documents.notes:
+        listener.notice(f"{path}: {note}")
     data = DataConfig(tokenizer="bpe", encoding=encoding, val_split=0.0)
     corpus = build_corpus(documents, contents.tokenizer, data, listener)
     unknown = contents.tokenizer.count_unknown(corpus.counts[0])

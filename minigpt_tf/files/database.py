@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -23,6 +24,9 @@ MOST_TOTAL = 1 << 29
 MOST_MEMORY = 1 << 30
 MOST_SECONDS = 15
 """Bounds on a query: rows, bytes of one value and of all, and SQLite's own memory and time."""
+
+GRACE = 1
+"""Seconds after which the process is ended that has not ended by itself."""
 
 _FAULTS = {
     "no rows": "the query gives no rows: expected a SELECT",
@@ -96,6 +100,8 @@ def _rows(uri: str, query: str) -> list[dict[str, Any]]:
     command = [sys.executable or "python3", "-I", "-S", query_process.__file__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        ended = threading.Timer(MOST_SECONDS + GRACE, process.kill)  # within one instruction
+        ended.start()
         try:
             with suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(question).encode())
@@ -104,8 +110,10 @@ def _rows(uri: str, query: str) -> list[dict[str, Any]]:
         except _Ended:
             status = process.wait()
         finally:
+            late = ended.finished.is_set()
+            ended.cancel()
             process.kill()
-    if status == -getattr(signal, "SIGXCPU", 0):
+    if late or status == -getattr(signal, "SIGXCPU", 0):
         raise _fault("time", "")
     raise DataError(f"the query fails: SQLite ended with status {status}")
 
@@ -118,6 +126,8 @@ def _answers(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """The rows of the process's answer. Raises DataError for a fault that it reports."""
     names: list[str] = []
     for line in lines:
+        if not line.endswith(b"\n"):  # it was ended within a row
+            break
         found = json.loads(line)
         if isinstance(found, list):
             yield dict(zip(names, map(_cell, found), strict=True))

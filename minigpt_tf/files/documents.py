@@ -16,8 +16,10 @@ from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, RUN_NAME, DataCon
 from ..errors import DataError, MiniGPTError
 from ..events import SILENT, Listener
 from .decoding import BLOCK, tidy
+from .notes import Notes
 from .readers import PLAIN, READERS
 from .sources import as_source
+from .twins import Twins
 
 if TYPE_CHECKING:  # most texts need no network
     from .download import Download
@@ -36,6 +38,8 @@ class Document:
     digest: bytes
     """SHA-256 of the text in UTF-8."""
     read: Chunks
+    notes: tuple[str, ...] = ()
+    """What was left out of the file, or taken for something else."""
 
     def chunks(self) -> Iterator[str]:
         """The text in chunks. Raises DataError where it is no longer what it was at first."""
@@ -58,6 +62,13 @@ class Documents:
 
     documents: list[Document] = field(default_factory=list)
     skipped: list[tuple[Path, str]] = field(default_factory=list)
+    twins: str = ""
+    """Letters that are written in two ways, which a tokenizer takes for different ones."""
+
+    @property
+    def notes(self) -> list[tuple[Path | str, str]]:
+        """(path, note) for what was left out of files, or taken for something else."""
+        return [(d.path, note) for d in self.documents for note in d.notes]
 
     @property
     def texts(self) -> list[str]:
@@ -65,13 +76,21 @@ class Documents:
         return [document.text for document in self.documents]
 
 
-def scan(path: Path | str, read: Chunks, meter: "_Meter | None" = None) -> Document:
+def scan(
+    path: Path | str,
+    read: Chunks,
+    meter: "_Meter | None" = None,
+    notes: Notes | None = None,
+    twins: Twins | None = None,
+) -> Document:
     """Reads a text once and describes it.
 
     Args:
         path: The name of its file in errors.
         read: Gives the text from its start.
         meter: Counts what has been read.
+        notes: What `read` has to say of the text the first time.
+        twins: Looks for letters that are written in two ways.
 
     Returns:
         The document.
@@ -88,9 +107,12 @@ def scan(path: Path | str, read: Chunks, meter: "_Meter | None" = None) -> Docum
         blank = blank and not text.strip()
         if meter is not None:
             meter.add(len(content))
+        if twins is not None and len(content) > len(text):
+            twins.add(text)
+    about = notes.lines() if notes is not None else ()
     if blank:
-        raise DataError(f"{path}: contains no text")
-    return Document(path, characters, digest.digest(), read)
+        raise DataError("; ".join([f"{path}: contains no text", *about]))
+    return Document(path, characters, digest.digest(), read, about)
 
 
 def read_documents(
@@ -134,14 +156,15 @@ def read_documents(
         else:
             raise DataError(f"{path}: {_missing(path)}")
     meter = _Meter(listener, [_place_of(file) for file, _ in files])
-    spool = _Spool()
+    spool, twins = _Spool(), Twins()
     for file, named in files:
         try:
-            result.documents.append(read_document(file, encoding, spool, meter))
+            result.documents.append(read_document(file, encoding, spool, meter, twins))
         except DataError as error:
             if named or not isinstance(file, Path):
                 raise
             result.skipped.append((file, str(error).removeprefix(f"{file}: ")))
+    result.twins = twins.said()
     if not result.documents:
         places = ", ".join(map(str, paths))
         reasons = "; ".join(f"{path}: {reason}" for path, reason in result.skipped[:5])
@@ -201,6 +224,7 @@ def read_document(
     encoding: str = DataConfig.encoding,
     spool: "_Spool | None" = None,
     meter: "_Meter | None" = None,
+    twins: Twins | None = None,
 ) -> Document:
     """Reads the document in one file.
 
@@ -209,6 +233,7 @@ def read_document(
         encoding: Of a text without a byte order mark.
         spool: Keeps texts that took work to get out of their files.
         meter: Counts what has been read.
+        twins: Looks for letters that are written in two ways.
 
     Returns:
         The document.
@@ -229,11 +254,11 @@ def read_document(
     if not path.is_file():
         raise DataError(f"{name}: is not a regular file")
 
-    def chunks() -> Iterator[str]:
+    def chunks(notes: Notes) -> Iterator[str]:
         """The text of the file. Raises DataError that names it."""
         try:
             with open(path, "rb") as content:
-                yield from tidy(READERS[ending](content, encoding))
+                yield from tidy(READERS[ending](content, encoding, notes))
         except OSError as error:
             raise DataError(f"{name}: cannot be read: {error.strerror}") from None
         except DataError as error:
@@ -241,9 +266,11 @@ def read_document(
         except (ValueError, AssertionError, RecursionError) as error:  # parsers, on damage
             raise DataError(f"{name}: is damaged: {error}") from None
 
+    notes = Notes()  # of the first reading: a text that is read again is not noted twice
     if ending in PLAIN:
-        return scan(name, chunks, meter)
-    return scan(name, (spool or _Spool()).store(chunks()), meter)
+        first = iter([notes])
+        return scan(name, lambda: chunks(next(first, Notes())), meter, notes, twins)
+    return scan(name, (spool or _Spool()).store(chunks(notes)), meter, notes, twins)
 
 
 class _Spool:

@@ -1,19 +1,31 @@
 """JSON and JSONL: text -> values, for texts and for records alike."""
 
+import functools
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from ..errors import DataError
+from .notes import Notes
 
-SAMPLE = 1 << 16
-"""So many characters show whether a file is JSONL."""
+_BETWEEN = re.compile(r"[\s,\ufeff\x1e]*")
+"""What may stand between two values of a file: also marks that joined files leave in the middle."""
+
+
+class NumberText(str):
+    """A number as it is written in its file: 0.10, and integers of any length."""
 
 
 class DuplicateName(dict):
     """An object of a file in which a name is a duplicate: which value is meant is unknown."""
 
     name: str
+
+
+class Pairs(list):
+    """An object of a file as its names and values, for who wants all of them."""
 
 
 def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -29,12 +41,14 @@ def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) == len(pairs):
         return values
     duplicate = DuplicateName(values)
-    names = [name for name, _ in pairs]
-    duplicate.name = next(name for name in names if names.count(name) > 1)
+    counts = Counter(name for name, _ in pairs)
+    duplicate.name = next(name for name, _ in pairs if counts[name] > 1)
     return duplicate
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=as_object)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=as_object, parse_int=NumberText, parse_float=NumberText
+)
 
 
 def parse_json(text: str, line: int = 1) -> Any:
@@ -45,66 +59,157 @@ def parse_json(text: str, line: int = 1) -> Any:
         line: The line of its file in which it begins, for errors.
 
     Returns:
-        The value, with objects as `as_object` makes them.
+        The value, with objects as `as_object` makes them and numbers as NumberText.
 
     Raises:
         DataError: It is not JSON, or is nested too deeply.
     """
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        place = error.lineno + line - 1
-        raise DataError(f"is not valid JSON (line {place}: {error.msg})") from None
-    except RecursionError:
-        raise DataError("is JSON nested too deeply to read") from None
+    (_, value), *more = _sequence(text, line, _DECODER)
+    if more:
+        raise DataError(f"is not valid JSON (line {line}: more than one value)")
+    return value
 
 
-def parse_json_lines(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
+def _sequence(text: str, line: int, decoder: json.JSONDecoder) -> list[tuple[int, Any]]:
+    """The values that follow each other in a text, at least one, with their lines."""
+    values: list[tuple[int, Any]] = []
+    place = _start_of_next(text, 0)
+    counted = 0
+    while place < len(text) or not values:
+        line += text.count("\n", counted, place)
+        counted = place
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            end = min(error.pos, len(text.rstrip()))  # of a text that ends too early: its last line
+            wrong = line + text.count("\n", counted, max(counted, end))
+            raise DataError(f"is not valid JSON (line {wrong}: {error.msg})") from None
+        except RecursionError:
+            raise DataError("is JSON nested too deeply to read") from None
+        values.append((line, value))
+        place = _start_of_next(text, place)
+    return values
+
+
+def _start_of_next(text: str, place: int) -> int:
+    found = _BETWEEN.match(text, place)
+    return found.end() if found else place
+
+
+def parse_json_lines(
+    lines: Iterable[str], decoder: json.JSONDecoder = _DECODER
+) -> Iterator[tuple[int, Any]]:
     """The values of JSONL.
 
     Args:
         lines: The lines without their ends; they may come from a file that is read meanwhile.
+        decoder: What reads a value.
 
     Returns:
-        (line, value) of each line that is not blank, counted from 1.
+        (line, value) of each value, the lines counted from 1. Where the first line is not JSON by
+        itself, values may be spread over lines, as programs write them that lay JSON out.
 
     Raises:
         DataError: A line is not JSON.
 
     Example:
         >>> from minigpt_tf.files.json_values import parse_json_lines
-        >>> list(parse_json_lines(['{"a": 1}', "", "[2]"]))
-        [(1, {'a': 1}), (3, [2])]
+        >>> list(parse_json_lines(['{"a": "b"}', "", '["c"]']))
+        [(1, {'a': 'b'}), (3, ['c'])]
     """
+    begun = False
+    lines = iter(lines)
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, parse_json(line, number)
+        if not line.strip("\ufeff\x1e \t\r\n\v\f"):
+            continue
+        try:
+            values = _sequence(line, number, decoder)
+        except DataError:
+            if begun or line.lstrip("\ufeff \t")[:1] not in ("{", "["):
+                raise
+            values = _spread(line, lines, number, decoder)
+        begun = True
+        yield from values
 
 
-def parse_json_file(text: str) -> tuple[Literal["file", "line"], list[tuple[int, Any]]]:
-    """The value of a .json file; the values of its lines where it is JSONL under that name.
+def _spread(
+    line: str, lines: Iterator[str], number: int, decoder: json.JSONDecoder
+) -> list[tuple[int, Any]]:
+    """The values of a file that begin in its first line, and end further down."""
+    rest = "\n".join([line, *lines])
+    return _sequence(rest, number, decoder)
+
+
+def parse_json_file(text: str) -> tuple[Literal["file", "line", "entry"], list[tuple[int, Any]]]:
+    """The values of a .json or .jsonl file: one, or several that follow each other.
 
     Args:
         text: All of the file.
 
     Returns:
-        "file" and its one value, or "line" and the values of the lines, each with its line.
+        "file" and its one value; "line" and values with the lines in which they begin; "entry" and
+        values that are counted, where several begin in one line.
 
     Raises:
-        DataError: It is neither.
+        DataError: It is not JSON.
     """
-    try:
-        return "file", [(1, parse_json(text))]
-    except DataError:
-        if not _is_json_lines(text):
-            raise
-        return "line", list(parse_json_lines(text.split("\n")))
+    values = _sequence(text, 1, _DECODER)
+    if len(values) == 1:
+        return "file", values
+    if len({line for line, _ in values}) == len(values):
+        return "line", values
+    return "entry", [(number, value) for number, (_, value) in enumerate(values, start=1)]
 
 
-def _is_json_lines(text: str) -> bool:
-    """Whether a text that is not JSON has a JSON object in each of its first lines."""
-    lines = [line for line in text[:SAMPLE].split("\n") if line.strip()][:2]
-    try:
-        return len(lines) > 1 and all(isinstance(parse_json(line), dict) for line in lines)
-    except DataError:
-        return False
+def json_texts(lines: Iterable[str], notes: Notes) -> Iterator[str]:
+    """What a person reads in the values of JSON or JSONL: strings, numbers, true and false.
+
+    Args:
+        lines: The file's lines, without their ends.
+        notes: Gets the names, and the values that are not a number (NaN), which are left out.
+
+    Yields:
+        The texts, in their order.
+
+    Raises:
+        DataError: It is not JSON.
+
+    Example:
+        >>> list(json_texts(['{"question": "How many days?", "answer": 30}'], Notes()))
+        ['How many days?', '30']
+    """
+    names: dict[str, None] = {}
+    not_a_number = functools.partial(_constant, notes=notes)
+    decoder = json.JSONDecoder(
+        object_pairs_hook=Pairs,
+        parse_int=NumberText,
+        parse_float=NumberText,
+        parse_constant=not_a_number,
+    )
+    for _, value in parse_json_lines(lines, decoder):
+        yield from _texts(value, names)
+    for name in names:
+        notes.leave_out("name of values", name=name)
+
+
+def _constant(name: str, notes: Notes) -> str | None:
+    if name == "NaN":
+        notes.leave_out("value NaN")
+        return None
+    return name
+
+
+def _texts(value: Any, names: dict[str, None]) -> Iterator[str]:
+    """The texts in a value. Names of its objects are added to `names`."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, bool):
+            yield "true" if value else "false"
+        elif isinstance(value, Pairs):
+            names.update(dict.fromkeys(name for name, _ in value))
+            waiting += [item for _, item in reversed(value)]
+        elif isinstance(value, list):
+            waiting += reversed(value)

@@ -48,7 +48,7 @@ def answer(question: dict[str, Any]) -> None:
     connection = sqlite3.connect(question["uri"], uri=True)
     connection.execute("PRAGMA temp_store = MEMORY")  # what it sorts is bounded by the memory
     refused = []
-    end = time.process_time() + question["seconds"]
+    end = time.monotonic() + question["seconds"]
 
     def allow(action: int, first: str | None, second: str | None, *rest: str | None) -> int:
         """Whether a step of the query only reads."""
@@ -60,7 +60,7 @@ def answer(question: dict[str, Any]) -> None:
 
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, question["value"])
     connection.set_authorizer(allow)
-    connection.set_progress_handler(lambda: time.process_time() > end, INSTRUCTIONS_A_CALL)
+    connection.set_progress_handler(lambda: time.monotonic() > end, INSTRUCTIONS_A_CALL)
     try:
         write_rows(connection.execute(question["query"]), question)
     except sqlite3.Error as error:
@@ -81,12 +81,15 @@ def write_rows(cursor: sqlite3.Cursor, question: dict[str, Any]) -> None:
         return
     names = [column[0] for column in cursor.description]
     write({"names": names})
-    total = 0
+    total, end = 0, time.monotonic() + question["seconds"]
     for count, row in enumerate(cursor, start=1):
         total += sum(OBJECT_BYTES + (len(c) if isinstance(c, str | bytes) else 0) for c in row)
         total += OBJECT_BYTES * len(names)
         if count > question["rows"] or total > question["total"]:
             write({"fault": "rows" if count > question["rows"] else "total"})
+            return
+        if time.monotonic() > end:
+            write({"fault": "time"})
             return
         write([{"hex": c.hex()} if isinstance(c, bytes) else c for c in row])
     write({"end": True})

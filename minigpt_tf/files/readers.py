@@ -1,34 +1,46 @@
 """Training text: .txt .md .html .csv .tsv .xlsx .json .jsonl .pdf .docx -> the text of each."""
 
 import io
+import json
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from ..errors import DataError
 from .decoding import BLOCK, decode_stream, decode_text, tidy
-from .html_pages import text_of_html
-from .json_values import parse_json_file, parse_json_lines
-from .sheets import read_sheets, text_of_cell
-from .tables import find_delimiter, split_cells
+from .html_pages import decode_html, text_of_html
+from .json_values import json_texts
+from .notes import Notes, counted
+from .sheets import NO_VALUE, STORE_VALUES, read_sheets
+from .tables import note_ragged, read_table
+from .word import text_of_docx
 
-Reader = Callable[[BinaryIO, str], Iterator[str]]
-"""A file and the encoding of its text, if it is text -> chunks. Raises DataError."""
+Reader = Callable[[BinaryIO, str, Notes], Iterator[str]]
+"""A file, the encoding of its text, if it is text, and what gets its notes -> chunks. Raises
+DataError."""
+
+PDF_SECONDS = 15
+PDF_BYTES_A_SECOND = 50_000
+"""How long pages may take, and how much longer those of a larger file: there are files whose pages
+never end."""
 
 
-def _read_html(content: bytes, encoding: str) -> str:
-    return text_of_html(decode_text(content, encoding))
+def _read_html(content: bytes, encoding: str, notes: Notes) -> str:
+    return text_of_html(decode_html(content, encoding, notes), notes)
 
 
-def _read_csv(content: bytes, encoding: str, preferred: str = ",") -> str:
+def _read_csv(content: bytes, encoding: str, notes: Notes, preferred: str = ",") -> str:
     """A row becomes a line; its cells are joined by spaces."""
-    text = "".join(tidy([decode_text(content, encoding)]))
-    rows = split_cells(text, find_delimiter(text, preferred))
+    text = "".join(tidy([decode_text(content, encoding, notes)]))
+    rows = read_table(text, preferred, notes=notes)
+    note_ragged(rows, notes)
     return "\n".join(_line_of(cells) for _, cells in rows)
 
 
-def _read_tsv(content: bytes, encoding: str) -> str:
+def _read_tsv(content: bytes, encoding: str, notes: Notes) -> str:
     """As `_read_csv`, with tabs where several delimiters fit."""
-    return _read_csv(content, encoding, preferred="\t")
+    return _read_csv(content, encoding, notes, preferred="\t")
 
 
 def _line_of(cells: Iterable[str]) -> str:
@@ -36,44 +48,44 @@ def _line_of(cells: Iterable[str]) -> str:
     return " ".join(cell.strip() for cell in cells if cell.strip())
 
 
-def _read_xlsx(file: BinaryIO, encoding: str) -> Iterator[str]:
-    """As `_read_csv`, all sheets in their order, with a blank line between two."""
+def _read_xlsx(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
+    """As `_read_csv`, all sheets that a person sees, with a blank line between two."""
+
+    def choose(seen: list[str], hidden: list[str]) -> list[str]:
+        """All that are seen."""
+        for title in hidden:
+            notes.leave_out("hidden sheet", name=title)
+        return seen
 
     def lines() -> Iterator[str]:
         """A row is a line."""
         above = None
-        for sheet, cells in read_sheets(file, choose=list):
-            line = _line_of(str(text_of_cell(cell)) for cell in cells if cell is not None)
+        for sheet, _, cells in read_sheets(file, choose, notes):
+            line = _line_of(cell for cell in cells if isinstance(cell, str))
             if line:
                 if above not in (None, sheet):
                     yield ""
                 yield line
                 above = sheet
+        if above is None and (count := notes.counts.get(NO_VALUE)):
+            raise DataError(f"contains no text, but {counted(count, NO_VALUE)}: {STORE_VALUES}")
 
     return _joined(lines())
 
 
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
+def _read_json(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
+    """The texts of JSON and JSONL; of the latter never more than a few lines are held."""
+    lines = _lines(tidy(decode_stream(file, _json_encoding(file, encoding), notes)))
+    return _joined(json_texts(lines, notes))
 
 
-def _read_json(content: bytes, encoding: str) -> str:
-    """Every string value, in order, one a line; keys and numbers are left out."""
-    _, values = parse_json_file(decode_text(content, encoding))
-    return "\n".join(string for _, value in values for string in _strings(value))
-
-
-def _read_jsonl(file: BinaryIO, encoding: str) -> Iterator[str]:
-    """As `_read_json` for each line; never more than a few lines are held."""
-    values = parse_json_lines(_lines(decode_stream(file, encoding)))
-    return _joined(string for _, value in values for string in _strings(value))
+def _json_encoding(file: BinaryIO, encoding: str) -> str:
+    """The encoding of JSON, whose first bytes show it (RFC 4627, section 3)."""
+    head = file.read(4)
+    file.seek(0)
+    if encoding == "utf-8" and b"\0" in head:
+        return json.detect_encoding(head)
+    return encoding
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
@@ -104,43 +116,37 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
     yield "".join(begun)
 
 
-def _read_pdf(content: bytes, encoding: str) -> str:
+def _read_pdf(content: bytes, encoding: str, notes: Notes) -> str:
     try:
         import pypdf
-    except ImportError:
+    except ModuleNotFoundError:
         raise DataError("needs pypdf to be read: install it, or the extra 'documents'") from None
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it thinks of damage, line by line
+    most = PDF_SECONDS + len(content) / PDF_BYTES_A_SECOND
+    end = time.monotonic() + most
+    pages = []
     try:
-        pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages]
+        reader = pypdf.PdfReader(io.BytesIO(content))
+        for number, page in enumerate(reader.pages, start=1):
+            pages.append(page.extract_text())
+            if not pages[-1].strip():
+                notes.leave_out("page without text", place=f"page {number}")
+            if time.monotonic() > end:
+                raise DataError(f"takes more than {most:.0f} s: convert it to text")
+    except (DataError, MemoryError):
+        raise
     except Exception as error:  # pypdf raises many kinds on damaged files
         raise DataError(f"is not a readable PDF file: {error}") from None
     return "\n\n".join(pages)
 
 
-def _read_docx(content: bytes, encoding: str) -> str:
-    try:
-        import docx
-    except ImportError:
-        raise DataError(
-            "needs python-docx to be read: install it, or the extra 'documents'"
-        ) from None
-    try:
-        document = docx.Document(io.BytesIO(content))
-        blocks = list(document.iter_inner_content())
-    except Exception as error:  # python-docx raises KeyError, BadZipFile, ... on damaged files
-        raise DataError(f"is not a readable DOCX file: {error}") from None
-    lines = []
-    for block in blocks:  # paragraphs and tables in reading order
-        rows = getattr(block, "rows", None)
-        if rows is None:
-            lines.append(getattr(block, "text", ""))
-        else:
-            lines += [" ".join(cell.text for cell in row.cells) for row in rows]
-    return "\n".join(lines)
+def _read_docx(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
+    return _joined(text_of_docx(file, notes))
 
 
-def _whole(read: Callable[[bytes, str], str]) -> Reader:
+def _whole(read: Callable[[bytes, str, Notes], str]) -> Reader:
     """A reader of a format that can only be read as a whole."""
-    return lambda file, encoding: iter([read(file.read(), encoding)])
+    return lambda file, encoding, notes: iter([read(file.read(), encoding, notes)])
 
 
 PLAIN = {".txt", ".md"}
@@ -155,10 +161,10 @@ READERS: dict[str, Reader] = {
     ".tsv": _whole(_read_tsv),
     ".tab": _whole(_read_tsv),
     ".xlsx": _read_xlsx,
-    ".json": _whole(_read_json),
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
     ".pdf": _whole(_read_pdf),
-    ".docx": _whole(_read_docx),
+    ".docx": _read_docx,
 }
 """What reads a file, by its ending; .md is taken as it stands."""

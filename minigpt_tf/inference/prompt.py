@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..text.base_tokenizer import well_formed
 from ..text.chat_template import ChatTemplate, Message
 from ..text.tokenizers import BaseTokenizer
 from ..text.turns import write_turns
@@ -75,6 +76,7 @@ def encode_prompt(tokenizer: BaseTokenizer, context_length: int, text: str) -> P
     Returns:
         The prompt, empty of ids if the text has none.
     """
+    text = well_formed(text)
     return _fitted(tokenizer, context_length, text, tokenizer.encode(text))
 
 
@@ -154,6 +156,6 @@ def encode_chat(
     while True:
         prompt = encode_turns(tokenizer, context_length, template, system + rest)
         if len(rest) < 3 or len(prompt.ids) + prompt.dropped <= context_length // 2:
-            shown = messages[-1]["content"]
+            shown = well_formed(messages[-1]["content"])
             return replace(prompt, text=shown, left_out=left_out)
         rest, left_out = rest[2:], left_out + 2

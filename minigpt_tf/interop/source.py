@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, ModelConfig
-from ..errors import ModelFolderError
+from ..config import CHECKPOINT_NAME, CONFIG_NAME, MODEL_NAME, ModelConfig, SamplingConfig
+from ..errors import ConfigError, ModelFolderError
 from ..events import SILENT, Listener
 from ..inference.folder import describe_model, replacing_model, write_tokenizer
 from ..inference.weights import Weights, check_finite, open_weights, weight_shapes
@@ -58,8 +58,37 @@ class Source:
     logits for both."""
     assumptions: tuple[str, ...] = ()
     """What the source does not say and is taken so: sentences for the user."""
+    left_out: tuple[str, ...] = ()
+    """What the source says and is not taken over: sentences for the user."""
     files: dict[str, bytes] = field(default_factory=dict)
     """Further files of the folder by name, such as the text of the license."""
+
+
+def recommended(
+    stated: Mapping[str, tuple[str, Any]], left_out: list[str] | None = None
+) -> dict[str, Any]:
+    """Checks the sampling settings that a source recommends.
+
+    Args:
+        stated: By the source's own name: the field of SamplingConfig, and its value or None.
+        left_out: Gets a sentence for each value that SamplingConfig does not take.
+
+    Returns:
+        Fields of SamplingConfig.
+    """
+    settings: dict[str, Any] = {}
+    for key, (name, value) in stated.items():
+        if value is None:
+            continue
+        try:
+            SamplingConfig(**{name: value})
+        except ConfigError as error:
+            if left_out is not None:
+                reason = str(error).partition(": ")[2]
+                left_out.append(f"{key}={value!r:.40}: {reason}")
+            continue
+        settings[name] = value
+    return settings
 
 
 def check_source(source: Source) -> list[Entry]:

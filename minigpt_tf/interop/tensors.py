@@ -96,17 +96,20 @@ def entries(table: Table, config: ModelConfig) -> list[Entry]:
     return [entry for entry in every if entry.weights[0] in shapes]
 
 
-def tensor_shape(entry: Entry, config: ModelConfig) -> tuple[int, ...]:
+def tensor_shape(
+    entry: Entry, config: ModelConfig, shapes: dict[str, tuple[int, ...]] | None = None
+) -> tuple[int, ...]:
     """Computes the shape of a tensor.
 
     Args:
         entry: The tensor.
         config: The model's configuration.
+        shapes: `weight_shapes(config)`, from a caller with many tensors: they take long to list.
 
     Returns:
         Its shape in another tool's file.
     """
-    return _tensor_shape(entry, weight_shapes(config))
+    return _tensor_shape(entry, weight_shapes(config) if shapes is None else shapes)
 
 
 def _tensor_shape(entry: Entry, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:

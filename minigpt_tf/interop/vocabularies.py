@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, ModelFolderError
 from ..storage.regular import read_regular
 from ..text.compiled.byte_level import byte_symbols
+from ..text.library_limits import check_charsmap
 
 if TYPE_CHECKING:
     import tokenizers
@@ -190,6 +191,7 @@ def _normalizers(normalizer: _Normalizer) -> list[Any]:
 
     steps: list[Any] = []
     if normalizer.charsmap:
+        check_charsmap(normalizer.charsmap)
         try:
             steps.append(Precompiled(normalizer.charsmap))
         except Exception as error:  # the library raises a bare Exception
@@ -278,6 +280,15 @@ _TIKTOKEN_WORDS = (
 )
 
 
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_BY_CASE = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*%s"
+    r"|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""A new word begins where lower case turns into upper case."""
+_ENGLISH_ENDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+
+
 @dataclass(frozen=True)
 class Cutting:
     """How a byte-level vocabulary cuts text into words before it merges."""
@@ -302,6 +313,11 @@ CUTTINGS = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
+    "lfm2": _LLAMA3,
+    "dbrx": Cutting((_TIKTOKEN_WORDS.format(digits="{1,3}"),)),
+    "olmo": Cutting((GPT2_WORDS,)),
+    "gpt-4o": Cutting((_BY_CASE % (_ENGLISH_ENDS, _ENGLISH_ENDS, "{1,3}"),)),
+    "tekken": Cutting((_BY_CASE % ("", "", ""),), True, True),
     "qwen2": Cutting((_TIKTOKEN_WORDS.format(digits=""),)),
     "default": Cutting((r"[\p{P}\$\+<=>\^~\|]+", GPT2_WORDS, r"\p{N}+", r"[0-9][0-9][0-9]")),
 }

@@ -119,6 +119,7 @@ def prepare(
     report = RecordsReport(
         where=found.where,
         unit=found.unit,
+        notes=found.notes,
         read=len(found.records) + len(found.dropped),
         dropped=tuple(sorted([*found.dropped, *dropped], key=lambda item: item.row)),
         left_out=len(usable) - len(records),

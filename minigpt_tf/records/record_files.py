@@ -4,7 +4,7 @@ What the values mean is for `reading.py`; a row that is unsound in itself carrie
 """
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from ..config import RecordsConfig
 from ..errors import DataError
 from ..files.database import DATABASE_ENDINGS, read_query
 from ..files.decoding import read_text
-from ..files.json_values import DuplicateName, as_object, parse_json_file, parse_json_lines
+from ..files.json_values import DuplicateName, as_object, parse_json_file
+from ..files.notes import Notes
 from ..files.sources import is_url
-from ..files.tables import split_cells
-from .tables import Table, TableRow, read_csv, read_xlsx, table_of
+from ..files.tables import HEAD, find_delimiter, read_table, split_cells
+from .conversations import is_message
+from .layouts import entries_of
+from .tables import Table, TableRow, name_finder, read_csv, read_xlsx, table_of
 
 Reader = Callable[[Path, RecordsConfig, Container[str]], Table]
 
@@ -102,17 +105,19 @@ NO_OBJECT = "it is not an object of names and values"
 
 def _row_of(number: int, value: Any) -> TableRow:
     """A row from any value of a JSON file."""
-    if isinstance(value, str):
+    if type(value) is str:  # no number
         return TableRow(number, {}, NO_OBJECT, text=value)
     if isinstance(value, DuplicateName):
         return TableRow(number, value, f"the name {value.name!r:.40} is in it twice")
+    if isinstance(value, list) and value and all(map(is_message, value)):
+        return TableRow(number, {"messages": value})
     if not isinstance(value, dict):
         return TableRow(number, {}, NO_OBJECT)
     return TableRow(number, value)
 
 
 def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
-    """Reads a JSON file: a list, an object with one list, or JSON lines.
+    """Reads JSON: a list of records or one of the layouts of `layouts`, or JSON lines.
 
     Args:
         path: The file.
@@ -125,51 +130,30 @@ def read_json(path: Path, config: RecordsConfig, names: Container[str]) -> Table
     Raises:
         DataError: The file is empty or damaged, or it contains no list or several.
     """
-    text = read_text(path, config.encoding)
+    notes = Notes()
+    return _json_table(path, read_text(path, config.encoding, notes), notes)
+
+
+def _json_table(path: Path, text: str, notes: Notes) -> Table:
     if not text.strip():
         raise DataError("is empty")
     unit, values = parse_json_file(text)
-    if unit == "line":
-        return _json_table(path, unit, values)
-    return _json_table(path, "entry", enumerate(_list_in(values[0][1]), start=1))
+    if unit == "file":
+        value = values[0][1]
+        if path.suffix.lower() != ".json" and _is_line(value):
+            unit = "line"
+        else:
+            unit = "entry"
+            values = list(enumerate(entries_of(value, notes), start=1))
+    rows = [_row_of(number, value) for number, value in values]
+    return Table(str(path), unit, rows, notes=notes)
 
 
-def _json_table(path: Path, unit: str, values: Iterable[tuple[int, Any]]) -> Table:
-    return Table(str(path), unit, [_row_of(number, value) for number, value in values])
-
-
-def _list_in(value: Any) -> list[Any]:
-    """The list that a JSON file is, or that stands alone in its object. Raises DataError."""
-    if isinstance(value, list):
-        return value
-    if isinstance(value, DuplicateName):
-        raise DataError(f"the name {value.name!r:.40} is in it twice: keep one")
-    named = value if isinstance(value, dict) else {}
-    lists = [name for name in named if isinstance(named[name], list)]
-    if len(lists) == 1:
-        return named[lists[0]]
-    if lists:
-        found = ", ".join(map(repr, lists))
-        raise DataError(f"holds several lists ({found}): keep the one with the records")
-    raise DataError("is not a list of records: expected [{...}, {...}], or an object with one list")
-
-
-def read_jsonl(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
-    """Reads a JSON Lines file.
-
-    Args:
-        path: The file.
-        config: Gives the encoding of the file.
-        names: Not used; every reader takes it.
-
-    Returns:
-        A row for each line.
-
-    Raises:
-        DataError: A line is not JSON, or the file is not in its encoding.
-    """
-    lines = read_text(path, config.encoding).split("\n")
-    return _json_table(path, "line", parse_json_lines(lines))
+def _is_line(value: Any) -> bool:
+    """Whether the one value of a .jsonl file is a record, not a list or columns of them."""
+    if isinstance(value, dict):
+        return not all(isinstance(item, (list, dict)) for item in value.values())
+    return not isinstance(value, list)
 
 
 # Plain text
@@ -182,6 +166,9 @@ STYLES = (
     {"label": "label", "text": "text"},
 )
 """The words that begin a field of a record in plain text, each with a colon behind it."""
+
+_FIRST_WORDS = {"q", "question", "instruction", "prompt"}
+"""The words that begin a record; with others text may begin as well."""
 
 _FIELD = re.compile(r"(?:#{1,6}[ \t]*)?([A-Za-z]+)[ \t]*:(.*)")
 
@@ -197,22 +184,42 @@ def _read_text(path: Path, config: RecordsConfig, names: Container[str]) -> Tabl
     A line that begins with the file's first word, such as "Q:", begins a record; every field goes
     on to the next such word, over blank lines too.
     """
-    text = read_text(path, config.encoding)
+    notes = Notes()
+    text = read_text(path, config.encoding, notes)
     lines = text.split("\n")
     filled = [line for line in lines if line.strip()]
     if not filled:
         raise DataError("is empty")
-    found = _FIELD.fullmatch(filled[0])
-    style = next((s for s in STYLES if found and found[1].lower() in s), None)
-    if style is not None and found is not None:
-        return Table(str(path), "line", list(_written_out(lines, style, found[1].lower())))
+    for line in filled[:HEAD]:  # a title may stand above the first record
+        found = _FIELD.fullmatch(line)
+        style = next((s for s in STYLES if found and found[1].lower() in s), None)
+        if style is not None and found is not None:
+            records = list(_written_out(lines, style, found[1].lower(), notes))
+            return Table(str(path), "line", records, notes=notes)
+    if filled[0].lstrip()[:1] in ("{", "[") and _is_json(text):
+        return _json_table(path, text, notes)
+    is_name = name_finder(config, names)
     if all("\t" in line for line in filled[:100]):
-        quoting = "never" if config.quoting == "auto" else config.quoting
-        return table_of(path, "line", split_cells(text, "\t", quoting), config, names)
+        rows = split_cells(text, "\t", config.quoting, notes)
+        return table_of(path, "line", rows, config, names, notes)
+    delimiter = find_delimiter(text, "\t", is_name)
+    if delimiter and sum(map(is_name, filled[0].split(delimiter))) > 1:
+        rows = read_table(text, delimiter, is_name, config.quoting, notes)
+        return table_of(path, "line", rows, config, names, notes)
     raise DataError(f"contains no records: {TEXT_HELP}")
 
 
-def _written_out(lines: list[str], style: dict[str, str], first: str) -> Iterator[TableRow]:
+def _is_json(text: str) -> bool:
+    try:
+        parse_json_file(text)
+    except DataError:
+        return False
+    return True
+
+
+def _written_out(
+    lines: list[str], style: dict[str, str], first: str, notes: Notes
+) -> Iterator[TableRow]:
     """The records of plain text, of which each begins with the word `first`."""
     begins = 0  # the record's line
     fields: list[tuple[str, list[str]]] = []
@@ -220,8 +227,16 @@ def _written_out(lines: list[str], style: dict[str, str], first: str) -> Iterato
         found = _FIELD.fullmatch(line)
         word = found[1].lower() if found else ""
         if found is None or word not in style:
+            if word in _FIRST_WORDS:
+                notes.remark(
+                    f"begins with {word.capitalize()!r}, where records begin with "
+                    f"{first.capitalize()!r}: it is part of the record above",
+                    f"line {number}",
+                )
             if fields:
                 fields[-1][1].append(line)
+            elif line.strip():
+                notes.leave_out("line above the first record", name=line.strip())
             continue
         if word == first:
             if fields:
@@ -239,8 +254,8 @@ def _record_of(number: int, fields: list[tuple[str, list[str]]]) -> TableRow:
 
 READERS: dict[str, Reader] = {
     ".json": read_json,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
     ".csv": read_csv,
     ".tsv": read_csv,
     ".tab": read_csv,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..console import printable
+from ..files.notes import counted
 from ..text.tokenizers import BaseTokenizer
 from .duplicates import Duplicate
 from .reading import Dropped
@@ -37,6 +38,8 @@ class RecordsReport:
     unit: str
     """What row numbers count: line, row or entry."""
     kind: str
+    notes: tuple[str, ...]
+    """What of the source is not in the records, or was taken for something else."""
     read: int
     """Rows in the source."""
     dropped: tuple[Dropped, ...]
@@ -78,10 +81,11 @@ class RecordsReport:
 
     def lines(self) -> Iterator[str]:
         """The report for people, but for the example."""
-        yield f"{self.where}: {_count(self.read, self.unit)} read, {self.kind} records"
+        yield f"{self.where}: {counted(self.read, self.unit)} read, {self.kind} records"
         yield from self._dropped_lines()
+        yield from self.notes
         if self.left_out:
-            yield f"balanced: {_count(self.left_out, 'record')} of the commoner labels left out"
+            yield f"balanced: {counted(self.left_out, 'record')} of the commoner labels left out"
         if self.labels:
             counts = [f"{label!r:.40} {count}" for label, count in self.labels.items()]
             more = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
@@ -93,13 +97,13 @@ class RecordsReport:
         if self.truncated:
             tokens = sum(tokens for _, tokens in self.truncated)
             places = _places([row for row, _ in self.truncated], self.unit)
-            prompts = _count(len(self.truncated), "prompt")
+            prompts = counted(len(self.truncated), "prompt")
             yield f"too long: {tokens:,} tokens dropped from {prompts} ({places})"
         if self.unknown_fraction:
             yield f"unknown to the tokenizer: {self.unknown_fraction:.1%} of the tokens"
         if self.spelled:
             places = _places(self.spelled, self.unit)
-            count = _count(len(self.spelled), "record")
+            count = counted(len(self.spelled), "record")
             yield f"special tokens that {count} spell, taken as text ({places})"
         if self.kind != "labeled":
             yield from self._target_lines()
@@ -108,7 +112,7 @@ class RecordsReport:
     def _dropped_lines(self) -> Iterator[str]:
         if not self.dropped:
             return
-        yield f"dropped: {_count(len(self.dropped), self.unit)}"
+        yield f"dropped: {counted(len(self.dropped), self.unit)}"
         by_reason: dict[str, list[int]] = defaultdict(list)
         for item in self.dropped:
             by_reason[item.reason].append(item.row)
@@ -129,7 +133,7 @@ class RecordsReport:
         for found, how in ((exact, "word for word"), (near, "nearly")):
             if found:
                 yield (
-                    f"held out, but {how} in the training set too: {_count(len(found), 'prompt')}"
+                    f"held out, but {how} in the training set too: {counted(len(found), 'prompt')}"
                 )
                 for item in found[:MOST_PLACES]:
                     common = "" if item.exact else f" ({item.similarity:.0%} in common)"
@@ -138,18 +142,11 @@ class RecordsReport:
                     yield f"  and {len(found) - MOST_PLACES:,} more"
 
 
-def _count(number: int, what: str) -> str:
-    """1 row, 2 rows, 3 entries"""
-    if number != 1:
-        what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{number:,} {what}"
-
-
 def _places(rows: Sequence[int], unit: str) -> str:
     """line 4; lines 4, 9 and 20 more"""
     shown = ", ".join(str(row) for row in rows[:MOST_PLACES])
     more = f" and {len(rows) - MOST_PLACES:,} more" if len(rows) > MOST_PLACES else ""
-    return f"{_count(len(rows), unit).split(' ', 1)[1]} {shown}{more}"
+    return f"{counted(len(rows), unit).split(' ', 1)[1]} {shown}{more}"
 
 
 def show_mask(row: Row, tokenizer: BaseTokenizer, marks: tuple[str, str] = ("[[", "]]")) -> str:

@@ -48,11 +48,24 @@ class PreferenceRecord(_Asked):
     chosen: str
     rejected: str
     input: str = ""
+    messages: tuple[Message, ...] = ()
+    """What is asked, where that is a conversation; `instruction` is the last message of it."""
+
+    @property
+    def question(self) -> list[Message]:
+        """As in an InstructionRecord, or the conversation."""
+        return list(self.messages) or ask(self.instruction, self.input)
+
+    @property
+    def prompt_text(self) -> str:
+        """As in an InstructionRecord, or all of the conversation."""
+        return "\n".join(content_of(item) for item in self.question)
 
     @property
     def texts(self) -> tuple[str, ...]:
         """As in an InstructionRecord."""
-        return self.instruction, self.input, self.chosen, self.rejected
+        before = (text for m in self.messages for text in (m["role"], m["content"]))
+        return self.instruction, self.input, self.chosen, self.rejected, *before
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """Rows of named values, as they stand in their source; those of CSV, TSV and XLSX."""
 
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import RecordsConfig
 from ..errors import DataError
 from ..files.decoding import read_text
+from ..files.notes import Notes
 from ..files.sheets import read_sheets
-from ..files.tables import TAB_ENDINGS, find_delimiter, split_cells
+from ..files.tables import HEAD, TAB_ENDINGS, read_table
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Table:
     rows: list[TableRow]
     plain_cells: bool = False
     """Whether every cell may be text: numbers stand for their text, "nan" for nothing."""
+    notes: Notes = field(default_factory=Notes)
+    """What was left out of the source, or taken for something else."""
 
 
 Numbered = Iterable[tuple[int, list[Any]]]
@@ -56,14 +60,22 @@ def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     Raises:
         DataError: The file is empty or damaged, or two columns have the same name.
     """
-    text = read_text(path, config.encoding)
+    notes = Notes()
+    text = read_text(path, config.encoding, notes)
+    if text.lstrip()[:2] in ('{"', "[{"):
+        raise DataError("holds JSON, not a table: name it .jsonl")
     preferred = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
-    delimiter = find_delimiter(text, preferred, lambda cell: _known_name(cell, config, names))
-    return table_of(path, "line", split_cells(text, delimiter, config.quoting), config, names)
+    rows = read_table(text, preferred, name_finder(config, names), config.quoting, notes)
+    return table_of(path, "line", rows, config, names, notes)
 
 
 def table_of(
-    path: Path, unit: str, numbered: Numbered, config: RecordsConfig, names: Container[str]
+    path: Path,
+    unit: str,
+    numbered: Numbered,
+    config: RecordsConfig,
+    names: Container[str],
+    notes: Notes,
 ) -> Table:
     """Names the cells of rows by the header, or, without one, by what the columns contain.
 
@@ -73,6 +85,7 @@ def table_of(
         numbered: (number, cells) for each row.
         config: The names of columns.
         names: Lower-case names of the fields that a header may have.
+        notes: Gets the lines above the header.
 
     Returns:
         The rows below the header, without empty ones.
@@ -83,20 +96,45 @@ def table_of(
     filled = [(n, row) for n, row in numbered if any(cell not in (None, "") for cell in row)]
     if not filled:
         raise DataError("is empty")
+    above = _lines_above([row for _, row in filled[:HEAD]], config, names)
+    for number, row in filled[:above]:
+        said = next(str(cell) for cell in row if cell not in (None, ""))
+        notes.leave_out(f"{unit} above the header", name=said, place=f"{unit} {number}")
+    filled = filled[above:]
     header = _header([row for _, row in filled], config, names)
     if header is None:
-        header = [str(cell).strip() if cell is not None else "" for cell in filled[0][1]]
+        header = _names_in(filled[0][1])
         filled = filled[1:]
     named = [name for name in header if name]
     doubled = next((name for name in named if named.count(name) > 1), None)
     if doubled is not None:
         raise DataError(f"the column {doubled!r:.40} is in the header twice: rename one")
-    return Table(
-        str(path), unit, [_named(n, header, cells) for n, cells in filled], plain_cells=True
-    )
+    rows = [_named(n, header, cells) for n, cells in filled]
+    return Table(str(path), unit, rows, plain_cells=True, notes=notes)
+
+
+def _lines_above(rows: Sequence[list[Any]], config: RecordsConfig, names: Container[str]) -> int:
+    """How many of the first rows are titles, which stand above the header."""
+    is_name = name_finder(config, names)
+    known = [sum(map(is_name, _names_in(row))) for row in rows]
+    best = max(known)
+    if best > 1:
+        place = known.index(best)
+        return place if not any(known[:place]) else 0
+    widths = [sum(cell not in (None, "") for cell in row) for row in rows]
+    usual = Counter(widths).most_common(1)[0][0]
+    above = next(place for place, width in enumerate(widths) if width == usual)
+    return above if usual > 1 and all(width == 1 for width in widths[:above]) else 0
+
+
+def _names_in(row: Sequence[Any]) -> list[str]:
+    """The cells of a header as names."""
+    return [str(cell).strip() if isinstance(cell, str) else "" for cell in row]
 
 
 def _named(number: int, header: list[str], cells: list[Any]) -> TableRow:
+    if _names_in(cells) == header:
+        return TableRow(number, {}, "it repeats the header")
     values = {name: cell for name, cell in zip(header, cells, strict=False) if name}
     if len(cells) < len(header):
         return TableRow(number, values, f"it has fewer columns than the header's {len(header)}")
@@ -105,10 +143,18 @@ def _named(number: int, header: list[str], cells: list[Any]) -> TableRow:
     return TableRow(number, values)
 
 
-def _known_name(cell: Any, config: RecordsConfig, names: Container[str]) -> bool:
-    """Whether a cell of the first row names a column."""
-    name = str(cell).strip()
-    return name.lower() in names or name in (config.map or {}).values()
+def name_finder(config: RecordsConfig, names: Container[str]) -> Callable[[str], bool]:
+    """What decides whether a cell names a column.
+
+    Args:
+        config: Its `map` has names of the file's own.
+        names: Lower-case names of the fields that a header may have.
+
+    Returns:
+        A function of a cell.
+    """
+    mapped = set((config.map or {}).values())
+    return lambda cell: cell.strip().lower() in names or cell.strip() in mapped
 
 
 def _header(
@@ -120,7 +166,7 @@ def _header(
     the first row's cell again and again are a label and a text, as in the SMS Spam Collection.
     """
     first = rows[0]
-    if any(_known_name(cell, config, names) for cell in first):
+    if any(map(name_finder(config, names), _names_in(first))):
         return None
     numbers = [str(number) for number in range(1, len(first) + 1)]
     if set(numbers) & set((config.map or {}).values()):
@@ -151,15 +197,42 @@ def read_xlsx(path: Path, config: RecordsConfig, names: Container[str]) -> Table
             name.
     """
 
-    def choose(titles: list[str]) -> list[str]:
+    notes = Notes()
+
+    def choose(seen: list[str], hidden: list[str]) -> list[str]:
+        """The sheet that is asked for, or all that a person sees."""
+        titles = [*seen, *hidden]
         if config.sheet is not None and config.sheet not in titles:
             raise DataError(f"has no sheet {config.sheet!r}: there are {str(titles)[1:-1]}")
-        if not titles:
-            raise DataError("has no sheet with cells")
-        return titles[:1] if config.sheet is None else [config.sheet]
+        if not seen and config.sheet is None:
+            more = f" that is seen: give --sheet {hidden[0]!r}" if hidden else " with cells"
+            raise DataError(f"has no sheet{more}")
+        for title in hidden:
+            if title != config.sheet:
+                notes.leave_out("hidden sheet", name=title)
+        others.extend(title for title in seen if title != config.sheet)
+        return [config.sheet] if config.sheet is not None else seen
 
+    others: list[str] = []
+    rows: list[tuple[int, list[Any]]] = []
     with open(path, "rb") as file:
-        rows = [cells for _, cells in read_sheets(file, choose)]
-    width = next((len(cells) for cells in rows if cells), 0)  # of the header
-    padded = [cells + [None] * (width - len(cells)) for cells in rows]
-    return table_of(path, "row", list(enumerate(padded, start=1)), config, names)
+        first = config.sheet
+        for title, number, cells in read_sheets(file, choose, notes, fill_merged=True):
+            if first not in (None, title):
+                break  # the first sheet with cells is read
+            first = title
+            rows.append((number, cells))
+    for title in others:
+        if title != first:
+            notes.leave_out("other sheet", name=title)
+    width = _width([cells for _, cells in rows], config, names)
+    padded = [(number, cells + [None] * (width - len(cells))) for number, cells in rows]
+    return table_of(path, "row", padded, config, names, notes)
+
+
+def _width(rows: Sequence[list[Any]], config: RecordsConfig, names: Container[str]) -> int:
+    """How many columns the header of a sheet has; its rows have no empty cells at their ends."""
+    filled = [row for row in rows if row]
+    if not filled:
+        return 0
+    return len(filled[_lines_above(filled[:HEAD], config, names)])

@@ -2,21 +2,18 @@
 
 import datetime
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DataError
+from .base_tokenizer import well_formed
 
-MOST_ROUNDS = 1_000_000
-"""Rounds of all loops of a template together: those of models need a few for each message."""
+LONGEST_REASON = 300
+"""Characters of a template's own error message that are shown."""
 
-_COUNT = "_count_a_round"
-"""What every loop is made to call."""
-
-_MARKS = "_marks"
-"""Characters of the messages that stand for others."""
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Names under which messages have what an assistant thought."""
 
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
@@ -39,7 +36,8 @@ def message(role: str, content: str) -> Message:
 class ChatTemplate:
     """A Jinja template as Hugging Face's tokenizers carry them.
 
-    It is run in Jinja's sandbox, which keeps it from everything but the messages.
+    It is run in Jinja's sandbox, which keeps it from everything but the messages, within bounds of
+    time and memory.
     """
 
     source: str
@@ -72,22 +70,28 @@ class ChatTemplate:
         Raises:
             DataError: The template rejects the messages, is damaged or does not end.
         """
-        import jinja2
+        from jinja2 import TemplateError
 
+        from .template_limits import LIMITS, Limits, TemplateLimit, size_of
+
+        said = {"messages": _as_transformers(messages), "tools": None, "documents": None, **values}
         try:
-            return self._compiled[0].render(
-                {"tools": None, "documents": None, **self.special_tokens, **values},
-                messages=list(messages),
+            limits = Limits(size_of(said), marks or {})
+            text = self._compiled[0].render(
+                {**self.special_tokens, **said, LIMITS: limits},
                 add_generation_prompt=add_generation_prompt,
-                **{_COUNT: _Rounds(), _MARKS: marks or {}},
                 strftime_now=(now or datetime.datetime.now()).strftime,
             )
-        except jinja2.TemplateError as error:
-            raise DataError(f"the chat template: {error}") from None
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise DataError(f"the chat template is damaged: {error}") from None
+        except TemplateError as error:
+            raise DataError(f"the chat template: {_line(error)}") from None
+        except TemplateLimit as error:
+            raise DataError(f"the chat template does too much: {error}") from None
         except (MemoryError, RecursionError) as error:
             raise DataError(f"the chat template does not end: {type(error).__name__}") from None
+        except Exception as error:  # what a template's code raises may be of any kind
+            what = _line(error) or type(error).__name__
+            raise DataError(f"the chat template is damaged: {what}") from None
+        return well_formed(text)
 
     @functools.cached_property
     def literals(self) -> list[str]:
@@ -96,51 +100,17 @@ class ChatTemplate:
 
     @functools.cached_property
     def _compiled(self) -> tuple[Any, list[str]]:
-        """The template as Jinja's code, which takes longer to make than to run, and its literals.
+        """The template as code, which takes longer to make than to run, and its literals."""
+        from .template_limits import BoundedEnvironment
 
-        Every loop in it counts its rounds.
-        """
-        from jinja2 import Template, nodes, pass_context
-        from jinja2.ext import Extension
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        class Generation(Extension):
-            """{% generation %} marks what an assistant said; it is rendered as it stands."""
-
-            tags = {"generation"}
-
-            def parse(self, parser: Any) -> Any:
-                """What stands up to {% endgeneration %}."""
-                next(parser.stream)
-                return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-        extensions = ["jinja2.ext.loopcontrols", Generation]
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=extensions
-        )
+        environment = BoundedEnvironment()
         environment.globals["raise_exception"] = _refuse
-        environment.filters["tojson"] = pass_context(_as_json)
-        tree = environment.parse(self.source)
-        texts = {item.value for item in tree.find_all(nodes.Const) if isinstance(item.value, str)}
-        for loop in tree.find_all(nodes.For):
-            count = nodes.Call(nodes.Name(_COUNT, "load"), [], [], None, None)
-            loop.body.insert(0, nodes.ExprStmt(count).set_lineno(loop.lineno, override=True))
-        code = environment.compile(tree)
-        template = Template.from_code(environment, code, environment.globals)
-        return template, sorted(texts - {""})
+        return environment.bounded(self.source)
 
 
-class _Rounds:
-    """Counts the rounds of all loops together."""
-
-    def __init__(self) -> None:
-        self.left = MOST_ROUNDS
-
-    def __call__(self) -> None:
-        """One more; raises OverflowError where there were too many."""
-        self.left -= 1
-        if self.left < 0:
-            raise OverflowError(f"its loops run beyond {MOST_ROUNDS:,} rounds")
+def _line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())[:LONGEST_REASON]
 
 
 def _refuse(message: Any) -> None:
@@ -150,24 +120,13 @@ def _refuse(message: Any) -> None:
     raise jinja2.TemplateError(str(message))
 
 
-def _as_json(
-    context: Any,
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | str | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """`tojson` of the templates: plain JSON, where Jinja's own is made for web pages."""
-    text = json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-    if ensure_ascii:  # a mark of an ASCII character needs no escape
-        for mark, character in context.get(_MARKS, {}).items():
-            escaped = json.dumps(chr(mark))[1:-1]
-            text = text.replace(escaped, chr(mark) if ord(character) < 128 else escaped)
-    return text
+def _as_transformers(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages without what is None, and what was thought under each of its names."""
+    clean: list[dict[str, Any]] = []
+    for item in messages:
+        said = {key: value for key, value in item.items() if value is not None}
+        thought = next((said[name] for name in THOUGHTS if name in said), None)
+        if thought is not None:
+            said = {"thinking": thought, **said, "reasoning_content": thought}
+        clean.append(said)
+    return clean

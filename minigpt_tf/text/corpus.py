@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..config import DataConfig, ModelConfig
 from ..errors import DataError
 from ..events import SILENT, Listener
 from ..files.documents import Documents
+from ..files.notes import counted
 from ..storage.cache import Facts, open_entry
 from .chunks import rechunk, rechunk_splits, split_chunks
 from .idfiles import ID_NAMES, map_ids, write_ids
@@ -38,6 +39,10 @@ CACHE_VERSION = 1
 
 COUNTS_NAME = "counts.npy"
 OPENING_LENGTH = 80
+
+MOST_NOTES = 100
+"""Of a folder of more files with notes, the others are counted."""
+
 LEARNING = "learning the vocabulary"
 
 
@@ -60,6 +65,10 @@ class Corpus:
     """How many were read."""
     skipped: list[tuple[Path, str]]
     """(path, reason) for every file that was passed over."""
+    notes: list[tuple[Path | str, str]] = field(default_factory=list)
+    """(path, note) for what was left out of files, or taken for something else."""
+    twins: str = ""
+    """Letters that are written in two ways."""
 
 
 def learn_tokenizer(
@@ -150,6 +159,8 @@ def build_corpus(
             fingerprint=facts["fingerprint"],
             documents=len(documents.documents),
             skipped=documents.skipped,
+            notes=documents.notes,
+            twins=documents.twins,
         )
 
 
@@ -273,6 +284,14 @@ def describe(corpus: Corpus, data: DataConfig, model: ModelConfig) -> Iterator[t
     yield "documents", f"{corpus.documents} read, {len(corpus.skipped)} skipped"
     for path, reason in corpus.skipped:
         yield "skipped", f"{path}: {reason}"
+    for source, note in corpus.notes[:MOST_NOTES]:
+        yield "noted", f"{source}: {note}"
+    if len(corpus.notes) > MOST_NOTES:
+        rest = {source for source, _ in corpus.notes[MOST_NOTES:]}
+        last = corpus.notes[-1][0]
+        yield "noted", f"as much of {counted(len(rest), 'more file')}, the last {last}"
+    if corpus.twins:
+        yield "noted", corpus.twins
     yield "characters", f"{corpus.characters:,}"
     yield (
         "tokens",

@@ -25,8 +25,10 @@ from .base_tokenizer import (
     PICKLE_NAME,
     TOKENIZER_NAMES,
     BaseTokenizer,
+    well_formed,
 )
 from .compiled import byte_level
+from .library_limits import check_backend, check_content
 from .renaming import rename_tokens
 from .vocabulary import PickledTokenizer, dump_plain_pickle, load_plain_pickle
 from .word_tokenizer import Tokenizer, WordTokenizer, tokenizer_from_json
@@ -74,7 +76,7 @@ class CharTokenizer(BaseTokenizer):
         return cls("".join(sorted(characters)))
 
     def encode(self, text: str) -> np.ndarray:
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        codes = np.frombuffer(well_formed(text).encode("utf-32-le"), dtype="<u4")
         ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
         return ids[ids >= 0]
 
@@ -163,7 +165,10 @@ class BytePairTokenizer(BaseTokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         with errors_of_the_library(CANNOT_ENCODE):
-            encoding = self.backend.encode(text, add_special_tokens=False)
+            try:
+                encoding = self.backend.encode(text, add_special_tokens=False)
+            except TypeError:  # UTF-8 cannot write half a character
+                encoding = self.backend.encode(well_formed(text), add_special_tokens=False)
         return np.array(encoding.ids, dtype=np.int32)
 
     def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
@@ -175,11 +180,13 @@ class BytePairTokenizer(BaseTokenizer):
     def _encode_batch(self, text: str) -> np.ndarray:
         """As `encode`; other threads run meanwhile."""
         with errors_of_the_library(CANNOT_ENCODE):
-            (encoding,) = self.backend.encode_batch_fast([text], add_special_tokens=False)
+            chunks = [well_formed(text)]
+            (encoding,) = self.backend.encode_batch_fast(chunks, add_special_tokens=False)
         return np.array(encoding.ids, dtype=np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
+        with errors_of_the_library("the tokenizer cannot decode: it is damaged"):
+            return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
 
     @property
     def known_size(self) -> int:
@@ -283,6 +290,7 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
         >>> tokenizer.decode(tokenizer.encode("genius")), tokenizer.vocab_size
         ('genius', 10)
     """
+    texts = map(well_formed, texts)
     if kind == "word":
         return WordTokenizer.train(texts, vocab_size)
     if kind == "char":
@@ -371,8 +379,12 @@ def errors_of_the_library(message: str) -> Iterator[None]:
 def _load_json(content: bytes, kind: str) -> BytePairTokenizer:
     import tokenizers
 
+    check_content(content)
     with errors_of_the_library("is damaged, or not a file of the tokenizers library"):
         backend = tokenizers.Tokenizer.from_buffer(content)
+    check_backend(backend)
+    backend.no_truncation()  # settings of the training of a tokenizer, which files carry along
+    backend.no_padding()
     if kind == "imported":
         return ImportedTokenizer(backend)
     vocabulary = backend.get_vocab()

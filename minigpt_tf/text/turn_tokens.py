@@ -1,7 +1,7 @@
 """The tokens of a tokenizer that only a chat template may write, and the tokenizer without them."""
 
+import os
 import re
-import secrets
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -38,7 +38,7 @@ class TurnTokens:
     @cached_property
     def names(self) -> dict[str, str]:
         """By spelling, what `respelled` calls it: nobody can type it, as nobody knows it."""
-        secret = secrets.token_hex(8)
+        secret = os.urandom(8).hex()
         return {text: f"\ue000{secret}{i:04x}\ue001" for i, text in enumerate(self.ids)}
 
     @cached_property

@@ -26,6 +26,26 @@ def test_options_come_from_the_fields():
         assert all(f"--{name.replace('_', '-')}" in parser.format_help() for name in to_dict(cls()))
 
 
+def test_a_stop_text_may_be_a_line_end():
+    parser = argparse.ArgumentParser()
+    cli_options(parser, SamplingConfig, preset_decides=False)
+    words = [
+        "--stop",
+        r"\n",
+        "--stop",
+        r"a\\n",
+        "--stop",
+        "\n\n",
+        "--stop",
+        r"\t\d",
+        "--stop",
+        "\udcff",
+    ]
+    given = given_options(parser.parse_args(words), SamplingConfig)
+    assert given["stop"] == ("\n", r"a\n", "\n\n", "\t\\d", "\ufffd")
+    assert r"\n is a line end" in parser.format_help()
+
+
 def test_renamed_options_have_hidden_old_names():
     parser = argparse.ArgumentParser()
     for cls in (RecordsConfig, TrainingConfig):

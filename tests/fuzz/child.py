@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import minigpt_tf
 from minigpt_tf.interop.source import check_source
 from tests.fuzz.kinds import CANARY, SECRET, Case
 
@@ -72,10 +73,11 @@ def prepare() -> None:
     for name in ("h5py", "openpyxl", "docx", "pypdf", "huggingface_hub", "netron", "matplotlib"):
         importlib.import_module(name)
     import minigpt_tf.cli.import_ as importing
+    import minigpt_tf.cli.page as page
     import minigpt_tf.cli.view as view
 
     importing.check_source = _read_tensors
-    view.netron.serve = _left
+    view.netron.serve = page._process = _left
     with contextlib.suppress(ImportError):  # without its extra it says so, and ends
         importlib.import_module("minigpt_tf.serving.running").Server.run = _left
     sys.addaudithook(_audit)
@@ -123,6 +125,7 @@ def _watch(case: Case, seeds: Path, allowed: list[Path], note: Callable[[str], N
     """Notes what a command must not do, and keeps the seeds as they are."""
     global _watched
     roots = tuple(os.path.realpath(path) + os.sep for path in allowed)
+    roots += (os.path.dirname(minigpt_tf.__file__) + os.sep,)  # machine code, in __pycache__
     secret, kept = str(seeds / SECRET), os.path.realpath(seeds) + os.sep
 
     def judge(path: Any, event: str) -> None:

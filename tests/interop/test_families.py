@@ -10,12 +10,14 @@ from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from tests.interop.checkpoints import check_parity
 from tests.interop.family_checkpoints import CASES, CONTEXT, from_golden, from_transformers
+from tests.interop.folders import LlamaCpp, engine_greedy
 
 INEXPRESSIBLE = {
     ("gguf", "opt"): "activation=relu: llama.cpp",
     ("gguf", "mistral-window"): "llama.cpp has no windows in models of the family mistral",
     ("gguf", "phi3-window"): "llama.cpp has no windows in models of the family mistral",
     ("gguf", "qwen3-window"): "layer_pattern=GLL: llama.cpp computes qwen3 with G only",
+    ("gguf", "gemma2-wide"): "llama.cpp bounds scores and logits in each Gemma 2",
     ("hf", "qwen2-window"): "has no layer_pattern=GLL",
     ("gguf", "qwen2-window"): "has no layer_pattern=GLL",
 }
@@ -56,6 +58,20 @@ def test_a_round_trip_keeps_every_bit(case, tmp_path):
         again = import_model(exported, tmp_path / f"{file_format}-out")
         assert load_folder(again).model == load_folder(out).model
         assert_same_bits(out, again)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if ("gguf", case) not in INEXPRESSIBLE])
+def test_llama_cpp_gives_the_same_text(case, tmp_path):
+    pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
+    ids, _ = from_golden(case, tmp_path / "hf")
+    out = import_model(tmp_path / "hf", tmp_path / "out")
+    file = export_model(out, tmp_path / "m.gguf", "gguf").path
+    theirs, (engine, _) = LlamaCpp(file), Engine.load(load_folder(out))
+    tables = engine.config.activation.startswith("ge")  # its gelu is one of half precision
+    tolerance = 0.02 if tables else 1e-3
+    found = theirs.logits(ids)[:, : engine.config.vocab_size]
+    np.testing.assert_allclose(found, engine.all_logits(ids), atol=tolerance)
+    assert theirs.greedy(ids[:5], 30) == engine_greedy(engine, ids[:5], 30)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,7 +11,7 @@ import tokenizers
 from minigpt_tf.errors import ConfigError, MiniGPTError, ModelFolderError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
-from minigpt_tf.inference.weights import open_weights
+from minigpt_tf.inference.weights import open_weights, weight_shapes
 from minigpt_tf.interop.gguf.read_gguf import open_gguf
 from minigpt_tf.interop.gguf.write_gguf import export_gguf
 from minigpt_tf.interop.source import write_model_folder
@@ -346,3 +346,20 @@ def test_weights_that_are_not_numbers_are_named(tmp_path):
     with pytest.raises(ModelFolderError, match=r"output_norm.weight holds values that are not fin"):
         export_gguf(folder, tmp_path / "m.gguf", "q8_0")
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_many_layers_are_planned_in_one_pass(monkeypatch):
+    """A damaged configuration may say 10,000: their shapes are listed once, not for each tensor."""
+    from minigpt_tf.interop import tensors
+    from minigpt_tf.interop.gguf import write_gguf
+
+    calls = []
+
+    def counted(config):
+        calls.append(config)
+        return weight_shapes(config)
+
+    monkeypatch.setattr(tensors, "weight_shapes", counted)
+    monkeypatch.setattr(write_gguf, "weight_shapes", counted)
+    plan = write_gguf._Plan(family_config("llama", num_layers=40), "f32")
+    assert len(plan.tensors) > 40 and len(calls) < 5

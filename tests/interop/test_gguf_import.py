@@ -145,7 +145,14 @@ def test_optional_metadata(tmp_path):
     assert source.config.tie_embeddings and source.config.qkv_bias
     assert source.config.rope_scaling == {"factor": 4.0}
     assert source.tokenizer.prefix_ids == (257,) and source.tokenizer.end_ids == {256, 258}
-    assert source.generation == {"temperature": 0.6, "top_k": 5}
+    assert source.generation == {"temperature": 0.6, "top_k": 5} and not source.left_out
+    values |= {"general.sampling.top_k": -1.0, "general.sampling.temp": -0.5}
+    values |= {"general.sampling.top_p": 0.25, "general.sampling.min_p": "x"}
+    source = open_gguf(write_gguf(tmp_path / "m.gguf", tensors, values))
+    assert source.generation == {"top_p": 0.25}
+    assert [text.partition("=")[0] for text in source.left_out] == [
+        f"general.sampling.{name}" for name in ("temp", "top_k", "min_p")
+    ]
 
 
 BLOCKS = {"F32": 0.0, "F16": 1e-3, "BF16": 8e-3, "Q8_0": 1e-2, "Q4_0": 0.2, "Q4_1": 0.2}
@@ -385,8 +392,7 @@ def test_other_divisors():
         ({"llama.attention.head_count": 3, "llama.rope.dimension_count": None}, "divide"),
         ({"llama.feed_forward_length": 65}, r"ffn_gate.weight has shape \(64, 32\)"),
         ({"llama.attention.layer_norm_rms_epsilon": None}, "lack llama.attention.layer_norm_rms"),
-        ({"tokenizer.ggml.pre": "tekken"}, "unsupported pre-tokenizer 'tekken'"),
-        ({"general.sampling.temp": -1.0}, "temperature"),
+        ({"tokenizer.ggml.pre": "bloom"}, "unsupported pre-tokenizer 'bloom'"),
         ({"minigpt_tf.model": "{"}, "minigpt_tf.model is damaged"),
         ({"minigpt_tf.model": json.dumps({"vocab_size": 5})}, "ModelConfig lacks"),
     ],

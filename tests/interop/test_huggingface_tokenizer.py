@@ -122,7 +122,7 @@ def test_chat_templates(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("the file counts")
     assert read_chat_template(tmp_path).source == "the file counts"
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(MiniGPTError, match=r"chat_template\.jinja: cannot be read"):
+    with pytest.raises(MiniGPTError, match=r"chat_template\.jinja: is not UTF-8"):
         read_chat_template(tmp_path)
 
 

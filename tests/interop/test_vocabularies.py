@@ -195,8 +195,8 @@ def test_byte_level_vocabularies_give_the_ids_of_llama_cpp(byte_vocabulary, tmp_
 
 def test_unknown_names_and_damaged_merges_are_refused():
     tokens = [*byte_symbols(), "ab"]
-    with pytest.raises(DataError, match="pre-tokenizer 'tekken': supported are gpt-2"):
-        byte_level_tokenizer(tokens, ["a b"], "tekken")
+    with pytest.raises(DataError, match="pre-tokenizer 'bloom': supported are gpt-2"):
+        byte_level_tokenizer(tokens, ["a b"], "bloom")
     with pytest.raises(DataError, match="'ab' is not a pair"):
         byte_level_tokenizer(tokens, ["ab"], "gpt-2")
     with pytest.raises(DataError, match="'a c' makes no token"):

@@ -119,7 +119,13 @@ def test_sheets_give_what_a_person_sees_in_them(tmp_path):
         (3, "2026-03-01"),
         (4, "2.5"),
     ]
-    assert reasons(found) == [(6, "'output' is missing"), (7, "'output' is missing")]
+    assert reasons(found) == [
+        (6, "'output' is missing"),
+        (7, "'output' is the error #N/A"),
+    ]
+    assert found.notes == (
+        "left out: 1 cell with an error ('#N/A'; HR!B7), 1 other sheet ('Sheet')",
+    )
     with pytest.raises(DataError, match=r"a\.xlsx: has no sheet 'X': there are 'Sheet', 'HR'"):
         read_records(tmp_path / "a.xlsx", RecordsConfig(sheet="X"))
 
@@ -159,13 +165,6 @@ def test_a_sheet_is_not_believed_about_its_size(tmp_path):
     assert found.records == [LabeledRecord(2, "hello", "ham")]
 
 
-def test_sheets_without_openpyxl_are_told_how_to_be_read(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    path = written(tmp_path, "a.xlsx", b"PK")
-    with pytest.raises(DataError, match=r"a\.xlsx: needs openpyxl to be read: install it"):
-        read_records(path, RecordsConfig())
-
-
 def test_plain_text_of_questions_and_answers(tmp_path):
     text = "\nQ: one?\nmore of it\n\nA: first\n\nsecond: yes\nQ: two?\nA:\nQ: three?\nA: x\nA: y\n"
     found = read(tmp_path, "a.txt", text)
@@ -174,6 +173,13 @@ def test_plain_text_of_questions_and_answers(tmp_path):
         (8, "'output' is empty"),
         (10, "the name 'output' is in it twice"),
     ]
+    found = read(tmp_path, "a.txt", "Title\n\nQuestion: one?\nAnswer: first\nQ: two?\nA: second\n")
+    assert found.records == [InstructionRecord(3, "one?", "first\nQ: two?\nA: second")]
+    assert found.notes == (
+        "left out: 1 line above the first record ('Title')",
+        "line 5: begins with 'Q', where records begin with 'Question': it is part of the record "
+        "above",
+    )
     with pytest.raises(DataError, match=r'a\.txt: contains no records: expected "Q: \.\.\."'):
         read(tmp_path, "a.txt", "Once upon a time\nthere was a text.")
 
@@ -293,7 +299,7 @@ def test_rows_are_dropped_with_reason_and_place(tmp_path):
         good,
         {"instruction": "i"},
         {"instruction": "i", "output": " \n"},
-        {"instruction": "i", "output": 45},
+        {"instruction": "i", "output": None},
         {"instruction": ["i"], "output": "o"},
         {"instruction": "i", "output": float("nan")},
         {"instruction": "i", "output": "o", "input": {"a": 1}},
@@ -307,7 +313,7 @@ def test_rows_are_dropped_with_reason_and_place(tmp_path):
     assert reasons(found) == [
         (2, "'output' is missing"),
         (3, "'output' is empty"),
-        (4, "'output' is a number, not text"),
+        (4, "'output' is missing"),
         (5, "'instruction' is a list, not text"),
         (6, "'output' is missing"),
         (7, "'input' is an object, not text"),
@@ -353,7 +359,7 @@ def test_conversations_are_checked(tmp_path):
         "hi",
         [user, {"role": "assistant", "content": ""}],
         [user, {"role": "robot", "content": "x"}],
-        [user, {"role": "assistant", "content": 5}],
+        [user, {"role": "assistant", "content": {"a": 5}}],
         [user, "hello"],
         [user, {"role": "assistant"}],
     ]
@@ -366,7 +372,7 @@ def test_conversations_are_checked(tmp_path):
         (5, "'messages' is text, not a list"),
         (6, "'messages' hold an empty message"),
         (7, "'messages' hold the role 'robot', which is none of system, user, assistant"),
-        (8, "'messages' is a number, not text"),
+        (8, "'messages' is an object, not text"),
         (9, "'messages' hold something other than messages with role and content"),
         (10, "'messages' hold an empty message"),
     ]
@@ -391,7 +397,7 @@ def test_halves_of_characters_and_line_ends_are_mended(tmp_path):
     ("name", "content", "expected"),
     [
         ("a.json", "", r"a\.json: is empty"),
-        ("a.jsonl", "\n \n", r"a\.jsonl: contains no records"),
+        ("a.jsonl", "\n \n", r"a\.jsonl: is empty"),
         ("a.csv", "", r"a\.csv: is empty"),
         ("a.txt", "\n\n", r"a\.txt: is empty"),
         ("a.csv", "text,label\n", r"a\.csv: contains no records"),
@@ -402,7 +408,7 @@ def test_halves_of_characters_and_line_ends_are_mended(tmp_path):
         ("a.json", '{"a": [1], "b": [2]}', r"holds several lists \('a', 'b'\)"),
         ("a.json", '{"a": [], "a": []}', "the name 'a' is in it twice"),
         ("a.json", "[" * 100_000, "nested too deeply"),
-        ("a.json", "[" + "9" * 5000 + "]", "is damaged"),
+        ("a.json", "[" + "9" * 5000 + "]", "no row can be used: it is not an object"),
         ("a.json", "[1, 2", r"is not valid JSON \(line 1"),
         ("a.json", "[1, 2]", "no row can be used: it is not an object"),
         ("a.jsonl", '{"text": "t", "label": "l"}\n{"text":\n', r"is not valid JSON \(line 2"),

@@ -62,6 +62,11 @@ _MULTIPLIERS = {
 }
 """Keys of Granite -> their names in its config.json."""
 
+LOCAL_THETA = 10000.0
+"""Base of the rotary angles in Gemma 3's layers with a window."""
+_SOFTCAPS = {"attention_softcap": 50.0, "logits_softcap": 30.0}
+"""Of a Gemma 2 whose file does not say them."""
+
 _WINDOW, _LOCAL_THETA = "attention.sliding_window", "rope.freq_base_swa"
 
 _CHANGES = (
@@ -94,6 +99,7 @@ def settings_of(family: Family, values: Metadata, tensors: dict[str, Tensor]) ->
     _check_changes(family, values)
     settings = {name: allowed[0] for name, allowed in family.needs.items() if allowed}
     settings |= {"dropout": 0.0, "logits_bias": False, "use_bias": family.name == "gpt2"}
+    settings |= _SOFTCAPS if root == "gemma2" else {}
     for key in KEYS[str(root)]:
         value = _read(key, f"{root}.{key.name}", values)
         if value is not None:
@@ -118,7 +124,7 @@ def _layers(family: Family, values: Metadata, settings: dict[str, Any]) -> dict[
     if "L" not in kinds:
         return {"layer_pattern": shortest_pattern(kinds)}
     window, context = values.whole(f"{root}.{_WINDOW}", 4096), settings["context_length"]
-    local = values.number(f"{root}.{_LOCAL_THETA}", 10000.0) if root == "gemma3" else None
+    local = values.number(f"{root}.{_LOCAL_THETA}", LOCAL_THETA) if root == "gemma3" else None
     if window >= context and local is None:
         return {}
     found = {"layer_pattern": shortest_pattern(kinds), "window": min(window, context)}
@@ -224,6 +230,15 @@ def check_layers(family: Family, config: ModelConfig) -> None:
     """
     if family.gguf is None:
         raise ConfigError(f"llama.cpp has no windows in models of the family {family.name}")
+    if family.name == "gemma2" and None in (config.attention_softcap, config.logits_softcap):
+        raise ConfigError("llama.cpp bounds scores and logits in each Gemma 2: this one does not")
+    if family.name == "gemma3_text" and config.attention_softcap is not None:
+        raise ConfigError(f"attention_softcap={config.attention_softcap}: llama.cpp has none there")
+    if family.name == "gemma3_text" and config.rope_theta_local != LOCAL_THETA:
+        raise ConfigError(
+            f"rope_theta_local={config.rope_theta_local}: llama.cpp computes Gemma 3 with "
+            f"{LOCAL_THETA:.0f}"
+        )
     layers = config.num_layers
     works = [(pattern * layers)[:layers] for pattern in family.gguf_patterns]
     if config.layer_kinds not in works and not (

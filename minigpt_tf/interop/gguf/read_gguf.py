@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ...config import ModelConfig, SamplingConfig
+from ...config import ModelConfig
 from ...config.settings import from_dict
 from ...errors import ConfigError, ModelFolderError
 from ...inference.positions import frequencies_of_pairs, rotary_divisors
 from ..families import GGUF_FAMILIES, Family, expressed, unsupported
 from ..multipliers import folded_multipliers
-from ..source import Source
+from ..source import Source, recommended
 from ..tensors import FirstRows, Tensor
 from .architectures import check_widths, multipliers_of, settings_of
 from .header import read_header
@@ -60,7 +60,8 @@ def open_gguf(path: str | Path) -> Source:
         config = _scaled(values, config, tensors, known=MODEL_KEY in values)
         whole = dataclasses.replace(whole, rope_scaling=config.rope_scaling)
         vocabulary = read_vocabulary(values, config)
-        generation = _generation(values)
+        left_out: list[str] = []
+        generation = _generation(values, left_out)
     except ConfigError as error:
         raise ModelFolderError(f"{file}: {error}") from None
     return Source(
@@ -75,6 +76,7 @@ def open_gguf(path: str | Path) -> Source:
         chat_template=vocabulary.chat_template,
         generation=generation,
         origin=_origin(values, vocabulary),
+        left_out=tuple(left_out),
     )
 
 
@@ -174,15 +176,16 @@ def _check_divisors(values: Metadata, config: ModelConfig, tensor: Tensor) -> No
         raise ModelFolderError(f"{values.file}: {DIVISORS} does not fit to {MODEL_KEY}")
 
 
-def _generation(values: Metadata) -> dict[str, Any]:
-    """The sampling settings that the file recommends."""
-    settings: dict[str, Any] = {}
+def _generation(values: Metadata, left_out: list[str]) -> dict[str, Any]:
+    """The sampling settings that the file recommends, as far as they are possible."""
+    stated: dict[str, tuple[str, Any]] = {}
     for theirs, ours in SAMPLING.items():
         key = f"general.sampling.{theirs}"
-        if key in values:
-            settings[ours] = values.whole(key) if ours == "top_k" else values.number(key)
-    SamplingConfig(**settings)
-    return settings
+        value = values.values.get(key)
+        if isinstance(value, float):  # the shortest decimal that is the same in float32
+            value = values.number(key)
+        stated[key] = ours, value
+    return recommended(stated, left_out)
 
 
 def _origin(values: Metadata, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -143,8 +143,9 @@ class _Plan:
         self.family: Family = family_of(config)
         self.extra_rows = extra_rows
         self.tensors: list[_Planned] = []
+        shapes = weight_shapes(self.whole)
         for entry in entries(self.family.gguf_table, self.whole):
-            shape = tensor_shape(entry, self.whole)
+            shape = tensor_shape(entry, self.whole, shapes)
             if entry.name in (EMBEDDING, HEAD):
                 shape = (shape[0] + extra_rows, *shape[1:])
             self.tensors.append(_Planned(entry, entry.name, shape, _kind(entry.name, shape, dtype)))

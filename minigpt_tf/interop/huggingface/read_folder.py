@@ -57,7 +57,8 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
     described = read_config(values, file)
     family, config = described.family, described.config
     tensors = _tensors(open_folder(folder), family, described.expressed, folder)
-    tokenizer, start_ids = read_tokenizer(folder, values, config.vocab_size)
+    left_out: list[str] = []
+    tokenizer, start_ids = read_tokenizer(folder, values, config.vocab_size, left_out)
     license = license_name(folder)
     return Source(
         where=where,
@@ -68,10 +69,11 @@ def open_huggingface(folder: Path, where: str = "") -> Source:
         factors=described.factors,
         tokenizer=tokenizer,
         start_ids=start_ids,
-        chat_template=read_chat_template(folder),
-        generation=read_generation(folder),
+        chat_template=read_chat_template(folder, left_out),
+        generation=read_generation(folder, left_out),
         origin={"format": "Hugging Face", "architecture": family.name, "from": where}
         | ({"license": license} if license else {}),
+        left_out=tuple(left_out),
         files=license_files(folder),
     )
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...config import SamplingConfig
-from ...errors import ConfigError, DataError, ModelFolderError
+from ...errors import DataError, ModelFolderError
 from ...storage.json_files import read_object, read_object_if_there
 from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...storage.reading import why_unreadable
@@ -18,16 +17,19 @@ from ...text.tokenizers import (
     errors_of_the_library,
     load_tokenizer,
 )
+from ..source import recommended
+from .tokenizer_settings import (
+    ADDED_TOKENS_NAME,
+    SETTINGS_NAME,
+    add_listed_tokens,
+    added_token,
+    set_prefix_space,
+    special_tokens,
+)
 
-SETTINGS_NAME = "tokenizer_config.json"
-SPECIAL_TOKENS_NAME = "special_tokens_map.json"
-ADDED_TOKENS_NAME = "added_tokens.json"
 GENERATION_NAME = "generation_config.json"
 VOCABULARY_NAME, MERGES_NAME = "vocab.json", "merges.txt"
 SENTENCEPIECE_NAME = "tokenizer.model"
-
-SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
-"""Names by which chat templates know them."""
 
 SAMPLING_FIELDS = {
     "temperature": "temperature",
@@ -41,7 +43,7 @@ SAMPLING_FIELDS = {
 
 
 def read_tokenizer(
-    folder: Path, config: dict[str, Any], vocab_size: int
+    folder: Path, config: dict[str, Any], vocab_size: int, left_out: list[str] | None = None
 ) -> tuple[ImportedTokenizer, list[int]]:
     """Reads the tokenizer of a Hugging Face folder.
 
@@ -49,6 +51,7 @@ def read_tokenizer(
         folder: The folder.
         config: The content of config.json.
         vocab_size: Rows of the token embedding.
+        left_out: Gets a sentence for each thing that is not taken over.
 
     Returns:
         The tokenizer with its end and prefix ids, and the ids from which an empty prompt starts.
@@ -60,8 +63,10 @@ def read_tokenizer(
     settings = read_object_if_there(folder / SETTINGS_NAME)
     kind = _kind(folder)
     backend = _backend(folder, kind, settings)
-    backend.no_truncation()  # settings of the training of a tokenizer, which files carry along
-    backend.no_padding()
+    if kind == JSON_NAME:
+        notes = [] if left_out is None else left_out
+        add_listed_tokens(backend, folder, settings, vocab_size, notes)
+        set_prefix_space(backend, folder, settings)
     ids = {name: backend.token_to_id(text) for name, text in special_tokens(folder).items()}
     begin, end = ids.get("bos_token"), ids.get("eos_token")
     # As in transformers, the model's own setting counts where there is no generation_config.json.
@@ -94,19 +99,6 @@ def _kind(folder: Path) -> str:
 def _ids_below(vocab_size: int, ids: Iterable[Any]) -> list[int]:
     """Those that are ids of the model: files name some that it does not have."""
     return [i for i in ids if type(i) is int and 0 <= i < vocab_size]
-
-
-def special_tokens(folder: Path) -> dict[str, str]:
-    """The texts of bos_token and so on, by name."""
-    tokens = {}
-    for file in (folder / SPECIAL_TOKENS_NAME, folder / SETTINGS_NAME):  # the latter counts
-        values = read_object_if_there(file)
-        for name in SPECIAL_TOKENS:
-            value = values.get(name)
-            text = value.get("content") if isinstance(value, dict) else value
-            if isinstance(text, str):
-                tokens[name] = text
-    return tokens
 
 
 def _backend(folder: Path, kind: str, settings: dict[str, Any]) -> Any:
@@ -192,9 +184,7 @@ def _add_tokens(backend: Any, folder: Path, settings: dict[str, Any]) -> None:
     for number, token in (decoder if isinstance(decoder, dict) else {}).items():
         text = token.get("content") if isinstance(token, dict) else None
         if isinstance(text, str) and number.isdecimal():
-            names = ("single_word", "lstrip", "rstrip")
-            switches = {name: token.get(name) is True for name in names}
-            tokens[text] = tokenizers.AddedToken(text, normalized=False, **switches)
+            tokens[text] = added_token(token, normalized=False)
             ids[text] = int(number)
     if not all(type(i) is int for i in ids.values()):
         raise DataError(f"{folder / ADDED_TOKENS_NAME}: is damaged: expected a number for each")
@@ -219,8 +209,19 @@ def _prefix(backend: Any, where: Path) -> list[int]:
     return ids[: is_added.index(0)] if 0 in is_added else []
 
 
-def read_chat_template(folder: Path) -> ChatTemplate | None:
-    """From chat_template.jinja, or from tokenizer_config.json. Raises ModelFolderError."""
+def read_chat_template(folder: Path, left_out: list[str] | None = None) -> ChatTemplate | None:
+    """Reads the chat template of a Hugging Face folder.
+
+    Args:
+        folder: The folder: with chat_template.jinja, or with a template in tokenizer_config.json.
+        left_out: Gets a sentence where none of several templates is the default.
+
+    Returns:
+        The template, if there is one.
+
+    Raises:
+        ModelFolderError: A file cannot be read, or what should be a template is not a text.
+    """
     file, settings = folder / CHAT_TEMPLATE_NAME, read_object_if_there(folder / SETTINGS_NAME)
     template = settings.get("chat_template")
     if file.is_file():
@@ -230,9 +231,15 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
             template = file.read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
             raise ModelFolderError(why_unreadable(file, error, "is not UTF-8")) from None
-    elif isinstance(template, list):  # several by name
-        named = [item for item in template if isinstance(item, dict)]
-        template = next((t.get("template") for t in named if t.get("name") == "default"), None)
+    elif isinstance(template, list | dict):  # several by name
+        items = template if isinstance(template, list) else [template]
+        named = {t["name"]: t.get("template") for t in items if isinstance(t, dict) and "name" in t}
+        if isinstance(template, dict) and not named:
+            named = template
+        template = named.get("default")
+        if template is None and named and left_out is not None:
+            names = ", ".join(map(repr, named))
+            left_out.append(f"chat templates {names} of {SETTINGS_NAME}: none is the default")
     if template is None:
         return None
     if not isinstance(template, str):
@@ -242,18 +249,21 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     return ChatTemplate(template, special_tokens(folder))
 
 
-def read_generation(folder: Path) -> dict[str, Any]:
-    """The fields of SamplingConfig that generation_config.json recommends, as far as it takes
-    them."""
+def read_generation(folder: Path, left_out: list[str] | None = None) -> dict[str, Any]:
+    """Reads how the model's makers recommend to sample.
+
+    Args:
+        folder: The folder, perhaps with generation_config.json.
+        left_out: Gets a sentence for each value that is out of range.
+
+    Returns:
+        Fields of SamplingConfig.
+    """
     values = read_object_if_there(folder / GENERATION_NAME)
     if values.get("do_sample") is False:
         return {"greedy": True}
-    generation: dict[str, Any] = {}
-    for theirs, ours in SAMPLING_FIELDS.items():
-        if values.get(theirs) is not None:
-            try:
-                SamplingConfig(**{ours: values[theirs]})
-            except ConfigError:
-                continue
-            generation[ours] = values[theirs]
-    return generation
+    stated = {
+        f"{GENERATION_NAME}: {key}": (ours, values.get(key))
+        for key, ours in SAMPLING_FIELDS.items()
+    }
+    return recommended(stated, left_out)

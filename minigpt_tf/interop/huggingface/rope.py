@@ -58,6 +58,8 @@ def _rope_of(
     rope = _value(values, name, {})
     if not isinstance(rope, dict):
         raise ModelFolderError(f"{file}: {name}={rope!r:.60}: expected an object")
+    if thetas[1] is None:
+        rope = _of_layers(values, rope, name, file)
     theta = _value(values, "rope_theta", thetas[0])
     local = None if thetas[1] is None else _value(values, "rope_local_base_freq", thetas[1])
     if LOCAL not in rope and GLOBAL not in rope:
@@ -66,11 +68,8 @@ def _rope_of(
         if not isinstance(_value(rope, kind, {}), dict):
             raise ModelFolderError(f"{file}: {name}: {kind}={rope[kind]!r:.60}: expected an object")
     found = _scaled(values, _value(rope, GLOBAL, {}), name, theta, file)
-    base = theta if thetas[1] is None else local
-    near = _scaled(values, _value(rope, LOCAL, {}), name, base, file)
-    if thetas[1] is None and near == found:
-        return Rotation(*found)
-    if near[1] is not None or thetas[1] is None:
+    near = _scaled(values, _value(rope, LOCAL, {}), name, local, file)
+    if near[1] is not None:
         raise ModelFolderError(
             f"{file}: {name}: the angles of {LOCAL} and {GLOBAL} differ, which is unsupported here"
         )
@@ -103,6 +102,30 @@ def _scaled(
     raise ModelFolderError(
         f"{file}: {name} of the type {kind!r:.40} is unknown; known: default, linear, llama3"
     )
+
+
+def _of_layers(
+    values: Mapping[str, Any], rope: dict[str, Any], name: str, file: Path
+) -> dict[str, Any]:
+    """The parameters that all layers have, where the field has some for each type of layer.
+
+    Raises ModelFolderError where the types that the model has differ.
+    """
+    by_type = {key: value for key, value in rope.items() if key.endswith("_attention")}
+    if not by_type:
+        return rope
+    listed = values.get("layer_types")
+    types = list(dict.fromkeys(listed)) if isinstance(listed, list) and listed else [*by_type]
+    missing = [kind for kind in types if not isinstance(by_type.get(kind), dict)]
+    if missing:
+        raise ModelFolderError(f"{file}: {name} has no parameters for layers of type {missing[0]}")
+    if any(by_type[kind] != by_type[types[0]] for kind in types):
+        raise ModelFolderError(
+            f"{file}: {name}: the angles of {' and '.join(map(str, types))} differ, which is "
+            "unsupported here"
+        )
+    shared = {key: value for key, value in rope.items() if key not in by_type}
+    return shared | by_type[types[0]]
 
 
 def written_rope(config: ModelConfig) -> dict[str, Any]:
