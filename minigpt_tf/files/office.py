@@ -52,7 +52,7 @@ class Package:
             self.size = file.seek(0, io.SEEK_END)
             self._check(file)
             self.archive = zipfile.ZipFile(file)
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except Exception as error:  # zipfile raises many kinds on damaged archives
             raise self.damaged(error) from None

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
@@ -118,8 +119,9 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
 def _read_pdf(content: bytes, encoding: str, notes: Notes) -> str:
     try:
         import pypdf
-    except ImportError:
+    except ModuleNotFoundError:
         raise DataError("needs pypdf to be read: install it, or the extra 'documents'") from None
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it thinks of damage, line by line
     most = PDF_SECONDS + len(content) / PDF_BYTES_A_SECOND
     end = time.monotonic() + most
     pages = []
@@ -131,7 +133,7 @@ def _read_pdf(content: bytes, encoding: str, notes: Notes) -> str:
                 notes.leave_out("page without text", place=f"page {number}")
             if time.monotonic() > end:
                 raise DataError(f"takes more than {most:.0f} s: convert it to text")
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # pypdf raises many kinds on damaged files
         raise DataError(f"is not a readable PDF file: {error}") from None

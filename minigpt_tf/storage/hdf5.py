@@ -8,13 +8,13 @@ followed here; only what lies in the file itself is found, each object once.
 import math
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import ModelFolderError
-from .heaps import heaps_end
+from .hdf5_judge import judge
 from .plain_hdf5 import NotPlain, plain_datasets
 from .reading import why_unreadable
 from .regular import check_regular
@@ -35,15 +35,12 @@ LONGEST_LIST = 10_000_000
 
 
 @contextmanager
-def open_hdf5(
-    path: str | Path, content: IO[bytes] | None = None, *, attributes: bool = False
-) -> Iterator[Any]:
-    """Opens an HDF5 file for reading.
+def open_hdf5(path: str | Path, content: IO[bytes] | None = None) -> Iterator[Any]:
+    """Opens an HDF5 file for reading, once its structure was found to be safe (`hdf5_judge`).
 
     Args:
         path: A regular file; names the file in errors.
         content: The file's bytes, if they lie elsewhere (a member of an archive).
-        attributes: Whether texts in attributes will be read, for which the file is searched first.
 
     Yields:
         An `h5py.File`, closed afterwards.
@@ -54,10 +51,10 @@ def open_hdf5(
     """
     if content is None:
         check_regular(path)
-    if attributes:
-        with open(path, "rb") if content is None else nullcontext(content) as file:
-            if not heaps_end(file):
-                raise ModelFolderError(f"{path}: is damaged (a heap of texts has no end)")
+    try:
+        judge(path, content)
+    except OSError as error:
+        raise ModelFolderError(why_unreadable(path, error, "is damaged")) from None
     import h5py  # which takes a while: not for a file that is absent
 
     try:

@@ -41,7 +41,12 @@ _TYPES: dict[bytes, np.dtype] = {
 }
 """Datatype messages of IEEE 754's numbers, little-endian, and of bytes."""
 
-_DEEPEST, _MOST_OBJECTS, _LARGEST_HEADER = 40, 100_000, 2**20
+_DEEPEST, _MOST_OBJECTS, _LARGEST_HEADER, _MOST_BYTES = 40, 100_000, 2**20, 2**26
+"""Bounds of the structure: levels of a tree, objects, bytes of one and of all."""
+
+
+UNDEFINED = 2**64 - 1
+"""The address of nothing."""
 
 
 class NotPlain(Exception):
@@ -123,31 +128,73 @@ def plain_datasets(file: RawIOBase, group: str) -> dict[str, PlainDataset]:
         NotPlain: h5py may be able to read the file.
     """
     try:
-        return _Reader(file).datasets(group)
-    except (struct.error, UnicodeDecodeError, ValueError, RecursionError) as error:
+        return PlainReader(file).datasets(group)
+    except (struct.error, ValueError, IndexError, RecursionError) as error:
         raise NotPlain(str(error)) from None
 
 
-class _Reader:
+class PlainReader:
+    """Finds the objects of a plain file. All methods raise NotPlain, and what `struct` raises.
+
+    Args:
+        file: Open for reading.
+    """
+
     def __init__(self, file: RawIOBase) -> None:
         self.file, self.size = file, file.seek(0, os.SEEK_END)
-        self.objects = 0
+        self.objects = self.bytes = 0
+        self.others: list[bytes] = []
+        """Messages of the latest object that `other_message` has kept."""
 
     def read(self, start: int, length: int) -> bytes:
+        """Some bytes of the structure.
+
+        Args:
+            start: Where they begin in the file.
+            length: How many.
+
+        Returns:
+            The bytes.
+        """
         if not 0 <= start <= self.size - length:
             raise NotPlain("a part beyond the file's end")
+        self.bytes += length
+        if self.bytes > _MOST_BYTES:
+            raise NotPlain("too large a structure")
         self.file.seek(start)
         return self.file.read(length) or b""
 
     def unpack(self, layout: struct.Struct, start: int) -> tuple:
+        """Some fields of the structure.
+
+        Args:
+            layout: Their types.
+            start: Where they begin in the file.
+
+        Returns:
+            Their values.
+        """
         return layout.unpack(self.read(start, layout.size))
 
-    def datasets(self, group: str) -> dict[str, PlainDataset]:
-        signature, *versions, _, _, _, base, _, end, _, _, root, _, _, _, _ = self.unpack(
+    def root(self) -> int:
+        """The address of the outermost group."""
+        signature, *versions, _, _, _, base, _, end, driver, _, root, _, _, _, _ = self.unpack(
             _SUPERBLOCK, 0
         )
         if signature != _SIGNATURE or versions != [0, 0, 0, 0, 8, 8] or base or end != self.size:
             raise NotPlain("another version of the format")
+        if driver != UNDEFINED:
+            raise NotPlain("another driver")
+        return root
+
+    @staticmethod
+    def is_group(messages: dict[int, bytes]) -> bool:
+        """Whether an object of such messages is a group."""
+        return _SYMBOL_TABLE in messages
+
+    def datasets(self, group: str) -> dict[str, PlainDataset]:
+        """As `plain_datasets`."""
+        root = self.root()
         addresses = dict(self.entries(self.messages(root))) if group else {"": root}
         if group not in addresses:
             raise NotPlain(f"no group {group}")
@@ -156,7 +203,7 @@ class _Reader:
         while waiting:
             path, address = waiting.pop()
             messages = self.messages(address)
-            if _SYMBOL_TABLE not in messages:
+            if not self.is_group(messages):
                 found[path] = self.dataset(messages)
                 continue
             if address in groups:
@@ -167,8 +214,16 @@ class _Reader:
         return found
 
     def messages(self, address: int) -> dict[int, bytes]:
-        """The messages of an object, by type; attributes and the like are left out."""
+        """The messages of an object; attributes and the like are left out.
+
+        Args:
+            address: Of the object.
+
+        Returns:
+            By type.
+        """
         self.objects += 1
+        self.others = []
         if self.objects > _MOST_OBJECTS:
             raise NotPlain("too many objects")
         version, count, _, length = self.unpack(_OBJECT, address)
@@ -191,16 +246,43 @@ class _Reader:
                     if flags & _SHARED or kind in found or len(content) < size:
                         raise NotPlain("a shared message")
                     found[kind] = content
-                elif kind not in _HARMLESS:
-                    raise NotPlain(f"a message of type {kind}")
+                else:
+                    self.other_message(kind, content)
         return found
 
+    def other_message(self, kind: int, content: bytes) -> None:
+        """Called for a message of an object that says nothing about where values are.
+
+        Args:
+            kind: Its type.
+            content: What it says.
+        """
+        if kind not in _HARMLESS:
+            raise NotPlain(f"a message of type {kind}")
+
+    def check_free(self, start: int, length: int, head: int) -> None:
+        """Called for the list of what is free in a heap of names, which is not needed here.
+
+        Args:
+            start: Where the names begin in the file.
+            length: Their bytes.
+            head: Where the list begins among them.
+        """
+
     def entries(self, messages: dict[int, bytes]) -> Iterator[tuple[str, int]]:
-        """(name, address) of each item of a group."""
+        """The items of a group.
+
+        Args:
+            messages: Of the group.
+
+        Yields:
+            (name, address) of each.
+        """
         tree, heap = struct.unpack("<QQ", messages.get(_SYMBOL_TABLE, b""))
-        signature, version, length, _, start = self.unpack(_HEAP, heap)
+        signature, version, length, free, start = self.unpack(_HEAP, heap)
         if signature != b"HEAP" or version or length > _LARGEST_HEADER:
             raise NotPlain("no heap of names")
+        self.check_free(start, length, free)
         names = self.read(start, length)
         for node in self.leaves(tree, 0):
             signature, version, count = self.unpack(_SYMBOLS, node)
@@ -213,7 +295,15 @@ class _Reader:
                 yield names[place : names.index(b"\0", place)].decode(), address
 
     def leaves(self, address: int, depth: int) -> Iterator[int]:
-        """Addresses of the tables of names below a node of a tree."""
+        """Addresses of the tables of names below a node of a tree.
+
+        Args:
+            address: Of the node.
+            depth: How many nodes are above it.
+
+        Yields:
+            The addresses.
+        """
         signature, kind, level, count, _, _ = self.unpack(_NODE, address)
         if signature != b"TREE" or kind or depth > _DEEPEST:
             raise NotPlain("no tree of names")
@@ -234,14 +324,29 @@ class _Reader:
         dtype = _TYPES.get(kind[:20].ljust(20, b"\0"))
         if dtype is None or any(kind[20:]) or len(space) < 4 or len(layout) < _LAYOUT.size:
             raise NotPlain("no floating-point numbers")
-        version, rank = space[0], space[1]
-        if version == 1 or (version == 2 and space[3] < 2):
-            shape = struct.unpack_from(f"<{rank}Q", space, 8 if version == 1 else 4)
-        else:
-            raise NotPlain("no shape")
+        shape = unpack_shape(space)
         *form, start, length = _LAYOUT.unpack_from(layout)
         if tuple(form) != _CONTIGUOUS or length != math.prod(shape) * dtype.itemsize:
             raise NotPlain("not in one piece")
         if start + length > self.size:
             raise NotPlain("values beyond the file's end")
         return PlainDataset(self.file, start, shape, dtype)
+
+
+def unpack_shape(space: bytes) -> tuple[int, ...]:
+    """The sizes in a dataspace message; () for one value.
+
+    Args:
+        space: The message.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        NotPlain: It is of another form, or of no values.
+        struct.error: It is damaged.
+    """
+    version, rank = space[0], space[1]
+    if version == 1 or (version == 2 and space[3] < 2):
+        return struct.unpack_from(f"<{rank}Q", space, 8 if version == 1 else 4)
+    raise NotPlain("no shape")

@@ -13,9 +13,9 @@ from .regular import check_regular
 LARGEST_HEADER = 1 << 25
 """Bytes of JSON that describe the tensors of a file: of some 100,000 tensors."""
 
-_NO_MEMORY = re.compile("bad_alloc|annot allocate memory|os error 12|ResourceExh")
-_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How libraries in other languages write them."""
+_NO_MEMORY = "bad_alloc|annot allocate memory|os error 12|ResourceExh"
+_SYSTEM_ERROR = r"\(os error (\d+)\)"
+"""How libraries in other languages write them; compiled when there is an error."""
 
 
 def why_unreadable(where: object, error: BaseException, damaged: str) -> str:
@@ -38,9 +38,9 @@ def why_unreadable(where: object, error: BaseException, damaged: str) -> str:
         m.h5: is damaged ('layers')
     """
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(f"{type(error).__name__} {text}"):
+    if isinstance(error, MemoryError) or re.search(_NO_MEMORY, f"{type(error).__name__} {text}"):
         return f"{where}: there is not enough memory to read it"
-    found = _SYSTEM_ERROR.search(text)
+    found = re.search(_SYSTEM_ERROR, text)
     number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
     if number is not None:
         return f"{where}: cannot be read: {os.strerror(number)}"

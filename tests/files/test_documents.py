@@ -1,5 +1,6 @@
 """Files of every kind -> text, and what is said of files that cannot be read."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -324,3 +325,15 @@ def test_a_full_temporary_folder_is_no_fault_of_a_document(tmp_path):
     )
     assert "cannot hold the text of the documents: File too large: make room" in done.stdout
     assert done.stderr == ""
+
+
+def test_what_a_library_thinks_of_a_damaged_pdf_is_not_printed(tmp_path, caplog):
+    """pypdf logs each oddity; for some of them the logging itself fails, with a traceback."""
+    from tests.fuzz.seeds import pdf
+
+    sound = pdf("a line\nanother")
+    for before, after in ((b"0000000", b"0 0 0 0"), (b" 00000 n", b"  /A")):
+        (tmp_path / "a.pdf").write_bytes(sound.replace(before, after, 3))
+        with contextlib.suppress(DataError):
+            read_documents([tmp_path / "a.pdf"])
+    assert not caplog.records

@@ -15,6 +15,7 @@ from ...errors import ModelFolderError
 from ...storage.hdf5 import MOST_EXPANSION
 from ...storage.reading import why_unreadable
 from ...storage.regular import check_regular
+from ...storage.windows import FileWindow
 
 CONFIG_MEMBER = "config.json"
 WEIGHTS_MEMBER = "model.weights.h5"
@@ -65,7 +66,7 @@ class Archive:
         if info.compress_type != zipfile.ZIP_STORED:
             yield self._extract(name)
             return
-        with open(self.path, "rb") as file, io.BufferedReader(_Window(file, info)) as window:
+        with open(self.path, "rb") as file, io.BufferedReader(_window(file, info)) as window:
             yield window
 
     def _extract(self, name: str) -> IO[bytes]:
@@ -100,42 +101,17 @@ class Archive:
             raise ModelFolderError(why_unreadable(self.path, error, damaged)) from None
 
 
-class _Window(io.RawIOBase):
-    """The bytes of a member that is stored as it is."""
-
-    def __init__(self, file: io.BufferedReader, info: zipfile.ZipInfo) -> None:
-        length = os.fstat(file.fileno()).st_size
-        header = b""
-        if 0 <= info.header_offset <= length:
-            file.seek(info.header_offset)
-            header = file.read(LOCAL_HEADER.size)
-        if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
-            raise ModelFolderError(f"{file.name}: is damaged: {info.filename} is not where it says")
-        _, name, further = LOCAL_HEADER.unpack(header)
-        self._file = file
-        self._first = info.header_offset + LOCAL_HEADER.size + name + further
-        self._size = info.file_size
-        self._at = 0
-        if self._first + self._size > length:
-            raise ModelFolderError(f"{file.name}: is damaged: {info.filename} is cut off")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer) -> int:
-        wanted = min(len(buffer), max(0, self._size - self._at))
-        self._file.seek(self._first + self._at)
-        count = self._file.readinto(memoryview(buffer)[:wanted])
-        self._at += count
-        return count
+def _window(file: IO[bytes], info: zipfile.ZipInfo) -> FileWindow:
+    """The bytes of a member that is stored as it is. Raises ModelFolderError."""
+    length = os.fstat(file.fileno()).st_size
+    header = b""
+    if 0 <= info.header_offset <= length:
+        file.seek(info.header_offset)
+        header = file.read(LOCAL_HEADER.size)
+    if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
+        raise ModelFolderError(f"{file.name}: is damaged: {info.filename} is not where it says")
+    _, name, further = LOCAL_HEADER.unpack(header)
+    first = info.header_offset + LOCAL_HEADER.size + name + further
+    if first + info.file_size > length:
+        raise ModelFolderError(f"{file.name}: is damaged: {info.filename} is cut off")
+    return FileWindow(file, first, info.file_size)

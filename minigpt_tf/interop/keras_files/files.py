@@ -103,15 +103,15 @@ class KerasFile:
         return str(self.path) if self.archive is None else f"{self.path}, {WEIGHTS_MEMBER}"
 
     @contextmanager
-    def open(self, *, attributes: bool = False) -> Iterator[Any]:
+    def open(self) -> Iterator[Any]:
         """The HDF5 file that the weights lie in, as `open_hdf5` gives it."""
         if self.archive is None:
-            with open_hdf5(self.path, attributes=attributes) as file:
+            with open_hdf5(self.path) as file:
                 yield file
         else:
             with (
                 self.archive.open(WEIGHTS_MEMBER) as content,
-                open_hdf5(self.where, content, attributes=attributes) as file,
+                open_hdf5(self.where, content) as file,
             ):
                 yield file
 
@@ -131,7 +131,7 @@ def open_keras_file(path: str | Path) -> KerasFile:
     with open(path, "rb") as file:
         zipped = file.read(4) == b"PK\3\4"
     source = KerasFile(path, Archive(path) if zipped else None)
-    with source.open(attributes=True) as file, while_looking(source.where):
+    with source.open() as file, while_looking(source.where):
         source.description = _description(source, file)
         try:
             source.model = read_architecture(source.description)
