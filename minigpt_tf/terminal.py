@@ -4,7 +4,6 @@ A model, a template, a file's name or a message that quotes one may contain anyt
 that is printed passes through here if a terminal shows it; a file or a pipe gets it as it is.
 """
 
-import unicodedata
 from typing import Any, TextIO
 
 JOINERS = "\u200c\u200d"
@@ -37,7 +36,7 @@ def printable(text: str) -> str:
 def _printable(character: str) -> str:
     if character == "\n" or character.isprintable() or character in JOINERS:
         return character
-    if character == "\t" or unicodedata.category(character) == "Zs":
+    if character == "\t" or _category(character) == "Zs":
         return " "
     return character.encode("unicode_escape").decode()
 
@@ -61,9 +60,15 @@ def without_controls(text: str) -> str:
 
 
 def _without_control(character: str) -> str:
-    if character in KEPT or unicodedata.category(character) not in STEERING:
+    if character in KEPT or _category(character) not in STEERING:
         return character
     return character.encode("unicode_escape").decode()
+
+
+def _category(character: str) -> str:
+    import unicodedata  # rarely needed, and a library to load
+
+    return unicodedata.category(character)
 
 
 class TerminalStream:

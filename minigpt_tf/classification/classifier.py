@@ -165,7 +165,7 @@ class Classifier:
         Args:
             source: the file, or sqlite:///FILE.
             config: how it is read.
-            listener: notified of progress.
+            listener: notified of progress, and of what is not read.
 
         Returns:
             How many labels were right, and which were confused.
@@ -175,6 +175,8 @@ class Classifier:
                 classifier's.
         """
         found = read_records(source, config, ("labeled",))
+        for note in found.notes:
+            listener.notice(f"{found.where}: {note}")
         records = [record for record in found.records if isinstance(record, LabeledRecord)]
         places = {label: place for place, label in enumerate(self.head.labels)}
         for record in records:

@@ -91,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.out, queries.where)
     listener = ConsoleListener(sys.stderr)
     log = NoticeLog(listener)  # for --json
+    for note in queries.notes:
+        log.notice(f"{queries.where}: {note}")
     try:
         models = choose_models(arguments.models, with_bases=not arguments.no_base, listener=log)
         comparison = compare(models, queries, sampling, engine, listener=log)

@@ -317,8 +317,8 @@ def _note_swallowed(rows: list[NumberedRow], delimiter: str, notes: Notes) -> No
         lines = delimiter.join(cells).split("\n")
         if len(lines) > 1 and all(item.count(delimiter) == width - 1 for item in lines):
             notes.remark(
-                "a cell between quotes holds lines that look like rows: if they are, close its "
-                "quote, or give --quoting never",
+                "a cell between quotes holds lines that look like rows: if they are, a quote is "
+                "missing or too many (finetune reads quotes as letters with --quoting never)",
                 f"line {line}",
             )
 

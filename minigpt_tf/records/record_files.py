@@ -16,6 +16,7 @@ from ..files.json_values import DuplicateName, as_object, parse_json_file
 from ..files.notes import Notes
 from ..files.sources import is_url
 from ..files.tables import HEAD, find_delimiter, read_table, split_cells
+from .conversations import is_message
 from .layouts import entries_of
 from .tables import Table, TableRow, name_finder, read_csv, read_xlsx, table_of
 
@@ -104,10 +105,12 @@ NO_OBJECT = "it is not an object of names and values"
 
 def _row_of(number: int, value: Any) -> TableRow:
     """A row from any value of a JSON file."""
-    if isinstance(value, str):
+    if type(value) is str:  # no number
         return TableRow(number, {}, NO_OBJECT, text=value)
     if isinstance(value, DuplicateName):
         return TableRow(number, value, f"the name {value.name!r:.40} is in it twice")
+    if isinstance(value, list) and value and all(map(is_message, value)):
+        return TableRow(number, {"messages": value})
     if not isinstance(value, dict):
         return TableRow(number, {}, NO_OBJECT)
     return TableRow(number, value)
@@ -137,14 +140,20 @@ def _json_table(path: Path, text: str, notes: Notes) -> Table:
     unit, values = parse_json_file(text)
     if unit == "file":
         value = values[0][1]
-        is_line = path.suffix.lower() != ".json" and isinstance(value, dict)
-        if is_line and not all(isinstance(item, (list, dict)) for item in value.values()):
+        if path.suffix.lower() != ".json" and _is_line(value):
             unit = "line"
         else:
             unit = "entry"
             values = list(enumerate(entries_of(value, notes), start=1))
     rows = [_row_of(number, value) for number, value in values]
     return Table(str(path), unit, rows, notes=notes)
+
+
+def _is_line(value: Any) -> bool:
+    """Whether the one value of a .jsonl file is a record, not a list or columns of them."""
+    if isinstance(value, dict):
+        return not all(isinstance(item, (list, dict)) for item in value.values())
+    return not isinstance(value, list)
 
 
 # Plain text

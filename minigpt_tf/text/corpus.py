@@ -13,6 +13,7 @@ from ..config import DataConfig, ModelConfig
 from ..errors import DataError
 from ..events import SILENT, Listener
 from ..files.documents import Documents
+from ..files.notes import counted
 from ..storage.cache import Facts, open_entry
 from .chunks import rechunk, rechunk_splits, split_chunks
 from .idfiles import ID_NAMES, map_ids, write_ids
@@ -38,6 +39,10 @@ CACHE_VERSION = 1
 
 COUNTS_NAME = "counts.npy"
 OPENING_LENGTH = 80
+
+MOST_NOTES = 100
+"""Of a folder of more files with notes, the others are counted."""
+
 LEARNING = "learning the vocabulary"
 
 
@@ -279,8 +284,12 @@ def describe(corpus: Corpus, data: DataConfig, model: ModelConfig) -> Iterator[t
     yield "documents", f"{corpus.documents} read, {len(corpus.skipped)} skipped"
     for path, reason in corpus.skipped:
         yield "skipped", f"{path}: {reason}"
-    for source, note in corpus.notes:
+    for source, note in corpus.notes[:MOST_NOTES]:
         yield "noted", f"{source}: {note}"
+    if len(corpus.notes) > MOST_NOTES:
+        rest = {source for source, _ in corpus.notes[MOST_NOTES:]}
+        last = corpus.notes[-1][0]
+        yield "noted", f"as much of {counted(len(rest), 'more file')}, the last {last}"
     if corpus.twins:
         yield "noted", corpus.twins
     yield "characters", f"{corpus.characters:,}"

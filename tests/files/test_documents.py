@@ -327,16 +327,13 @@ def test_a_full_temporary_folder_is_no_fault_of_a_document(tmp_path):
     assert done.stderr == ""
 
 
-def test_what_a_library_thinks_of_a_damaged_pdf_is_not_printed(tmp_path, capfd):
+def test_what_a_library_thinks_of_a_damaged_pdf_is_not_printed(tmp_path, caplog):
     """pypdf logs each oddity; for some of them the logging itself fails, with a traceback."""
     from tests.fuzz.seeds import pdf
 
     sound = pdf("a line\nanother")
-    for damaged in (
-        sound.replace(b"0000000", b"0 0 0 0", 2),
-        sound.replace(b" 00000 n", b"  /A", 3),
-    ):
-        (tmp_path / "a.pdf").write_bytes(damaged)
+    for before, after in ((b"0000000", b"0 0 0 0"), (b" 00000 n", b"  /A")):
+        (tmp_path / "a.pdf").write_bytes(sound.replace(before, after, 3))
         with contextlib.suppress(DataError):
             read_documents([tmp_path / "a.pdf"])
-    assert capfd.readouterr().err == ""
+    assert not caplog.records

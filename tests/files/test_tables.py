@@ -90,6 +90,13 @@ def test_rows_of_another_width_are_counted():
     assert notes.lines() == ("2 rows with more or fewer cells than the 10 others (line 5)",)
 
 
+@pytest.mark.parametrize("cell", ['"x,', "'x,", '"x,"y', '""",', '"\\",', '"x"y,'])
+def test_a_long_line_of_quotes_costs_no_more_than_its_length(cell):
+    rows = cells("a,b\n1,2\n3,4\n" + cell * 50_000)
+    assert rows[0] == ["a", "b"]
+    assert sum(len(text) for row in rows for text in row) <= 50_000 * len(cell) + 6
+
+
 def test_many_stray_quotes_cost_no_more_than_their_text():
     rows = cells("a,b\n" + '"x,"y"z\n' * 20_000)
     assert len(rows) == 20_001 and rows[1] == ['"x', '"y"z']

@@ -311,6 +311,15 @@ KINDS: dict[str, Kind] = {
         [("import", "FOLDER", "--out", "OUT")],
         [*JSON_WORDS, *JINJA_WORDS],
     ),
+    "vocab.json and merges.txt": Kind(
+        mutate_bytes,
+        ["files/vocab.json", "files/merges.txt"],
+        [("import", "FOLDER", "--out", "OUT")],
+        [*JSON_WORDS, "Ġ", " ", "\n", "#version: 0.2"],
+    ),
+    "tokenizer.model": Kind(
+        mutate_bytes, ["pieces/tokenizer.model"], [("import", "FOLDER", "--out", "OUT")]
+    ),
     "gguf": Kind(mutate_bytes, ["m.gguf"], [IMPORT], NAME_WORDS),
     "txt": Kind(
         mutate_bytes,
@@ -410,7 +419,7 @@ def reads(command: Sequence[str], name: str) -> bool:
     """Whether a command takes a sound file of that name."""
     folder, verb = name.partition("/")[0], command[0]
     if verb == "import":
-        return folder in ("hf", "half", "m.keras", "m.gguf") or name in IMPORTED
+        return folder in ("hf", "half", "files", "pieces", "m.keras", "m.gguf") or name in IMPORTED
     if verb == "classify":
         return folder == "cls" or name.startswith("labeled")
     if "--resume" in command:

@@ -74,6 +74,7 @@ def write_models(root: Path) -> None:
     half = root / "half"
     run("export", "--model", root / "bpe", "--format", "hf", "--dtype", "bf16", "--out", half)
     run("import", half, "--out", root / "exact")
+    write_vocabularies(root)
     for name in (
         "char",
         "word",
@@ -84,6 +85,30 @@ def write_models(root: Path) -> None:
     ):  # the engine is compiled for each kind
         verb = ("classify", "the cat") if name == "cls" else ("generate", "the cat")
         run(*verb, "--model", root / name)
+
+
+def write_vocabularies(root: Path) -> None:
+    """The same model with its vocabulary as GPT-2's folders have it, and as Llama's had it."""
+    import sentencepiece
+
+    known = json.loads((root / "hf" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    merges = [m if isinstance(m, str) else " ".join(m) for m in known["merges"]]
+    for name in ("files", "pieces"):
+        shutil.copytree(root / "hf", root / name)
+        (root / name / "tokenizer.json").unlink()
+    (root / "files" / "vocab.json").write_text(json.dumps(known["vocab"]))
+    (root / "files" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    size = json.loads((root / "hf" / "config.json").read_text())["vocab_size"]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(WORDS * 20),
+        model_writer=model,
+        vocab_size=size,
+        model_type="unigram",
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (root / "pieces" / "tokenizer.model").write_bytes(model.getvalue())
 
 
 def write_texts(root: Path) -> None:

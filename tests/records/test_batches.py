@@ -239,7 +239,7 @@ def prepared(folder, rows, context_length=40, template=None, **settings):
 def test_the_report_counts_what_there_is(tmp_path):
     rows = [{"instruction": f"Q{i} is what?", "output": f"it is {i}"} for i in range(6)]
     rows += [{"instruction": "q" * 60, "output": "yes"}, {"instruction": "no", "output": ""}]
-    rows += [{"instruction": "long", "output": "x" * 50}, *rows[:2]]
+    rows += [{"instruction": "long", "output": "x" * 50, "source": "web"}, *rows[:2]]
     dataset = prepared(tmp_path, rows)
     report = dataset.report
     assert (dataset.kind, report.read, report.rows) == ("instruction", 11, 9)
@@ -255,6 +255,7 @@ def test_the_report_counts_what_there_is(tmp_path):
     assert "  1: 'output' is empty (entry 8)" in lines
     assert "  1: its answer alone does not fit into the context of 40 tokens (entry 9)" in lines
     assert "too long: 28 tokens dropped from 1 prompt (entry 7)" in lines
+    assert "left out: 1 unused column ('source')\n" in lines
     assert "trained in 9 of 9 rows" in lines and "trained: 29.2% of the tokens" in lines
     assert json.loads(json.dumps(report.as_json()))["read"] == 11
 

@@ -89,6 +89,21 @@ def test_the_report_counts_the_tokens_outside_all_windows(settings, windows, cov
     assert report["windows"].startswith(windows) and report["in a window"].startswith(covered)
 
 
+def test_the_report_names_what_is_not_in_the_text(tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / f"{name}.html").write_text(f"<p>caf\u00e9 {name}<p hidden>cafe\u0301", "utf-8")
+    (tmp_path / "d.txt").write_text("cafe\u0301", "utf-8")
+    documents = read_documents(tmp_path)
+    corpus = build_corpus(documents, train_tokenizer("word", documents.texts, 9), DataConfig())
+    model = ModelConfig(vocab_size=9, context_length=2)
+    noted = [text for name, text in describe(corpus, DataConfig(), model) if name == "noted"]
+    assert noted[0] == f"{tmp_path}/a.html: left out: 1 hidden element ('cafe\u0301')"
+    assert noted[3].startswith("'\u00e9' (1) is written as one character and as several")
+    monkeypatch.setattr(corpus_module, "MOST_NOTES", 1)
+    noted = [text for name, text in describe(corpus, DataConfig(), model) if name == "noted"]
+    assert noted[1] == f"as much of 2 more files, the last {tmp_path}/c.html" and len(noted) == 3
+
+
 def test_the_report_counts_unknown_tokens():
     documents = documents_of("a a a b b c")
     data = DataConfig(val_split=0)

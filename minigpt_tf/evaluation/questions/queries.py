@@ -8,6 +8,7 @@ from typing import Any
 from ...config import RecordsConfig
 from ...errors import DataError
 from ...files.decoding import read_text, tidy
+from ...files.notes import Notes
 from ...records.record_files import read_file, read_json
 from ...records.row import MOST_CHARACTERS
 from ...records.tables import Table, TableRow, read_csv
@@ -38,6 +39,8 @@ class Queries:
     unit: str
     """What row numbers count: line or entry."""
     queries: list[Query]
+    notes: tuple[str, ...] = ()
+    """What of the file is not in the queries, or was taken for something else."""
 
     @property
     def facts(self) -> int:
@@ -86,7 +89,7 @@ def read_queries(path: str | Path, encoding: str = RecordsConfig.encoding) -> Qu
             queries.append(_query(row))
         except DataError as error:
             raise DataError(f"{table.where}: {table.unit} {row.number}: {error}") from None
-    return Queries(table.where, table.unit, queries)
+    return Queries(table.where, table.unit, queries, table.notes.lines())
 
 
 def _query(row: TableRow) -> Query:
@@ -122,9 +125,10 @@ def _text(name: str, value: Any, *, blank: bool = False) -> str:
 
 def _read_lines(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """A row for each line of plain text that is not blank."""
-    lines = enumerate(read_text(path, config.encoding).split("\n"), start=1)
+    notes = Notes()
+    lines = enumerate(read_text(path, config.encoding, notes).split("\n"), start=1)
     rows = [TableRow(number, {}, text=line) for number, line in lines if line.strip()]
-    return Table(str(path), "line", rows)
+    return Table(str(path), "line", rows, notes=notes)
 
 
 READERS = {
