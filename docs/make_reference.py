@@ -1,4 +1,5 @@
-"""Writes docs/reference/: cli.md from the parsers, api.md and modules.md from the docstrings.
+"""Writes docs/reference/: cli.md from the parsers, api.md and modules.md from the docstrings, and
+serving.md from the requests of `minigpt serve` (which needs the extra `serve`).
 
 `python docs/make_reference.py` writes them; with `--check` it writes nothing and fails if a page is
 stale. Sources are read, not imported, so that neither needs TensorFlow.
@@ -331,12 +332,48 @@ def _first_line(path: Path) -> str:
     return _escaped(" ".join(text.partition("\n\n")[0].split())).replace("|", "\\|")
 
 
+# ---------------------------------------------------------------- the API
+
+
+def serving_page() -> str:
+    """Every field of every request of `minigpt serve`, as Markdown."""
+    from minigpt_tf.serving import requests, responses_request
+    from minigpt_tf.serving.fields import support_of
+
+    bodies = {
+        "POST /v1/chat/completions": requests.ChatRequest,
+        "Each of its messages": requests.ChatMessage,
+        "POST /v1/completions": requests.CompletionRequest,
+        "POST /v1/responses": responses_request.ResponsesRequest,
+        "POST /v1/classify": requests.ClassifyRequest,
+        "POST /tokenize": requests.TokenizeRequest,
+        "POST /detokenize": requests.DetokenizeRequest,
+    }
+    lines = [
+        GENERATED + "# The API's fields\n",
+        "What `minigpt serve` does with each field of a request. *Supported*: as OpenAI has it. "
+        "*Extension*: OpenAI lacks it. *Without effect*: any value is accepted. *Refused*: a value "
+        "that asks for something gets status 400, which names the field. A field that is not here "
+        "is ignored, counted in `/metrics`, and logged once by its name.",
+    ]
+    for title, body in bodies.items():
+        lines += [f"\n## {title}\n", "| field | | what it does |\n|---|---|---|"]
+        for name, support, text in sorted(support_of(body), key=lambda item: KINDS.index(item[1])):
+            lines.append(f"| `{name}` | {support} | {_cell(text)} |")
+    return "\n".join(lines) + "\n"
+
+
+KINDS = ("supported", "extension", "without effect", "refused")
+"""In the order of the tables."""
+
+
 def pages() -> dict[Path, str]:
     """Each generated page and what has to be in it."""
     return {
         PAGES / "cli.md": cli_page(),
         PAGES / "api.md": api_page(),
         PAGES / "modules.md": modules_page(),
+        PAGES / "serving.md": serving_page(),
     }
 
 

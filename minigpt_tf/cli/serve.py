@@ -102,6 +102,7 @@ def _logs_to(stream: TextIO) -> Iterator[None]:
 
 
 def _print_ready(server: "Server", models: "list[Served]") -> None:
+    gc.freeze()
     for model in models:
         engine = model.engine
         cache = engine.cache if model.scheduler is None else model.scheduler.cache

@@ -190,7 +190,7 @@ def require_at_least(config: Any, name: str, lowest: float) -> None:
 
 def check_types(config: Any) -> None:
     """Raises ConfigError where a field holds a value of another type or an excessive number."""
-    hints = typing.get_type_hints(type(config))
+    hints = _type_hints(config.__class__)
     for item in dataclasses.fields(config):
         name, hint, value = item.name, hints[item.name], getattr(config, item.name)
         if _is_unset(value, item):
@@ -205,6 +205,12 @@ def check_types(config: Any) -> None:
             raise ConfigError(f"{name}={value!r:.30}: must be at most {LARGEST_INTEGER}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
+
+
+@functools.cache
+def _type_hints(cls: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields; a server checks settings all the time."""
+    return typing.get_type_hints(cls)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The key/value cache: keys and values as panels, so that attention is a product of matrices."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..machine import check_fits_memory
 from .panels import LANES, empty_panels, padded
+
+PAGE, TOUCHED_TOGETHER = 1024, 2**20
+"""Numbers in a page of memory, and in what `touch` does at a time."""
 
 
 class Cache:
@@ -47,6 +51,19 @@ class Cache:
         """Bytes of the keys and values of one sequence."""
         width = config.num_kv_heads * padded(config.head_dim)
         return 8 * config.num_layers * width * padded(config.context_length)
+
+    def touch(self) -> Iterator[None]:
+        """Has the system give all of the memory now. It gives a page when it is first used, which
+        may take longer than what is written there: a first answer would wait, and all beside it.
+
+        Yields:
+            After each few megabytes.
+        """
+        for array in (self.keys, self.values):
+            flat = array.reshape(-1)
+            for start in range(0, flat.size, TOUCHED_TOGETHER):
+                flat[start : start + TOUCHED_TOGETHER : PAGE] += 0  # whatever is there already
+                yield
 
     def copy(self, source: int, target: int, end: int | None = None) -> None:
         """Makes one sequence equal to another, or to its beginning.

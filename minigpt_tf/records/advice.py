@@ -14,6 +14,7 @@ _SYNONYMS = {
         "problem",
         "task",
         "user",
+        "human",
         "input",
         "source",
     ),
@@ -86,6 +87,10 @@ def advice_for(names: Collection[str], kinds: Sequence[str], *, is_table: bool) 
     for kind in kinds:
         if options := _options(lower, kind):
             return f"give {options}"
+    if len(names) == 2 and "instruction" in kinds:
+        pairs = zip(("instruction", "output"), names, strict=True)
+        options = " ".join(f"--map {shlex.quote(f'{ours}={name}')}" for ours, name in pairs)
+        return f"say which is which, such as {options}"
     if set(lower) == {"text"}:
         return "texts without more are for minigpt train"
     return "say which is which, such as --map output=answer"

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..files.json_values import NumberText
 from ..text.chat_template import Message, message
-from .conversations import ROLES, Unusable, content_of, is_message, role_of, without
+from .conversations import MESSAGE_NAMES, ROLES, Unusable, content_of, is_message, role_of, without
 from .row import JSON_KINDS, Row
 from .schema import (
     NEEDS,
@@ -120,6 +120,7 @@ def _message(row: Row, name: str, value: Any) -> Message:
     content = row.optional_text("messages", content_of(value, name))
     if content is None or (role != "system" and not content.strip()):
         raise Unusable(f"{name} hold an empty message")
+    row.unused_fields += [key for key, said in value.items() if said and key not in MESSAGE_NAMES]
     return message(role, content)
 
 

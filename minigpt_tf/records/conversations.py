@@ -15,6 +15,10 @@ SYSTEMS = {"system", "developer"}
 _ROLES = dict.fromkeys(USERS, "user") | dict.fromkeys(ASSISTANTS, "assistant")
 _ROLES |= dict.fromkeys(SYSTEMS, "system")
 
+MESSAGE_NAMES = {"role", "from", "type", "content", "value", "parts", "weight", "tool_calls"}
+MESSAGE_NAMES |= {"function_call", "id", "name", "timestamp", "create_time"}
+"""What messages hold that is read, refused, or says nothing."""
+
 ROLES = ("system", "user", "assistant")
 
 SHAREGPT_NAMES = ("conversations", "conversation", "contents")

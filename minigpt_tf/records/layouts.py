@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..files.json_values import DuplicateName
-from ..files.notes import Notes, counted
+from ..files.notes import Notes
 from .schema import NAMES
 
 SPLITS = ("train", "training", "train_sft", "train_prefs", "data", "records", "rows", "examples")
@@ -53,6 +53,8 @@ def entries_of(value: Any, notes: Notes) -> list[Any]:
 def _of_list(value: list[Any]) -> list[Any]:
     """The records of a list; of a list of lists, the first may be a header."""
     if len(value) > 1 and all(isinstance(row, list) for row in value):
+        if all(_are_messages(row) for row in value):
+            return [{"messages": row} for row in value]
         header = value[0]
         if all(isinstance(name, str) for name in header) and _known(header):
             return _table(header, value[1:])
@@ -61,6 +63,13 @@ def _of_list(value: list[Any]) -> list[Any]:
             "orient='records'"
         )
     return [_inner(entry) for entry in value]
+
+
+def _are_messages(row: Any) -> bool:
+    """Whether a list is a conversation."""
+    return isinstance(row, list) and all(
+        isinstance(item, dict) and ("role" in item or "from" in item) for item in row
+    )
 
 
 def _inner(entry: Any) -> Any:
@@ -148,9 +157,12 @@ def _of_object(value: dict[str, Any], notes: Notes) -> list[Any]:
         raise DataError(f"holds several lists of records ({shown}): keep the one with the records")
     objects = [item for item in value.values() if isinstance(item, dict)]
     if len(objects) == len(value) and all(_known(list(item)) for item in objects):
-        if all(_is_column_of(item) for item in objects):
-            raise DataError(f"holds {counted(len(objects), 'table')}: keep the one to read")
-        return objects  # pandas: orient='index'
+        if not all(_is_column_of(item) for item in objects):
+            return objects  # pandas: orient='index'
+        name = next((name for name in SPLITS if name in value), next(iter(value)))
+        for other in value.keys() - {name}:
+            notes.leave_out("table", name=other)
+        return entries_of(value[name], notes)
     if len(objects) == 1 and len(value) <= 3:
         return entries_of(objects[0], notes)
     plain = {name: item for name, item in value.items() if isinstance(item, list)}

@@ -103,6 +103,8 @@ def _note_unused(rows: Sequence[Row], kind: str, table: Table) -> None:
                 unused[name] = None
         place = f"{table.unit} {row.number}"
         table.notes.leave_out("message behind the last answer", row.unanswered, place=place)
+        for name in row.unused_fields:
+            table.notes.leave_out("unused value of a message", name=name, place=place)
     for name in unused:
         table.notes.leave_out("unused column", name=name)
 
@@ -190,8 +192,9 @@ def _kind_of_all(rows: list[Row], table: Table, kinds: Collection[str]) -> tuple
         raise DataError(f"{table.where}: no row can be used: {reasons(dropped, table.unit)}")
     expected = "; or ".join(_needed(kind) for kind in wanted)
     advice = advice_for(there, wanted, is_table=table.plain_cells)
+    about = "; ".join([advice, *table.notes.lines()])
     raise DataError(
-        f"{table.where}: has {_listed(there)}, where these are needed: {expected}: {advice}"
+        f"{table.where}: has {_listed(there)}, where these are needed: {expected}: {about}"
     )
 
 

@@ -16,6 +16,7 @@ from ..files.json_values import DuplicateName, as_object, parse_json_file
 from ..files.notes import Notes
 from ..files.sources import is_url
 from ..files.tables import HEAD, find_delimiter, read_table, split_cells
+from .conversations import is_message
 from .layouts import entries_of
 from .tables import Table, TableRow, name_finder, read_csv, read_xlsx, table_of
 
@@ -108,6 +109,8 @@ def _row_of(number: int, value: Any) -> TableRow:
         return TableRow(number, {}, NO_OBJECT, text=value)
     if isinstance(value, DuplicateName):
         return TableRow(number, value, f"the name {value.name!r:.40} is in it twice")
+    if isinstance(value, list) and value and all(map(is_message, value)):
+        return TableRow(number, {"messages": value})
     if not isinstance(value, dict):
         return TableRow(number, {}, NO_OBJECT)
     return TableRow(number, value)

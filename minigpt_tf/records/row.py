@@ -23,6 +23,8 @@ class Row:
         self.number, self.fault, self.plain_cells = raw.number, raw.fault, plain_cells
         self.unanswered = 0
         """Messages behind the last answer."""
+        self.unused_fields: list[str] = []
+        """Names of values in its messages that are not read."""
         self.file_names = dict(config.map or {})
         taken = set(self.file_names.values())
         self.raw = raw.values

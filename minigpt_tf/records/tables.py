@@ -62,6 +62,8 @@ def read_csv(path: Path, config: RecordsConfig, names: Container[str]) -> Table:
     """
     notes = Notes()
     text = read_text(path, config.encoding, notes)
+    if text.lstrip()[:2] in ('{"', "[{"):
+        raise DataError("holds JSON, not a table: name it .jsonl")
     preferred = "\t" if path.suffix.lower() in TAB_ENDINGS else ","
     rows = read_table(text, preferred, name_finder(config, names), config.quoting, notes)
     return table_of(path, "line", rows, config, names, notes)

@@ -1,5 +1,7 @@
 """A conversation of a request -> answers that are being generated; chat and responses share it."""
 
+from dataclasses import replace
+
 from fastapi import Request
 
 from ..inference.prompt import Prompt
@@ -43,12 +45,13 @@ async def ask_conversation(
         Refusal: The conversation is too long, a setting is out of range, or there is no room.
     """
     state, call = state_of(request), call_of(request)
-    sampling_of(model, body, limit)  # what is wrong is found before anything is encoded
+    sampling = sampling_of(model, body, limit)  # before anything is encoded
     room = limited(model, limit) if truncate else None
     characters = sum(len(said["content"]) for said in messages)
     prompt = await in_thread(characters, chat_prompt, model, messages, room)
     left = model.engine.config.context_length - len(prompt.ids)
-    sampling = sampling_of(model, body, min(limit, left))
+    if left < limit:
+        sampling = replace(sampling, max_new_tokens=left)
     if state.config.log_contents:
         call.facts["messages"] = messages
     answers = Answers(state, call, model)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -36,14 +37,15 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     state.report_unknown(body.check())
     require_generator(model)
     limit = wanted_length(body, state.config.max_tokens)
-    sampling_of(model, body, limit)  # what is wrong is found before anything is encoded
+    sampling = sampling_of(model, body, limit)  # before anything is encoded
     room = limited(model, limit) if body.truncate else None
     prompts, samplings = [], []
     for given in body.prompt:
         prompt = await in_thread(len(given), text_prompt, model, given, room)
         left = model.engine.config.context_length - len(prompt.ids)
         prompts.append(prompt)
-        samplings.append(sampling_of(model, body, min(limit, left)))
+        shorter = replace(sampling, max_new_tokens=left) if left < limit else sampling
+        samplings.append(shorter)
     if state.config.log_contents:
         call.facts["prompts"] = [prompt.text for prompt in prompts]
     headers = header_of(dict.fromkeys(n for prompt in prompts for n in prompt.notices()))

@@ -146,6 +146,8 @@ def load_model(
     served.generator = generator
     served.scheduler = generator.scheduler(plan.rows)
     served.scheduler.pace = Pace(PREFILL_TOKENS, config.prefill_ms / 1000)
+    served.idle_work = served.scheduler.cache.touch()
     model.warm_up()
     compile_sums(unfiltered=True)
+    _ = served.fingerprint, served.token_bytes
     return served

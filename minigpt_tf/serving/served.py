@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ..config import SamplingConfig
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.scheduling import Scheduler
+from ..storage.model_folder import CHAT_TEMPLATE_NAME
+from ..text.tokenizers import TOKENIZER_NAMES
 from .jobs import Job
 from .token_text import TokenBytes
 
@@ -35,6 +38,8 @@ class Served:
     """What a person should know about the model, perhaps empty."""
     jobs: deque[Job] = field(default_factory=deque)
     """Other work than answers, for the engine's thread."""
+    idle_work: Iterator[None] = field(default_factory=lambda: iter(()))
+    """What the engine's thread does in short turns while nobody asks for anything."""
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=64))
     """How long the latest answers took, in seconds."""
     in_flight: int = 0
@@ -62,11 +67,13 @@ class Served:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Changes with what may change a text: the version, the weights and how they are kept."""
-        weights, tokenizer = self.engine.weights, self.generator and self.generator.tokenizer
+        weights = self.engine.weights
         digest = hashlib.sha256(f"{__version__} {self.quantize} {self.engine.config}".encode())
         digest.update(weights.norms.tobytes())
         digest.update(weights.panels[: 2**20].tobytes())
-        digest.update(tokenizer.to_bytes() if tokenizer else b"")
+        for name in {*TOKENIZER_NAMES.values(), CHAT_TEMPLATE_NAME}:
+            if (self.folder / name).is_file():
+                digest.update((self.folder / name).read_bytes())
         return f"fp_{digest.hexdigest()[:12]}"
 
     @functools.cached_property

@@ -139,11 +139,16 @@ class Worker:
             active = [model for model in self._models if model.unfinished]
             if not active:
                 self._busy_since = None
-                self._work.wait()
+                if not self._idle_turn():
+                    self._work.wait()
                 continue
             for model in active:
                 self._busy_since = time.monotonic()
                 self._turn(model, len(active))
+
+    def _idle_turn(self) -> bool:
+        """Does a little of what can wait; whether there was any."""
+        return any(next(model.idle_work, _NOTHING) is None for model in self._models)
 
     def _turn(self, model: Served, active: int) -> None:
         """One step of a model's answers, and a turn of its first job."""
@@ -190,4 +195,5 @@ class Worker:
                 ticket.fail(error if isinstance(error, MiniGPTError) else _FAILED)
 
 
+_NOTHING = object()
 _FAILED = Refusal("the engine failed: the server's log says why", 500, code="internal_error")

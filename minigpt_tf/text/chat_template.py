@@ -1,7 +1,7 @@
 """Chat templates: a conversation as the text that a chat model was trained on."""
 
-import datetime
 import functools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +49,7 @@ class ChatTemplate:
         messages: Sequence[Message],
         *,
         add_generation_prompt: bool,
-        now: datetime.datetime | None = None,
+        now: float | None = None,
         marks: Mapping[int, str] | None = None,
         **values: Any,
     ) -> str:
@@ -60,7 +60,7 @@ class ChatTemplate:
         Args:
             messages: The conversation, in order.
             add_generation_prompt: End where the assistant's next answer begins.
-            now: The time for templates that write it (unset: the present).
+            now: The time for templates that write it, as `time.time` gives it (unset: the present).
             marks: Characters in the messages that stand for others, and these.
             values: What else the template may ask for, such as `tools`.
 
@@ -80,7 +80,7 @@ class ChatTemplate:
             text = self._compiled[0].render(
                 {**self.special_tokens, **said, LIMITS: limits},
                 add_generation_prompt=add_generation_prompt,
-                strftime_now=(now or datetime.datetime.now()).strftime,
+                strftime_now=functools.partial(_written_time, now),
             )
         except TemplateError as error:
             raise DataError(f"the chat template: {_line(error)}") from None
@@ -98,9 +98,15 @@ class ChatTemplate:
         """The texts that the template names, such as those that it looks for in a message."""
         return self._compiled[1]
 
+    @property
+    def own_texts(self) -> list[str]:
+        """All texts of which the template makes what it writes, but for messages."""
+        _, literals, written = self._compiled
+        return [*literals, *written, *self.special_tokens.values()]
+
     @functools.cached_property
-    def _compiled(self) -> tuple[Any, list[str]]:
-        """The template as code, which takes longer to make than to run, and its literals."""
+    def _compiled(self) -> tuple[Any, list[str], list[str]]:
+        """The template as code, which takes longer to make than to run, and its texts."""
         from .template_limits import BoundedEnvironment
 
         environment = BoundedEnvironment()
@@ -111,6 +117,13 @@ class ChatTemplate:
 def _line(error: Exception) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split())[:LONGEST_REASON]
+
+
+def _written_time(now: float | None, form: str) -> str:
+    """`strftime_now` of the templates."""
+    import datetime
+
+    return datetime.datetime.fromtimestamp(time.time() if now is None else now).strftime(form)
 
 
 def _refuse(message: Any) -> None:

@@ -4,7 +4,6 @@ The library does as the file says: it searches with any regular expression, and 
 character as much text as the file has for it. What would take for ever, or all memory, is refused.
 """
 
-import base64
 import binascii
 import json
 import math
@@ -44,7 +43,7 @@ def check_content(content: bytes) -> None:
     while place >= 0:
         if found := _CHARSMAP.match(content, place):
             try:
-                check_charsmap(base64.b64decode(found[1], validate=True))
+                check_charsmap(binascii.a2b_base64(found[1], strict_mode=True))
             except binascii.Error:
                 raise DataError("is damaged: its precompiled_charsmap is not base64") from None
         place = content.find(b'"precompiled_charsmap"', place + 1)
@@ -121,7 +120,7 @@ def _growth(step: dict[str, Any]) -> float:
         text = pattern.get("String") if isinstance(pattern, dict) else None
         return max(1.0, len(content) / len(text)) if text else len(content) + 1.0
     if kind == "Precompiled":
-        return check_charsmap(base64.b64decode(step.get("precompiled_charsmap") or ""))
+        return check_charsmap(binascii.a2b_base64(step.get("precompiled_charsmap") or ""))
     if kind in ("NFKC", "NFKD"):
         return 18
     if kind == "Prepend":

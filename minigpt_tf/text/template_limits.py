@@ -26,7 +26,7 @@ LIMITS = "\0limits"
 MOST_WORK = 100_000_000
 """Characters, and values times COST_OF_A_VALUE, that a template makes in all; and MORE_WORK for
 each that it gets."""
-MORE_WORK = 50
+MORE_WORK = 200
 COST_OF_A_VALUE = 16
 MOST_ROUNDS = 300_000
 """Rounds of all loops of a template together: those of models need a few for each message."""
@@ -36,8 +36,8 @@ MOST_VALUES = 1_000_000
 """In one list or mapping, with all that is in it."""
 DEEPEST = 200
 """Lists in lists."""
-MOST_BITS = 1_000_000
-"""Of an integer."""
+MOST_BITS = 10_000
+"""Of an integer; str() writes at most 4,300 digits of one."""
 LARGEST_ARGUMENT = 1_000_000
 """Integers that say how much of something to make."""
 WIDEST_INDENT = 32
@@ -95,6 +95,10 @@ class Limits:
         """Counts what is made; raises TemplateLimit where it is too much."""
         self.foresee(size)
         self.work -= size
+        self.look(size)
+
+    def look(self, size: int) -> None:
+        """Counts work that makes nothing, and from time to time looks at the clock."""
         self._until_look -= size + 1000
         if self._until_look < 0:
             self._until_look = 200_000
@@ -213,23 +217,26 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             del self.filters[name]
         self.filters["tojson"] = pass_context(_as_json)
         self.filters = {name: _counted(name, filter) for name, filter in self.filters.items()}
+        self.tests = {name: _looked_at(test) for name, test in self.tests.items()}
 
-    def bounded(self, source: str) -> tuple[Any, list[str]]:
+    def bounded(self, source: str) -> tuple[Any, list[str], list[str]]:
         """Compiles a template.
 
         Args:
             source: Its text.
 
         Returns:
-            The template, and the texts that it names.
+            The template, the texts that its code names, and those that it writes as they stand.
         """
         if len(source) > LONGEST_SOURCE:
             raise TemplateLimit(f"it has more than {LONGEST_SOURCE:,} characters")
         tree = self.parse(source)
         texts = {item.value for item in tree.find_all(nodes.Const) if isinstance(item.value, str)}
+        written = sorted({item.data for item in tree.find_all(nodes.TemplateData)})
         tree = _Counting().visit(tree)
         code = self.compile(tree)
-        return self.template_class.from_code(self, code, self.globals), sorted(texts - {""})
+        template = self.template_class.from_code(self, code, self.globals)
+        return template, sorted(texts - {""}), written
 
     @staticmethod
     @pass_context
@@ -255,6 +262,21 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             The same.
         """
         return _limits(context).made(value)
+
+    @staticmethod
+    @pass_context
+    def look_at(context: Context, value: Any) -> Any:
+        """What is compared, cut or looked up: it counts the work.
+
+        Args:
+            context: Of the rendering.
+            value: An operand.
+
+        Returns:
+            The same.
+        """
+        _limits(context).look(_length(value) if isinstance(value, str) else size_of(value))
+        return value
 
     @staticmethod
     @pass_context
@@ -287,7 +309,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls a method, a function or a macro."""
-        if __obj is _COUNT_ROUND or __obj is _COUNT_VALUE or __obj is _JOIN_TEXTS:
+        if any(__obj is own for own in _OWN):
             return __obj(__context, *args)
         limits = _limits(__context)
         method = getattr(__obj, "__wrapped__", __obj)  # of str.format
@@ -323,9 +345,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return limits.made(super().call_binop(context, operator, left, right))
 
 
-_COUNT_ROUND = BoundedEnvironment.count_round
-_COUNT_VALUE = BoundedEnvironment.count_value
-_JOIN_TEXTS = BoundedEnvironment.join_texts
+_OWN = (
+    BoundedEnvironment.count_round,
+    BoundedEnvironment.count_value,
+    BoundedEnvironment.look_at,
+    BoundedEnvironment.join_texts,
+)
 
 
 class _Counting(NodeTransformer):
@@ -364,6 +389,21 @@ class _Counting(NodeTransformer):
         self.generic_visit(node)
         return node if constant else _call("count_value", [node], node.lineno)
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = _call("look_at", [node.expr], node.lineno)
+        for operand in node.ops:
+            operand.expr = _call("look_at", [operand.expr], node.lineno)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            return _call("count_value", [node], node.lineno)
+        elif not isinstance(node.arg, nodes.Const):
+            node.arg = _call("look_at", [node.arg], node.lineno)
+        return node
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         return _call("join_texts", node.nodes, node.lineno)
@@ -386,8 +426,6 @@ def _written(context: Context, value: Any) -> Any:
 
 def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter whose work is counted; Jinja never runs it while compiling."""
-    passes = getattr(function, "jinja_pass_arg", None)
-    kind = passes.name if passes is not None else ""
 
     @pass_context
     def counted(context: Context, *args: Any, **kwargs: Any) -> Any:
@@ -395,13 +433,28 @@ def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         given = [_listed(limits, value) for value in args]
         named = {key: _listed(limits, value) for key, value in kwargs.items()}
         _foresee(limits, name, given[0] if given else None, [*given[1:], *named.values()])
-        own: dict[str, Any] = {"context": context, "environment": context.environment}
-        own["eval_context"] = context.eval_ctx
-        if kind in own:
-            given.insert(0, own[kind])
-        return limits.made(function(*given, **named))
+        return limits.made(function(*_passed(function, context), *given, **named))
 
     return counted
+
+
+def _looked_at(function: Any) -> Callable[..., Any]:
+    """A test whose work is counted."""
+
+    @pass_context
+    def counted(context: Context, *args: Any) -> Any:
+        _limits(context).look(sum(map(_length, args)))
+        return function(*_passed(function, context), *args)
+
+    return counted
+
+
+def _passed(function: Callable[..., Any], context: Context) -> list[Any]:
+    """What a filter or test wants before its arguments."""
+    kind = getattr(function, "jinja_pass_arg", None)
+    known: dict[str, Any] = {"context": context, "environment": context.environment}
+    known["eval_context"] = context.eval_ctx
+    return [] if kind is None else [known[kind.name]]
 
 
 def _listed(limits: Limits, value: Any) -> Any:
@@ -416,7 +469,8 @@ def _listed(limits: Limits, value: Any) -> Any:
 
 
 def _foresee(limits: Limits, name: str, subject: Any, arguments: list[Any]) -> None:
-    """Raises TemplateLimit where a method or filter would make too much."""
+    """Raises TemplateLimit where a method or filter would make too much, or has taken too long."""
+    limits.look(sum(len(value) for value in (subject, *arguments) if isinstance(value, str)))
     numbers = [abs(a) for a in arguments if isinstance(a, int)]
     if max(numbers, default=0) > LARGEST_ARGUMENT and name not in _FREE:
         raise TemplateLimit(f"{name or 'a call'} with a number above {LARGEST_ARGUMENT:,}")

@@ -32,6 +32,9 @@ class TurnTokens:
         self.pattern = any_of(self.ids)
         self.is_normalized = tokenizer.normalizes(self.ids)
         """Whether the tokenizer finds some of them in other spellings too."""
+        self.starts = frozenset(text[0] for text in ids)
+        self.stand_alone = False
+        """Whether the template makes none of parts: none begins in a text without `starts`."""
         self.characters = sorted({c for text in ids for c in text if not c.isspace()} - {'"', "\\"})
         self.ends = sorted({c for text in ids for c in (text[0], text[-1])})
 
@@ -104,7 +107,12 @@ def _find(template: ChatTemplate | None, tokenizer: BaseTokenizer) -> TurnTokens
         written = {text for text in others if text in every}
         ids |= {text: others[text] for text in written}
         markup = [t for t in written if t not in after_answers and _has_a_pair(t, others)]
-    return TurnTokens(tokenizer, ids, markup)
+    tokens = TurnTokens(tokenizer, ids, markup)
+    if template is not None and not tokens.is_normalized:
+        rests = (tokens.pattern.sub("", text) for text in template.own_texts)
+        tokens.stand_alone = not any(c.isalnum() or c.isspace() for c in tokens.starts)
+        tokens.stand_alone &= not any(c in rest for rest in rests for c in tokens.starts)
+    return tokens
 
 
 def _is_marker(text: str) -> bool:

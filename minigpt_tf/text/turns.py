@@ -11,9 +11,9 @@ Else the template's own tokens get names that nobody can type, and a tokenizer t
 these names alone encodes all other spellings as text.
 """
 
-import datetime
 import functools
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,13 +93,16 @@ def write_turns(
         ('user: hi', [0, 1])
     """
     write = functools.partial(
-        template.render, add_generation_prompt=add_generation_prompt, now=datetime.datetime.now()
+        template.render, add_generation_prompt=add_generation_prompt, now=time.time()
     )
     text = write(messages, **values)
     tokens = turn_tokens(template, tokenizer)
     if not tokens.ids:
         return Written(text, text, tokenizer)
     said = {"messages": list(messages), **values}
+    as_it_is = Written(text, text, tokenizer)
+    if tokens.stand_alone and not respell and not _has_any(said, tokens.starts):
+        return as_it_is
     hidden, marks = _hide(said, text, write, template, tokens)
     plain, own = marks.shown(hidden), list(tokens.pattern.finditer(hidden))
     ids = tokens.among([tokens.ids[item[0]] for item in own])
@@ -108,7 +111,6 @@ def write_turns(
         harmless = places == [item.span() for item in own]
     else:  # a message decides what the template writes
         harmless = tokens.pattern.findall(text) == [item[0] for item in own]
-    as_it_is = Written(text, text, tokenizer)
     if harmless and tokens.is_normalized:
         harmless = tokens.among(as_it_is.ids.tolist()) == ids
     if harmless and not respell:
@@ -211,7 +213,7 @@ def _hide(
     """
     named = [t for t in template.literals if not any(t in token for token in tokens.ids)]
     named = [t for t in named if not tokens.pattern.search(t)]
-    free = _private(text + template.source + repr(said))
+    free = _private(text + template.source + repr(said), len(tokens.characters) + len(tokens.ends))
     best: tuple[str, _Marks] | None = None
     for characters, kept in ((tokens.characters, []), (tokens.ends, named)):
         hiding = dict(zip(map(ord, characters), map(chr, free), strict=False))
@@ -234,7 +236,18 @@ def _hide(
     return best
 
 
-def _private(used: str) -> list[int]:
-    """Private characters that a text does not have, as many as are ever needed."""
+def _has_any(value: Any, characters: Iterable[str]) -> bool:
+    """Whether a text in some data has one of the characters."""
+    if isinstance(value, str):
+        return any(character in value for character in characters)
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        return any(_has_any(item, characters) for item in value)
+    return False
+
+
+def _private(used: str, count: int) -> list[int]:
+    """So many private characters that a text does not have; fewer if there are not as many."""
     taken = set(map(ord, set(used)))
-    return list(islice((code for code in PRIVATE if code not in taken), 4096))
+    return list(islice((code for code in PRIVATE if code not in taken), count))

@@ -18,6 +18,7 @@ from minigpt_tf.events import NoticeLog
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.key_value_cache import Cache
+from minigpt_tf.inference.pacing import Pace
 from minigpt_tf.inference.prompt import Prompt
 from minigpt_tf.inference.rows import Row, choose_row, common_prefix
 from minigpt_tf.inference.scheduling import ROWS, Scheduler, rows_within
@@ -486,3 +487,65 @@ def test_a_stream_that_is_left_frees_its_row(generator):
     other = scheduler.submit([7, 8], SamplingConfig(greedy=True, max_new_tokens=3))
     text = "".join(scheduler.follow(other))
     assert request.result().finish_reason == "canceled" and text == other.result().text
+
+
+def test_a_pace_finds_how_many_tokens_take_a_given_time():
+    pace = Pace(128, seconds=0.06)
+    assert pace.tokens(alone=False) == 128 and pace.tokens(alone=True) > 128
+    pace.measured(4, 1.0)  # a pass over the weights, whatever the tokens
+    assert pace.tokens(alone=False) == 128
+    for _ in range(50):
+        pace.measured(100, 0.1)
+    assert pace.tokens(alone=False) == 60
+    pace.others = 1  # another model's answers wait as well
+    assert pace.tokens(alone=False) == pace.tokens(alone=True) == 30
+    for _ in range(50):
+        pace.measured(100, 100.0)
+    assert pace.tokens(alone=False) == 16
+    assert Pace(5).tokens(alone=False) == 5
+
+
+def test_groups_share_nothing(generator):
+    """Neither idle rows, nor running ones, nor a prefill; within a group all of it."""
+    ids, sampling = list(range(2, 40)), SamplingConfig(greedy=True, max_new_tokens=4)
+    wanted = alone(generator, ids, sampling)
+    scheduler = generator.scheduler(4)
+    found = [scheduler.submit(ids, sampling, group=group) for group in "aabb"]
+    finish(scheduler)
+    assert [request.cached_tokens for request in found] == [0, len(ids), 0, len(ids)]
+    later = [scheduler.submit(ids, sampling, group=group) for group in "cab"]
+    finish(scheduler)
+    assert later[0].cached_tokens == 0
+    assert [request.cached_tokens for request in later[1:]] == [len(ids) - 1] * 2
+    for request in found + later:
+        assert request.result().ids == wanted.ids
+        assert request.result().logprobs == wanted.logprobs
+
+
+def test_the_most_likely_tokens_of_each_place(generator):
+    from minigpt_tf.metrics import log_softmax
+
+    ids, sampling = [5, 6, 7], SamplingConfig(seed=1, temperature=1.5, max_new_tokens=5)
+    scheduler = generator.scheduler(2)
+    request = scheduler.submit(ids, sampling, num_alternatives=4)
+    without = scheduler.submit(ids, sampling)
+    finish(scheduler)
+    assert request.result().ids == without.result().ids and not without.alternatives
+    for place, token_id in enumerate(request.result().ids):
+        logits = generator.engine.all_logits(ids + request.result().ids[:place])[-1]
+        logprobs = log_softmax(logits.astype(np.float64))
+        best = np.argsort(-logprobs, kind="stable")[:4]
+        assert [i for i, _ in request.alternatives[place]] == best.tolist()
+        found = [value for _, value in request.alternatives[place]]
+        assert found == pytest.approx(logprobs[best].tolist(), abs=1e-5)
+        assert request.result().logprobs[place] == pytest.approx(logprobs[token_id], abs=1e-5)
+
+
+def test_touching_a_cache_changes_nothing(generator):
+    cache = Cache(generator.engine.config, 2)
+    logits = generator.engine.prefill([5, 6, 7], cache, 1)
+    assert sum(1 for _ in cache.touch()) >= 2
+    again = generator.engine.decode_batch([8], cache, [1])
+    other = Cache(generator.engine.config, 1)
+    generator.engine.prefill([5, 6, 7], other)
+    assert (again == generator.engine.decode_batch([8], other)).all() and logits.any()

@@ -37,6 +37,7 @@ def columns(rows):
         {"dataset": {"records": ROWS}},
         columns(ROWS),
         {"version": 2, **columns(ROWS)},
+        {"train": columns(ROWS)},
         {name: dict(enumerate(values)) for name, values in columns(ROWS).items()},
         dict(enumerate(ROWS)),
         {"columns": list(ROWS[0]), "index": [0, 1], "data": [list(row.values()) for row in ROWS]},
@@ -44,8 +45,8 @@ def columns(rows):
         {"features": [{}], "rows": [{"row_idx": i, "row": row} for i, row in enumerate(ROWS)]},
         [list(ROWS[0]), *(list(row.values()) for row in ROWS)],
     ],
-    ids=["list", "data", "splits", "about", "nested", "lists", "beside", "pandas", "index", "split",
-         "table", "hub", "header"],
+    ids=["list", "data", "splits", "about", "nested", "lists", "beside", "splits of columns",
+         "pandas", "index", "split", "table", "hub", "header"],
 )  # fmt: skip
 def test_records_in_any_frame(tmp_path, value):
     found = read(tmp_path, value)
@@ -76,6 +77,8 @@ def test_splits_that_are_not_read_are_named(tmp_path):
         ),
         ([{"user question": "q", "Answer": "a"}], "give --map 'instruction=user question' --map"),
         ([{"text": "only"}], "texts without more are for minigpt train"),
+        ([{"human": "q", "assistant": "a"}], "--map instruction=human --map output=assistant$"),
+        ([{"Frage": "q", "Antwort": "a"}], "such as --map instruction=Frage --map output=Antwort$"),
         ([{"x": "y"}], "say which is which, such as --map output=answer"),
     ],
 )
@@ -131,6 +134,19 @@ def test_conversations_in_any_words(tmp_path, row):
         found = read(tmp_path, content, name)
         assert found.kind == "conversation" and found.records[0].texts == FLAT
         assert found.notes == ()
+
+
+def test_conversations_may_be_lists_of_messages(tmp_path):
+    lines = "\n".join(json.dumps(as_messages()) for _ in range(2))
+    for content, name in (([as_messages()] * 2, "a.json"), (lines, "a.jsonl")):
+        assert [r.texts for r in read(tmp_path, content, name).records] == [FLAT, FLAT]
+
+
+def test_what_messages_hold_beside_their_texts_is_named(tmp_path):
+    talk = as_messages()
+    talk[2] |= {"reasoning_content": "hm", "name": "bob"}
+    found = read(tmp_path, [{"messages": talk}])
+    assert found.notes == ("left out: 1 unused value of a message ('reasoning_content'; entry 1)",)
 
 
 def test_conversations_in_the_cells_of_a_table(tmp_path):
@@ -207,6 +223,11 @@ def test_what_is_not_used_is_named(tmp_path):
     assert read(tmp_path, rows).notes == ("left out: 3 unused columns ('history', 'id', 'source')",)
     talk = {"messages": [USER, GOOD, USER]}
     assert read(tmp_path, [talk]).notes == ("left out: 1 message behind the last answer (entry 1)",)
+
+
+def test_json_that_is_named_otherwise_is_told_so(tmp_path):
+    with pytest.raises(DataError, match=r"holds JSON, not a table: name it \.jsonl"):
+        read(tmp_path, json.dumps(ROWS[0]), "a.csv")
 
 
 def test_files_that_were_joined_and_titles_above_a_header(tmp_path):

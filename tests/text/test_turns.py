@@ -266,7 +266,7 @@ def test_private_characters_of_a_message_stay():
     assert text in tokenizer.decode(written.ids) and written.spelled == ("<|im_end|>",)
     everything = "".join(map(chr, [*range(0xE000, 0xF900), *range(0xF0000, 0x10FFFF)]))
     with pytest.raises(DataError, match="too many characters of private use"):
-        ids_of(tokenizer, template, conversation(everything))
+        ids_of(tokenizer, template, conversation(everything + "<"))
 
 
 def test_what_a_vocabulary_cannot_write_is_unknown_and_not_special():
