@@ -42,7 +42,7 @@ OPTIONAL_NAMES = frozenset(
 )
 """Files that some models have, and that no other model takes over."""
 
-READINGS = 5
+READINGS = 10
 """How often a folder is read anew because another process replaces its model meanwhile."""
 
 Loaded = TypeVar("Loaded")
@@ -105,7 +105,11 @@ class ModelFolder:
         with open_weights(file, self.model) as weights:
             self.check_current()
             yield weights
-        check_file(file, self.files)  # afterwards: what is damaged has been named more closely
+        try:  # afterwards: what is damaged has been named more closely
+            check_file(file, self.files)
+        except ModelFolderError:
+            self.check_current()  # what is there now may be of the next model
+            raise
 
 
 def load_whole(folder: str | Path, load: Callable[[ModelFolder], Loaded]) -> Loaded:
@@ -122,10 +126,16 @@ def load_whole(folder: str | Path, load: Callable[[ModelFolder], Loaded]) -> Loa
         ModelFolderError: As `load_folder` and `load`.
     """
     for _ in range(READINGS):
+        contents = load_folder(folder)
         try:
-            return load(load_folder(folder))
-        except FolderReplacedError as error:
-            replaced = error
+            return load(contents)
+        except ModelFolderError:
+            try:
+                contents.check_current()
+            except FolderReplacedError as error:
+                replaced = error
+            else:
+                raise
     raise replaced
 
 
@@ -159,19 +169,21 @@ def load_folder(folder: str | Path) -> ModelFolder:
         >>> mg.load_folder(folder).model.context_length
         8
     """
-    for _ in range(READINGS):
-        contents = _read_folder(Path(folder))
+    path = Path(folder)
+    for left in reversed(range(READINGS)):
+        stamp = _stamp_of(path)
         try:
+            contents = _read_folder(path, stamp)
             contents.check_current()
-        except FolderReplacedError as error:
-            replaced = error
+        except ModelFolderError:  # if files of two models did not fit, it is read anew
+            if not left or _stamp_of(path) == stamp:
+                raise
         else:
-            return contents
-    raise replaced
+            break
+    return contents
 
 
-def _read_folder(path: Path) -> ModelFolder:
-    stamp = _stamp_of(path)
+def _read_folder(path: Path, stamp: _Stamp | None) -> ModelFolder:
     description = read_description(path)
     where = str(path / CONFIG_NAME)
     files = files_of(description, where)

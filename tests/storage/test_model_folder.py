@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 
 import h5py
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 
 from minigpt_tf.__main__ import main
 from minigpt_tf.errors import ModelFolderError
-from minigpt_tf.inference.folder import load_folder
+from minigpt_tf.inference.folder import load_folder, replacing_model
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.storage.model_folder import check_output, claim_output, newest_folder
 from minigpt_tf.storage.replacing import staging
+from minigpt_tf.text.tokenizers import train_tokenizer
+from tests.conftest import SAMPLE, tiny_config
+from tests.interop.folders import make_folder
 
 
 def change_config(folder, **changes):
@@ -169,3 +173,56 @@ def test_staging_replaces_all_or_nothing(tmp_path):
         raise OSError(28, "No space left on device")
     assert (tmp_path / "a").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_the_old_or_the_new(tmp_path, trained_folder):
+    """Weights of one model with the tokenizer of another would write something else."""
+    other, folder = tmp_path / "other", tmp_path / "model"
+    tokenizer = train_tokenizer("char", [SAMPLE.read_text()], 100)
+    make_folder(other, tiny_config("modern", vocab_size=tokenizer.vocab_size), tokenizer)
+    shutil.copytree(trained_folder, folder)
+
+    def answer(path):
+        generator = TextGenerator.load(path)
+        settings = {"greedy": True, "max_new_tokens": 8}
+        return generator.tokenizer.kind, generator.generate("he was", **settings).text
+
+    answers = [answer(path) for path in (trained_folder, other)]
+    ended, seen = threading.Event(), []
+
+    def replace():
+        while not ended.is_set():
+            for source in (other, trained_folder):
+                with replacing_model(folder) as scratch:
+                    for name in ("config.json", "model.h5", "tokenizer.pkl"):
+                        shutil.copyfile(source / name, scratch / name)
+                ended.wait(0.02)
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        for _ in range(40):
+            seen.append(answer(folder))
+    finally:
+        ended.set()
+        thread.join()
+    assert set(seen) <= set(answers)
+    assert answer(folder) == answers[0]
+
+
+def test_a_model_of_files_of_two_models_is_refused(trained_folder, tmp_path, capsys):
+    """The sizes fit; only the hashes tell the models apart."""
+    folder = shutil.copytree(trained_folder, tmp_path / "model")
+    with h5py.File(folder / "model.h5", "r+") as file:
+        weights = file["model_weights/token_embedding/token_embedding/embeddings"]
+        weights[...] = np.roll(weights, 1, axis=0)
+    for command in (["generate", "he was"], ["evaluate", "--data", str(SAMPLE)]):
+        assert main([*command, "--model", str(folder)]) == 2
+        assert "model.h5: is damaged or of another model" in capsys.readouterr().err
+    out = str(tmp_path / "out.gguf")
+    assert main(["export", "--format", "gguf", "--out", out, "--model", str(folder)]) == 2
+    assert not os.path.exists(out)
+    description = json.loads((folder / "config.json").read_text())
+    del description["files"]["model.h5"]  # by whom it was meant
+    (folder / "config.json").write_text(json.dumps(description))
+    assert main(["generate", "he was", "--model", str(folder)]) == 0
