@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import ModelFolderError
-from .hdf5_judge import judge
 from .plain_hdf5 import NotPlain, plain_datasets
 from .reading import why_unreadable
 from .regular import check_regular
@@ -51,6 +50,8 @@ def open_hdf5(path: str | Path, content: IO[bytes] | None = None) -> Iterator[An
     """
     if content is None:
         check_regular(path)
+    from .hdf5_judge import judge  # which brings a process of its own along, as h5py its library
+
     try:
         judge(path, content)
     except OSError as error:

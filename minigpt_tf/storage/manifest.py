@@ -26,7 +26,7 @@ from .scratch import abandoned, remove, scratches
 
 FILES_SECTION = "files"
 
-BLOCK, BLOCKS = 2**12, 64
+BLOCK, BLOCKS = 2**10, 64
 """A sample is so many blocks of so many bytes, evenly spaced, the last at the file's end."""
 
 PATIENCE = 10.0

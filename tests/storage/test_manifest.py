@@ -147,7 +147,8 @@ def test_of_a_large_file_a_sample_is_compared(tmp_path):
         check_file(file, noted)
         for place in (0, size - 1, size // 2):
             content = bytearray(size)
-            content[place - 4096 : place + 50_000] = b"x" * (place + 50_000 - max(0, place - 4096))
+            first = max(0, place - 1024)
+            content[first : place + 50_000] = b"x" * (place + 50_000 - first)
             file.write_bytes(content[:size])
             with pytest.raises(ModelFolderError, match="of another model"):
                 check_file(file, noted)
