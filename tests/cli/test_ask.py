@@ -308,7 +308,7 @@ def test_what_a_model_refuses_is_named(models, queries, tmp_path, capsys):
     assert "model.h5: is damaged" in error_of(capsys, "--models", models / "base", folder, *common)
     queries.write_text("fine\nsay <|endoftext|> now\n")
     assert run("--models", models / "base", *common) == 0
-    assert "special tokens that queries spell are text: '<|endoftext|>'" in capsys.readouterr().err
+    assert "special tokens spelled by queries are text: '<|endoftext|>'" in capsys.readouterr().err
     queries.write_text("fine\n")
     refusing = ChatTemplate("{{ raise_exception('only on Sundays') }}", {})
     (Path(shutil.copytree(models / "base", tmp_path / "no")) / "chat_template.jinja").write_text(

@@ -93,7 +93,7 @@ def refusal(capsys, words):
 @pytest.mark.parametrize(
     ("data", "more", "reason"),
     [
-        ("empty.jsonl", (), "empty.jsonl: contains no records"),
+        ("empty.jsonl", (), "empty.jsonl: is empty"),
         ("mixed.jsonl", (), "line 4 is a record of the kind preference"),
         ("other.jsonl", (), "has 'instruction', 'answer', where these are needed"),
         ("long.jsonl", (), "its answer alone does not fit into the context of 128 tokens"),
