@@ -143,7 +143,7 @@ def _stamp_of(path: Path) -> _Stamp | None:
     """What changes whenever config.json is replaced; None if it is not there."""
     try:
         state = os.stat(path / CONFIG_NAME)
-    except OSError:
+    except (OSError, ValueError):  # a NUL in the name is a ValueError
         return None
     return state.st_ino, state.st_size, state.st_mtime_ns
 
