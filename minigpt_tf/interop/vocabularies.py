@@ -175,6 +175,8 @@ def _check_pieces(pieces: Sequence[str], types: Sequence[int], scores: Sequence[
     wrong = next((t for t in types if t not in set(PieceType)), None)
     if wrong is not None:
         raise DataError(f"a piece is of the unknown type {wrong}: the vocabulary is damaged")
+    if not all(isinstance(piece, str) for piece in pieces):
+        raise DataError("is damaged: a piece is not UTF-8")
     _check_unique(pieces)
 
 

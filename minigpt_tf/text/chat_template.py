@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,32 +71,25 @@ class ChatTemplate:
         Raises:
             DataError: The template rejects the messages, is damaged or does not end.
         """
-        from jinja2 import TemplateError
-
-        from .template_limits import LIMITS, Limits, TemplateLimit, size_of
+        from .template_limits import LIMITS, Limits, size_of
 
         said = {"messages": _as_transformers(messages), "tools": None, "documents": None, **values}
-        try:
+        template = self._compiled[0]
+        with _errors():
             limits = Limits(size_of(said), marks or {})
-            text = self._compiled[0].render(
+            text = template.render(
                 {**self.special_tokens, **said, LIMITS: limits},
                 add_generation_prompt=add_generation_prompt,
                 strftime_now=functools.partial(_written_time, now),
             )
-        except TemplateError as error:
-            raise DataError(f"the chat template: {_line(error)}") from None
-        except TemplateLimit as error:
-            raise DataError(f"the chat template does too much: {error}") from None
-        except (MemoryError, RecursionError) as error:
-            raise DataError(f"the chat template does not end: {type(error).__name__}") from None
-        except Exception as error:  # what a template's code raises may be of any kind
-            what = _line(error) or type(error).__name__
-            raise DataError(f"the chat template is damaged: {what}") from None
         return well_formed(text)
 
     @functools.cached_property
     def literals(self) -> list[str]:
-        """The texts that the template names, such as those that it looks for in a message."""
+        """The texts that the template names, such as those that it looks for in a message.
+
+        Raises DataError where the template is damaged.
+        """
         return self._compiled[1]
 
     @property
@@ -109,9 +103,30 @@ class ChatTemplate:
         """The template as code, which takes longer to make than to run, and its texts."""
         from .template_limits import BoundedEnvironment
 
-        environment = BoundedEnvironment()
-        environment.globals["raise_exception"] = _refuse
-        return environment.bounded(self.source)
+        with _errors():
+            environment = BoundedEnvironment()
+            environment.globals["raise_exception"] = _refuse
+            return environment.bounded(self.source)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raises DataError for whatever a template does wrong."""
+    from jinja2 import TemplateError
+
+    from .template_limits import TemplateLimit
+
+    try:
+        yield
+    except TemplateError as error:
+        raise DataError(f"the chat template: {_line(error)}") from None
+    except TemplateLimit as error:
+        raise DataError(f"the chat template does too much: {error}") from None
+    except (MemoryError, RecursionError) as error:
+        raise DataError(f"the chat template does not end: {type(error).__name__}") from None
+    except Exception as error:  # what a template's code raises may be of any kind
+        what = _line(error) or type(error).__name__
+        raise DataError(f"the chat template is damaged: {what}") from None
 
 
 def _line(error: Exception) -> str:

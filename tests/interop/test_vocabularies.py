@@ -113,6 +113,7 @@ def test_models_of_words_are_refused(trained):
         (["<unk>", "a", "a"], [2, 1, 1], "duplicate piece 'a'"),
         (["<unk>", "a"], [2], "2 pieces have 1 types"),
         (["<unk>", "a"], [2, 9], "unknown type 9"),
+        (["<unk>", b"\xff"], [2, 1], "a piece is not UTF-8"),
     ],
 )
 def test_damaged_pieces_are_refused(pieces, types, reason):

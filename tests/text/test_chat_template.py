@@ -153,3 +153,10 @@ def test_a_template_that_does_not_work_is_named(source, reason):
     with pytest.raises(DataError, match=reason) as caught:
         ChatTemplate(source).render([message("user", "a")], add_generation_prompt=True)
     assert "chat template" in str(caught.value)
+
+
+def test_a_damaged_template_has_no_texts():
+    with pytest.raises(DataError, match="the chat template: unexpected"):
+        _ = ChatTemplate("{% for").literals
+    with pytest.raises(DataError, match="the chat template: No filter"):
+        _ = ChatTemplate("{{ 'a' | no }}").own_texts

@@ -269,8 +269,8 @@ def _prompts(
     unknown: dict[str, None] = {}
     spelled: dict[str, None] = {}
     for query in queries.queries:
-        spelled |= dict.fromkeys(template.spelled([query.question, query.input]))
         try:
+            spelled |= dict.fromkeys(template.spelled([query.question, query.input]))
             rows.append(prompt_row(template, ask(query.question, query.input), context, sampling))
         except DataError as error:
             place = f"{queries.where}: {queries.place(query)}"
