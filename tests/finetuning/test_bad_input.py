@@ -1,5 +1,6 @@
 """What cannot be done is said in one line, before anything is written."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -290,8 +291,9 @@ def _wait_for_a_state_that_is_half_there(run, out):
     states = out / "checkpoint"
     deadline = time.monotonic() + 120
     while run.poll() is None and time.monotonic() < deadline:
-        if list(states.glob("state-*.npz")) and list(states.glob(".saving-*/*")):
-            return
+        with contextlib.suppress(FileNotFoundError):  # it was renamed while it was listed
+            if list(states.glob("state-*.npz")) and list(states.glob(".saving-*/*")):
+                return
     raise AssertionError(f"no state was seen: {run.poll()}")
 
 

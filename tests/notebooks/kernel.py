@@ -27,5 +27,7 @@ def execute(notebook, folder, **environment):
     resources = {"metadata": {"path": str(folder)}}
     client = Client(notebook, km=manager, timeout=600, resources=resources, record_timing=False)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    client.execute(env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), **environment})
+    given = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    # Streamlit's import has set that for the tests' process: its pictures would not be shown.
+    client.execute(env=given | {"PYTHONPATH": os.pathsep.join(paths), **environment})
     return messages

@@ -259,8 +259,7 @@ def test_a_shorter_context_and_names_of_ones_own(models):
 def test_an_idle_server_sleeps(models):
     with serving(models / "talk", slots=2) as server:
         server.say(max_tokens=2)
-        wait_for(server.idle)
-        assert server.state.worker.stuck_for() == 0
+        wait_for(lambda: server.idle() and server.state.worker.stuck_for() == 0)
         steps = server.metric("minigpt_step_seconds_count")
         time.sleep(0.3)
         assert server.metric("minigpt_step_seconds_count") == steps
