@@ -28,7 +28,7 @@ from .base_tokenizer import (
     well_formed,
 )
 from .compiled import byte_level
-from .library_limits import check_backend, check_content
+from .library_limits import check_backend, check_content, check_ids
 from .renaming import rename_tokens
 from .vocabulary import PickledTokenizer, dump_plain_pickle, load_plain_pickle
 from .word_tokenizer import Tokenizer, WordTokenizer, tokenizer_from_json
@@ -240,6 +240,7 @@ class ImportedTokenizer(BytePairTokenizer):
         super().__init__(backend, "imported")
         self.end_ids, self.prefix_ids = frozenset(end_ids), tuple(prefix_ids)
         self._ids = frozenset(backend.get_vocab().values())
+        check_ids(self._ids)
         self._size = max(self._ids, default=0) + 1  # some vocabularies have gaps
 
     @property
