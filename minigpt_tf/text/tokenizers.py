@@ -240,8 +240,8 @@ class ImportedTokenizer(BytePairTokenizer):
         super().__init__(backend, "imported")
         self.end_ids, self.prefix_ids = frozenset(end_ids), tuple(prefix_ids)
         self._ids = frozenset(backend.get_vocab().values())
-        check_ids(self._ids)
         self._size = max(self._ids, default=0) + 1  # some vocabularies have gaps
+        check_ids(self._size - 1, len(self._ids))
 
     @property
     def known_size(self) -> int:
