@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..text.base_tokenizer import well_formed
 from ..text.chat_template import ChatTemplate, Message
 from ..text.tokenizers import BaseTokenizer
 from ..text.turns import write_turns
+from ..text.unicode import well_formed
 
 MOST_NAMES = 3
 """So many special tokens are named in a notice."""

@@ -25,11 +25,11 @@ from .base_tokenizer import (
     PICKLE_NAME,
     TOKENIZER_NAMES,
     BaseTokenizer,
-    well_formed,
 )
 from .compiled import byte_level
 from .library_limits import check_backend, check_content
 from .renaming import rename_tokens
+from .unicode import well_formed
 from .vocabulary import PickledTokenizer, dump_plain_pickle, load_plain_pickle
 from .word_tokenizer import Tokenizer, WordTokenizer, tokenizer_from_json
 
