@@ -7,7 +7,6 @@ import numpy as np
 
 from ..text.chat_template import ChatTemplate, Message
 from ..text.tokenizers import BaseTokenizer
-from ..text.turns import write_turns
 from ..text.unicode import well_formed
 
 MOST_NAMES = 3
@@ -119,6 +118,8 @@ def encode_turns(
     Raises:
         DataError: the template rejects the conversation.
     """
+    from ..text.turns import write_turns  # a prompt that is no chat does without it
+
     written = write_turns(
         template, messages, tokenizer, add_generation_prompt=add_generation_prompt
     )
