@@ -15,7 +15,7 @@ from tests.interop.folders import family_config, make_folder
 
 GONE = 141
 SIZES = "--vocab-size 500 --context-length 16 --num-layers 1 --num-heads 2 --embed-dim 16"
-RUN = "--steps 4 --batch-size 4 --eval-every 2 --dtype float32 --sample-tokens 2".split()
+RUN = "--steps 4 --batch-size 4 --eval-every 2 --dtype float32 --sample-tokens 2"
 
 
 class Left(io.StringIO):
@@ -45,7 +45,7 @@ def states(out):
 @pytest.mark.parametrize("lines", [0, 1])
 def test_a_run_is_saved_at_its_first_evaluation_and_resumes(lines, tmp_path, monkeypatch):
     out = tmp_path / "m"
-    words = ["train", "--data", SAMPLE, "--out", out, *SIZES.split(), *RUN]
+    words = ["train", "--data", SAMPLE, "--out", out, *f"{SIZES} {RUN}".split()]
     assert left(words, monkeypatch, lines) == GONE
     assert states(out) == ["state-00000002"] and (out / "model.h5").exists()
     assert main(["train", "--resume", "--out", str(out)]) == 0
@@ -59,7 +59,7 @@ def test_fine_tuning_is_saved_too(tmp_path, monkeypatch):
     config = family_config("llama", vocab_size=tokenizer.vocab_size, context_length=128)
     make_folder(tmp_path / "base", config, tokenizer)
     words = ["finetune", "--base", tmp_path / "base", "--data", tmp_path / "rows.json"]
-    assert left([*words, "--out", tmp_path / "m", *RUN], monkeypatch) == GONE
+    assert left([*words, "--out", tmp_path / "m", *RUN.split()], monkeypatch) == GONE
     assert states(tmp_path / "m") == ["state-00000002"]
 
 
