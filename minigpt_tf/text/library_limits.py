@@ -8,7 +8,7 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..errors import DataError
@@ -20,6 +20,8 @@ LONGEST_WORD = 10_000
 """Characters of a word that WordPiece looks through in all ways."""
 MOST_COPIES = 8
 """Of a text in what a post-processor makes of it."""
+MOST_UNUSED_IDS = 1_000_000
+"""Below the largest: to write a tokenizer, the library takes memory for each."""
 
 _CHARSMAP = re.compile(rb'"precompiled_charsmap"\s*:\s*"([^"]*)"')
 _ESCAPED_ASCII = (b"\\u004", b"\\u005", b"\\u006", b"\\u007")
@@ -47,6 +49,23 @@ def check_content(content: bytes) -> None:
             except binascii.Error:
                 raise DataError("is damaged: its precompiled_charsmap is not base64") from None
         place = content.find(b'"precompiled_charsmap"', place + 1)
+
+
+def check_ids(ids: Collection[int]) -> None:
+    """Checks that a vocabulary's ids lie close together.
+
+    Args:
+        ids: Those of its tokens.
+
+    Raises:
+        DataError: Whose message continues the name of the file.
+    """
+    largest = max(ids, default=0)
+    if largest - len(ids) >= MOST_UNUSED_IDS:
+        raise DataError(
+            f"has an id of {largest:,}, but only {len(ids):,} tokens: the ids of a vocabulary "
+            "follow each other"
+        )
 
 
 def check_charsmap(charsmap: bytes) -> int:

@@ -237,9 +237,12 @@ class ImportedTokenizer(BytePairTokenizer):
     def __init__(
         self, backend: Any, end_ids: Iterable[int] = (), prefix_ids: Iterable[int] = ()
     ) -> None:
+        from .library_limits import check_ids
+
         super().__init__(backend, "imported")
         self.end_ids, self.prefix_ids = frozenset(end_ids), tuple(prefix_ids)
         self._ids = frozenset(backend.get_vocab().values())
+        check_ids(self._ids)
         self._size = max(self._ids, default=0) + 1  # some vocabularies have gaps
 
     @property
