@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DataError
-from .base_tokenizer import well_formed
+from .unicode import well_formed
 
 LONGEST_REASON = 300
 """Characters of a template's own error message that are shown."""
