@@ -68,7 +68,9 @@ def main() -> None:
             for other, questions in {"general": GENERAL, **asked}.items()
             if other != name
         }
-        line = f"{name}: best entry has the fact for {best} of {len(facts)}; refused of 20: {refused}"
+        line = (
+            f"{name}: best entry has the fact for {best} of {len(facts)}; refused of 20: {refused}"
+        )
         if arguments.model:
             models = choose_models([arguments.model], with_bases=False)
             engine = EngineConfig(quantize=arguments.quantize)
