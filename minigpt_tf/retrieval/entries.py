@@ -114,8 +114,8 @@ def _pairs(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for names in (QUESTION_NAMES, ANSWER_NAMES)
     )
     if answer is not None:
-        parts = [_shown(part) for part in (question, known.get("input")) if part not in (None, "")]
-        yield " ".join(parts), _shown(answer)
+        said = [_shown(item) for item in (question, known.get("input")) if item not in (None, "")]
+        yield " ".join(said), _shown(answer)
         return
     cells = [(name, _shown(cell)) for name, cell in values.items() if cell not in (None, "")]
     if cells:
@@ -179,13 +179,13 @@ def passages(text: str) -> Iterator[tuple[str, str, int]]:
         if title:
             heading = title
             continue
-        for part in _sentences(paragraph):
-            if begun and words + len(part.split()) > PASSAGE_WORDS:
+        for some in _sentences(paragraph):
+            if begun and words + len(some.split()) > PASSAGE_WORDS:
                 yield heading, "\n".join(begun), first
                 begun, words = [], 0
             first = first if begun else line
-            begun.append(part)
-            words += len(part.split())
+            begun.append(some)
+            words += len(some.split())
     if begun:
         yield heading, "\n".join(begun), first
 
@@ -213,7 +213,7 @@ def _title(paragraph: str) -> str:
 
 
 def _sentences(paragraph: str) -> Iterator[str]:
-    """A paragraph, in parts of at most PASSAGE_WORDS words that end with a sentence."""
+    """A paragraph, in sentences together of at most PASSAGE_WORDS words that end with a sentence."""
     begun: list[str] = []
     words = 0
     for sentence in _SENTENCE.split(paragraph):
