@@ -213,7 +213,7 @@ def _title(paragraph: str) -> str:
 
 
 def _sentences(paragraph: str) -> Iterator[str]:
-    """A paragraph, in sentences together of at most PASSAGE_WORDS words that end with a sentence."""
+    """A paragraph, in groups of sentences of at most PASSAGE_WORDS words."""
     begun: list[str] = []
     words = 0
     for sentence in _SENTENCE.split(paragraph):
