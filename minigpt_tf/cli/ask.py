@@ -99,15 +99,17 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         listener.clear()
     described = {**as_json(comparison), "notices": log.notices}
-    if arguments.json:
-        print(json.dumps(described))
-    else:
-        for line in table(comparison, terminal_width(sys.stdout)):
-            print(line)
-    if arguments.out:  # last: the answers took long, and are not lost if it cannot be written
-        write_answers(arguments.out, described)
-        if not arguments.json:
-            print(f"wrote {arguments.out}")
+    try:
+        if arguments.json:
+            print(json.dumps(described))
+        else:
+            for line in table(comparison, terminal_width(sys.stdout)):
+                print(line)
+    finally:  # the answers took long: they are in one place if they cannot be in the other
+        if arguments.out:
+            write_answers(arguments.out, described)
+    if arguments.out and not arguments.json:
+        print(f"wrote {arguments.out}")
     return 0
 
 

@@ -20,8 +20,9 @@ from ..config import (
 from ..config.finetuning import FINE_TUNING_HELP, FOR_TEXTS_ONLY
 from ..config.presets import fine_tuning_preset
 from ..config.settings import to_dict
-from ..console import UNLIMITED, ConsoleListener, terminal_width
+from ..console import UNLIMITED, ConsoleListener, announce, terminal_width
 from ..errors import ConfigError
+from ..events import LostListener
 from ..finetuning.methods import all_methods
 from ..finetuning.plan import FineTuningPlan
 from ..finetuning.preparation import plan_finetuning, plan_of_run
@@ -106,11 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
     listener = ConsoleListener()
     make = functools.partial(plan_of_run, out) if arguments.resume else plan_finetuning
     try:
-        plan = make(arguments.base, arguments.data, listener=listener, **settings)
+        early = LostListener(listener)
+        plan = make(arguments.base, arguments.data, listener=early, **settings)
     finally:
         listener.clear()
-    for line in _plan_lines(plan):
-        print(line, flush=True)
+    announce(_plan_lines(plan))
     with quiet_import():
         from ..finetuning.trainer import finetune
 

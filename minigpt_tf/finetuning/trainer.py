@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..evaluation.difference import describe
-from ..events import Listener
+from ..events import Listener, LostListener
 from ..storage.model_folder import check_apart, check_output, claim_output, clean_after_failure
 from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
@@ -102,12 +102,13 @@ def _run(plan: FineTuningPlan, out: Path, listener: Listener, *, resume: bool) -
     if not resume:
         start_run(out, plan, dtype)
     job = plan.method.job()(plan, out, dtype)
-    listener.notice(_trained_fraction(job, plan))
+    early = LostListener(listener)  # the loop finds out itself, when there is something to save
+    early.notice(_trained_fraction(job, plan))
     loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
     if resume:  # the checkpoint has proved to be of this run
         update_run(out, plan, dtype)
     if loop.state.step == 0 and (found := job.validate()):
-        listener.notice(f"before training, on the validation set: {_shown(found)}")
+        early.notice(f"before training, on the validation set: {_shown(found)}")
         loop.state.before = found
     result = loop.to_the_end()
     if job.test_score:
