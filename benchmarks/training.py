@@ -1,20 +1,20 @@
 """Tokens a second in training, beside PyTorch on the same shapes, in one run.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/training.py [--rounds 5] [--size lecture] [--nanogpt PATH]
+    git clone https://github.com/karpathy/nanoGPT
+    python benchmarks/training.py --nanogpt nanoGPT [--rounds 5] [--size lecture]
 
-Three sizes, with the dropout of their presets and with none. Every peer trains in a process of its
-own that is started once and then takes a few steps whenever it is its turn, so that a change of the
-machine's speed meets all alike. Prints medians, the ratio to the faster of the peers (median of the
-rounds' ratios), and the share of the machine's own bfloat16 matrix-product rate, measured in the
-same rounds: 6 floating-point operations for each weight of a matrix and token, and those of
-attention, over the time of a step.
+Three sizes, without dropout and with it. Without --nanogpt the peer is the GPT-2 of transformers.
+Every peer trains in a process of its own that is started once and then takes a few steps whenever
+it is its turn, so that a change of the machine's speed meets all alike; --peer-python is the Python
+that has PyTorch, where ours does not. Prints medians, the ratio to the faster of the peers (median
+of the rounds' ratios), and the fraction of the machine's own bfloat16 matrix-product rate, measured
+in the same rounds: 6 floating-point operations for each weight of a matrix and token, and those of
+attention, over the time of a step. A peer that is missing or dies has dashes and its reason.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,19 +22,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from results import middle, ratio, shown
+from turns import Turns, serve_turns
 
 from minigpt_tf.config import ModelConfig, TrainingConfig
 from minigpt_tf.config.presets import model_preset, training_preset
+from minigpt_tf.machine import processor, usable_cores
 
 SIZES = {  # the lecture's heads are 32 wide here, as the peers' are
-    "lecture": model_preset("lecture", head_dim=32),
+    "lecture": model_preset("lecture", head_dim=32, dropout_everywhere=True),
     "gpt2": model_preset("gpt2", context_length=256),
     "shakespeare": model_preset("shakespeare"),
 }
 STEPS = {"lecture": 6, "gpt2": 2, "shakespeare": 40}
 """Steps in a turn."""
+DROPOUTS = (0.0, 0.1)
 OURS = ("ours mixed_bfloat16", "ours float32")
 PEERS = ("PyTorch bfloat16", "PyTorch float32")
+PRODUCTS = "products"
 
 
 def main() -> None:
@@ -43,49 +48,61 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, help="only this size")
     parser.add_argument("--dropout", type=float, help="only this dropout")
     parser.add_argument("--nanogpt", type=Path, help="a nanoGPT checkout, instead of transformers")
+    parser.add_argument("--peer-python", default=sys.executable, help="the Python with PyTorch")
     parser.add_argument("--trainer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.trainer:
         model = replace(SIZES[arguments.size], dropout=arguments.dropout)
         serve(arguments.trainer, arguments.size, model, arguments.nanogpt)
         return
+    name, features = processor()
+    print(f"{name}, {usable_cores()} cores, {' '.join(features)}", flush=True)
     for size in [arguments.size] if arguments.size else SIZES:
-        chosen = arguments.dropout
-        for dropout in sorted({SIZES[size].dropout, 0.0}) if chosen is None else [chosen]:
-            compare(size, dropout, arguments.rounds, arguments.nanogpt)
+        for dropout in DROPOUTS if arguments.dropout is None else [arguments.dropout]:
+            compare(size, dropout, arguments)
 
 
-def compare(size: str, dropout: float, rounds: int, nanogpt: Path | None) -> None:
+def compare(size: str, dropout: float, arguments: argparse.Namespace) -> None:
     """Measures and prints one size."""
-    words = [sys.executable, __file__, "--size", size, "--dropout", str(dropout)]
-    words += ["--nanogpt", str(nanogpt)] if nanogpt else []
-    names = (*OURS, *PEERS, "products")
-    trainers = {name: Turns([*words, "--trainer", name]) for name in names}
+    words = [__file__, "--size", size, "--dropout", str(dropout)]
+    words += ["--nanogpt", str(arguments.nanogpt)] if arguments.nanogpt else []
+    trainers = {}
+    for name in (*OURS, *PEERS, PRODUCTS):
+        python = arguments.peer_python if name in PEERS else sys.executable
+        trainers[name] = Turns([python, *words, "--trainer", name])
     for trainer in trainers.values():
         trainer.turn()  # compiles
-    seconds = {name: [] for name in names}
-    for _ in range(rounds):
+    measured: dict[str, list[float | None]] = {name: [] for name in trainers}
+    for _ in range(arguments.rounds):
         for name, trainer in trainers.items():
-            seconds[name].append(trainer.turn())
+            measured[name].append(trainer.turn())
     for trainer in trainers.values():
         trainer.close()
     model, batch = SIZES[size], training_preset(size).batch_size
-    tokens = batch * model.context_length
     print(f"\n{size}, dropout {dropout}: {model.parameter_count:,} parameters, ", end="")
-    print(f"{batch} windows of {model.context_length}, medians of {rounds} rounds")
+    print(f"{batch} windows of {model.context_length}, medians of {arguments.rounds} rounds")
+    print_speeds(measured, batch * model.context_length, operations(model))
+    for name, trainer in trainers.items():
+        if trainer.failed:
+            print(f"{name} failed: {trainer.failed}")
+    sys.stdout.flush()
+
+
+def print_speeds(measured: dict[str, list[float | None]], tokens: int, operations: int) -> None:
+    """A table of the seconds that steps of so many tokens took, of so many operations a token."""
     print(f"{'':<22}{'tokens/s':>9}{'min':>8}{'max':>8}{'ratio':>8}{'products':>10}")
-    rival = [min(pair) for pair in zip(*(seconds[peer] for peer in PEERS), strict=True)]
+    rounds = zip(*(measured[peer] for peer in PEERS), strict=True)
+    rival = [min((s for s in pair if s is not None), default=None) for pair in rounds]
+    rates = measured[PRODUCTS]
+    ideal = [None if rate is None else operations * tokens / rate for rate in rates]
     for name in (*OURS, *PEERS):
-        speeds = [tokens / s for s in seconds[name]]
-        ratio = statistics.median(r / s for r, s in zip(rival, seconds[name], strict=True))
-        share = statistics.median(
-            operations(model) * tokens / s / rate
-            for s, rate in zip(seconds[name], seconds["products"], strict=True)
-        )
-        row = f"{name:<22}{statistics.median(speeds):>9,.0f}{min(speeds):>8,.0f}"
-        print(f"{row}{max(speeds):>8,.0f}{ratio:>8.2f}{share:>10.2f}")
-    rate = statistics.median(seconds["products"])
-    print(f"bfloat16 matrix products of 2048 x 2048: {rate / 1e9:.0f} GFLOPS", flush=True)
+        speeds = [tokens / s for s in measured[name] if s is not None]
+        row = shown(middle(speeds), 9, 0) + shown(min(speeds, default=None), 8, 0)
+        row += shown(max(speeds, default=None), 8, 0) + shown(ratio(rival, measured[name]), 8)
+        print(f"{name:<22}{row}{shown(ratio(ideal, measured[name]), 10)}")
+    rate = middle(rates)
+    if rate is not None:
+        print(f"bfloat16 matrix products of 2048 x 2048: {rate / 1e9:.0f} GFLOPS")
 
 
 def operations(model: ModelConfig) -> int:
@@ -96,45 +113,40 @@ def operations(model: ModelConfig) -> int:
     return 6 * weights + attention
 
 
-class Turns:
-    """A process that works when it is told to and then prints what it measured."""
-
-    def __init__(self, command: list[str]) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, text=True, **pipes)
-
-    def turn(self) -> float:
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def serve(name: str, size: str, model: ModelConfig, nanogpt: Path | None) -> None:
-    """In a process of its own: for each line of input, the median seconds of a few steps."""
+    """In a process of its own: for each turn, the median seconds of a few steps."""
     training = training_preset(size)
     ids = np.random.default_rng(0).integers(
         0, model.vocab_size, (training.batch_size, model.context_length + 1), dtype=np.int32
     )
-    if name == "products":
-        work, steps = products(), 1
-    else:
-        make, steps = (ours if name in OURS else torch_step), STEPS[size]
-        work = make(name.split()[1], model, training, ids[:, :-1], ids[:, 1:], nanogpt)
-    for _ in sys.stdin:
+    x, y, dtype = ids[:, :-1], ids[:, 1:], name.split()[-1]
+
+    def prepare() -> Callable[[], float]:
+        if name == PRODUCTS:
+            return products()
+        if name in OURS:
+            return timed(ours(dtype, model, training, x, y), STEPS[size])
+        return timed(torch_step(dtype, model, training, x, y, nanogpt), STEPS[size])
+
+    serve_turns(prepare)
+
+
+def timed(work: Callable[[], object], steps: int) -> Callable[[], float]:
+    """A function that gives the median seconds of so many calls."""
+
+    def seconds() -> float:
         times = []
         for _ in range(steps):
             began = time.perf_counter()
-            result = work()
+            work()
             times.append(time.perf_counter() - began)
-        print(json.dumps(result if name == "products" else statistics.median(times)), flush=True)
+        return statistics.median(times)
+
+    return seconds
 
 
 def ours(
-    dtype: str, model: ModelConfig, training: TrainingConfig, x, y, nanogpt: Path | None
+    dtype: str, model: ModelConfig, training: TrainingConfig, x: np.ndarray, y: np.ndarray
 ) -> Callable[[], object]:
     from minigpt_tf.training.optimizers import build_optimizer
     from minigpt_tf.training.step import LanguageModel, TrainingStep
@@ -147,7 +159,12 @@ def ours(
 
 
 def torch_step(
-    dtype: str, model: ModelConfig, training: TrainingConfig, x, y, nanogpt: Path | None
+    dtype: str,
+    model: ModelConfig,
+    training: TrainingConfig,
+    x: np.ndarray,
+    y: np.ndarray,
+    nanogpt: Path | None,
 ) -> Callable[[], object]:
     import torch_gpt
 

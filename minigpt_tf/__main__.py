@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import itertools
@@ -41,8 +42,21 @@ VERBS = {
 }
 
 
+_of_any_width = functools.partial(argparse.HelpFormatter, width=80)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the options in the form of every other error."""
+
+    def __init__(self, **settings: Any) -> None:
+        # argparse formats each option as it is added. How wide the terminal is does not matter
+        # there, and to find out for each takes some milliseconds.
+        super().__init__(**settings, formatter_class=_of_any_width)
+
+    def format_help(self) -> str:
+        """As argparse's, as wide as the terminal."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_help()
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, which takes --stop=-- for no value at all and fails."""

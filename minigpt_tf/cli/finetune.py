@@ -20,9 +20,9 @@ from ..config import (
 from ..config.finetuning import FINE_TUNING_HELP, FOR_TEXTS_ONLY
 from ..config.presets import fine_tuning_preset
 from ..config.settings import to_dict
-from ..console import UNLIMITED, ConsoleListener, terminal_width
+from ..console import UNLIMITED, ConsoleListener, announce, terminal_width
 from ..errors import ConfigError
-from ..events import SILENT, Listener
+from ..events import SILENT, Listener, LostListener
 from ..finetuning.methods import all_methods
 from ..finetuning.plan import FineTuningPlan
 from ..finetuning.preparation import plan_finetuning, plan_of_run
@@ -98,11 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
     listener = ConsoleListener()
     try:
-        plan = plan_of(arguments, listener)
+        plan = plan_of(arguments, LostListener(listener))
     finally:
         listener.clear()
-    for line in _plan_lines(plan):
-        print(line, flush=True)
+    announce(_plan_lines(plan))
     with quiet_import():
         from ..finetuning.trainer import finetune
 

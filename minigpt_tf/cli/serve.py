@@ -102,6 +102,8 @@ def _logs_to(stream: TextIO) -> Iterator[None]:
 
 
 def _print_ready(server: "Server", models: "list[Served]") -> None:
+    from ..console import announce
+
     gc.freeze()
     for model in models:
         engine = model.engine
@@ -109,8 +111,8 @@ def _print_ready(server: "Server", models: "list[Served]") -> None:
         size = (engine.weights.nbytes + cache.keys.nbytes + cache.values.nbytes) / 2**30
         slots = f"{model.scheduler.rows} answers at a time, " if model.scheduler else ""
         context = f"context {engine.config.context_length:,}"
-        print(f"{model.name}: {model.kind}, {slots}{context}, {size:.2f} GiB")
+        announce([f"{model.name}: {model.kind}, {slots}{context}, {size:.2f} GiB"])
         if model.notice:
             print(f"note: {model.notice}", file=sys.stderr)
     threads = models[0].engine.threads
-    print(f"ready on {server.url} ({threads} threads); the API is at {server.url}/v1", flush=True)
+    announce([f"ready on {server.url} ({threads} threads); the API is at {server.url}/v1"])

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..evaluation.difference import describe
-from ..events import Listener
+from ..events import Listener, LostListener
 from ..planning.fitting import out_of_memory
 from ..planning.prediction import predict
 from ..planning.record import RunRecord
@@ -107,12 +107,13 @@ def _run(plan: FineTuningPlan, out: Path, listener: Listener, *, resume: bool) -
     record = RunRecord(predict(plan.workload.with_training(dtype=dtype), schedule_of(plan)))
     job = plan.method.job()(plan, out, dtype)
     job.record = record
-    listener.notice(_trained_fraction(job, plan))
+    early = LostListener(listener)  # the loop finds out itself, when there is something to save
+    early.notice(_trained_fraction(job, plan))
     loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
     if resume:  # the checkpoint has proved to be of this run
         update_run(out, plan, dtype)
     if loop.state.step == 0 and (found := job.validate()):
-        listener.notice(f"before training, on the validation set: {_shown(found)}")
+        early.notice(f"before training, on the validation set: {_shown(found)}")
         loop.state.before = found
     result = loop.to_the_end()
     if job.test_score:

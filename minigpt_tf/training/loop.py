@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from ..config import CHECKPOINT_NAME, CONFIG_NAME
 from ..errors import ModelFolderError, TrainingError
-from ..events import Evaluation, Listener
+from ..events import Evaluation, Listener, LostListener
 from ..inference.weights import Weights
 from ..storage.model_folder import ADAPTER_NAME, HISTORY_NAME, SAMPLES_NAME
 from ..storage.replacing import staging
-from .callbacks import Evaluator, Interruption, LostListener, ProgressReporter, divergence
+from .callbacks import Evaluator, Interruption, ProgressReporter, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError
 from .job import Job
