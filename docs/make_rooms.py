@@ -41,6 +41,7 @@ FLOORS: list[tuple[str, str, dict[str, str]]] = [
             "records": "prompts, masks",
             "retrieval": "search in records",
             "classification": "labels",
+            "planning": "memory, time",
         },
     ),
     (
@@ -53,7 +54,6 @@ FLOORS: list[tuple[str, str, dict[str, str]]] = [
             "finetuning": "LoRA, DPO, ...",
             "interop": "HF, GGUF, Keras",
             "inspection": "summary, Netron",
-            "planning": "memory, time",
             "serving": "API, pages",
         },
     ),
