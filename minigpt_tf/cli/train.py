@@ -81,14 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
-    if arguments.resume and arguments.overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
-    if {"epochs", "steps"} <= vars(arguments).keys():
-        raise ConfigError("--epochs and --steps exclude each other")
-    if arguments.resume and arguments.recipe:
-        raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
-    if arguments.resume and not (arguments.out or arguments.data):
-        raise ConfigError("--resume needs --out: the folder of the run to resume")
+    _check_options(arguments)
     cluster = choose_cluster(WorkersConfig(**given_options(arguments, WorkersConfig)))
     out = arguments.out or _default_out(arguments)
     if cluster is not None and not cluster.is_chief:
@@ -114,6 +107,35 @@ def run(arguments: argparse.Namespace) -> int:
         listener=listener,
     )
     return _conclude(plan, result)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError for options that contradict each other."""
+    if arguments.resume and arguments.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    if {"epochs", "steps"} <= vars(arguments).keys():
+        raise ConfigError("--epochs and --steps exclude each other")
+    if arguments.resume and arguments.recipe:
+        raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
+    if arguments.resume and not (arguments.out or arguments.data):
+        raise ConfigError("--resume needs --out: the folder of the run to resume")
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """The plan of the run that the options describe.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The plan, checked. Nothing is written.
+
+    Raises:
+        MiniGPTError: As `run` does before it trains.
+    """
+    _check_options(arguments)
+    out = arguments.out or _default_out(arguments)
+    return (_resumed_plan if arguments.resume else _new_plan)(arguments, out, Listener())
 
 
 def _plan_lines(plan: Plan) -> Iterator[str]:

@@ -264,6 +264,8 @@ def _is_unset(value: Any, item: dataclasses.Field) -> bool:
 
 def _has_type(value: Any, hint: Any) -> bool:
     """Whether a value fits a field's type; an integer also fits where a float is expected."""
+    if type(value) is hint:  # mostly, and a server checks settings all the time
+        return True
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return value in arguments

@@ -101,14 +101,22 @@ def retry_after(model: Served) -> int:
 class Answers(AbstractContextManager["Answers"]):
     """The answers of one request. Left early, it cancels those that have not ended.
 
+    Their places are taken at once: what waits to be encoded counts as well.
+
     Args:
         state: Of the server.
         call: Who asks.
         model: What is asked.
+        count: Answers, or 1 for other work.
+
+    Raises:
+        Refusal: There is no room.
     """
 
-    def __init__(self, state: State, call: Call, model: Served) -> None:
+    def __init__(self, state: State, call: Call, model: Served, count: int = 1) -> None:
+        check_room(state, call, model, count)
         self.state, self.call, self.model = state, call, model
+        self._unasked = count
         self.tickets: list[Ticket] = []
         self.changed = asyncio.Event()
         self._group = call.key if state.config.prefix_cache else object()
@@ -117,6 +125,7 @@ class Answers(AbstractContextManager["Answers"]):
         left = call.began + state.config.request_seconds - time.perf_counter()
         self._deadline = self._loop.call_later(max(0.0, left), self._expire)
         self._expired = False
+        self._count(count)
 
     def ask(
         self,
@@ -125,7 +134,7 @@ class Answers(AbstractContextManager["Answers"]):
         n: int = 1,
         num_alternatives: int = 0,
     ) -> None:
-        """Submits what is asked for, all of it or nothing.
+        """Submits what is asked for, all of it.
 
         Args:
             prompts: What the answers follow.
@@ -134,9 +143,10 @@ class Answers(AbstractContextManager["Answers"]):
             num_alternatives: Most likely tokens that are kept for each token.
 
         Raises:
-            Refusal: There is no room.
+            Refusal: It took too long until now.
         """
-        check_room(self.state, self.call, self.model, len(prompts) * n)
+        if self._expired:
+            raise _too_slow(self.state)
         worker = self.state.worker
         assert worker is not None
         for prompt, sampling in zip(prompts, samplings, strict=True):
@@ -150,7 +160,7 @@ class Answers(AbstractContextManager["Answers"]):
                     group=self._group,
                     num_alternatives=num_alternatives,
                 )
-                self._count(1)
+                self._unasked -= 1
                 ticket.ended.append(self._ended)
                 self.state.tickets.add(ticket)
                 self.tickets.append(ticket)
@@ -167,13 +177,11 @@ class Answers(AbstractContextManager["Answers"]):
 
         Raises:
             ClientGone: The client has gone before it was done.
-            Refusal: There is no room, or it took too long.
+            Refusal: It took too long.
         """
-        check_room(self.state, self.call, self.model, 1)
         assert self.state.worker is not None
         job = self.state.worker.run_job(self.model, turns)
         self._jobs.append(job)
-        self._count(1)
         watch = asyncio.ensure_future(gone(request))
         try:
             await asyncio.wait({job.result, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +193,6 @@ class Answers(AbstractContextManager["Answers"]):
         finally:
             watch.cancel()
             job.canceled = True
-            self._count(-1)
 
     @property
     def done(self) -> bool:
@@ -223,6 +230,8 @@ class Answers(AbstractContextManager["Answers"]):
     def close(self) -> None:
         """Cancels what has not ended."""
         self._deadline.cancel()
+        self._count(-self._unasked)
+        self._unasked = 0
         worker = self.state.worker
         for ticket in self.tickets:
             if not ticket.done and worker is not None:

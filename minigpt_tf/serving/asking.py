@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from fastapi import Request
 
+from ..config import SamplingConfig
 from ..inference.prompt import Prompt
 from ..text.chat_template import Message
 from .admission import Answers
@@ -12,7 +13,7 @@ from .requests import Sampled
 from .sampling import sampling_of
 from .served import Served
 from .state import call_of, state_of
-from .waiting import in_thread, limited
+from .waiting import limited, off_loop
 
 
 async def ask_conversation(
@@ -45,19 +46,23 @@ async def ask_conversation(
         Refusal: The conversation is too long, a setting is out of range, or there is no room.
     """
     state, call = state_of(request), call_of(request)
-    sampling = sampling_of(model, body, limit)  # before anything is encoded
-    room = limited(model, limit) if truncate else None
-    characters = sum(len(said["content"]) for said in messages)
-    prompt = await in_thread(characters, chat_prompt, model, messages, room)
-    left = model.engine.config.context_length - len(prompt.ids)
-    if left < limit:
-        sampling = replace(sampling, max_new_tokens=left)
     if state.config.log_contents:
         call.facts["messages"] = messages
-    answers = Answers(state, call, model)
+    answers = Answers(state, call, model, n)
     try:
+        prompt, sampling = await off_loop(state, _encoded, model, body, messages, limit, truncate)
         answers.ask([prompt], [sampling], n, alternatives)
     except BaseException:
         answers.close()
         raise
     return answers, prompt
+
+
+def _encoded(
+    model: Served, body: Sampled, messages: list[Message], limit: int, truncate: bool
+) -> tuple[Prompt, SamplingConfig]:
+    """The conversation's ids, and how the answers are sampled."""
+    sampling = sampling_of(model, body, limit)  # before anything is encoded
+    prompt = chat_prompt(model, messages, limited(model, limit) if truncate else None)
+    left = model.engine.config.context_length - len(prompt.ids)
+    return prompt, replace(sampling, max_new_tokens=left) if left < limit else sampling

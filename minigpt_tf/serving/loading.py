@@ -149,5 +149,5 @@ def load_model(
     served.idle_work = served.scheduler.cache.touch()
     model.warm_up()
     compile_sums(unfiltered=True)
-    _ = served.fingerprint, served.token_bytes
+    _ = served.fingerprint, served.token_bytes, served.turn_tokens
     return served

@@ -16,6 +16,7 @@ from ..inference.generate import TextGenerator
 from ..inference.scheduling import Scheduler
 from ..storage.model_folder import CHAT_TEMPLATE_NAME
 from ..text.tokenizers import TOKENIZER_NAMES
+from ..text.turn_tokens import TurnTokens, turn_tokens
 from .jobs import Job
 from .token_text import TokenBytes
 
@@ -88,6 +89,18 @@ class Served:
         if self.generator is None:
             return {}
         return {**self.generator.generation, "context_full": "stop"}
+
+    @functools.cached_property
+    def turn_tokens(self) -> TurnTokens | None:
+        """The special tokens of its conversations; None without a chat template."""
+        if self.generator is None or self.generator.chat_template is None:
+            return None
+        return turn_tokens(self.generator.chat_template, self.generator.tokenizer)
+
+    def respell(self) -> None:
+        """Makes what encodes a message that spells a special token, which takes a while once."""
+        if self.turn_tokens is not None and self.turn_tokens.ids:
+            _ = self.turn_tokens.respelled
 
     def description(self) -> dict[str, Any]:
         """What a page shows of it.

@@ -101,7 +101,7 @@ class ChatTemplate:
     @functools.cached_property
     def _compiled(self) -> tuple[Any, list[str], list[str]]:
         """The template as code, which takes longer to make than to run, and its texts."""
-        from .template_limits import BoundedEnvironment
+        from .template_environment import BoundedEnvironment
 
         with _errors():
             environment = BoundedEnvironment()

@@ -50,6 +50,8 @@ __all__ = [
     "train_tokenizer",
 ]
 
+SHORT_TEXT = 2000
+"""Characters of a text that is encoded at once; other threads run while a longer one is."""
 CANNOT_ENCODE = "the tokenizer cannot encode this text"
 
 
@@ -162,6 +164,8 @@ class BytePairTokenizer(BaseTokenizer):
         return CUT_BEFORE if byte_level.cuts_as_gpt2(byte_level.describe(self.backend)) else ""
 
     def encode(self, text: str) -> np.ndarray:
+        if len(text) > SHORT_TEXT:
+            return self._encode_batch(text)
         with errors_of_the_library(CANNOT_ENCODE):
             try:
                 encoding = self.backend.encode(text, add_special_tokens=False)
@@ -183,8 +187,12 @@ class BytePairTokenizer(BaseTokenizer):
         return np.array(encoding.ids, dtype=np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
+        known = [int(i) for i in ids]
         with errors_of_the_library("the tokenizer cannot decode: it is damaged"):
-            return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
+            if len(known) <= SHORT_TEXT:
+                return self.backend.decode(known, skip_special_tokens=False)
+            (text,) = self.backend.decode_batch([known], skip_special_tokens=False)
+            return text
 
     @property
     def known_size(self) -> int:
@@ -242,8 +250,8 @@ class ImportedTokenizer(BytePairTokenizer):
         super().__init__(backend, "imported")
         self.end_ids, self.prefix_ids = frozenset(end_ids), tuple(prefix_ids)
         self._ids = frozenset(backend.get_vocab().values())
-        check_ids(self._ids)
         self._size = max(self._ids, default=0) + 1  # some vocabularies have gaps
+        check_ids(self._size - 1, len(self._ids))
 
     @property
     def known_size(self) -> int:

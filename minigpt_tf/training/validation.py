@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from ..planning.limits import windows_at_once
 from ..text.windows import scoring_batches
-from .memory import windows_at_once
 
 
 def make_validation(

@@ -7,7 +7,8 @@ import pytest
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from minigpt_tf.errors import DataError
-from minigpt_tf.text.library_limits import check_charsmap, check_pattern
+from minigpt_tf.text.library_limits import check_charsmap
+from minigpt_tf.text.pattern_limits import check_pattern
 from minigpt_tf.text.tokenizers import ImportedTokenizer, load_tokenizer
 from tests.text.test_turns import byte_level, unigram
 

@@ -138,7 +138,7 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
     if not all(type(i) is int and 0 <= i < 2**31 for i in tokens.values()):
         raise DataError(f"{vocabulary}: is damaged: expected a number for each token")
     try:
-        check_ids(tokens.values())
+        check_ids(max(tokens.values(), default=0), len(tokens))
     except DataError as error:
         raise DataError(f"{vocabulary}: {error}") from None
     try:
