@@ -84,7 +84,7 @@ class ChatFrames(Chunks):
         super().__init__(model, body, answers, "chat.completion.chunk", "chatcmpl-", logprobs)
         found = answers.found
         self._records = {} if found is None else {"records": as_plain(found)}
-        """What the answers are from, where there are records: a field of its own."""
+        """What the answers are from, in a field of its own; empty without records."""
 
     def whole(self, tickets: list[Ticket]) -> dict[str, Any]:
         """The answers as one object.
