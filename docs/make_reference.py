@@ -48,16 +48,42 @@ def _verb(verb: str, module) -> str:
     parser = argparse.ArgumentParser(prog=f"minigpt {verb}", add_help=False)
     module.add_arguments(parser)
     lines = [f"## minigpt {verb}\n", f"{module.DESCRIPTION}"]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return "\n".join([*lines, *_kinds(verb, action)])
+    return "\n".join([*lines, *_groups(parser, set())])
+
+
+def _groups(parser: argparse.ArgumentParser, shown: set[str]) -> Iterator[str]:
+    """The options of a parser by their groups, but for those that were shown already."""
     for group in parser._action_groups:
-        actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
+        actions = [
+            action
+            for action in group._group_actions
+            if action.help != argparse.SUPPRESS and not shown & {*action.option_strings}
+        ]
         if not actions:
             continue
         title = {"positional arguments": "arguments"}.get(group.title, group.title)
-        lines += [f"\n**{title}**\n", "| option | what it does |\n|---|---|"]
+        yield from (f"\n**{title}**\n", "| option | what it does |\n|---|---|")
         for action in actions:
             text = (action.help or "") % {"default": action.default, "prog": parser.prog}
-            lines.append(f"| {_option(action)} | {_cell(text)} |")
-    return "\n".join(lines)
+            yield f"| {_option(action)} | {_cell(text)} |"
+
+
+def _kinds(verb: str, kinds: argparse._SubParsersAction) -> Iterator[str]:
+    """The kinds of a verb, and their options; those of the verb of the same name stand there."""
+    yield "\n| kind | what it is |\n|---|---|"
+    for choice in kinds._choices_actions:
+        yield f"| `minigpt {verb} {choice.dest}` | {_cell(choice.help)} |"
+    shown = {"-h", "--help"}
+    for name, parser in kinds.choices.items():
+        if name in VERBS:
+            other = argparse.ArgumentParser()
+            importlib.import_module(VERBS[name][0]).add_arguments(other)
+            shown |= {text for action in other._actions for text in action.option_strings}
+        yield from _groups(parser, shown)
+        shown |= {text for action in parser._actions for text in action.option_strings}
 
 
 def _option(action: argparse.Action) -> str:

@@ -45,6 +45,7 @@ _HOMES = {
     "evaluation.repetition": ("distinct", "loop_rate"),
     "evaluation.scoring": ("loss_of_batch", "loss_over", "score"),
     "inference.adapter": ("load_adapter", "merge"),
+    "retrieval.library": ("Library",),
     "classification.classifier": ("Classifier",),
     "finetuning.preparation": ("make_finetuning_plan", "plan_finetuning"),
     "finetuning.trainer": ("finetune",),

@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import itertools
@@ -33,15 +34,30 @@ VERBS = {
         "minigpt_tf.cli.export",
         "hand a model to transformers, llama.cpp, Keras",
     ),
+    "models": ("minigpt_tf.cli.models", "list the models that there are"),
     "summary": ("minigpt_tf.cli.summary", "show a model's layers and parameters"),
     "doctor": ("minigpt_tf.cli.doctor", "show what this machine has, and what to mend"),
+    "plan": ("minigpt_tf.cli.plan", "show what a run takes: memory, time, disk, money"),
     "inspect": ("minigpt_tf.cli.inspect", "look inside: surprise, attention, layers, runs"),
     "view": ("minigpt_tf.cli.view", "show a model's graph in the browser (Netron)"),
 }
 
 
+_of_any_width = functools.partial(argparse.HelpFormatter, width=80)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the options in the form of every other error."""
+
+    def __init__(self, **settings: Any) -> None:
+        # argparse formats each option as it is added. How wide the terminal is does not matter
+        # there, and to find out for each takes some milliseconds.
+        super().__init__(**settings, formatter_class=_of_any_width)
+
+    def format_help(self) -> str:
+        """As argparse's, as wide as the terminal."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_help()
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, which takes --stop=-- for no value at all and fails."""

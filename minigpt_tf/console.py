@@ -4,11 +4,12 @@ This is the one module that knows `rich`, and it imports it when there is first 
 out: neither `--help` nor the first token waits for that.
 """
 
+import contextlib
 import io
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Literal, TextIO
 
 from .events import Evaluation, Listener, Progress
@@ -49,6 +50,20 @@ def one_line(text: str, longest: int = 200) -> str:
     """
     text = printable(text[: 2 * longest + 2]).replace("\n", " ")
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def announce(lines: Iterable[str]) -> None:
+    """Prints what is about to be done, which is done even if nobody reads that any more.
+
+    The reader of a pipe may have gone, as that of `| head -1` has after a line. What is printed
+    later fails as well, and then there is something to save.
+
+    Args:
+        lines: Each is seen at once.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        for line in lines:
+            print(line, flush=True)
 
 
 def terminal_width(stream: IO[str], pipe: int | None = None) -> int:

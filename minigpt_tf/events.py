@@ -1,8 +1,8 @@
 """What long work reports while it runs. The library never prints: a Listener does."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,3 +184,45 @@ class NoticeLog(Listener):
     def evaluation(self, evaluation: Evaluation) -> None:
         """Passes it on."""
         self.listener.evaluation(evaluation)
+
+
+class LostListener(Listener):
+    """Passes everything on until that fails, as where the reader of a pipe has gone.
+
+    Work is not lost with its reader: it asks `error` when it can end.
+
+    Args:
+        listener: Gets every event before.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.error: OSError | None = None
+        """Why nothing is passed on any more."""
+
+    def _pass_on(self, method: Callable[..., None], *arguments: Any) -> None:
+        if self.error is None:
+            try:
+                method(*arguments)
+            except OSError as error:
+                self.error = error
+
+    def notice(self, text: str) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.notice, text)
+
+    def preparation(self, what: str, done: int, total: int) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.preparation, what, done, total)
+
+    def progress(self, progress: Progress) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.progress, progress)
+
+    def weights(self, step: int, weights: Mapping[str, "np.ndarray"]) -> None:
+        """Passes them on."""
+        self._pass_on(self.listener.weights, step, weights)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Passes it on."""
+        self._pass_on(self.listener.evaluation, evaluation)

@@ -211,6 +211,12 @@ def processor() -> tuple[str, list[str]]:
     return name, [feature for feature in FEATURES if feature in flags]
 
 
+@functools.cache
+def has_fast_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16."""
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(processor()[1])
+
+
 # ---------------------------------------------------------------- kernels by processor
 
 KERNELS_VARIABLE = "MINIGPT_KERNELS"

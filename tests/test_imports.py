@@ -27,9 +27,10 @@ ROOMS = [
     "text.compiled",
     "text",
     "inference",
-    "retrieval",
     "records",
+    "retrieval",
     "classification",
+    "planning",
     "model",
     "training",
     "evaluation",
@@ -37,7 +38,6 @@ ROOMS = [
     "finetuning",
     "interop",
     "inspection",
-    "planning",
     "serving",
     "cli",
     "__main__",
@@ -71,6 +71,7 @@ assert not heavy, heavy
         "from minigpt_tf import plan_finetuning, make_finetuning_plan, Classifier",
         f"{MAIN}main(['generate', 'he was', '--model', FOLDER])",
         f"{MAIN}main(['summary', '--model', FOLDER])",
+        f"{MAIN}main(['models', '--models-dir', FOLDER])",
         f"{MAIN}main(['inspect', 'he was', '--json', '--model', FOLDER])",
         f"{MAIN}main(['inspect', '--embeddings', 'he', '--json', '--model', FOLDER])",
         f"{MAIN}main(['inspect', '--history', FOLDER, '--json'])",
@@ -81,6 +82,53 @@ def test_tensorflow_is_not_imported(statement, trained_folder):
     code = NO_TENSORFLOW.format(statement=statement.replace("FOLDER", repr(str(trained_folder))))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("verb", ["generate", "chat", "serve", "ask", "classify", "bot", "doctor"])
+def test_numpy_is_not_imported_while_a_command_line_is_read(verb):
+    """Else it is before `import_numpy_without_threads`, and its threads wait busily."""
+    code = f"import minigpt_tf.cli.{verb}, sys\nassert 'numpy' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+ONE_TOKEN = f"""
+import sys
+before = set(sys.modules)  # the interpreter's own, and what an editable installation brings
+{MAIN}
+assert main(["generate", "he was", "--max-new-tokens", "1", "--model", sys.argv[1]]) == 0
+print(*set(sys.modules) - before, file=sys.stderr)
+"""
+
+MOST_MODULES = 82
+"""Of the package, for one token of a word model. Each takes 0.1 to 0.2 ms, of some 150 in all: what
+a token needs is worth that, and what only some models or options need is imported when they do."""
+
+NOT_FOR_A_TOKEN = {
+    "minigpt_tf.text.turns": "the prompt is not a chat",
+    "minigpt_tf.text.library_limits": "the tokenizer is not one of the library's",
+    "minigpt_tf.console": "nothing is drawn",
+    "minigpt_tf.storage.cache": "no text is read",
+    "shutil": "argparse asks how wide the terminal is, which matters to --help alone",
+    "select": "no pipe is read",
+    "subprocess": "no helper is started: the files are in order",
+    "tempfile": "nothing is written",
+    "csv": "no records are read",
+    "email": "no entry points are looked through",
+    "logging": "nothing is logged",
+}
+
+
+def test_one_token_imports_what_it_needs(trained_folder):
+    command = [sys.executable, "-c", ONE_TOKEN, str(trained_folder)]
+    for _ in range(2):  # the first run may compile, with Numba
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    names = set(done.stderr.split())
+    packages = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    assert packages == {"minigpt_tf", "numpy"}
+    assert not names & NOT_FOR_A_TOKEN.keys()
+    assert len([name for name in names if name.startswith("minigpt_tf")]) <= MOST_MODULES
 
 
 def test_bad_data_is_told_before_tensorflow_is_imported(tmp_path):

@@ -69,6 +69,7 @@ IDENTIFIERS = {
 
 ALLOWED: dict[tuple[str, str], str] = {
     ("minigpt_tf/interop/keras_files/archive.py", "tell"): "the method of a stream",
+    ("minigpt_tf/retrieval/terms.py", "tell"): "a word of questions",
     ("minigpt_tf/evaluation/memorization.py", "ngram_share"): "an old public name",
     ("minigpt_tf/inference/engine.py", "logits_in_pieces"): "an old public name",
     ("minigpt_tf/config/presets.py", "steps_share"): "an old public name",

@@ -12,6 +12,7 @@ from ..config.presets import asking_preset
 from ..console import ConsoleListener, one_line, table_lines, terminal_width, wrap
 from ..events import NoticeLog
 from .options import cli_options, given_options
+from .retrieving import add_records_arguments, load_library
 
 if TYPE_CHECKING:  # --help should not wait for the engine
     from ..evaluation.questions.comparison import Comparison
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print one JSON object and nothing else"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON object there, too")
+    add_records_arguments(parser)
     cli_options(parser, EngineConfig, preset_decides=False)
     title = f"answers (unset: the most likely token each time, at most {ANSWER_TOKENS})"
     cli_options(parser.add_argument_group(title), SamplingConfig, preset_decides=True)
@@ -95,19 +97,22 @@ def run(arguments: argparse.Namespace) -> int:
         log.notice(f"{queries.where}: {note}")
     try:
         models = choose_models(arguments.models, with_bases=not arguments.no_base, listener=log)
-        comparison = compare(models, queries, sampling, engine, listener=log)
+        library = load_library(arguments, Path(arguments.models[0]), log)
+        comparison = compare(models, queries, sampling, engine, library=library, listener=log)
     finally:
         listener.clear()
     described = {**as_json(comparison), "notices": log.notices}
-    if arguments.json:
-        print(json.dumps(described))
-    else:
-        for line in table(comparison, terminal_width(sys.stdout)):
-            print(line)
-    if arguments.out:  # last: the answers took long, and are not lost if it cannot be written
-        write_answers(arguments.out, described)
-        if not arguments.json:
-            print(f"wrote {arguments.out}")
+    try:
+        if arguments.json:
+            print(json.dumps(described))
+        else:
+            for line in table(comparison, terminal_width(sys.stdout)):
+                print(line)
+    finally:  # the answers took long: they are in one place if they cannot be in the other
+        if arguments.out:
+            write_answers(arguments.out, described)
+    if arguments.out and not arguments.json:
+        print(f"wrote {arguments.out}")
     return 0
 
 
@@ -143,6 +148,9 @@ def _block(comparison: "Comparison", place: int, width: int) -> Iterator[str]:
         yield from _paragraph("input:", query.input, 2, width)
     if query.fact is not None:
         yield from _paragraph("fact:", query.fact, 2, width)
+    if comparison.found is not None and comparison.found[place]:
+        best = comparison.found[place][0].entry
+        yield from _paragraph(f"{one_line(best.source)}:", best.text, 2, width)
     rows = []
     for model, name in enumerate(_names(comparison)):
         verdict = [] if query.fact is None else [VERDICTS[comparison.right(model, place)]]

@@ -6,11 +6,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..config import SamplingConfig
+from ..console import ConsoleListener, one_line
+from ..errors import ConfigError
+from ..text.chat_template import Message
 from .generate import add_model_arguments, chat_sampling, load_generator
 from .options import given_options, plain_text
+from .retrieving import add_records_arguments, load_library
 
 if TYPE_CHECKING:
     from ..inference.generate import Conversation
+    from ..retrieval.library import Library
 
 DESCRIPTION = "Talk with a model in the terminal."
 
@@ -37,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="system message of a model with a chat template, before the conversation",
     )
+    add_records_arguments(parser)
     add_model_arguments(parser)
 
 
@@ -56,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     SamplingConfig(**given)  # what is wrong should be said before a model is loaded
     folder, generator = load_generator(arguments)
     has_template = generator.chat_template is not None
+    library = load_library(arguments, folder, ConsoleListener(sys.stderr))
+    if library is not None and not has_template:
+        raise ConfigError(f"{folder}: has no chat template, which --records needs: drop it")
     sampling = chat_sampling(generator, given) if has_template else SamplingConfig(**given)
     conversation = generator.conversation(sampling, arguments.system)
     memory = has_template if arguments.memory is None else arguments.memory
@@ -79,12 +88,24 @@ def run(arguments: argparse.Namespace) -> int:
         elif line:
             if not memory:
                 conversation.reset()
-            _answer(conversation, line)
+            _answer(conversation, line, library)
 
 
-def _answer(conversation: "Conversation", line: str) -> None:
-    """Streams the answer; Ctrl-C ends it early."""
-    prompt = conversation.prepare(line)
+def _answer(conversation: "Conversation", line: str, library: "Library | None") -> None:
+    """Streams the answer; Ctrl-C ends it early. With records, says which entry fits best."""
+    instead: list[Message] = []
+    if library is not None:
+        from ..retrieval.context import UNKNOWN, messages_with
+
+        asked = [said["content"] for said in conversation.messages if said["role"] == "user"]
+        found = library.find(line, asked[-1] if asked else "")
+        if not found:
+            conversation.add(line, UNKNOWN)
+            print(UNKNOWN)
+            return
+        instead = messages_with(found, line)
+        print(f"[{one_line(found[0].entry.source)}]")
+    prompt = conversation.prepare(line, instead)
     for notice in prompt.notices():
         print(f"note: {notice}", file=sys.stderr)
     chunks = conversation.reply(prompt)

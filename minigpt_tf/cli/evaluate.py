@@ -105,11 +105,13 @@ def run(arguments: argparse.Namespace) -> int:
         listener.clear()
     if len({m.passage.text for m in measurements}) > 1:
         log.notice("the models were scored on different texts: their figures do not compare")
-    _print(measurements, log.notices, arguments)
-    if arguments.picture:  # last: the figures took long, and are not lost if it cannot be written
-        write_picture(arguments.picture, measurements)
-        if not arguments.json:
-            print(f"wrote {arguments.picture}")
+    try:
+        _print(measurements, log.notices, arguments)
+    finally:  # the figures took long: they are in one place if they cannot be in the other
+        if arguments.picture:
+            write_picture(arguments.picture, measurements)
+    if arguments.picture and not arguments.json:
+        print(f"wrote {arguments.picture}")
     return 0
 
 

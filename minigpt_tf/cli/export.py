@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     config = ExportConfig(**given_options(arguments, ExportConfig))
     from ..console import ConsoleListener
+    from ..events import LostListener
     from ..startup import quiet_import
     from ..storage.model_folder import newest_folder
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             config.format,
             config.dtype,
             overwrite=arguments.overwrite,
-            listener=listener,
+            listener=LostListener(listener),
         )
     finally:
         listener.clear()

@@ -20,8 +20,9 @@ from ..config import (
 from ..config.finetuning import FINE_TUNING_HELP, FOR_TEXTS_ONLY
 from ..config.presets import fine_tuning_preset
 from ..config.settings import to_dict
-from ..console import UNLIMITED, ConsoleListener, terminal_width
+from ..console import UNLIMITED, ConsoleListener, announce, terminal_width
 from ..errors import ConfigError
+from ..events import SILENT, Listener, LostListener
 from ..finetuning.methods import all_methods
 from ..finetuning.plan import FineTuningPlan
 from ..finetuning.preparation import plan_finetuning, plan_of_run
@@ -90,27 +91,17 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         MiniGPTError: as `finetune` does.
     """
-    if arguments.resume and arguments.overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
-    needed = () if arguments.resume and arguments.out else ("base", "data")  # the run has them
-    for name in needed:
-        if not getattr(arguments, name):
-            raise ConfigError(f"--{name} is missing")
+    _check_options(arguments)
     out = arguments.out or _default_out(arguments)
     if arguments.base:
         check_apart(arguments.base, out)
     check_output(out, overwrite=arguments.overwrite, resume=arguments.resume)
-    settings: dict[str, Any] = {}
-    for kind in (FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig):
-        settings |= given_options(arguments, kind)
     listener = ConsoleListener()
-    make = functools.partial(plan_of_run, out) if arguments.resume else plan_finetuning
     try:
-        plan = make(arguments.base, arguments.data, listener=listener, **settings)
+        plan = plan_of(arguments, LostListener(listener))
     finally:
         listener.clear()
-    for line in _plan_lines(plan):
-        print(line, flush=True)
+    announce(_plan_lines(plan))
     with quiet_import():
         from ..finetuning.trainer import finetune
 
@@ -126,6 +117,38 @@ def run(arguments: argparse.Namespace) -> int:
     for line in _result_lines(plan, out):
         print(line)
     return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError for options that contradict each other, or are missing."""
+    if arguments.resume and arguments.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    needed = () if arguments.resume and arguments.out else ("base", "data")  # the run has them
+    for name in needed:
+        if not getattr(arguments, name):
+            raise ConfigError(f"--{name} is missing")
+
+
+def plan_of(arguments: argparse.Namespace, listener: Listener = SILENT) -> FineTuningPlan:
+    """The plan of the run that the options describe.
+
+    Args:
+        arguments: The options that were given, parsed.
+        listener: Notified of how far reading has come.
+
+    Returns:
+        The plan, checked. Nothing is written.
+
+    Raises:
+        MiniGPTError: As `run` does before it trains.
+    """
+    _check_options(arguments)
+    settings: dict[str, Any] = {}
+    for kind in (FineTuningConfig, LoraConfig, RecordsConfig, TrainingConfig):
+        settings |= given_options(arguments, kind)
+    out = arguments.out or _default_out(arguments)
+    make = functools.partial(plan_of_run, out) if arguments.resume else plan_finetuning
+    return make(arguments.base, arguments.data, listener=listener, **settings)
 
 
 def _plan_lines(plan: FineTuningPlan) -> Iterator[str]:

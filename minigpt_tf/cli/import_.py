@@ -4,8 +4,9 @@ import argparse
 import shlex
 from pathlib import Path
 
-from ..console import ConsoleListener
+from ..console import ConsoleListener, announce
 from ..errors import ConfigError
+from ..events import LostListener
 from ..interop.importing import check_apart, default_output, fetch, open_path, shortened
 from ..interop.source import Source, check_source, write_model_folder
 from ..startup import quiet_import
@@ -70,11 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
         source = open_path(path, arguments.source, arguments.tokenizer, arguments.context_length)
     if arguments.context_length is not None:
         source = shortened(source, arguments.context_length)
-    print(_description(source), flush=True)
+    announce([_description(source)])
     check_source(source)
     with quiet_import():
         from ..model import keras_file  # noqa: F401
-    write_model_folder(source, out, overwrite=arguments.overwrite, listener=ConsoleListener())
+    listener = LostListener(ConsoleListener())
+    write_model_folder(source, out, overwrite=arguments.overwrite, listener=listener)
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"wrote {out}: {', '.join(sorted(f.name for f in out.iterdir()))} ({size / 1e6:,.0f} MB)")
     chats = source.chat_template is not None

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Literal
 
-from ..text.base_tokenizer import well_formed
+from ..text.unicode import well_formed
 
 
 def cli_options(

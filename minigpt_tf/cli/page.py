@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..config import EngineConfig
 from ..config.bots import LOCAL_HOST, PageConfig
+from ..console import announce
 from ..errors import ConfigError
 from .options import cli_options, given_options, plain_text
 
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
                     return server.returncode or 2
                 url = f"http://{LOCAL_HOST}:{api_port}/v1"
             page = processes.enter_context(_process(_streamlit(page_port), MINIGPT_API_URL=url))
-            print(f"the page is at http://{LOCAL_HOST}:{page_port} (Ctrl-C ends)", flush=True)
+            announce([f"the page is at http://{LOCAL_HOST}:{page_port} (Ctrl-C ends)"])
             return _wait(page, server)
     except KeyboardInterrupt:
         print("stopped")

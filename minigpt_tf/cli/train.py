@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,9 @@ from ..config.presets import (
     Recipe,
 )
 from ..config.settings import to_dict
-from ..console import ConsoleListener
+from ..console import ConsoleListener, announce
 from ..errors import ConfigError
-from ..events import Listener
+from ..events import Listener, LostListener
 from ..files.sources import is_url
 from ..startup import quiet_import
 from ..storage.model_folder import check_output, has_checkpoint
@@ -81,14 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
-    if arguments.resume and arguments.overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
-    if {"epochs", "steps"} <= vars(arguments).keys():
-        raise ConfigError("--epochs and --steps exclude each other")
-    if arguments.resume and arguments.recipe:
-        raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
-    if arguments.resume and not (arguments.out or arguments.data):
-        raise ConfigError("--resume needs --out: the folder of the run to resume")
+    _check_options(arguments)
     cluster = choose_cluster(WorkersConfig(**given_options(arguments, WorkersConfig)))
     out = arguments.out or _default_out(arguments)
     if cluster is not None and not cluster.is_chief:
@@ -97,17 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
     listener = ConsoleListener()
     make = _resumed_plan if arguments.resume else _new_plan
     try:
-        plan = make(arguments, out, listener)
+        plan = make(arguments, out, LostListener(listener))
     finally:
         listener.clear()
-    for name, value in plan.report():
-        print(f"{name:>18}: {value}")
-    for config in (plan.model, plan.data, plan.training):
-        settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
-        print(f"{type(config).__name__:>18}: {settings}", flush=True)
-
+    announce(_plan_lines(plan))
     if cluster is not None:
-        print(f"waiting for the other {len(cluster.workers) - 1} of the workers", flush=True)
+        announce([f"waiting for the other {len(cluster.workers) - 1} of the workers"])
     else:
         one_thread_each(branches_for(plan.model, plan.training))
     with quiet_import():
@@ -123,16 +112,51 @@ def run(arguments: argparse.Namespace) -> int:
     return _conclude(plan, result)
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError for options that contradict each other."""
+    if arguments.resume and arguments.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    if {"epochs", "steps"} <= vars(arguments).keys():
+        raise ConfigError("--epochs and --steps exclude each other")
+    if arguments.resume and arguments.recipe:
+        raise ConfigError("--resume keeps the recipe of the run: drop --recipe")
+    if arguments.resume and not (arguments.out or arguments.data):
+        raise ConfigError("--resume needs --out: the folder of the run to resume")
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """The plan of the run that the options describe.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        The plan, checked. Nothing is written.
+
+    Raises:
+        MiniGPTError: As `run` does before it trains.
+    """
+    _check_options(arguments)
+    out = arguments.out or _default_out(arguments)
+    return (_resumed_plan if arguments.resume else _new_plan)(arguments, out, Listener())
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    """What is shown before training: the run and all settings."""
+    for name, value in plan.report():
+        yield f"{name:>18}: {value}"
+    for config in (plan.model, plan.data, plan.training):
+        settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
+        yield f"{type(config).__name__:>18}: {settings}"
+
+
 def _work_for_chief(arguments: argparse.Namespace, out: Path, cluster: Cluster) -> int:
     """Trains as one of the workers that write nothing."""
     # The folder of the run may be on the chief's machine alone; then the options are the same.
     make = _resumed_plan if arguments.resume and has_checkpoint(out) else _new_plan
     plan = make(arguments, out, Listener())
-    print(
-        f"{cluster.name(cluster.index)} works and waits for {cluster.name(0)}, which shows how it "
-        f"goes and writes {out}/",
-        flush=True,
-    )
+    name, chief = cluster.name(cluster.index), cluster.name(0)
+    announce([f"{name} works and waits for {chief}, which shows how it goes and writes {out}/"])
     with quiet_import():
         from ..training.trainer import train
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import netron
 
+from ..console import announce
 from ..errors import ConfigError
 from ..inspection.modelfile import model_file
 from ..interop.keras_files.files import open_keras_file
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     port = _checked_port(arguments.port)
     logging.getLogger("netron").setLevel(logging.WARNING)  # the line below says it better
     host, port = netron.serve(str(file), None, ("localhost", port), not arguments.no_browser)
-    print(f"{file} is shown at http://{host}:{port} (Ctrl-C ends)", flush=True)
+    announce([f"{file} is shown at http://{host}:{port} (Ctrl-C ends)"])
     netron.wait()
     return 0
 

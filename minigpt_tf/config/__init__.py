@@ -40,6 +40,7 @@ from .running import EngineConfig, EvaluationConfig, ExportConfig, SamplingConfi
 
 if TYPE_CHECKING:
     from .finetuning import FineTuningConfig, LoraConfig
+    from .retrieval import RetrievalConfig
     from .serving import ServingConfig
     from .training import DataConfig, RecordsConfig, TrainingConfig, WorkersConfig, check_encoding
 
@@ -78,6 +79,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "RecordsConfig",
+    "RetrievalConfig",
     "SamplingConfig",
     "ServingConfig",
     "TrainingConfig",
@@ -87,6 +89,7 @@ __all__ = [
 
 _HOME_OF = {
     **dict.fromkeys(("FineTuningConfig", "LoraConfig"), "finetuning"),
+    "RetrievalConfig": "retrieval",
     "ServingConfig": "serving",
     **dict.fromkeys(("DataConfig", "RecordsConfig", "TrainingConfig"), "training"),
     **dict.fromkeys(("WorkersConfig", "check_encoding"), "training"),

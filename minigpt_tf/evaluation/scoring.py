@@ -16,8 +16,8 @@ from ..errors import ConfigError, DataError
 from ..events import SILENT, Listener
 from ..inference.engine import Engine
 from ..metrics import bits_per_byte, negative_log_likelihood, perplexity
+from ..planning.limits import windows_at_once
 from ..text.windows import ScoringWindow, ScoringWindows
-from ..training.memory import windows_at_once
 
 Losses = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Ids x and y (B, T) and a number S -> losses in nats of the last S targets of each row (B, S)."""

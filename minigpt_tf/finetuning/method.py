@@ -2,21 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, TrainingConfig
 from ..errors import ConfigError
 from ..inference.lora_targets import kernel_sides
+from ..planning.workload import FLOAT32_BYTES, Trains, Workload
 
 if TYPE_CHECKING:
     from .job import FineTuningJob
 
 LORA_OPTIONS = frozenset(item.name for item in fields(LoraConfig))
 
-FLOAT32_BYTES = 4
-
-Trained = Literal["all", "last_block", "adapter"]
 Quantization = Literal["none", "int8", "int4"]
 
 
@@ -53,7 +51,7 @@ class Method(ABC):
 
     @property
     @abstractmethod
-    def trains(self) -> Trained:
+    def trains(self) -> Trains:
         """The weights with gradients: all, those of the last block, or a low-rank update's."""
 
     @property
@@ -97,6 +95,40 @@ class Method(ABC):
             return sum(inputs * outputs for inputs, outputs in sides.values())
         updated = (sum(sides[name]) for name in sides if name in lora.targets)
         return model.num_layers * lora.rank * sum(updated)
+
+    def workload(
+        self,
+        model: ModelConfig,
+        lora: LoraConfig,
+        training: TrainingConfig,
+        *,
+        length: int,
+        targets: int,
+    ) -> Workload:
+        """What decides how much memory and time a run by this method takes.
+
+        Args:
+            model: the base's configuration.
+            lora: what is updated, if an adapter is trained.
+            training: how it is trained.
+            length: tokens of the longest row, with its padding.
+            targets: tokens of a row that count, at most.
+
+        Returns:
+            The workload.
+        """
+        loaded = Workload(
+            self.tuning.method,
+            model,
+            training,
+            length,
+            targets if self.writes_answers else 0,
+            self.trained_parameters(model, lora),
+            self.trains,
+            rows_per_record=self.rows_per_record,
+            logits_in_chunks=self.logits_in_chunks,
+        )
+        return replace(loaded, kernel_bytes=self.bytes_of_kernel_weight(loaded.product_bytes))
 
     def check_options(self, given: Collection[str], others: "Collection[Method]") -> None:
         """Checks that the method uses what was asked for.

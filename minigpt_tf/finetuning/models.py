@@ -14,9 +14,9 @@ from ..inference.weights import Weights, named_variables
 from ..model import build_training_model
 from ..model.adapted import assign_base, build_adapted_model, low_rank_updates
 from ..model.output_head import OutputHead
+from ..planning.limits import LOGITS_AT_ONCE
 from ..training.job import TrainableModel
 from ..training.losses import linear_cross_entropy
-from .memory import LOGITS_AT_ONCE
 
 
 class FineTunedModel(TrainableModel):

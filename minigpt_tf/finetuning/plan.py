@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,15 @@ from ..classification.head import Head
 from ..config import FineTuningConfig, LoraConfig, ModelConfig, RecordsConfig, TrainingConfig
 from ..config.settings import to_dict
 from ..inference.folder import ModelFolder
+from ..planning.workload import Workload
 from ..records.batches import RecordBatches
 from ..records.dataset import Dataset, RecordSet
 from ..records.prompts import Template
 from ..records.schema import LabeledRecord, Record, ask
+from ..records.truncation import Row
 from ..storage.model_folder import CLASSIFIER_SECTION
 from ..storage.paths import real_path
 from ..text.chat_template import Message
-from .memory import Run
 from .method import Method
 
 MOST_SAMPLES = 3
@@ -44,6 +45,8 @@ class FineTuningPlan:
     template: Template
     base_head: Head | None
     """The base's head, from which a classifier of the same labels continues."""
+    reading: float = field(default=0.0, compare=False)
+    """Seconds that it took to read base and records."""
 
     @property
     def tuning(self) -> FineTuningConfig:
@@ -66,19 +69,41 @@ class FineTuningPlan:
         return split.batches(self.template, context, self.records, size, self.training.seed)
 
     @property
-    def run(self) -> Run:
+    def workload(self) -> Workload:
         """What decides how much memory the run takes."""
-        splits = (self.dataset.train, self.dataset.validation, self.dataset.test)
-        rows = [row for split in splits for example in split.examples for row in example]
-        multiple, longest = self.records.length_multiple, max(len(row.ids) - 1 for row in rows)
-        return Run(
-            model=self.model,
-            method=self.method,
-            lora=self.lora,
-            training=self.training,
-            length=min(math.ceil(longest / multiple) * multiple, self.model.context_length),
-            targets=max(int(row.mask.sum()) for row in rows),
+        return self._workload_of(self.method)
+
+    def lighter(self) -> list[tuple[str, Workload]]:
+        """Other methods for the same records that need less memory, the mildest first.
+
+        Returns:
+            The options that choose a method, and the run by it.
+        """
+        return [(options, self._workload_of(method)) for options, method in self.method.lighter()]
+
+    def _workload_of(self, method: Method) -> Workload:
+        """The run by a method."""
+        return method.workload(
+            self.model, self.lora, self.training, length=self._longest, targets=self._targets
         )
+
+    @functools.cached_property
+    def _rows(self) -> list[Row]:
+        """All rows of tokens of all splits."""
+        splits = (self.dataset.train, self.dataset.validation, self.dataset.test)
+        return [row for split in splits for example in split.examples for row in example]
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        """Tokens of the longest row, with its padding."""
+        multiple, longest = self.records.length_multiple, max(len(row.ids) for row in self._rows)
+        longest -= self.method.writes_answers  # its last token is a target alone
+        return min(math.ceil(longest / multiple) * multiple, self.model.context_length)
+
+    @functools.cached_property
+    def _targets(self) -> int:
+        """Tokens of a row that count, at most."""
+        return max(int(row.mask.sum()) for row in self._rows)
 
     @property
     def total_steps(self) -> int:
@@ -98,7 +123,7 @@ class FineTuningPlan:
     @property
     def most_targets(self) -> int:
         """Targets that count in a batch of any split, at most."""
-        return self.training.batch_size * self.run.targets
+        return self.training.batch_size * self._targets
 
     def epoch_of(self, step: int) -> float:
         """Passes over the records, with their fraction, after a number of steps."""

@@ -1,6 +1,7 @@
 """From a base, records and settings to a checked plan, before TensorFlow is imported."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from ..inference.adapter import fingerprint
 from ..inference.checked_folder import load_checked_folder
 from ..inference.folder import ModelFolder
 from ..inference.lora_targets import check_targets
+from ..planning.fitting import check_fits
 from ..records.dataset import prepare
 from ..records.prompts import Template
 from ..records.schema import KINDS
 from ..storage.model_folder import CLASSIFIER_SECTION
-from .memory import check_run_fits
 from .method import Method
 from .methods import all_methods, method_of
 from .plan import FineTuningPlan
@@ -172,6 +173,7 @@ def make_finetuning_plan(
         >>> len(plan.dataset.train.records), len(plan.dataset.validation.records), plan.total_steps
         (8, 1, 5)
     """
+    began = time.perf_counter()
     lora = lora or LoraConfig()
     folder, method = load_checked_folder(base), method_of(tuning)
     method.check_training(training)
@@ -201,8 +203,9 @@ def make_finetuning_plan(
         dataset=dataset,
         template=template,
         base_head=_base_head(folder, method, dataset.labels),
+        reading=time.perf_counter() - began,
     )
-    check_run_fits(plan.run)
+    check_fits(plan.workload, plan.lighter)
     for query in tuning.sample_queries if method.writes_answers else ():
         _check_query(template, query)  # the first evaluation would fail
     if (training.warmup_steps or 0) >= plan.total_steps > 1:

@@ -45,6 +45,7 @@ def save_fine_tuned(
     state: RunState,
     sections: dict[str, Any],
     write_more: Callable[[Path], None],
+    late_sections: Callable[[], dict[str, Any]],
 ) -> None:
     """Writes the model folder, checks the model, then puts all in place.
 
@@ -56,6 +57,7 @@ def save_fine_tuned(
         weights: all weights of the model by name, arrays or datasets.
         sections: what goes into config.json beside the model.
         write_more: writes more files into the folder that it is given.
+        late_sections: gives more sections of config.json, asked when all else is written.
 
     Raises:
         ModelFolderError: the folder cannot be written to; the old files are unchanged.
@@ -73,11 +75,12 @@ def save_fine_tuned(
             (scratch / CHAT_TEMPLATE_NAME).write_text(ALPACA_CHAT_TEMPLATE, "utf-8")
         kept = ("special_tokens", "generation", "source")
         description = {name: base.description[name] for name in kept if name in base.description}
-        write_json(
-            scratch / CONFIG_NAME,
-            describe_model(plan.model, tokenizer, base.start_ids, **description, **sections),
-        )
         write_tokenizer(scratch, tokenizer)
         write_history(scratch, state.history, plan.sample_prompt)
         write_loss_picture(scratch, state.history)
         write_more(scratch)
+        description |= sections | late_sections()
+        write_json(
+            scratch / CONFIG_NAME,
+            describe_model(plan.model, tokenizer, base.start_ids, **description),
+        )

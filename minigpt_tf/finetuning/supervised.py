@@ -19,13 +19,13 @@ from ..evaluation.questions.answers import answer_all
 from ..inference.adapter import Adapter, save_adapter
 from ..inference.engine import Engine
 from ..inference.weights import Weights, check_finite
+from ..planning.fitting import out_of_memory
 from ..records.dataset import RecordSet
 from ..storage.model_folder import ADAPTER_NAME
 from ..training.checkpoint import RunState
 from ..training.history import write_history
 from ..training.optimizers import build_optimizer
 from .job import FineTuningJob
-from .memory import out_of_memory
 from .models import FineTunedModel, SupervisedModel, target_weights
 from .plan import FineTuningPlan
 from .saving import save_fine_tuned
@@ -167,7 +167,7 @@ class SupervisedJob(FineTuningJob):
         self.merge_difference = self.compare_merged(weights)
         sections, more = self._sections(state, kept), functools.partial(self._write_more, weights)
         with self.merging(weights) as merged:
-            save_fine_tuned(self.out, self.plan, merged, state, sections, more)
+            save_fine_tuned(self.out, self.plan, merged, state, sections, more, self.record_section)
 
     def score_test(self) -> dict[str, float]:
         """Loss and accuracy on the test set; empty without one."""
@@ -183,7 +183,8 @@ class SupervisedJob(FineTuningJob):
         """The sections of config.json on a run whose "last" or "best" weights are kept."""
         finetuning = {**self.plan.describe(), "dtype": self.dtype}
         found = {"test": self.test_score, "merge": self.merge_difference}
-        return {"finetuning": finetuning, "metrics": _metrics(state, kept) | found}
+        metrics = _metrics(state, kept) | found
+        return {"finetuning": finetuning, "metrics": metrics}
 
     def _write_more(self, weights: Weights, folder: Path) -> None:
         """Writes into a folder what it has beside the files of any model."""
@@ -191,7 +192,7 @@ class SupervisedJob(FineTuningJob):
             save_adapter(folder / ADAPTER_NAME, self.adapter(weights))
 
     def out_of_memory(self) -> str:
-        return out_of_memory(self.plan.run)
+        return out_of_memory(self.plan.workload, self.plan.lighter)
 
 
 def _metrics(state: RunState, kept: str) -> dict[str, Any]:

@@ -11,7 +11,10 @@ import tensorflow as tf
 
 from ..errors import ConfigError, ModelFolderError, TrainingError
 from ..evaluation.difference import describe
-from ..events import Listener
+from ..events import Listener, LostListener
+from ..planning.fitting import out_of_memory
+from ..planning.prediction import predict
+from ..planning.record import RunRecord
 from ..storage.model_folder import check_apart, check_output, claim_output, clean_after_failure
 from ..storage.replacing import reserve_space
 from ..training.distribution import Distribution
@@ -19,10 +22,10 @@ from ..training.loop import TrainingLoop, TrainingResult
 from ..training.notebook import listener_for
 from ..training.precision import resolve_dtype
 from .job import FineTuningJob
-from .memory import out_of_memory
 from .plan import FineTuningPlan
 from .preparation import plan_finetuning
 from .resume import check_same_run, start_run, update_run
+from .schedule import schedule_of
 
 
 def finetune(
@@ -101,13 +104,16 @@ def _run(plan: FineTuningPlan, out: Path, listener: Listener, *, resume: bool) -
     dtype = check_same_run(out, plan) if resume else resolve_dtype(plan.training.dtype)
     if not resume:
         start_run(out, plan, dtype)
+    record = RunRecord(predict(plan.workload.with_training(dtype=dtype), schedule_of(plan)))
     job = plan.method.job()(plan, out, dtype)
-    listener.notice(_trained_fraction(job, plan))
+    job.record = record
+    early = LostListener(listener)  # the loop finds out itself, when there is something to save
+    early.notice(_trained_fraction(job, plan))
     loop = TrainingLoop(job, out, listener, Distribution(), resume=resume)
     if resume:  # the checkpoint has proved to be of this run
         update_run(out, plan, dtype)
     if loop.state.step == 0 and (found := job.validate()):
-        listener.notice(f"before training, on the validation set: {_shown(found)}")
+        early.notice(f"before training, on the validation set: {_shown(found)}")
         loop.state.before = found
     result = loop.to_the_end()
     if job.test_score:
@@ -134,7 +140,7 @@ def _explained(plan: FineTuningPlan) -> Iterator[None]:
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError):
-        raise TrainingError(out_of_memory(plan.run)) from None
+        raise TrainingError(out_of_memory(plan.workload, plan.lighter)) from None
 
 
 def _shown(found: dict[str, float]) -> str:

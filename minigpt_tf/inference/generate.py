@@ -403,17 +403,21 @@ class Conversation:
         if self.system:
             self.messages.append({"role": "system", "content": self.system})
 
-    def prepare(self, prompt: str) -> Prompt:
+    def prepare(self, prompt: str, instead: Sequence[Message] = ()) -> Prompt:
         """What the model gets for its next answer.
 
         Args:
             prompt: the next message.
+            instead: messages that a chat model gets in its place, such as the message behind
+                entries of records; the conversation keeps `prompt`.
 
         Returns:
             The conversation so far and the message, as tokens.
         """
         if self.generator.chat_template is not None:
-            return self.generator.prepare_chat([*self.messages, message("user", prompt)])
+            said = instead or [message("user", prompt)]
+            prepared = self.generator.prepare_chat([*self.messages, *said])
+            return replace(prepared, text=prompt)
         prepared = self.generator.prepare(f"\n{prompt}" if self.ids else prompt)
         prefix = len(self.generator.tokenizer.prefix_ids) if self.ids else 0
         new_ids, context = prepared.ids[prefix:], self.generator.engine.config.context_length
@@ -421,6 +425,15 @@ class Conversation:
         if len(ids) >= context:
             ids = ids[-max(1, context // 2, min(len(new_ids), context)) :]
         return replace(prepared, text=prompt, ids=ids)
+
+    def add(self, prompt: str, answer: str) -> None:
+        """Adds a message and an answer that the model has not given.
+
+        Args:
+            prompt: the message.
+            answer: what was answered.
+        """
+        self.messages += [message("user", prompt), message("assistant", answer)]
 
     def reply(self, prompt: str | Prompt) -> Generator[str, None, None]:
         """The answer as it comes.

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..text.base_tokenizer import well_formed
 from ..text.chat_template import ChatTemplate, Message
 from ..text.tokenizers import BaseTokenizer
-from ..text.turns import write_turns
+from ..text.unicode import well_formed
 
 MOST_NAMES = 3
 """So many special tokens are named in a notice."""
@@ -119,6 +118,8 @@ def encode_turns(
     Raises:
         DataError: the template rejects the conversation.
     """
+    from ..text.turns import write_turns  # a prompt that is no chat does without it
+
     written = write_turns(
         template, messages, tokenizer, add_generation_prompt=add_generation_prompt
     )

@@ -127,6 +127,19 @@ class RecordBatches:
         """The texts of a step's labeled records, and their lengths: see `collate_texts`."""
         return self._texts(self.places(step))
 
+    def width(self, places: np.ndarray, *, whole: bool = False) -> int:
+        """Tokens of each row of a batch, with the padding.
+
+        Args:
+            places: Which examples make the batch.
+            whole: Whether the last token of a row is read too, and not a target alone.
+
+        Returns:
+            T.
+        """
+        longest = int(self._lengths[places].max()) - (not whole)
+        return _width(longest, self.multiple, self.context_length)
+
     def scoring_places(self) -> Iterator[np.ndarray]:
         """Every example exactly once, in batches by length; the last may have fewer."""
         order = np.argsort(self._lengths, kind="stable")

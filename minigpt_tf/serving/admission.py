@@ -9,11 +9,17 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from fastapi import Request
 from starlette.responses import Response
 
 from ..config import SamplingConfig
+from ..inference.answer import Answer, Generation
 from ..inference.prompt import Prompt
+from ..inference.requests import Event
+from ..inference.requests import Request as Submitted
+from ..inference.samplers import make_sampler
+from ..retrieval.index import Found
 from .errors import Refusal
 from .jobs import Job
 from .served import Served
@@ -101,15 +107,25 @@ def retry_after(model: Served) -> int:
 class Answers(AbstractContextManager["Answers"]):
     """The answers of one request. Left early, it cancels those that have not ended.
 
+    Their places are taken at once: what waits to be encoded counts as well.
+
     Args:
         state: Of the server.
         call: Who asks.
         model: What is asked.
+        count: Answers, or 1 for other work.
+
+    Raises:
+        Refusal: There is no room.
     """
 
-    def __init__(self, state: State, call: Call, model: Served) -> None:
+    def __init__(self, state: State, call: Call, model: Served, count: int = 1) -> None:
+        check_room(state, call, model, count)
         self.state, self.call, self.model = state, call, model
+        self._unasked = count
         self.tickets: list[Ticket] = []
+        self.found: list[Found] | None = None
+        """Entries of the records that were put before the question; None without records."""
         self.changed = asyncio.Event()
         self._group = call.key if state.config.prefix_cache else object()
         self._jobs: list[Job] = []
@@ -117,6 +133,7 @@ class Answers(AbstractContextManager["Answers"]):
         left = call.began + state.config.request_seconds - time.perf_counter()
         self._deadline = self._loop.call_later(max(0.0, left), self._expire)
         self._expired = False
+        self._count(count)
 
     def ask(
         self,
@@ -125,7 +142,7 @@ class Answers(AbstractContextManager["Answers"]):
         n: int = 1,
         num_alternatives: int = 0,
     ) -> None:
-        """Submits what is asked for, all of it or nothing.
+        """Submits what is asked for, all of it.
 
         Args:
             prompts: What the answers follow.
@@ -134,9 +151,10 @@ class Answers(AbstractContextManager["Answers"]):
             num_alternatives: Most likely tokens that are kept for each token.
 
         Raises:
-            Refusal: There is no room.
+            Refusal: It took too long until now.
         """
-        check_room(self.state, self.call, self.model, len(prompts) * n)
+        if self._expired:
+            raise _too_slow(self.state)
         worker = self.state.worker
         assert worker is not None
         for prompt, sampling in zip(prompts, samplings, strict=True):
@@ -150,10 +168,30 @@ class Answers(AbstractContextManager["Answers"]):
                     group=self._group,
                     num_alternatives=num_alternatives,
                 )
-                self._count(1)
+                self._unasked -= 1
                 ticket.ended.append(self._ended)
                 self.state.tickets.add(ticket)
                 self.tickets.append(ticket)
+
+    def give(self, prompt: Prompt, text: str, n: int) -> None:
+        """Gives answers that no model is asked for.
+
+        Args:
+            prompt: What they answer.
+            text: What they say.
+            n: Their number.
+        """
+        assert self.model.generator is not None
+        tokenizer, sampling = self.model.generator.tokenizer, SamplingConfig()
+        for _ in range(n):
+            answer = Answer(tokenizer, [], sampling, make_sampler(sampling, np.zeros(0, np.int64)))
+            request = Submitted(0, prompt, answer)
+            ticket = Ticket(self.model, request, self.changed)
+            self._unasked -= 1
+            ticket.ended.append(self._ended)
+            self.tickets.append(ticket)
+            generation = Generation(prompt, [], text, [], "stop", 0.0)
+            ticket.take(Event(request, text, 0, generation))
 
     async def work(self, request: Request, turns: Any) -> Any:
         """Has other work done by the engine's thread.
@@ -167,13 +205,11 @@ class Answers(AbstractContextManager["Answers"]):
 
         Raises:
             ClientGone: The client has gone before it was done.
-            Refusal: There is no room, or it took too long.
+            Refusal: It took too long.
         """
-        check_room(self.state, self.call, self.model, 1)
         assert self.state.worker is not None
         job = self.state.worker.run_job(self.model, turns)
         self._jobs.append(job)
-        self._count(1)
         watch = asyncio.ensure_future(gone(request))
         try:
             await asyncio.wait({job.result, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +221,6 @@ class Answers(AbstractContextManager["Answers"]):
         finally:
             watch.cancel()
             job.canceled = True
-            self._count(-1)
 
     @property
     def done(self) -> bool:
@@ -223,6 +258,8 @@ class Answers(AbstractContextManager["Answers"]):
     def close(self) -> None:
         """Cancels what has not ended."""
         self._deadline.cancel()
+        self._count(-self._unasked)
+        self._unasked = 0
         worker = self.state.worker
         for ticket in self.tickets:
             if not ticket.done and worker is not None:

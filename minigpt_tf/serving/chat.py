@@ -1,26 +1,27 @@
 """POST /v1/chat/completions."""
 
-import json
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ..retrieval.context import as_plain
 from .admission import CLOSED, Answers, ClientGone
 from .asking import ask_conversation
 from .documents import ANSWERED, ChatCompletion
-from .errors import Refusal, json_response
-from .events import DONE, EventStream, event
-from .logprobs import TokensOfText, chat_form
+from .errors import Refusal, as_bytes
+from .events import EventStream
+from .frames import Chunks
+from .logprobs import Token, chat_form
 from .prompts import as_messages, require_generator
 from .requests import ChatRequest
 from .sampling import wanted_length
 from .served import Served
-from .state import call_of, new_id, state_of
+from .state import call_of, state_of
 from .tickets import Ticket
 from .usage import facts_of, header_of, usage_of
+from .waiting import whole_response
 
 router = APIRouter()
 
@@ -56,7 +57,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
             return CLOSED
         finally:
             call.facts.update(facts_of(answers.tickets))
-        return json_response(frames.whole(tickets), headers=headers)
+        return await whole_response(state, frames, tickets, headers, bool(body.logprobs))
 
 
 def _alternatives(body: ChatRequest) -> int:
@@ -69,7 +70,7 @@ def _alternatives(body: ChatRequest) -> int:
     return body.top_logprobs
 
 
-class ChatFrames:
+class ChatFrames(Chunks):
     """Writes the answers to a conversation.
 
     Args:
@@ -79,20 +80,11 @@ class ChatFrames:
     """
 
     def __init__(self, model: Served, body: ChatRequest, answers: Answers) -> None:
-        self._answers = answers
-        self._logprobs = bool(body.logprobs)
-        self._usage = bool(body.stream_options and body.stream_options.include_usage)
-        self._common = {
-            "id": new_id("chatcmpl-"),
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": model.fingerprint,
-        }
-        head = {"object": "chat.completion.chunk", **self._common}
-        self._head = json.dumps(head, ensure_ascii=False)[:-1].encode("utf-8", "replace")
-        self._given = [0] * len(answers.tickets)
-        self._ended = [False] * len(answers.tickets)
-        self._tokens = [TokensOfText(ticket, model.token_bytes) for ticket in answers.tickets]
+        logprobs = bool(body.logprobs)
+        super().__init__(model, body, answers, "chat.completion.chunk", "chatcmpl-", logprobs)
+        found = answers.found
+        self._records = {} if found is None else {"records": as_plain(found)}
+        """What the answers are from, in a field of its own; empty without records."""
 
     def whole(self, tickets: list[Ticket]) -> dict[str, Any]:
         """The answers as one object.
@@ -107,7 +99,7 @@ class ChatFrames:
             {
                 "index": index,
                 "message": {"role": "assistant", "content": ticket.text, "refusal": None},
-                "logprobs": chat_form(tokens.more(ticket.text)) if self._logprobs else None,
+                "logprobs": chat_form(tokens.more(ticket.text, True)) if self._logprobs else None,
                 "finish_reason": ticket.finish_reason,
             }
             for index, (ticket, tokens) in enumerate(zip(tickets, self._tokens, strict=True))
@@ -117,56 +109,32 @@ class ChatFrames:
             **self._common,
             "choices": choices,
             "usage": usage_of(tickets),
+            **self._records,
         }
 
     def begin(self) -> bytes:
         """Who speaks."""
         delta = {"role": "assistant", "content": "", "refusal": None}
-        return b"".join(self._chunk(i, delta) for i in range(len(self._given)))
+        chunks = [self._delta(i, delta) for i in range(len(self._given))]
+        if self._records:
+            chunks[0] = (
+                chunks[0].removesuffix(b"}\n\n") + b"," + as_bytes(self._records)[1:] + b"\n\n"
+            )
+        return b"".join(chunks)
 
-    def more(self) -> bytes:
-        """New text, and how answers ended."""
-        return b"".join(self._chunks())
+    def _news(
+        self, index: int, start: int, text: str, tokens: Sequence[Token], finish: str | None
+    ) -> bytes:
+        found = b""
+        if text or tokens:
+            found = self._delta(index, {"content": text}, chat_form(tokens) if tokens else None)
+        if finish is not None:
+            found += self._delta(index, {}, finish=finish)
+        return found
 
-    def _chunks(self) -> Iterator[bytes]:
-        for index, ticket in enumerate(self._answers.tickets):
-            if ticket.error is not None:
-                raise ticket.error
-            if self._ended[index]:
-                continue
-            text = ticket.text[self._given[index] :]
-            tokens = self._tokens[index].more(text) if self._logprobs else []
-            if text or tokens:
-                self._given[index] += len(text)
-                yield self._chunk(index, {"content": text}, chat_form(tokens) if tokens else None)
-            if ticket.done:
-                self._ended[index] = True
-                yield self._chunk(index, {}, finish=ticket.finish_reason)
-
-    def _chunk(
+    def _delta(
         self, index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None
     ) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        text = json.dumps(choice, ensure_ascii=False).encode("utf-8", "replace")
-        return b'data: %s, "choices": [%s]}\n\n' % (self._head, text)
-
-    def end(self) -> bytes:
-        """The count of the tokens, if it is wanted, and the mark of the end."""
-        tickets = self._answers.tickets
-        self._answers.call.facts.update(facts_of(tickets))
-        if not self._usage:
-            return DONE
-        head = {"object": "chat.completion.chunk", **self._common}
-        return event({**head, "choices": [], "usage": usage_of(tickets)}) + DONE
-
-    def failed(self, error: dict[str, Any]) -> bytes:
-        """The error as an event.
-
-        Args:
-            error: OpenAI's object.
-
-        Returns:
-            Its bytes.
-        """
-        self._answers.call.facts.update(facts_of(self._answers.tickets))
-        return event(error)
+        return self._chunk(
+            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        )

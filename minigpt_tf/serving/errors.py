@@ -87,8 +87,10 @@ def as_bytes(content: Any) -> bytes:
     Returns:
         The text.
     """
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+    return _JSON.encode(content).encode("utf-8", "replace")
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def json_response(

@@ -23,6 +23,9 @@ HEADERS = {
 class Frames(Protocol):
     """Writes the answers of a request as events."""
 
+    behind: bool
+    """Whether `more` has left something for the next call."""
+
     def begin(self) -> bytes:
         """What stands before all text."""
         ...
@@ -108,6 +111,9 @@ class EventStream(Response):
                     await self._send(send, chunk)
                 elif self._ping:
                     await self._send(send, PING)
+                if frames.behind:
+                    await asyncio.sleep(0)
+                    continue
                 if done:
                     break
                 await answers.changed.wait()

@@ -53,11 +53,12 @@ class TokensOfText:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._characters = 0
 
-    def more(self, text: str) -> list[Token]:
+    def more(self, text: str, last: bool) -> list[Token]:
         """Tokens that belong to further text.
 
         Args:
             text: What follows the text of the calls before.
+            last: Whether the answer has ended with it.
 
         Returns:
             The tokens, perhaps none.
@@ -65,7 +66,7 @@ class TokensOfText:
         self._given += len(text)
         answer = self._ticket.request.answer
         generation = self._ticket.generation
-        every = generation is not None and generation.finish_reason != "stop"
+        every = last and generation is not None and generation.finish_reason != "stop"
         found = []
         while self._next < self._ticket.tokens:
             place = len(answer.ids) - len(answer.new_ids) + self._next
@@ -146,11 +147,11 @@ def completion_form(tokens: Sequence[Token], start: int) -> dict[str, Any]:
         Four lists of the same length.
     """
     texts, offsets, wanted = [], [], False
-    data = b""
+    decoder = codecs.getincrementaldecoder("utf-8")("ignore")
     for token in tokens:
-        offsets.append(start + len(data.decode("utf-8", "ignore")))
+        offsets.append(start)
         texts.append(name_of(token.data))
-        data += token.data
+        start += len(decoder.decode(token.data))
         wanted = wanted or bool(token.others)
     return {
         "tokens": texts,

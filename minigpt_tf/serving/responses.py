@@ -68,6 +68,7 @@ class ResponseFrames:
         self._id, self._message_id = new_id("resp_"), new_id("msg_")
         self._created = time.time()
         self._number, self._given = 0, 0
+        self.behind = False
 
     def whole(self, status: str = "", error: dict[str, Any] | None = None) -> dict[str, Any]:
         """The response as one object.

@@ -125,6 +125,7 @@ class Server:
             await serving
         if self.state.worker is not None:
             await asyncio.to_thread(self.state.worker.stop)
+        self.state.encoders.shutdown(wait=False, cancel_futures=True)
         if loading.done():
             loading.result()
         loading.cancel()
@@ -147,6 +148,8 @@ class Server:
         worker = Worker(models, self._loop, self.state.metrics.stepped)
         worker.start()
         self.state.worker = worker
+        for model in models:
+            self.state.encoders.submit(model.respell)
         ready(models)
 
     @contextlib.contextmanager

@@ -14,8 +14,10 @@ from ..config import SamplingConfig
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.scheduling import Scheduler
+from ..retrieval.library import Library
 from ..storage.model_folder import CHAT_TEMPLATE_NAME
 from ..text.tokenizers import TOKENIZER_NAMES
+from ..text.turn_tokens import TurnTokens, turn_tokens
 from .jobs import Job
 from .token_text import TokenBytes
 
@@ -34,6 +36,8 @@ class Served:
     scheduler: Scheduler | None = None
     """Of the generator."""
     classifier: Classifier | None = None
+    library: Library | None = None
+    """Records to answer from."""
     notice: str = ""
     """What a person should know about the model, perhaps empty."""
     jobs: deque[Job] = field(default_factory=deque)
@@ -89,6 +93,18 @@ class Served:
             return {}
         return {**self.generator.generation, "context_full": "stop"}
 
+    @functools.cached_property
+    def turn_tokens(self) -> TurnTokens | None:
+        """The special tokens of its conversations; None without a chat template."""
+        if self.generator is None or self.generator.chat_template is None:
+            return None
+        return turn_tokens(self.generator.chat_template, self.generator.tokenizer)
+
+    def respell(self) -> None:
+        """Makes what encodes a message that spells a special token, which takes a while once."""
+        if self.turn_tokens is not None and self.turn_tokens.ids:
+            _ = self.turn_tokens.respelled
+
     def description(self) -> dict[str, Any]:
         """What a page shows of it.
 
@@ -104,6 +120,8 @@ class Served:
             "quantize": self.quantize,
             "notice": self.notice,
         }
+        if self.library is not None:
+            described["records"] = len(self.library)
         if self.classifier is not None:
             described["labels"] = list(self.classifier.head.labels)
         if self.scheduler is not None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,9 @@ from .served import Served
 from .tickets import Ticket
 from .worker import Worker
 
+ENCODERS = 2
+"""Threads that render and encode: one may be at a long text."""
+
 
 @dataclass
 class State:
@@ -29,6 +33,10 @@ class State:
     """By name; an alias is a further name. Empty while they are loaded."""
     worker: Worker | None = None
     """None while the models are loaded."""
+    encoders: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(ENCODERS, "minigpt-encode")
+    )
+    """Do what would hold up the event loop."""
     port: int = 0
     """Where the server listens."""
     draining: bool = False

@@ -7,8 +7,9 @@ from .documents import ANSWERED, Detokenized, Tokens
 from .errors import Refusal, json_response
 from .prompts import as_messages, encode_messages, require_generator
 from .requests import DetokenizeRequest, TokenizeRequest
+from .served import Served
 from .state import call_of, state_of
-from .waiting import in_thread
+from .waiting import off_loop
 
 router = APIRouter()
 
@@ -21,19 +22,20 @@ async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     call_of(request).facts["model"] = model.name
     state.report_unknown(body.check())
     require_generator(model)
-    assert model.generator is not None
-    tokenizer = model.generator.tokenizer
     if (body.prompt is None) == (body.messages is None):
         message = "prompt: give it, or messages, and not both"
         raise Refusal(message, param="prompt", code="prompt_or_messages")
+    return await off_loop(state, _tokenized, model, body)
+
+
+def _tokenized(model: Served, body: TokenizeRequest) -> Response:
+    assert model.generator is not None
+    tokenizer = model.generator.tokenizer
     if body.messages is not None:
-        messages = as_messages(body.messages)
         begins = body.add_generation_prompt is not False
-        characters = sum(len(said["content"]) for said in messages)
-        ids = (await in_thread(characters, encode_messages, model, messages, begins)).ids
+        ids = encode_messages(model, as_messages(body.messages), begins).ids
     else:
-        text = body.prompt or ""
-        ids = (await in_thread(len(text), tokenizer.encode, text)).tolist()
+        ids = tokenizer.encode(body.prompt or "").tolist()
         prefix = list(tokenizer.prefix_ids)
         if body.add_special_tokens is not False and ids[: len(prefix)] != prefix:
             ids = prefix + ids
@@ -58,6 +60,10 @@ async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
     call_of(request).facts["model"] = model.name
     state.report_unknown(body.check())
     require_generator(model)
+    return await off_loop(state, _detokenized, model, body)
+
+
+def _detokenized(model: Served, body: DetokenizeRequest) -> Response:
     assert model.generator is not None
     tokenizer = model.generator.tokenizer
     wrong = [i for i in body.tokens if not 0 <= i < tokenizer.vocab_size]
@@ -67,5 +73,4 @@ async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
             param="tokens",
             code="unknown_token",
         )
-    text = await in_thread(len(body.tokens), tokenizer.decode, body.tokens)
-    return json_response({"prompt": text})
+    return json_response({"prompt": tokenizer.decode(body.tokens)})

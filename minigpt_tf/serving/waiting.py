@@ -4,28 +4,53 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .served import Served
+from starlette.responses import Response
 
-SHORT = 2000
-"""Characters of a text that is encoded as quickly as another thread would begin with it."""
+from .errors import json_response
+from .frames import Chunks
+from .served import Served
+from .state import State
+from .tickets import Ticket
 
 T = TypeVar("T")
 
 
-async def in_thread(characters: int, work: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function that encodes text, on another thread if the text is long.
+async def off_loop(state: State, work: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function on another thread: whatever renders, encodes, decodes or writes a text that
+    a client has chosen, however short it is.
 
     Args:
-        characters: Of the text.
+        state: Has the threads.
         work: The function.
         arguments: Its arguments.
 
     Returns:
         What it returns.
     """
-    if characters <= SHORT:
-        return work(*arguments)
-    return await asyncio.to_thread(work, *arguments)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(state.encoders, work, *arguments)
+
+
+async def whole_response(
+    state: State, frames: Chunks, tickets: list[Ticket], headers: dict[str, str], scored: bool
+) -> Response:
+    """The response with answers that have ended.
+
+    Args:
+        state: Of the server.
+        frames: Writes them.
+        tickets: Theirs.
+        headers: Of the response.
+        scored: Whether there are log probabilities, which may be much.
+
+    Returns:
+        The response.
+    """
+
+    def write() -> Response:
+        return json_response(frames.whole(tickets), headers=headers)
+
+    return await off_loop(state, write) if scored else write()
 
 
 def limited(model: Served, limit: int) -> int:

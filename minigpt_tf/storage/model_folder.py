@@ -52,6 +52,8 @@ HEAD_NAME = "classifier.safetensors"
 CONFUSION_NAME = "confusion.png"
 CLASSIFIER_SECTION = "classifier"
 """The section of config.json that a classifier has."""
+PLAN_SECTION = "plan"
+"""The section of config.json on what a run was predicted to take, and what it took."""
 
 
 def read_description(path: Path) -> dict[str, Any]:

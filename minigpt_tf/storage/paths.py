@@ -1,7 +1,6 @@
 """Paths as people give them: links in circles, pipes without a writer, devices without an end."""
 
 import os
-import select
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +79,8 @@ def read_all(read: Callable[[], bytes], most: int, what: object) -> bytes:
 
 def _first_of_pipe(file: int, path: object) -> bytes:
     """Waits until something comes or a writer has gone. Raises DataError if there is no writer."""
+    import select
+
     poll = select.poll()
     poll.register(file, select.POLLIN)
     if poll.poll(1000 * SECONDS_TO_WRITER):

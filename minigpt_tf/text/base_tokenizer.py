@@ -23,26 +23,6 @@ LONG_TEXT = 4_000_000
 """From so many characters on compiled code encodes a text; it takes a second to get ready."""
 
 
-def well_formed(text: str) -> str:
-    """A text that UTF-8 can write.
-
-    Args:
-        text: Any text, perhaps with half a pair of surrogates, as a JSON string may have.
-
-    Returns:
-        The text: pairs are characters, and what is half a pair is U+FFFD.
-
-    Example:
-        >>> well_formed("half \\ud83d, whole \\ud83d\\ude00") == "half \\ufffd, whole \\U0001f600"
-        True
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
 class BaseTokenizer(ABC):
     """Text <-> token ids."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DataError
-from .base_tokenizer import well_formed
+from .unicode import well_formed
 
 LONGEST_REASON = 300
 """Characters of a template's own error message that are shown."""
@@ -101,7 +101,7 @@ class ChatTemplate:
     @functools.cached_property
     def _compiled(self) -> tuple[Any, list[str], list[str]]:
         """The template as code, which takes longer to make than to run, and its texts."""
-        from .template_limits import BoundedEnvironment
+        from .template_environment import BoundedEnvironment
 
         with _errors():
             environment = BoundedEnvironment()

@@ -25,11 +25,9 @@ from .base_tokenizer import (
     PICKLE_NAME,
     TOKENIZER_NAMES,
     BaseTokenizer,
-    well_formed,
 )
 from .compiled import byte_level
-from .library_limits import check_backend, check_content
-from .renaming import rename_tokens
+from .unicode import well_formed
 from .vocabulary import PickledTokenizer, dump_plain_pickle, load_plain_pickle
 from .word_tokenizer import Tokenizer, WordTokenizer, tokenizer_from_json
 
@@ -52,6 +50,8 @@ __all__ = [
     "train_tokenizer",
 ]
 
+SHORT_TEXT = 2000
+"""Characters of a text that is encoded at once; other threads run while a longer one is."""
 CANNOT_ENCODE = "the tokenizer cannot encode this text"
 
 
@@ -72,7 +72,7 @@ class CharTokenizer(BaseTokenizer):
         """Collects the characters of the texts."""
         characters: set[str] = set()
         for text in texts:
-            characters.update(text)
+            characters.update(well_formed(text))
         return cls("".join(sorted(characters)))
 
     def encode(self, text: str) -> np.ndarray:
@@ -92,7 +92,7 @@ class CharTokenizer(BaseTokenizer):
         return self.vocab_size
 
     def unknown(self, text: str) -> list[str]:
-        return [c for c in dict.fromkeys(text) if c not in self.char_index]
+        return [c for c in dict.fromkeys(well_formed(text)) if c not in self.char_index]
 
     def to_bytes(self) -> bytes:
         return dump_plain_pickle({"kind": self.kind, "characters": self.characters})
@@ -138,7 +138,7 @@ class BytePairTokenizer(BaseTokenizer):
             initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        backend.train_from_iterator(texts, trainer)
+        backend.train_from_iterator(map(well_formed, texts), trainer)
         return cls(backend)
 
     @classmethod
@@ -164,6 +164,8 @@ class BytePairTokenizer(BaseTokenizer):
         return CUT_BEFORE if byte_level.cuts_as_gpt2(byte_level.describe(self.backend)) else ""
 
     def encode(self, text: str) -> np.ndarray:
+        if len(text) > SHORT_TEXT:
+            return self._encode_batch(text)
         with errors_of_the_library(CANNOT_ENCODE):
             try:
                 encoding = self.backend.encode(text, add_special_tokens=False)
@@ -185,8 +187,12 @@ class BytePairTokenizer(BaseTokenizer):
         return np.array(encoding.ids, dtype=np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
+        known = [int(i) for i in ids]
         with errors_of_the_library("the tokenizer cannot decode: it is damaged"):
-            return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
+            if len(known) <= SHORT_TEXT:
+                return self.backend.decode(known, skip_special_tokens=False)
+            (text,) = self.backend.decode_batch([known], skip_special_tokens=False)
+            return text
 
     @property
     def known_size(self) -> int:
@@ -217,6 +223,8 @@ class BytePairTokenizer(BaseTokenizer):
     def renamed(self, names: Mapping[str, str]) -> Self:
         import tokenizers
 
+        from .renaming import rename_tokens
+
         wanted = {name: self.id_of(text) for text, name in names.items()}
         with errors_of_the_library("the tokenizer cannot do without its special tokens"):
             content = rename_tokens(self.backend.to_str(pretty=False), names)
@@ -237,10 +245,13 @@ class ImportedTokenizer(BytePairTokenizer):
     def __init__(
         self, backend: Any, end_ids: Iterable[int] = (), prefix_ids: Iterable[int] = ()
     ) -> None:
+        from .library_limits import check_ids
+
         super().__init__(backend, "imported")
         self.end_ids, self.prefix_ids = frozenset(end_ids), tuple(prefix_ids)
         self._ids = frozenset(backend.get_vocab().values())
         self._size = max(self._ids, default=0) + 1  # some vocabularies have gaps
+        check_ids(self._size - 1, len(self._ids))
 
     @property
     def known_size(self) -> int:
@@ -290,7 +301,6 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
         >>> tokenizer.decode(tokenizer.encode("genius")), tokenizer.vocab_size
         ('genius', 10)
     """
-    texts = map(well_formed, texts)
     if kind == "word":
         return WordTokenizer.train(texts, vocab_size)
     if kind == "char":
@@ -378,6 +388,8 @@ def errors_of_the_library(message: str) -> Iterator[None]:
 
 def _load_json(content: bytes, kind: str) -> BytePairTokenizer:
     import tokenizers
+
+    from .library_limits import check_backend, check_content
 
     check_content(content)
     with errors_of_the_library("is damaged, or not a file of the tokenizers library"):

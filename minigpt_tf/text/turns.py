@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ ROLES = frozenset(
 TYPES = frozenset({"text", "function", "object", "string", "integer", "number", "array", "boolean"})
 """Values of "type" that templates ask for."""
 
-PRIVATE = (*range(0xE010, 0xF900), *range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
+PRIVATE = range(0xE010, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)
 """Characters without a meaning."""
 
 
@@ -250,4 +250,4 @@ def _has_any(value: Any, characters: Iterable[str]) -> bool:
 def _private(used: str, count: int) -> list[int]:
     """So many private characters that a text does not have; fewer if there are not as many."""
     taken = set(map(ord, set(used)))
-    return list(islice((code for code in PRIVATE if code not in taken), count))
+    return list(islice((code for code in chain(*PRIVATE) if code not in taken), count))

@@ -4,7 +4,6 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -197,45 +196,3 @@ class Interruption:
             self.listener.notice(
                 "stopping after this step and saving (press Ctrl-C again to quit at once)"
             )
-
-
-class LostListener(Listener):
-    """Passes everything on until that fails, as where the reader of a pipe has gone.
-
-    A run is not lost with its reader: it asks `error` after each step.
-
-    Args:
-        listener: Gets every event before.
-    """
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self.error: OSError | None = None
-        """Why nothing is passed on any more."""
-
-    def _pass_on(self, method: Callable[..., None], *arguments: Any) -> None:
-        if self.error is None:
-            try:
-                method(*arguments)
-            except OSError as error:
-                self.error = error
-
-    def notice(self, text: str) -> None:
-        """Passes it on."""
-        self._pass_on(self.listener.notice, text)
-
-    def preparation(self, what: str, done: int, total: int) -> None:
-        """Passes it on."""
-        self._pass_on(self.listener.preparation, what, done, total)
-
-    def progress(self, progress: Progress) -> None:
-        """Passes it on."""
-        self._pass_on(self.listener.progress, progress)
-
-    def weights(self, step: int, weights: Mapping[str, np.ndarray]) -> None:
-        """Passes them on."""
-        self._pass_on(self.listener.weights, step, weights)
-
-    def evaluation(self, evaluation: Evaluation) -> None:
-        """Passes it on."""
-        self._pass_on(self.listener.evaluation, evaluation)

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from ..config import TrainingConfig
 from ..inference.weights import Weights
+from ..planning.record import RunRecord
+from ..storage.model_folder import PLAN_SECTION
 from .checkpoint import RunState
 
 
@@ -57,6 +59,8 @@ class Job(ABC):
     """Tokens of a batch, on average."""
     loss_per: str = "token"
     """What the loss is a mean of; exp(loss) is a perplexity if it is "token"."""
+    record: RunRecord | None = None
+    """What the run was predicted to take, and takes; None where several workers train."""
 
     @abstractmethod
     def epoch_of(self, step: int) -> float:
@@ -144,6 +148,10 @@ class Job(ABC):
     @abstractmethod
     def out_of_memory(self) -> str:
         """The message for a step that does not fit into memory."""
+
+    def record_section(self) -> dict[str, Any]:
+        """The section of config.json on what the run was predicted to take, and took so far."""
+        return {} if self.record is None else {PLAN_SECTION: self.record.section()}
 
     def state_variables(self) -> dict[str, Any]:
         """All that a step changes, by name: the variables of model and optimizer."""

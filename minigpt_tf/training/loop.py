@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from ..config import CHECKPOINT_NAME, CONFIG_NAME
 from ..errors import ModelFolderError, TrainingError
-from ..events import Evaluation, Listener
+from ..events import Evaluation, Listener, LostListener
 from ..inference.weights import Weights
 from ..storage.model_folder import ADAPTER_NAME, HISTORY_NAME, SAMPLES_NAME
 from ..storage.replacing import staging
-from .callbacks import Evaluator, Interruption, LostListener, ProgressReporter, divergence
+from .callbacks import Evaluator, Interruption, ProgressReporter, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError
 from .job import Job
@@ -53,6 +53,7 @@ class TrainingLoop:
             TrainingError: Its state is beyond the last step of the job.
         """
         self.job, self.out, self.distribution = job, out, distribution
+        self.resumed = resume
         self.listener = LostListener(listener)
         self.state = self._resumed_state() if resume else RunState()
         distribution.spread(job.state_variables().values())
@@ -102,6 +103,9 @@ class TrainingLoop:
                 raise TrainingError(f"{error}; {self._rescue()}") from None
             finally:
                 self.writer.close()
+        whole = not (self.resumed or interruption.requested or self.state.stopped_early)
+        if self.job.record is not None and whole:
+            self.job.record.learn()
         if self.listener.error is not None:  # now that all is saved
             raise self.listener.error
         return TrainingResult(
@@ -129,7 +133,10 @@ class TrainingLoop:
         saved = time.monotonic()
         while state.step < job.total_steps and not self._is_to_stop(interruption):
             self.progress.before_step()
+            step_began = time.perf_counter()
             result = compiled(*job.batch(state.step), step=state.step)
+            if job.record is not None:
+                job.record.after_step(time.perf_counter() - step_began)
             if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
                 raise divergence(state.step + 1, result.loss, job, job.weights())
             state.add(result.loss, result.accuracy, result.gradient_norm)

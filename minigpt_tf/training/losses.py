@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from ..model.output_head import OutputHead
-from .memory import MOST_LOGITS
+from ..planning.limits import MOST_LOGITS
 
 
 def linear_cross_entropy(

@@ -2,8 +2,9 @@
 
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..errors import ConfigError
 from ..events import SILENT, Listener, NoticeLog
 from ..files.documents import read_documents
 from ..files.sources import as_source, full_name
+from ..planning.fitting import check_fits, check_weights_fit
+from ..planning.workload import Schedule, Workload, text_schedule, text_workload
 from ..text.corpus import (
     Corpus,
     build_corpus,
@@ -24,7 +27,6 @@ from ..text.corpus import (
 )
 from ..text.tokenizers import BaseTokenizer
 from ..text.windows import TrainingWindows, check_window
-from .memory import check_step_fits, check_weights_fit
 
 LONGEST_EVALUATION_INTERVAL = 250
 """Most steps between evaluations by default; a shorter epoch is evaluated at its end."""
@@ -41,6 +43,8 @@ class Plan:
     data: DataConfig
     training: TrainingConfig
     corpus: Corpus
+    reading: float = field(default=0.0, compare=False)
+    """Seconds that it took to read the text."""
 
     @property
     def source_names(self) -> list[str]:
@@ -100,6 +104,23 @@ class Plan:
         epoch = min(self.windows().steps_per_epoch, LONGEST_EVALUATION_INTERVAL)
         return self.training.eval_every or epoch
 
+    @property
+    def workload(self) -> Workload:
+        """What decides how much memory the run takes."""
+        return text_workload(self.model, self.training)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the run computes."""
+        return text_schedule(
+            self.model,
+            self.training,
+            steps=self.total_steps,
+            eval_every=self.eval_every,
+            scored=self.eval_fraction * len(self.corpus.val_ids),
+            reading=self.reading,
+        )
+
     def report(self) -> Iterator[tuple[str, str]]:
         """What to show before training.
 
@@ -158,8 +179,11 @@ def make_plan(
         >>> plan.model.context_length, plan.total_steps
         (16, 35)
     """
+    began = time.perf_counter()
     listener = NoticeLog(listener or SILENT)  # shows a notice once, for tokenizer and ids
-    check_weights_fit(model)  # before a tokenizer of that size is trained
+    check_weights_fit(
+        model.parameter_count, training.optimizer
+    )  # before a tokenizer of that size is trained
     _with_stride(data, model.context_length, may_leave_gaps)  # fails before anything is read
     places = [as_source(source) for source in sources]
     documents = read_documents(places, data.encoding, listener)
@@ -175,8 +199,9 @@ def make_plan(
     check_validation(corpus, data.val_split)
     data = _with_stride(data, context, may_leave_gaps)
     model = replace(model, vocab_size=tokenizer.vocab_size, context_length=context)
-    plan = Plan(preset, places, model, data, training, corpus)
-    check_step_fits(model, training)
+    check_fits(text_workload(model, training))
+    reading = time.perf_counter() - began
+    plan = Plan(preset, places, model, data, training, corpus, reading)
     if (training.warmup_steps or 0) >= plan.total_steps > 1:
         raise ConfigError(
             f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"

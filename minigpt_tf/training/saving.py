@@ -1,7 +1,7 @@
 """Weights -> a model folder that has proved to load before it replaces anything."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,11 @@ So the engine may be off at this fraction of the positions by so many times its 
 
 
 def save_model_folder(
-    out: Path, plan: Plan, weights: Weights, history: list[Evaluation], sections: dict[str, Any]
+    out: Path,
+    plan: Plan,
+    weights: Weights,
+    history: list[Evaluation],
+    sections: Callable[[], dict[str, Any]],
 ) -> None:
     """Writes every file of the model folder, checks the model, then puts all in place.
 
@@ -43,7 +47,7 @@ def save_model_folder(
         plan: The architecture, the tokenizer and the prompt of the samples.
         weights: By name.
         history: The evaluations of the run.
-        sections: More sections of config.json.
+        sections: Gives more sections of config.json, asked when the model is written.
 
     Raises:
         ModelFolderError: A file cannot be written, or the model failed its check. The old files
@@ -52,11 +56,11 @@ def save_model_folder(
     tokenizer = plan.corpus.tokenizer
     with replacing_model(out) as scratch:
         save_model(scratch / MODEL_NAME, plan.model, weights)
-        description = describe_model(plan.model, tokenizer, plan.start_ids, **sections)
-        write_json(scratch / CONFIG_NAME, description)
         write_tokenizer(scratch, tokenizer)
         write_history(scratch, history, plan.sample_prompt)
         write_loss_picture(scratch, history)
+        description = describe_model(plan.model, tokenizer, plan.start_ids, **sections())
+        write_json(scratch / CONFIG_NAME, description)
 
 
 def save_model(file: Path, config: ModelConfig, weights: Mapping[str, Any]) -> None:

@@ -18,6 +18,9 @@ from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.weights import Weights, check_weights, named_variables, weights_of
 from ..model.start import start_from_counts
+from ..planning.fitting import out_of_memory
+from ..planning.prediction import predict
+from ..planning.record import RunRecord
 from ..storage.model_folder import check_output, claim_output
 from .branches import branches_for
 from .checkpoint import RunState
@@ -25,7 +28,6 @@ from .distribution import Distribution, connect
 from .history import write_history
 from .job import Job
 from .loop import TrainingLoop, TrainingResult
-from .memory import out_of_memory
 from .notebook import listener_for
 from .optimizers import build_optimizer
 from .plan import Plan, plan_from_preset
@@ -106,7 +108,11 @@ def train(
                 dtype = resolve_dtype(plan.training.dtype)
                 start_checkpoint(out, plan, dtype)
             _chiefs_dtype(distribution, dtype)
+            record = None
+            if distribution.cluster is None:
+                record = RunRecord(predict(plan.workload.with_training(dtype=dtype), plan.schedule))
             loop = _loop(plan, out, dtype, listener, distribution, resume=resume)
+            loop.job.record = record
             return loop.to_the_end()
 
 
@@ -184,11 +190,13 @@ class _Pretraining(Job):
         write_history(folder, state.history, self.plan.sample_prompt)
 
     def save(self, weights: Weights, state: RunState, kept: str) -> None:
-        sections = _sections(self.plan, state, self.dtype, kept)
+        def sections() -> dict[str, Any]:
+            return self.record_section() | _sections(self.plan, state, self.dtype, kept)
+
         save_model_folder(self.out, self.plan, weights, state.history, sections)
 
     def out_of_memory(self) -> str:
-        return out_of_memory(self.plan.model, self.training)
+        return out_of_memory(self.plan.workload)
 
 
 def start_model(plan: Plan, dtype: str) -> LanguageModel:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
+from ..planning.limits import windows_at_once
 from ..text.windows import scoring_batches
-from .memory import windows_at_once
 
 
 def make_validation(

@@ -33,6 +33,8 @@ from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.inference.prompt import Prompt
 from minigpt_tf.records.alpaca import ALPACA
+from minigpt_tf.retrieval.context import UNKNOWN, messages_with
+from minigpt_tf.retrieval.library import Library
 from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import train_tokenizer
 from tests.conftest import ROOT, Recorder
@@ -454,3 +456,38 @@ def test_a_fine_tuned_model_knows_its_base(models, tmp_path, capsys):
     answers = [query["answers"][1] for query in found["queries"]]
     assert all(answer["answer"] == "the cat" for answer in answers)
     assert all(answer["finish_reason"] == "end" for answer in answers)
+
+
+RECORDS = [
+    {"question": "where is the cat?", "answer": "The cat is in the garden."},
+    {"question": "what does the owner say", "answer": "The owner says good morning."},
+]
+
+
+def test_records_are_put_before_each_question_and_others_are_not_asked(models, tmp_path, capsys):
+    """The prompt is the template over the entries' turns; without an entry no token is made."""
+    file, queries = tmp_path / "records.jsonl", tmp_path / "queries.txt"
+    file.write_text("\n".join(map(json.dumps, RECORDS)))
+    queries.write_text("where is the cat?\nwho wrote Hamlet?\n")
+    chosen = choose_models([models / "base"], with_bases=False)
+    library = Library([file])
+    asked, unknown = (
+        compare(chosen, read_queries(queries), SHORT, library=library).answers[0].generations
+    )
+    expected = chosen[0].template.prompt_ids(
+        messages_with(library.find("where is the cat?"), "where is the cat?")
+    )
+    assert asked.prompt.ids == expected.tolist()
+    assert (unknown.ids, unknown.text) == ([], UNKNOWN)
+    words = ["ask", "--models", str(models / "base"), "--queries", str(queries), "--json"]
+    assert main([*words, "--records", str(file), "--num-entries", "1"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    found = [query["records"] for query in described["queries"]]
+    assert [(r["source"], r["text"]) for r in found[0]] == [
+        ("records.jsonl, line 1", "The cat is in the garden.")
+    ]
+    assert found[1] == [] and described["queries"][1]["answers"][0]["finish_reason"] == "records"
+    assert main([*words, "--min-score", "0.5"]) == 2
+    assert "--min-score: needs --records" in capsys.readouterr().err
+    assert main([*words, "--records", str(tmp_path / "none.csv")]) == 2
+    assert "none.csv: no such file" in capsys.readouterr().err

@@ -107,3 +107,15 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(trained_folder):
     time.sleep(0.1)
     _, err = process.communicate("/quit\n", timeout=60)
     assert process.returncode == 0 and "Traceback" not in err
+
+
+def test_a_chat_answers_from_records_alone(chat_folder, tmp_path, capsys):
+    records = tmp_path / "faq.csv"
+    records.write_text("question,answer\nwho is Hardy,A friend of Ramanujan.\n")
+    done = chat(chat_folder, "who wrote Hamlet\nwho is Hardy\n/quit\n", "--records", str(records))
+    lines = done.stdout.splitlines()
+    assert lines[1] == "> The records do not contain that." and done.returncode == 0
+    assert lines[2] == "> [faq.csv, line 2]"
+    words = ["chat", "--model", str(chat_folder), "--records"]
+    assert main([*words, str(tmp_path / "x.csv")]) == 2
+    assert "x.csv: no such file" in capsys.readouterr().err

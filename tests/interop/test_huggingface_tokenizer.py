@@ -52,6 +52,7 @@ def test_byte_level_files(tmp_path):
         ('{"a": 1}', "a b", "do not fit"),
         ("[]", "", "expected an object"),
         ('{"a": -1}', "", "expected a number"),
+        ('{"a": 2000000000}', "", r"vocab\.json: has an id of 2,000,000,000, but only 1 tokens"),
     ],
 )
 def test_byte_level_files_that_are_damaged(tmp_path, vocabulary, merges, words):

@@ -137,7 +137,7 @@ def test_a_stream_with_nothing_to_send_has_comments(models, slowed):
         received = b""
         while b": \n\n" not in received:
             received += second.recv(4096)
-        assert b"text/event-stream" in received and b'"content": ""' in received
+        assert b"text/event-stream" in received and b'"content":""' in received
         vanish(first)
         vanish(second)
         wait_for(server.idle, 2)

@@ -7,7 +7,8 @@ import pytest
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from minigpt_tf.errors import DataError
-from minigpt_tf.text.library_limits import check_charsmap, check_pattern
+from minigpt_tf.text.library_limits import check_charsmap
+from minigpt_tf.text.pattern_limits import check_pattern
 from minigpt_tf.text.tokenizers import ImportedTokenizer, load_tokenizer
 from tests.text.test_turns import byte_level, unigram
 
@@ -134,6 +135,24 @@ def test_other_bounds(tmp_path):
 
     with pytest.raises(DataError, match="max_input_chars_per_word=1000000000000: must be at most"):
         load(tmp_path, change)
+
+
+@pytest.mark.parametrize("token_id", [1_000_300, 2**32 - 1, 2**40])
+def test_ids_far_beyond_the_tokens_are_refused(tmp_path, token_id):
+    """To write them, the library would keep a list of all that are unused: 16 GB for 2**32."""
+
+    def change(values):
+        values["model"]["vocab"]["far"] = token_id
+
+    words = f"has an id of {token_id:,}, but only 298 tokens" if token_id < 2**32 else "is damaged"
+    with pytest.raises(DataError, match=rf"tokenizer\.json: {words}"):
+        load(tmp_path, change)
+
+
+def test_some_ids_may_be_unused(tmp_path):
+    tokenizer = load(tmp_path, lambda values: values["model"]["vocab"].update(far=5000))
+    assert (tokenizer.vocab_size, tokenizer.known_size) == (5001, 298)
+    assert json.loads(tokenizer.to_bytes())["model"]["vocab"]["far"] == 5000
 
 
 def test_what_the_library_gives_up_on_is_one_line(tmp_path):

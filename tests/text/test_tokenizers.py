@@ -6,6 +6,7 @@ import pytest
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.text.chunks import split_chunks
 from minigpt_tf.text.tokenizers import (
+    SHORT_TEXT,
     BytePairTokenizer,
     CharTokenizer,
     WordTokenizer,
@@ -158,3 +159,25 @@ def test_texts_are_cut_only_where_the_tokenizer_cuts_them(gpt2_files):
     backend = BytePairTokenizer.gpt2().backend
     backend.add_tokens(["two words"])
     assert BytePairTokenizer(backend).cut_before == ""
+
+
+def test_long_texts_have_the_library_s_ids_and_let_other_threads_run():
+    text = SAMPLE.read_text(encoding="utf-8")
+    tokenizer = train_tokenizer("bpe", [text, UNICODE], vocab_size=300)
+    for length in (SHORT_TEXT - 1, SHORT_TEXT, SHORT_TEXT + 1, 3 * SHORT_TEXT):
+        long = (text + UNICODE + "\ud83d")[-length:]
+        long = (long * (1 + length // len(long)))[:length]
+        ids = tokenizer.encode(long).tolist()
+        known = long.replace("\ud83d", "\ufffd")
+        assert ids == tokenizer.backend.encode(known, add_special_tokens=False).ids
+        assert tokenizer.decode(ids) == tokenizer.backend.decode(ids) == known
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_half_characters_are_replaced(kind):
+    half, whole = "ab \ud83d ab \ud83d\ude00", "ab \ufffd ab \U0001f600"
+    make = {"char": CharTokenizer.train, "bpe": lambda texts: BytePairTokenizer.train(texts, 270)}
+    tokenizer = make[kind]([half])
+    assert tokenizer.to_bytes() == make[kind]([whole]).to_bytes()
+    assert tokenizer.decode(tokenizer.encode(half)) == whole
+    assert tokenizer.unknown("\ud83d" + "z" * (kind == "char")) == ["z"] * (kind == "char")

@@ -20,8 +20,8 @@ from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from minigpt_tf.metrics import softmax
+from minigpt_tf.planning import limits
 from minigpt_tf.text.windows import scoring_batches
-from minigpt_tf.training import memory
 from minigpt_tf.training.precision import resolve_dtype
 from minigpt_tf.training.step import TrainingStep
 from minigpt_tf.training.trainer import start_model, train
@@ -113,7 +113,7 @@ def test_validation_loss_is_the_mean_over_all_tokens(batch_size, monkeypatch):
     plan = tiny_plan()
     model = start_model(plan, "float32")
     ids = plan.corpus.val_ids
-    monkeypatch.setattr(memory, "MOST_TOKENS", 16 * batch_size)
+    monkeypatch.setattr(limits, "MOST_TOKENS", 16 * batch_size)
     score = make_validation(
         lambda x, y: model.loss(x, y, training=False)[0], ids, context_length=16, vocab_size=500
     )

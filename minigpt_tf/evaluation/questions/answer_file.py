@@ -6,6 +6,7 @@ from typing import Any
 
 from ...config.settings import to_dict
 from ...errors import ConfigError
+from ...retrieval.context import as_plain
 from ...storage.json_files import write_json
 from ...storage.paths import real_path
 from ...storage.replacing import replaced_file
@@ -34,6 +35,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "question": query.question,
                 "input": query.input,
                 "fact": query.fact,
+                **(
+                    {}
+                    if comparison.found is None
+                    else {"records": as_plain(comparison.found[place])}
+                ),
                 "answers": [_answer_json(comparison, m, place, paths) for m in range(len(paths))],
             }
             for place, query in zip(places, comparison.queries.queries, strict=True)

@@ -12,15 +12,22 @@ from ...inference.adapter import fingerprint
 from ...inference.answer import Generation
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder, load_folder
+from ...inference.prompt import Prompt
 from ...inference.stored_weights import load_weights
 from ...records.prompts import Template
 from ...records.schema import ask
 from ...records.truncation import Row
+from ...retrieval.context import UNKNOWN, messages_with
+from ...retrieval.index import Found
+from ...retrieval.library import Library
 from ...storage.model_folder import CLASSIFIER_SECTION
 from ...storage.paths import real_path
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
-from .queries import Queries
+from .queries import Queries, Query
+
+NOT_ASKED = "records"
+"""The finish reason of an answer that says that the records do not contain it."""
 
 MOST_NAMED = 8
 """So many rows, or words that a model does not know, are named in a notice."""
@@ -69,7 +76,7 @@ class ModelAnswers:
         Returns:
             False if its tokens or the context were used up.
         """
-        return self.generations[place].finish_reason in ("end", "stop")
+        return self.generations[place].finish_reason in ("end", "stop", NOT_ASKED)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class Comparison:
     engine: EngineConfig
     answers: list[ModelAnswers]
     notices: list[str] = field(default_factory=list)
+    found: list[list[Found]] | None = None
+    """For each query, the entries of the records that the models saw; None without records."""
 
     def right(self, model: int, query: int) -> bool | None:
         """Whether an answer contains the query's fact.
@@ -232,6 +241,7 @@ def compare(
     sampling: SamplingConfig,
     engine: EngineConfig | None = None,
     *,
+    library: Library | None = None,
     listener: Listener = SILENT,
 ) -> Comparison:
     """Asks every model every query, through the model's own template, one model after the other.
@@ -241,6 +251,8 @@ def compare(
         queries: What to ask.
         sampling: How answers are generated.
         engine: Weights and threads (unset: the defaults).
+        library: Records to answer from: their entries are put before each question, and where none
+            fits, no model is asked.
         listener: Receives progress and notices.
 
     Returns:
@@ -252,32 +264,46 @@ def compare(
     """
     log = NoticeLog(listener)
     engine = engine or EngineConfig()
-    prompts = [_prompts(model, queries, sampling, log) for model in models]
+    found = None
+    if library is not None:
+        found = [library.find(f"{query.question} {query.input}") for query in queries.queries]
+    prompts = [_prompts(model, queries, found, sampling, log) for model in models]
     answers = [
         _ask(model, rows, sampling, engine, log)
         for model, rows in zip(models, prompts, strict=True)
     ]
-    return Comparison(queries, sampling, engine, answers, log.notices)
+    return Comparison(queries, sampling, engine, answers, log.notices, found)
 
 
 def _prompts(
-    model: AskedModel, queries: Queries, sampling: SamplingConfig, listener: Listener
-) -> list[Row]:
-    """The queries as the model gets them; what it does not get of them is a notice."""
+    model: AskedModel,
+    queries: Queries,
+    found: list[list[Found]] | None,
+    sampling: SamplingConfig,
+    listener: Listener,
+) -> list[Row | None]:
+    """The queries as the model gets them; what it does not get of them is a notice. None: it is not
+    asked, as the records do not contain the answer."""
     template, context = model.template, model.folder.model.context_length
-    rows: list[Row] = []
+    rows: list[Row | None] = []
     unknown: dict[str, None] = {}
     spelled: dict[str, None] = {}
-    for query in queries.queries:
+    for number, query in enumerate(queries.queries):
         try:
             spelled |= dict.fromkeys(template.spelled([query.question, query.input]))
-            rows.append(prompt_row(template, ask(query.question, query.input), context, sampling))
+            if found is None:
+                messages = ask(query.question, query.input)
+                rows.append(prompt_row(template, messages, context, sampling))
+            else:
+                rows.append(_with_entries(template, found[number], query, context, sampling))
         except DataError as error:
             place = f"{queries.where}: {queries.place(query)}"
             raise DataError(f"{place}, to {model.folder.path}: {error}") from None
         unknown |= dict.fromkeys(template.tokenizer.unknown(f"{query.question}\n{query.input}"))
     truncated = [
-        str(query.row) for query, row in zip(queries.queries, rows, strict=True) if row.dropped
+        str(query.row)
+        for query, row in zip(queries.queries, rows, strict=True)
+        if row is not None and row.dropped
     ]
     if truncated:
         listener.notice(
@@ -293,6 +319,19 @@ def _prompts(
     return rows
 
 
+def _with_entries(
+    template: Template, found: list[Found], query: Query, context: int, sampling: SamplingConfig
+) -> Row | None:
+    """A query behind the entries that were found, as many of them as the context has room for."""
+    question = f"{query.question}\n{query.input}".strip()
+    row = None
+    for count in range(len(found), 0, -1):
+        row = prompt_row(template, messages_with(found[:count], question), context, sampling)
+        if not row.dropped:
+            break
+    return row
+
+
 def _some(names: Sequence[str]) -> str:
     """The first of many names."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
@@ -301,12 +340,13 @@ def _some(names: Sequence[str]) -> str:
 
 def _ask(
     model: AskedModel,
-    prompts: Sequence[Row],
+    rows: Sequence[Row | None],
     sampling: SamplingConfig,
     config: EngineConfig,
     listener: Listener,
 ) -> ModelAnswers:
     """Loads a model and asks it; nothing of it stays in memory."""
+    prompts = [row for row in rows if row is not None]
     what = f"asking {model.label}"
     listener.preparation(what, 0, len(prompts))
     calibrate = Engine.calibration(model.folder, config.threads, listener)
@@ -322,7 +362,15 @@ def _ask(
     ):
         generations.append(generation)
         listener.preparation(what, len(generations), len(prompts))
-    return ModelAnswers(model, generations, time.perf_counter() - began)
+    made = iter(generations)
+    answers = [_NOT_CONTAINED if row is None else next(made) for row in rows]
+    return ModelAnswers(model, answers, time.perf_counter() - began)
+
+
+_NOT_CONTAINED = Generation(
+    Prompt(text="", ids=[], unknown=[], dropped=0), [], UNKNOWN, [], NOT_ASKED, seconds=0.0
+)
+"""The answer to a query that no entry of the records fits."""
 
 
 def _sizes(folder: ModelFolder, prompts: Sequence[Row], sampling: SamplingConfig) -> ModelConfig:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..method import Method, Trained
+from ...planning.workload import Trains
+from ..method import Method
 
 if TYPE_CHECKING:
     from ..job import FineTuningJob
@@ -24,7 +25,7 @@ class Classify(Method):
         return ClassifierJob
 
     @property
-    def trains(self) -> Trained:
+    def trains(self) -> Trains:
         layers = self.tuning.classify_layers
         return "last_block" if layers == "last" else "adapter" if layers == "lora" else "all"
 

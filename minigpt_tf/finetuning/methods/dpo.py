@@ -6,7 +6,8 @@ Rafailov et al., 2023, "Direct Preference Optimization".
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..method import Method, Trained
+from ...planning.workload import Trains
+from ..method import Method
 
 if TYPE_CHECKING:
     from ..job import FineTuningJob
@@ -19,7 +20,7 @@ class Dpo(Method):
     options = frozenset({"sample_tokens", "beta"})
     rows_per_record = 2
     logits_in_chunks = False  # the sum of a whole answer is needed for its gradients
-    trains: Trained = "adapter"
+    trains: Trains = "adapter"
 
     def job(self) -> "Callable[..., FineTuningJob]":
         from ..preference import PreferenceJob

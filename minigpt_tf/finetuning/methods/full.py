@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ...planning.workload import Trains
 from ..answers_method import AnswersMethod
-from ..method import Method, Trained
+from ..method import Method
 from .lora import Lora
 
 
@@ -15,7 +16,7 @@ class Full(AnswersMethod):
         "base_bits": "trains all weights, and those of a quantized base are integers, which cannot "
         "be trained: drop --base-bits, or choose --method qlora"
     }
-    trains: Trained = "all"
+    trains: Trains = "all"
 
     def lighter(self) -> Iterator[tuple[str, Method]]:
         lora = Lora(replace(self.tuning, method="lora", base_bits="8"))

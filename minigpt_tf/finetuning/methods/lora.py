@@ -6,15 +6,16 @@ Hu et al., 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ...planning.workload import Trains
 from ..answers_method import AnswersMethod
-from ..method import Method, Trained
+from ..method import Method
 from .qlora import QLora
 
 
 class Lora(AnswersMethod):
     """Trains an adapter."""
 
-    trains: Trained = "adapter"
+    trains: Trains = "adapter"
 
     def lighter(self) -> Iterator[tuple[str, Method]]:
         qlora = QLora(replace(self.tuning, method="qlora", base_bits="8"))

@@ -7,8 +7,9 @@ instead of the paper's NF4.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ...planning.workload import Trains
 from ..answers_method import AnswersMethod
-from ..method import Method, Quantization, Trained
+from ..method import Method, Quantization
 
 BYTES_OF_A_WEIGHT = {"8": 1.0, "4": 0.5 + 5 / 64}
 """Of a quantized kernel, with int4's scales and zeros."""
@@ -18,7 +19,7 @@ class QLora(AnswersMethod):
     """Trains an adapter of a quantized base."""
 
     options = AnswersMethod.options | {"base_bits"}
-    trains: Trained = "adapter"
+    trains: Trains = "adapter"
 
     @property
     def quantize(self) -> Quantization:

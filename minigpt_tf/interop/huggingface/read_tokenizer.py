@@ -10,6 +10,7 @@ from ...storage.model_folder import CHAT_TEMPLATE_NAME
 from ...storage.reading import why_unreadable
 from ...storage.regular import lies_within
 from ...text.chat_template import ChatTemplate
+from ...text.library_limits import check_ids
 from ...text.tokenizers import (
     JSON_NAME,
     ImportedTokenizer,
@@ -136,6 +137,10 @@ def read_byte_pairs(vocabulary: Path, merges: Path) -> tuple[dict[str, int], lis
     tokens = read_object(vocabulary)
     if not all(type(i) is int and 0 <= i < 2**31 for i in tokens.values()):
         raise DataError(f"{vocabulary}: is damaged: expected a number for each token")
+    try:
+        check_ids(max(tokens.values(), default=0), len(tokens))
+    except DataError as error:
+        raise DataError(f"{vocabulary}: {error}") from None
     try:
         lines = merges.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeError) as error:

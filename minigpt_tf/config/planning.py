@@ -1,0 +1,43 @@
+"""For which machine and within which limits a run or an answer is planned."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import ConfigError
+from .settings import check_types, documented, setting
+
+MachineName = Literal["here", "t4", "l4", "a100", "h100", "rpi5", "m2"]
+
+
+@documented
+@dataclass(frozen=True)
+class PlanConfig:
+    """The machine, its limits, and what an hour of it costs.
+
+    Example:
+        >>> from minigpt_tf.config.planning import PlanConfig
+        >>> PlanConfig(machine="l4", price_per_hour=0.7).memory is None
+        True
+    """
+
+    machine: MachineName = setting(
+        "here", "this machine, which is measured for two seconds, or another, which is estimated"
+    )
+    memory: float | None = setting(
+        None, "GiB of memory that may be taken (unset: all that the machine has)"
+    )
+    hours: float | None = setting(None, "hours that it may take (unset: any number)")
+    price_per_hour: float | None = setting(
+        None, "what an hour of the machine costs, in any currency"
+    )
+    watts: float | None = setting(
+        None, "power of the machine, for its energy (unset: the table's, for another machine)"
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("memory", "hours", "price_per_hour", "watts"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name}={value}: must be a positive number")

@@ -1,0 +1,1 @@
+"""Answers from records: an index of what files say, and what of it goes into a prompt."""
