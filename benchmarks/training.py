@@ -158,9 +158,7 @@ def ours(
     trainable = LanguageModel(model, training, dtype)
     optimizer = build_optimizer(training, 1000)
     optimizer.build(trainable.variables)
-    step = TrainingStep(
-        trainable, optimizer, clip_norm=training.clip_norm, branches=branches
-    )
+    step = TrainingStep(trainable, optimizer, clip_norm=training.clip_norm, branches=branches)
     return lambda: step(x, y, step=1)
 
 
