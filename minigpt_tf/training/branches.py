@@ -22,7 +22,7 @@ def branches_for(model: ModelConfig, training: TrainingConfig, replicas: int = 1
     Args:
         model: The architecture.
         training: The batch, and its microbatches.
-        replicas: Devices that share it.
+        replicas: Devices among which it is divided.
 
     Returns:
         The most that divide the windows of a microbatch, at most one a core; 1 for a model or

@@ -118,9 +118,9 @@ class TrainingStep:
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
         each = self.accumulate * self.branches
-        parts = [_parts(array, replicas * each) for array in batch]
+        slices = [_sliced(array, replicas * each) for array in batch]
         first = replica.replica_id_in_sync_group * each
-        results, gradients = self._mean_gradients(parts, first, step * replicas * each)
+        results, gradients = self._mean_gradients(slices, first, step * replicas * each)
         if replicas > 1:
             mean = tf.distribute.ReduceOp.MEAN
             results, gradients = replica.all_reduce(mean, (results, gradients))
@@ -132,7 +132,7 @@ class TrainingStep:
         return *results, norm
 
     def _mean_gradients(self, batch, first, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Means over this replica's parts, from `first`; arrays (parts, B, ...)."""
+        """Means over this replica's slices, from `first`; arrays (slices, B, ...)."""
         if self.accumulate == 1:
             return self._microbatch_gradients(batch, first, step)
 
@@ -149,9 +149,9 @@ class TrainingStep:
         return tf.nest.map_structure(lambda total: total / count, sums)
 
     def _microbatch_gradients(self, batch, first, step):
-        """Means over the parts of a microbatch, which do not wait for each other."""
-        parts = range(self.branches)
-        terms = [self._gradients([a[first + i] for a in batch], step + first + i) for i in parts]
+        """Means over the branches of a microbatch, which do not wait for each other."""
+        branches = range(self.branches)
+        terms = [self._gradients([a[first + i] for a in batch], step + first + i) for i in branches]
         return tf.nest.map_structure(lambda *t: tf.add_n(t) / len(t) if t[1:] else t[0], *terms)
 
     def _gradients(self, batch, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
@@ -164,7 +164,7 @@ class TrainingStep:
         return [loss, accuracy], [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def _parts(array: tf.Tensor, count: int) -> tf.Tensor:
+def _sliced(array: tf.Tensor, count: int) -> tf.Tensor:
     """(B, ...) -> (count, B / count, ...); one axis of the array may be of unknown length."""
     rows, *others = array.shape
     return tf.reshape(array, (count, rows // count, *(-1 if n is None else n for n in others)))
