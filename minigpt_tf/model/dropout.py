@@ -31,6 +31,11 @@ def dropout_step(step: tf.Tensor) -> Iterator[None]:
         _current.reset(before)
 
 
+def current_step() -> tf.Tensor | None:
+    """The step of `dropout_step`; None outside."""
+    return _current.get()
+
+
 @register
 class FastDropout(layers.Dropout):
     """Dropout that draws 16 bits for each number; outside `dropout_step` it is Keras's own."""
