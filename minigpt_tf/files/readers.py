@@ -12,9 +12,7 @@ from .decoding import BLOCK, decode_stream, decode_text, tidy, tidy_text
 from .html_pages import decode_html, text_of_html
 from .json_values import json_texts
 from .notes import Notes, counted
-from .sheets import NO_VALUE, STORE_VALUES, read_sheets
 from .tables import note_ragged, read_table
-from .word import text_of_docx
 
 Reader = Callable[[BinaryIO, str, Notes], Iterator[str]]
 """A file, the encoding of its text, if it is text, and what gets its notes -> chunks. Raises
@@ -50,6 +48,7 @@ def _line_of(cells: Iterable[str]) -> str:
 
 def _read_xlsx(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
     """As `_read_csv`, all sheets that a person sees, with a blank line between two."""
+    from .sheets import NO_VALUE, STORE_VALUES, read_sheets  # and exact numbers, which take a while
 
     def choose(seen: list[str], hidden: list[str]) -> list[str]:
         """All that are seen."""
@@ -141,6 +140,8 @@ def _read_pdf(content: bytes, encoding: str, notes: Notes) -> str:
 
 
 def _read_docx(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
+    from .word import text_of_docx
+
     return _joined(text_of_docx(file, notes))
 
 
