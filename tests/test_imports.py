@@ -71,7 +71,7 @@ assert not heavy, heavy
         "from minigpt_tf import plan_finetuning, make_finetuning_plan, Classifier",
         f"{MAIN}main(['generate', 'he was', '--model', FOLDER])",
         f"{MAIN}main(['summary', '--model', FOLDER])",
-        f"{MAIN}main(['models', '--models-dir', FOLDER])",
+        f"{MAIN}main(['models', '--models-dir', FOLDER])\nmain(['models', '--known'])",
         f"{MAIN}main(['inspect', 'he was', '--json', '--model', FOLDER])",
         f"{MAIN}main(['inspect', '--embeddings', 'he', '--json', '--model', FOLDER])",
         f"{MAIN}main(['inspect', '--history', FOLDER, '--json'])",

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from ..config import MODELS_DIRECTORY
-from ..console import one_line, table_lines, terminal_width
+from ..console import one_line, table_lines, terminal_width, wrap
 from ..inspection.models import ListedModel, list_models
-from ..machine import shown_size
+from ..machine import memory_size, shown_size
 
 DESCRIPTION = "List the models that lie in models/: what each is, and what it was made from."
 
@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the folder of model folders (default: {MODELS_DIRECTORY})",
     )
     parser.add_argument(
+        "--known",
+        action="store_true",
+        help="list small open bases worth taking instead, and what their fine-tuning needs",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object and nothing else"
     )
 
@@ -44,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
+    if arguments.known:
+        return _print_known(arguments.json)
     found = list_models(arguments.models_dir)
     if arguments.json:
         print(json.dumps({"models": [model.as_json() for model in found]}))
@@ -59,6 +66,37 @@ def run(arguments: argparse.Namespace) -> int:
     for model in found:
         if model.fault:
             print(f"{one_line(model.path.name)}: {one_line(model.fault)}")
+    return 0
+
+
+def _print_known(as_json: bool) -> int:
+    """Bases, with what a fine-tuning of them needs, and whether this machine has it."""
+    from ..interop.known_models import AS_OF, ROW, as_rows
+
+    rows, memory = list(as_rows()), memory_size()
+    if as_json:
+        print(json.dumps({"as_of": AS_OF, "row_tokens": ROW, "memory": memory, "models": rows}))
+        return 0
+    header = ("base", "license", "fits", "parameters", "LoRA")
+    cells = [
+        [
+            row["id"],
+            row["license"],
+            "yes" if memory is None or row["lora_bytes"] < memory else "-",
+            f"{row['parameters'] / 1e6:,.0f}M",
+            shown_size(row["lora_bytes"]),
+        ]
+        for row in rows
+    ]
+    width = terminal_width(sys.stdout)
+    for line in table_lines(cells, width=width, header=header, left=3):
+        print(line)
+    note = (
+        f"as of {AS_OF}; LoRA: memory with the default settings and records of {ROW} tokens, "
+        f"estimated; fits: into this machine. To take one: {rows[0]['import']}"
+    )
+    for line in wrap(note, width):
+        print(line)
     return 0
 
 

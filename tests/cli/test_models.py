@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from minigpt_tf.__main__ import main
+from minigpt_tf.interop.known_models import KNOWN
 
 
 @pytest.fixture
@@ -49,3 +50,18 @@ def test_the_table(models, tmp_path, capsys):
     assert "contains no model" in capsys.readouterr().out
     assert main(["models", "--models-dir", str(tmp_path / "nowhere")]) == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.id)
+def test_a_known_base_has_as_many_parameters_as_its_makers_count(known):
+    assert known.config().parameter_count == known.parameters
+
+
+def test_the_known_bases(capsys):
+    assert main(["models", "--known", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    sizes = [row["lora_bytes"] for row in described["models"]]
+    assert len(sizes) == len(KNOWN) and all(2**30 < size < 2**37 for size in sizes)
+    assert main(["models", "--known"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"]
