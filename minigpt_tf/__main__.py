@@ -34,6 +34,7 @@ VERBS = {
         "minigpt_tf.cli.export",
         "hand a model to transformers, llama.cpp, Keras",
     ),
+    "models": ("minigpt_tf.cli.models", "list the models that there are"),
     "summary": ("minigpt_tf.cli.summary", "show a model's layers and parameters"),
     "doctor": ("minigpt_tf.cli.doctor", "show what this machine has, and what to mend"),
     "plan": ("minigpt_tf.cli.plan", "show what a run takes: memory, time, disk, money"),

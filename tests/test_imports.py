@@ -71,6 +71,7 @@ assert not heavy, heavy
         "from minigpt_tf import plan_finetuning, make_finetuning_plan, Classifier",
         f"{MAIN}main(['generate', 'he was', '--model', FOLDER])",
         f"{MAIN}main(['summary', '--model', FOLDER])",
+        f"{MAIN}main(['models', '--models-dir', FOLDER])\nmain(['models', '--known'])",
         f"{MAIN}main(['inspect', 'he was', '--json', '--model', FOLDER])",
         f"{MAIN}main(['inspect', '--embeddings', 'he', '--json', '--model', FOLDER])",
         f"{MAIN}main(['inspect', '--history', FOLDER, '--json'])",
@@ -87,6 +88,13 @@ def test_tensorflow_is_not_imported(statement, trained_folder):
 def test_numpy_is_not_imported_while_a_command_line_is_read(verb):
     """Else it is before `import_numpy_without_threads`, and its threads wait busily."""
     code = f"import minigpt_tf.cli.{verb}, sys\nassert 'numpy' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readers_of_office_files_are_imported_with_the_first_such_file():
+    """Their exact numbers and XML take 9 ms: not for `train --help`, nor for plain text."""
+    code = "import minigpt_tf.cli.train, sys\nassert not {'decimal', 'pyexpat'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

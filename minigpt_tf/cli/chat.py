@@ -97,7 +97,8 @@ def _answer(conversation: "Conversation", line: str, library: "Library | None") 
     if library is not None:
         from ..retrieval.context import UNKNOWN, messages_with
 
-        found = library.find(line) or library.find(f"{_asked_before(conversation)} {line}")
+        asked = [said["content"] for said in conversation.messages if said["role"] == "user"]
+        found = library.find(line, asked[-1] if asked else "")
         if not found:
             conversation.add(line, UNKNOWN)
             print(UNKNOWN)
@@ -116,9 +117,3 @@ def _answer(conversation: "Conversation", line: str, library: "Library | None") 
     finally:
         chunks.close()
     print()
-
-
-def _asked_before(conversation: "Conversation") -> str:
-    """The last question: "and for part-timers?" says too little alone."""
-    asked = [said["content"] for said in conversation.messages if said["role"] == "user"]
-    return asked[-1] if asked else ""

@@ -13,11 +13,12 @@ if TYPE_CHECKING:  # --help should not wait for NumPy
     from ..retrieval.library import Library
 
 
-def add_records_arguments(parser: argparse.ArgumentParser) -> None:
+def add_records_arguments(parser: argparse.ArgumentParser, more: str = "") -> None:
     """The records to answer from.
 
     Args:
         parser: The verb's; options are added to it.
+        more: What the help says behind the rest.
     """
     group = parser.add_argument_group("answers from records")
     group.add_argument(
@@ -27,9 +28,30 @@ def add_records_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="answer from these files: records (.csv .xlsx .jsonl ...), documents (.txt .md .pdf "
         ".docx .html) or folders of documents. The entries that fit a question best are put before "
-        "it; a file that changes is read again",
+        f"it; a file that changes is read again{more}",
     )
     cli_options(group, RetrievalConfig, preset_decides=False)
+
+
+def retrieval_config(arguments: argparse.Namespace) -> RetrievalConfig | None:
+    """How entries are found.
+
+    Args:
+        arguments: With the options of `add_records_arguments`.
+
+    Returns:
+        The settings; None without --records.
+
+    Raises:
+        ConfigError: An option of the records is given without them, or out of range.
+    """
+    given = given_options(arguments, RetrievalConfig)
+    if not arguments.records:
+        if given:
+            option = next(iter(given)).replace("_", "-")
+            raise ConfigError(f"--{option}: needs --records: name the files, or drop it")
+        return None
+    return RetrievalConfig(**given)
 
 
 def load_library(
@@ -49,13 +71,9 @@ def load_library(
         ConfigError: An option of the records is given without them.
         DataError: A file cannot be read, or there is nothing in any.
     """
-    given = given_options(arguments, RetrievalConfig)
-    if not arguments.records:
-        if given:
-            option = next(iter(given)).replace("_", "-")
-            raise ConfigError(f"--{option}: needs --records: name the files, or drop it")
+    config = retrieval_config(arguments)
+    if config is None:
         return None
-    config = RetrievalConfig(**given)
     from ..retrieval.library import Library
 
     library = Library(arguments.records, config, folder=folder)

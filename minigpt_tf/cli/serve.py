@@ -12,6 +12,7 @@ from ..config import EngineConfig, ServingConfig
 from ..errors import ConfigError
 from ..machine import import_numpy_without_threads
 from .options import cli_options, given_options, plain_text
+from .retrieving import add_records_arguments, retrieval_config
 
 if TYPE_CHECKING:
     from ..serving.running import Server
@@ -41,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model folders; each is served under its folder's name, or as NAME=DIR (unset: the "
         "newest)",
     )
+    add_records_arguments(
+        parser, "; NAME=FILE is for the model of that name alone. Answers name their entries"
+    )
     cli_options(parser, ServingConfig, preset_decides=False)
     cli_options(parser, EngineConfig, preset_decides=False)
 
@@ -56,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     config = ServingConfig(**given_options(arguments, ServingConfig))
     engine = EngineConfig(**given_options(arguments, EngineConfig))
+    retrieval = retrieval_config(arguments)
     import_numpy_without_threads()
     gc.disable()  # as for `generate`: there is nothing yet to look through
     try:
@@ -69,11 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
                 "clone, pip install -e '.[serve]')"
             ) from None
         from ..console import ConsoleListener
-        from ..serving.loading import plan_models
+        from ..serving.loading import plan_models, with_records
         from ..storage.model_folder import newest_folder
 
         folders = arguments.models or [str(newest_folder())]
         plans = plan_models(folders, config, engine)
+        if retrieval is not None:
+            plans = with_records(plans, arguments.records, retrieval)
         server = Server(config, engine, plans, ConsoleListener(sys.stderr))
     finally:
         gc.enable()

@@ -234,7 +234,7 @@ def from_dict(cls: type, values: Any, where: str) -> Any:
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected the settings of {cls.__name__}, found {values!r:.40}")
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(cls)
     values = {
         name: tuple(v) if isinstance(v, list) and _is_tuple(hints.get(name)) else v
         for name, v in new_names(cls, values).items()

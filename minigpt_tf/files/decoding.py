@@ -65,7 +65,7 @@ def read_text(path: Path, encoding: str = "utf-8", notes: Notes | None = None) -
         DataError: It is not text in the encoding.
         OSError: It cannot be read.
     """
-    return "".join(tidy([decode_text(path.read_bytes(), encoding, notes)]))
+    return tidy_text(decode_text(path.read_bytes(), encoding, notes))
 
 
 def decode_stream(
@@ -362,6 +362,20 @@ def tidy(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         yield _without_surrogates(line_ends.decode(text))
     yield _without_surrogates(line_ends.decode("", final=True))
+
+
+def tidy_text(text: str) -> str:
+    """As `tidy`, of a whole text.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with line ends as \\n and no surrogates.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _without_surrogates(text)
 
 
 def _without_surrogates(text: str) -> str:

@@ -161,6 +161,8 @@ def format_text(text: str, code: str) -> str:
         >>> format_text("042", '"No. "@')
         'No. 042'
     """
+    if code in (GENERAL, "@"):
+        return text
     sections = _sections(code if 0 < len(code) <= LONGEST_CODE else GENERAL)
     section = sections[3] if len(sections) == 4 else sections[-1]
     if len(sections) < 4 and not section.has("text"):

@@ -26,6 +26,9 @@ file, are made to fill memories: XML of people packs to a tenth or a fiftieth.""
 MOST_DIRECTORY = 1 << 24
 """Bytes of a table of contents."""
 
+MOST_NAMES = 1_000
+"""Names of attributes that are remembered."""
+
 DEEPEST = 2_000
 """Elements within each other."""
 
@@ -109,6 +112,27 @@ class Package:
         for _ in self.stream(name, start, end, text):
             pass
 
+    def mentions(self, name: str, word: str) -> bool:
+        """Whether a part may have a word, which is found much faster than it is parsed.
+
+        Args:
+            name: The part.
+            word: The name of an element or attribute.
+
+        Returns:
+            Whether its bytes have the word, in UTF-8 or UTF-16.
+
+        Raises:
+            DataError: As in `parse`.
+        """
+        forms = word.encode(), word.encode("utf-16-le")[:-1]  # of both orders of bytes
+        before = b""
+        for block in self._blocks(name):
+            if any(form in before + block for form in forms):
+                return True
+            before = block[-len(forms[1]) :]
+        return False
+
     def stream(
         self, name: str, start: Start, end: End, text: Callable[[str], None]
     ) -> Iterator[None]:
@@ -133,6 +157,7 @@ class Package:
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse_document_type
         short: dict[str, str] = {}
+        plain: set[str] = set()  # names of attributes without a namespace
         depth = 0
 
         def begin(name: str, attributes: dict[str, str]) -> None:
@@ -143,8 +168,12 @@ class Package:
                 raise self.damaged(f"elements are nested more than {DEEPEST:,} deep")
             if name not in short:
                 short[name] = _short(name)
-            for key in [key for key in attributes if " " in key]:
-                attributes[_short(key)] = attributes.pop(key)
+            if not plain.issuperset(attributes):
+                for key in list(attributes):
+                    if " " in key:
+                        attributes[_short(key)] = attributes.pop(key)
+                    elif len(plain) < MOST_NAMES:
+                        plain.add(key)
             start(short[name], attributes)
 
         def finish(name: str) -> None:

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from ..errors import DataError
-from .decoding import BLOCK, decode_stream, decode_text, tidy
+from .decoding import BLOCK, decode_stream, decode_text, tidy, tidy_text
 from .html_pages import decode_html, text_of_html
 from .json_values import json_texts
 from .notes import Notes, counted
-from .sheets import NO_VALUE, STORE_VALUES, read_sheets
 from .tables import note_ragged, read_table
-from .word import text_of_docx
 
 Reader = Callable[[BinaryIO, str, Notes], Iterator[str]]
 """A file, the encoding of its text, if it is text, and what gets its notes -> chunks. Raises
@@ -30,17 +28,17 @@ def _read_html(content: bytes, encoding: str, notes: Notes) -> str:
     return text_of_html(decode_html(content, encoding, notes), notes)
 
 
-def _read_csv(content: bytes, encoding: str, notes: Notes, preferred: str = ",") -> str:
+def _read_csv(file: BinaryIO, encoding: str, notes: Notes, preferred: str = ",") -> Iterator[str]:
     """A row becomes a line; its cells are joined by spaces."""
-    text = "".join(tidy([decode_text(content, encoding, notes)]))
+    text = tidy_text(decode_text(file.read(), encoding, notes))
     rows = read_table(text, preferred, notes=notes)
     note_ragged(rows, notes)
-    return "\n".join(_line_of(cells) for _, cells in rows)
+    return _joined(_line_of(cells) for _, cells in rows)
 
 
-def _read_tsv(content: bytes, encoding: str, notes: Notes) -> str:
+def _read_tsv(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
     """As `_read_csv`, with tabs where several delimiters fit."""
-    return _read_csv(content, encoding, notes, preferred="\t")
+    return _read_csv(file, encoding, notes, preferred="\t")
 
 
 def _line_of(cells: Iterable[str]) -> str:
@@ -50,6 +48,7 @@ def _line_of(cells: Iterable[str]) -> str:
 
 def _read_xlsx(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
     """As `_read_csv`, all sheets that a person sees, with a blank line between two."""
+    from .sheets import NO_VALUE, STORE_VALUES, read_sheets  # and exact numbers, which take a while
 
     def choose(seen: list[str], hidden: list[str]) -> list[str]:
         """All that are seen."""
@@ -141,6 +140,8 @@ def _read_pdf(content: bytes, encoding: str, notes: Notes) -> str:
 
 
 def _read_docx(file: BinaryIO, encoding: str, notes: Notes) -> Iterator[str]:
+    from .word import text_of_docx
+
     return _joined(text_of_docx(file, notes))
 
 
@@ -157,9 +158,9 @@ READERS: dict[str, Reader] = {
     ".md": decode_stream,
     ".html": _whole(_read_html),
     ".htm": _whole(_read_html),
-    ".csv": _whole(_read_csv),
-    ".tsv": _whole(_read_tsv),
-    ".tab": _whole(_read_tsv),
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".tab": _read_tsv,
     ".xlsx": _read_xlsx,
     ".json": _read_json,
     ".jsonl": _read_json,

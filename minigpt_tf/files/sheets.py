@@ -1,6 +1,7 @@
 """Sheets of an .xlsx file -> rows of cells as a person sees them: for texts and for records."""
 
 import datetime
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +141,8 @@ class _SheetReader:
                 self.merged.append((begin, end, column))
 
         member = self.sheet.member
-        self.book.package.parse(member, start, lambda name: None, lambda text: None)
+        if self.book.package.mentions(member, "mergeCell"):
+            self.book.package.parse(member, start, lambda name: None, lambda text: None)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if name == "c":
@@ -197,7 +199,9 @@ class _SheetReader:
         cell = self._cell()
         if cell in (None, ""):
             return
-        if any(first <= self.column <= last for first, last in self.hidden_columns):
+        if self.hidden_columns and any(
+            first <= self.column <= last for first, last in self.hidden_columns
+        ):
             self.in_hidden[self.column] += 1
             return
         if self.column >= MOST_COLUMNS:
@@ -209,14 +213,13 @@ class _SheetReader:
 
     def _cell(self) -> Cell:
         """What the cell shows."""
-        place = f"{self.sheet.title}!{_letters(self.column)}{self.row}"
         if self.value is None or (self.value == "" and self.formula and self.kind != "str"):
             if not self.formula:
                 return None
-            self.notes.leave_out(NO_VALUE, place=place)
+            self.notes.leave_out(NO_VALUE, place=self._place())
             return CellFault(f"a {NO_VALUE}: {STORE_VALUES}")
         if self.kind == "e":
-            self.notes.leave_out("cell with an error", name=self.value, place=place)
+            self.notes.leave_out("cell with an error", name=self.value, place=self._place())
             return CellFault(f"the error {self.value}")
         code = self._format()
         if self.kind == "s":
@@ -228,17 +231,21 @@ class _SheetReader:
         elif self.kind == "d":
             return self.value.removesuffix("T00:00:00").replace("T", " ")
         else:
-            shown = self._number(code, place)
+            shown = self._number(code)
         if not shown and self.value.strip():
-            self.notes.leave_out("cell whose format hides it", place=place)
+            self.notes.leave_out("cell whose format hides it", place=self._place())
         return shown
 
-    def _number(self, code: str, place: str) -> str:
+    def _place(self) -> str:
+        """Where the cell is, such as Sheet!B7."""
+        return f"{self.sheet.title}!{_letters(self.column)}{self.row}"
+
+    def _number(self, code: str) -> str:
         try:
             value = float(self.value or "")
         except ValueError:
             raise DataError(
-                f"is not a readable XLSX file: {place} has the number {self.value!r:.20}"
+                f"is not a readable XLSX file: {self._place()} has the number {self.value!r:.20}"
             ) from None
         if value != value or value in (float("inf"), float("-inf")):
             return str(value)
@@ -306,12 +313,16 @@ class _Merged:
 def _place(reference: str) -> tuple[int, int]:
     """The column, counted from 0, and the row of a reference such as B7; (-1, 0) if it is none."""
     found = _REFERENCE.fullmatch(reference)
-    if found is None:
-        return -1, 0
+    return (_column(found[1]), int(found[2])) if found else (-1, 0)
+
+
+@functools.lru_cache(maxsize=1000)
+def _column(letters: str) -> int:
+    """The number of a column, counted from 0."""
     column = 0
-    for letter in found[1]:
+    for letter in letters:
         column = 26 * column + ord(letter) - 64
-    return column - 1, int(found[2])
+    return column - 1
 
 
 def _letters(column: int) -> str:

@@ -5,10 +5,10 @@ them, and what stands for a quote within one.
 """
 
 import csv
-import io
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ NumberedRow = tuple[int, list[str]]
 """The line in which a row begins, counted from 1, and its cells."""
 
 _NAMED_DELIMITER = re.compile(r'"?sep=(.)"?[,;\t|]*(?:\n|\Z)', re.IGNORECASE)
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _ESCAPED_QUOTE = re.compile(r"\\([\"\\])")
 _NUMBER = re.compile(r"[-+]?[\d.,:/ %€$-]*")
 
@@ -57,7 +58,7 @@ def read_table(
     is_name: Callable[[str], bool] = lambda cell: False,
     quoting: Literal["auto", "always", "never"] = "auto",
     notes: Notes | None = None,
-) -> list[NumberedRow]:
+) -> Iterable[NumberedRow]:
     """The rows of a table.
 
     Args:
@@ -70,13 +71,14 @@ def read_table(
         notes: Gets what looks wrong: quotes that are not closed, cells that hold rows.
 
     Returns:
-        Each row's line and cells.
+        Each row's line and cells; they are made anew whenever they are asked for, since a list of
+        a million would be too large.
 
     Raises:
         DataError: The text is not a table.
 
     Example:
-        >>> read_table('name;text\\nAda;"first; of all"\\n')
+        >>> list(read_table('name;text\\nAda;"first; of all"\\n'))
         [(1, ['name', 'text']), (2, ['Ada', 'first; of all'])]
     """
     notes = Notes() if notes is None else notes
@@ -142,7 +144,7 @@ def split_cells(
     quoting: Literal["auto", "always", "never"] = "auto",
     notes: Notes | None = None,
     line: int = 1,
-) -> list[NumberedRow]:
+) -> Iterable[NumberedRow]:
     """The rows of a table whose delimiter is known.
 
     Args:
@@ -153,7 +155,7 @@ def split_cells(
         line: The number of the first line.
 
     Returns:
-        Each row's line and cells.
+        As in `read_table`.
 
     Raises:
         DataError: The text is not a table.
@@ -163,31 +165,52 @@ def split_cells(
         "delimiter": delimiter or "\0",
         "skipinitialspace": delimiter not in ("\t", ""),
     }
-    plain = {**form, "quoting": csv.QUOTE_NONE}
+    as_letters = _Rows(text, {**form, "quoting": csv.QUOTE_NONE}, line)
+    strict = _Rows(text, {**form, "strict": True}, line)
+    if quoting != "auto":
+        return as_letters.sound() if quoting == "never" else _Rows(text, form, line).sound()
+    if _has_single_quotes(text, delimiter):
+        return list(_tolerant(text, Dialect(delimiter, "'"), notes, line))
     try:
-        if quoting != "auto":
-            return list(_numbered(text, form if quoting == "always" else plain, line))
-        if _has_single_quotes(text, delimiter):
-            return list(_tolerant(text, Dialect(delimiter, "'"), notes, line))
+        swallowed = _swallowed(strict, delimiter)
+    except csv.Error:
+        if delimiter == "\t":
+            return as_letters.sound()
+        return _with_stray_quotes(text, delimiter, notes, line)
+    for place in swallowed:
+        notes.remark(
+            "a cell between quotes holds lines that look like rows: if they are, a quote is "
+            "missing or too many (finetune reads quotes as letters with --quoting never)",
+            f"line {place}",
+        )
+    return strict
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows that the csv module finds."""
+
+    text: str
+    form: dict[str, Any]
+    line: int
+
+    def __iter__(self) -> Iterator[NumberedRow]:
+        csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 kB
+        lines = (found[0] for found in _LINE.finditer(self.text))  # StringIO has 4 bytes a letter
+        reader = csv.reader(lines, **self.form)
+        begins = 1
+        for cells in reader:
+            yield begins + self.line - 1, cells
+            begins = reader.line_num + 1
+
+    def sound(self) -> "_Rows":
+        """The same. Raises DataError where they cannot be read."""
         try:
-            rows = list(_numbered(text, {**form, "strict": True}, line))
-        except csv.Error:
-            if delimiter == "\t":
-                return list(_numbered(text, plain, line))
-            return _with_stray_quotes(text, delimiter, notes, line)
-    except csv.Error as error:
-        raise DataError(f"is not a readable table: {error}") from None
-    _note_swallowed(rows, delimiter, notes)
-    return rows
-
-
-def _numbered(text: str, form: dict[str, Any], line: int) -> Iterator[NumberedRow]:
-    csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 kB
-    reader = csv.reader(io.StringIO(text, newline=""), **form)
-    begins = 1
-    for cells in reader:
-        yield begins + line - 1, cells
-        begins = reader.line_num + 1
+            for _ in self:
+                pass
+        except csv.Error as error:
+            raise DataError(f"is not a readable table: {error}") from None
+        return self
 
 
 def _has_single_quotes(text: str, delimiter: str) -> bool:
@@ -308,38 +331,38 @@ def _tolerant(
                 return
 
 
-def _note_swallowed(rows: list[NumberedRow], delimiter: str, notes: Notes) -> None:
-    """Notes cells whose lines look like rows: a quote may be missing where they begin."""
-    width = max((len(cells) for _, cells in rows[:1000]), default=0)
-    if width < 2:
-        return
+def _swallowed(rows: Iterable[NumberedRow], delimiter: str) -> list[int]:
+    """The lines of cells whose lines look like rows: a quote may be missing where they begin."""
+    width = max((len(cells) for _, cells in itertools.islice(rows, 1000)), default=0)
+    found = []
     for line, cells in rows:
-        lines = delimiter.join(cells).split("\n")
-        if len(lines) > 1 and all(item.count(delimiter) == width - 1 for item in lines):
-            notes.remark(
-                "a cell between quotes holds lines that look like rows: if they are, a quote is "
-                "missing or too many (finetune reads quotes as letters with --quoting never)",
-                f"line {line}",
-            )
+        if (joined := delimiter.join(cells)).count("\n"):
+            lines = joined.split("\n")
+            if width > 1 and all(item.count(delimiter) == width - 1 for item in lines):
+                found.append(line)
+    return found
 
 
-def note_ragged(rows: list[NumberedRow], notes: Notes) -> None:
+def note_ragged(rows: Iterable[NumberedRow], notes: Notes) -> None:
     """Notes rows that have more or fewer cells than the others.
 
     Args:
         rows: The rows of a table.
         notes: Gets how many there are, and the first.
     """
-    filled = [(line, len(cells)) for line, cells in rows if any(cells)]
-    widths = Counter(width for _, width in filled)
+    filled = ((line, len(cells)) for line, cells in rows if any(cells))
+    below_titles = itertools.dropwhile(lambda row: row[1] == 1, filled)
+    widths: Counter[int] = Counter()
+    first: dict[int, int] = {}
+    for line, width in below_titles:
+        widths[width] += 1
+        first.setdefault(width, line)
     if not widths:
         return
     usual, count = widths.most_common(1)[0]
-    while filled and filled[0][1] == 1 != usual:  # titles
-        filled.pop(0)
-    others = [line for line, width in filled if width != usual]
+    others = [line for width, line in first.items() if width != usual]
     if others and usual > 1:
         notes.remark(
-            f"{counted(len(others), 'row')} with more or fewer cells than the {count:,} others "
-            f"(line {others[0]})"
+            f"{counted(widths.total() - count, 'row')} with more or fewer cells than the {count:,} "
+            f"others (line {min(others)})"
         )

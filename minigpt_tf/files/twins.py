@@ -32,8 +32,7 @@ class Twins:
         """
         if text.isascii():
             return
-        characters = set(text)
-        self.composed |= {character for character in characters if character > "\x7f"}
+        self.composed.update(text)
         if not unicodedata.is_normalized("NFC", text):
             for found in _DECOMPOSED.findall(text):
                 one = unicodedata.normalize("NFC", found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import tensorflow as tf
 from keras import layers
@@ -9,7 +10,8 @@ from keras import layers
 from .layers import register
 from .tensorflow_internals import select
 
-_steps: list[tf.Tensor] = []
+_current: ContextVar[tf.Tensor | None] = ContextVar("step", default=None)
+"""A thread's own: another one may be tracing another function."""
 
 
 @contextmanager
@@ -22,11 +24,16 @@ def dropout_step(step: tf.Tensor) -> Iterator[None]:
     Args:
         step: An int32 scalar, different for every batch.
     """
-    _steps.append(step)
+    before = _current.set(step)
     try:
         yield
     finally:
-        _steps.pop()
+        _current.reset(before)
+
+
+def current_step() -> tf.Tensor | None:
+    """The step of `dropout_step`; None outside."""
+    return _current.get()
 
 
 @register
@@ -35,9 +42,10 @@ class FastDropout(layers.Dropout):
 
     def call(self, inputs, training=False):
         """Any shape -> the same: a fraction `rate` is 0, the rest is divided by 1 - `rate`."""
-        if not (training and self.rate and _steps):
+        step = _current.get()
+        if not (training and self.rate and step is not None):
             return super().call(inputs, training=training)
-        seed = tf.stack([tf.cast(self.seed_generator.state[0], tf.int32), _steps[-1]])
+        seed = tf.stack([tf.cast(self.seed_generator.state[0], tf.int32), step])
         bits = _random_uint16(tf.size(inputs), seed)
         threshold = min(round(self.rate * 2**16), 2**16 - 1)  # 2**16 would be 0 in 16 bits
         dropped = tf.reshape(bits, tf.shape(inputs)) < threshold

@@ -1,5 +1,6 @@
 """The GPT as a Functional Keras model of nested blocks: Netron can draw all of it."""
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +43,9 @@ in PyTorch. Smaller ones drown in sinusoidal positions, whose own is 0.7: for th
 paper (section 3.4) multiplies its embeddings by sqrt(D). With learned positions and 0.02 the
 model stays for long at the loss of knowing only the token frequencies (tried on
 `benchmarks/verdict.py`)."""
+
+_building = threading.Lock()
+"""The seed and the first weights come from Keras's generator, which is the same in all threads."""
 
 
 @register
@@ -218,8 +222,16 @@ def build_from_kit(
         The model, and its body as in `build_training_model`.
     """
     check_backend()
-    if seed is not None:
-        keras.utils.set_random_seed(seed)
+    with _building:
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+        return _built_from_kit(config, dtype, kit, head)
+
+
+def _built_from_kit(
+    config: ModelConfig, dtype: str, kit: LayerKit, head: str
+) -> tuple[Model, keras.Model]:
+    """As `build_from_kit`, from the seed that is set."""
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
     embedding = _token_embedding(config, dtype)
     x = embedding(token_ids)  # (B, T, D)

@@ -16,6 +16,7 @@ from keras import layers
 
 from ..config import LoraConfig
 from ..inference.positions import rotary_tables
+from .causal_attention import causal_attention
 from .dropout import FastDropout
 from .keras_internals import SelfAttention, projections_of
 from .layers import RotaryAttention, register
@@ -30,9 +31,6 @@ from .low_rank import (
     plain_policy,
     product,
 )
-
-MASKED = -1e9
-"""Added to the attention scores of tokens that are still to come."""
 
 
 @register
@@ -238,7 +236,8 @@ def _project(x: tf.Tensor, attention: layers.Layer, training: bool | None) -> tf
         y = tf.nn.bias_add(y, tf.concat([tf.reshape(bias, (-1,)) for bias in biases], axis=0))
     if attention.adapters:
         y += _adapter_outputs(rows, attention, projections, training)
-    y = tf.reshape(y, (-1, tf.shape(x)[1], y.shape[-1] // H, H))  # (B, T, heads, H)
+    T = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+    y = tf.reshape(y, (-1, T, y.shape[-1] // H, H))  # (B, T, heads, H)
     return tf.transpose(y, (2, 0, 1, 3))
 
 
@@ -278,89 +277,6 @@ def _project_back(heads: tf.Tensor, attention: layers.Layer, training: bool | No
     if projection.bias is not None:
         y = tf.nn.bias_add(y, tf.convert_to_tensor(projection.bias))
     return tf.reshape(y, (-1, tf.shape(heads)[2], D))
-
-
-def causal_attention(
-    q,
-    k,
-    v,
-    dropout: layers.Dropout,
-    training: bool | None,
-    window: int | None = None,
-    softcap: float | None = None,
-) -> tf.Tensor:
-    """Causal attention with grouped heads.
-
-    Each token attends to itself and those before it; N / K neighboring heads share a key and a
-    value. For N = 4, K = 2 the queries of such heads are stacked along T, so no key is copied:
-
-        q (4, B, T, H): q0 q1 q2 q3   ->   (2, B, 2 T, H): [q0; q1] [q2; q3]
-        k (2, B, T, H):  k0    k1          scores (2, B, 2 T, T): [q0; q1] k0^T, [q2; q3] k1^T
-
-    Args:
-        q: Queries (N, B, T, H).
-        k: Keys (K, B, T, H).
-        v: Values (K, B, T, H).
-        dropout: Of attention weights.
-        training: Whether dropout applies.
-        window: Tokens that each one sees, itself included (unset: all up to itself).
-        softcap: As attention_softcap in ModelConfig.
-
-    Returns:
-        (N, B, T, H).
-    """
-    (N, H), K = (q.shape[0], q.shape[-1]), k.shape[0]
-    B, T = tf.unstack(tf.shape(q)[1:3])
-    shared = N != K
-    if shared:  # their queries side by side, so that no key is copied
-        q = tf.transpose(tf.reshape(q, (K, N // K, B, T, H)), (0, 2, 1, 3, 4))
-        q = tf.reshape(q, (K, B, N // K * T, H))
-    scores = tf.matmul(q, k, transpose_b=True)  # (N, B, T, T), or (K, B, N / K * T, T)
-    scores = tf.reshape(scores, (-1, N // K, T, T)) if shared else scores
-    probabilities = causal_softmax(scores, 1 / math.sqrt(H), window, softcap)
-    weights = dropout(probabilities, training=training)
-    if not shared:
-        return tf.matmul(weights, v)
-    mixed = tf.matmul(tf.reshape(weights, (K, B, N // K * T, T)), v)
-    mixed = tf.transpose(tf.reshape(mixed, (K, B, N // K, T, H)), (0, 2, 1, 3, 4))
-    return tf.reshape(mixed, (N, B, T, H))
-
-
-def causal_softmax(
-    scores: tf.Tensor, scale: float, window: int | None = None, softcap: float | None = None
-) -> tf.Tensor:
-    """Softmax over the last axis, without the tokens to come.
-
-    Args:
-        scores: (..., T, T).
-        scale: What they are multiplied by.
-        window: As for `causal_attention`.
-        softcap: As for `causal_attention`.
-
-    Returns:
-        Probabilities (..., T, T) in the dtype of the scores.
-    """
-    length = tf.shape(scores)[-1]
-    before = -1 if window is None else tf.minimum(window, length) - 1  # tokens seen before itself
-    to_come = 1 - tf.linalg.band_part(tf.ones((length, length)), before, 0)
-    kept = scores.dtype
-    if softcap is not None:
-        scores = softcap * tf.tanh(tf.cast(scores, tf.float32) * (scale / softcap))
-        scale = 1.0
-
-    @tf.custom_gradient
-    def softmax(scores):
-        """Probabilities, and their derivative."""
-        p = tf.nn.softmax(tf.cast(scores, tf.float32) * scale + MASKED * to_come)
-
-        def gradient(dp):
-            dp = tf.cast(dp, tf.float32) * p
-            ds = dp - p * tf.reduce_sum(dp, -1, keepdims=True)
-            return tf.cast(ds * scale, scores.dtype)
-
-        return tf.cast(p, scores.dtype), gradient
-
-    return tf.cast(softmax(scores), kept)
 
 
 @register

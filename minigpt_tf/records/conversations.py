@@ -1,6 +1,7 @@
 """How others write conversations -> messages with role and content, and pairs of answers."""
 
 import ast
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +38,9 @@ class Unusable(Exception):
     """Why a row is dropped."""
 
 
-def adapted(values: dict[str, Any], taken: set[str], *, cells_are_texts: bool) -> dict[str, Any]:
+def adapted(
+    values: dict[str, Any], taken: frozenset[str], *, cells_are_texts: bool
+) -> dict[str, Any]:
     """A row with the names that are used here, where it has a layout of others.
 
     Args:
@@ -51,10 +54,10 @@ def adapted(values: dict[str, Any], taken: set[str], *, cells_are_texts: bool) -
         `output` for a prompt with its completion.
 
     Example:
-        >>> adapted({"prompt": "p", "completion": "c"}, set(), cells_are_texts=False)
+        >>> adapted({"prompt": "p", "completion": "c"}, frozenset(), cells_are_texts=False)
         {'instruction': 'p', 'output': 'c'}
     """
-    lower = {name.strip().lower(): name for name in values if name not in taken}
+    lower = _in_lower_case(tuple(values), taken)
     if cells_are_texts:
         for key in ("messages", *SHAREGPT_NAMES, "prompt", "completion", "chosen", "rejected"):
             if key in lower and (found := _written_list(values[lower[key]])) is not None:
@@ -71,6 +74,12 @@ def adapted(values: dict[str, Any], taken: set[str], *, cells_are_texts: bool) -
     if "prompt" in lower and "completion" in lower and "label" not in lower:
         return _with_answer(values, lower)
     return values
+
+
+@functools.lru_cache(maxsize=100)  # the rows of most files have the same names
+def _in_lower_case(names: tuple[str, ...], taken: frozenset[str]) -> dict[str, str]:
+    """Names in lower case -> those of the file."""
+    return {name.strip().lower(): name for name in names if name not in taken}
 
 
 def _written_list(value: Any) -> list[Any] | None:

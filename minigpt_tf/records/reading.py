@@ -4,6 +4,7 @@
 drops what cannot be used, with the reason and the place.
 """
 
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from ..config import RecordsConfig
 from ..errors import ConfigError, DataError
+from ..files.notes import Notes
 from ..files.twins import Twins
 from .advice import advice_for
 from .building import BUILDERS
@@ -75,38 +77,54 @@ def read_records(
     if not table.rows:
         raise DataError(f"{table.where}: contains no records")
     _check_mapped_names(table, config)
-    rows = [Row(row, table.plain_cells, config) for row in table.rows]
-    kind, first = _kind_of_all(rows, table, kinds)
+    kind, first = _kind_of_all(table, config, kinds)
     records: list[Record] = []
     dropped: list[Dropped] = []
-    for row in rows:
+    unused = _Unused(kind)
+    for raw in table.rows:  # of a million rows, one at a time is held
+        row = Row(raw, table.plain_cells, config)
         _check_kind(row, kind, first, table)
         try:
             records.append(BUILDERS[kind](row))
         except Unusable as error:
             dropped.append(Dropped(row.number, str(error)))
+        unused.add(row, table.unit)
     if not records:
         why = "; ".join([reasons(dropped, table.unit), *table.notes.lines()])
         raise DataError(f"{table.where}: no row can be used: {why}")
-    _note_unused(rows, kind, table)
+    unused.note(table.notes)
     _note_twins(records, table)
     return Records(table.where, table.unit, kind, records, dropped, table.notes.lines())
 
 
-def _note_unused(rows: Sequence[Row], kind: str, table: Table) -> None:
-    """Notes the messages behind the last answers, and what has a name that a record lacks."""
-    unused: dict[str, None] = {}
-    for row in rows:
-        used = {row.file_names.get(name) for name in row.used(kind)} | row.stand_ins
+class _Unused:
+    """The messages behind the last answers, and what has a name that a record lacks."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.columns: dict[str, None] = {}
+        self.in_messages: list[tuple[str, int, str, str]] = []
+        """What, how many, where, and its name."""
+
+    def add(self, row: Row, unit: str) -> None:
+        """Looks at a row from which a record was made."""
+        used = {row.file_names.get(name) for name in row.used(self.kind)} | row.stand_ins
         for name, value in row.raw.items():
             if name not in used and value not in (None, "", []):
-                unused[name] = None
-        place = f"{table.unit} {row.number}"
-        table.notes.leave_out("message behind the last answer", row.unanswered, place=place)
+                self.columns[name] = None
+        place = f"{unit} {row.number}"
+        if row.unanswered:
+            what = "message behind the last answer"
+            self.in_messages.append((what, row.unanswered, place, ""))
         for name in row.unused_fields:
-            table.notes.leave_out("unused value of a message", name=name, place=place)
-    for name in unused:
-        table.notes.leave_out("unused column", name=name)
+            self.in_messages.append(("unused value of a message", 1, place, name))
+
+    def note(self, notes: Notes) -> None:
+        """Adds all that was found to the notes."""
+        for what, number, place, name in self.in_messages:
+            notes.leave_out(what, number, place=place, name=name)
+        for name in self.columns:
+            notes.leave_out("unused column", name=name)
 
 
 def _note_twins(records: Sequence[Record], table: Table) -> None:
@@ -159,8 +177,10 @@ def _check_map(config: RecordsConfig) -> None:
 
 def _check_mapped_names(table: Table, config: RecordsConfig) -> None:
     """Raises DataError where no row has a name that --map speaks of."""
+    if not config.map:
+        return
     there = dict.fromkeys(name for row in table.rows for name in row.values)
-    for name, foreign in (config.map or {}).items():
+    for name, foreign in config.map.items():
         if foreign not in there:
             raise DataError(
                 f"{table.where}: map {name}={foreign}: there is no {foreign!r}, but "
@@ -174,10 +194,10 @@ def _listed(names: Collection[str]) -> str:
     return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown or "no names"
 
 
-def _kind_of_all(rows: list[Row], table: Table, kinds: Collection[str]) -> tuple[str, Row]:
+def _kind_of_all(table: Table, config: RecordsConfig, kinds: Collection[str]) -> tuple[str, Row]:
     """The kind of the first row that is whole, and that row. Raises DataError."""
     wanted = [kind for kind in KINDS if kind in kinds]
-    for row in rows:
+    for row in (Row(raw, table.plain_cells, config) for raw in table.rows):
         found = next((kind for kind in (*wanted, *KINDS) if row.has_all_of(kind)), None)
         if found in wanted:
             return found, row
@@ -186,9 +206,9 @@ def _kind_of_all(rows: list[Row], table: Table, kinds: Collection[str]) -> tuple
                 f"{table.where}: holds {found} records ({_needed(found)}), where "
                 f"{' or '.join(f'{kind} records ({_needed(kind)})' for kind in wanted)} are needed"
             )
-    there = dict.fromkeys(name for row in rows[:1000] for name in row.raw)
+    there = dict.fromkeys(name for row in itertools.islice(table.rows, 1000) for name in row.values)
     if not there:
-        dropped = [Dropped(row.number, row.fault or "it has no values") for row in rows]
+        dropped = [Dropped(row.number, row.fault or "it has no values") for row in table.rows]
         raise DataError(f"{table.where}: no row can be used: {reasons(dropped, table.unit)}")
     expected = "; or ".join(_needed(kind) for kind in wanted)
     advice = advice_for(there, wanted, is_table=table.plain_cells)

@@ -1,11 +1,12 @@
 """A row of a source under the names of records, its texts checked as they are asked for."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from ..config import RecordsConfig
-from ..files.decoding import tidy
+from ..files.decoding import tidy_text
 from ..files.json_values import DuplicateName
 from ..files.sheets import CellFault, text_of_cell
 from .conversations import Unusable, adapted
@@ -25,20 +26,13 @@ class Row:
         """Messages behind the last answer."""
         self.unused_fields: list[str] = []
         """Names of values in its messages that are not read."""
-        self.file_names = dict(config.map or {})
-        taken = set(self.file_names.values())
+        mapped = tuple((config.map or {}).items())
+        taken = frozenset(name for _, name in mapped)
         self.raw = raw.values
         values = adapted(raw.values, taken, cells_are_texts=plain_cells)
-        self.stand_ins = raw.values.keys() - values.keys()
+        self.stand_ins = raw.values.keys() - values.keys() if values is not raw.values else set()
         """Names of the file whose values have other names here."""
-        for name in values:
-            ours = name.strip().lower()
-            if (
-                ours in NAMES
-                and name not in taken
-                and (ours not in self.file_names or name == ours)
-            ):
-                self.file_names.setdefault(ours, name)
+        self.file_names = _file_names(tuple(values), mapped)
         self.values = {ours: values.get(name) for ours, name in self.file_names.items()}
         self.names = {ours for ours, value in self.values.items() if value is not None}
 
@@ -96,7 +90,18 @@ class Row:
             raise Unusable(f"{self.shown(name)!r} is {kind}, not text")
         if len(value) > MOST_CHARACTERS:
             raise Unusable(f"{self.shown(name)!r} has more than {MOST_CHARACTERS:,} characters")
-        return "".join(tidy([str(value)]))
+        return tidy_text(str(value))
+
+
+@functools.lru_cache(maxsize=100)  # the rows of most files have the same names
+def _file_names(names: tuple[str, ...], mapped: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Our names -> those of the file."""
+    found = dict(mapped)
+    for name in names:
+        ours = name.strip().lower()
+        if ours in NAMES and name not in dict(mapped).values():
+            found.setdefault(ours, name)
+    return found
 
 
 NOTHING = {"nan", "NaN", "<NA>", "#N/A", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!"}

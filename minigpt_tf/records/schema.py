@@ -9,6 +9,7 @@ from ..text.chat_template import Message, message
 class _Asked:
     """A record with an instruction, and perhaps an input that it is about."""
 
+    __slots__ = ()
     instruction: str
     input: str
 
@@ -23,7 +24,7 @@ class _Asked:
         return content_of(self.question[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InstructionRecord(_Asked):
     """A question, perhaps with an input that it is about, and its answer."""
 
@@ -39,7 +40,7 @@ class InstructionRecord(_Asked):
         return self.instruction, self.input, self.output
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PreferenceRecord(_Asked):
     """A question, the answer that is wanted, and one that is not."""
 
@@ -68,7 +69,7 @@ class PreferenceRecord(_Asked):
         return self.instruction, self.input, self.chosen, self.rejected, *before
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabeledRecord:
     """A text and the name of its class."""
 
@@ -87,7 +88,7 @@ class LabeledRecord:
         return self.text, self.label
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ConversationRecord:
     """Messages of system, user and assistant; the last is an answer of the assistant."""
 

@@ -1,7 +1,8 @@
 """Rows of named values, as they stand in their source; those of CSV, TSV and XLSX."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Table:
     """The file, or the URL of the database."""
     unit: str
     """What the rows' numbers count: line, row or entry."""
-    rows: list[TableRow]
+    rows: "Sequence[TableRow] | NamedRows"
     plain_cells: bool = False
     """Whether every cell may be text: numbers stand for their text, "nan" for nothing."""
     notes: Notes = field(default_factory=Notes)
@@ -82,7 +83,7 @@ def table_of(
     Args:
         path: The file, named in the table.
         unit: What row numbers count: line or row.
-        numbered: (number, cells) for each row.
+        numbered: (number, cells) for each row; it is gone through several times.
         config: The names of columns.
         names: Lower-case names of the fields that a header may have.
         notes: Gets the lines above the header.
@@ -93,24 +94,47 @@ def table_of(
     Raises:
         DataError: There are no rows, or two columns have the same name.
     """
-    filled = [(n, row) for n, row in numbered if any(cell not in (None, "") for cell in row)]
-    if not filled:
+    head = list(itertools.islice(_filled(numbered), HEAD))
+    if not head:
         raise DataError("is empty")
-    above = _lines_above([row for _, row in filled[:HEAD]], config, names)
-    for number, row in filled[:above]:
+    above = _lines_above([row for _, row in head], config, names)
+    for number, row in head[:above]:
         said = next(str(cell) for cell in row if cell not in (None, ""))
         notes.leave_out(f"{unit} above the header", name=said, place=f"{unit} {number}")
-    filled = filled[above:]
-    header = _header([row for _, row in filled], config, names)
+    begin = above
+    header = _header(numbered, above, config, names)
     if header is None:
-        header = _names_in(filled[0][1])
-        filled = filled[1:]
+        header = _names_in(head[above][1])
+        begin += 1
     named = [name for name in header if name]
     doubled = next((name for name in named if named.count(name) > 1), None)
     if doubled is not None:
         raise DataError(f"the column {doubled!r:.40} is in the header twice: rename one")
-    rows = [_named(n, header, cells) for n, cells in filled]
-    return Table(str(path), unit, rows, plain_cells=True, notes=notes)
+    return Table(str(path), unit, NamedRows(header, numbered, begin), plain_cells=True, notes=notes)
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """Rows under the header's names, made as they are asked for: a million would be too many."""
+
+    header: list[str]
+    numbered: Numbered
+    begin: int
+    """How many rows with cells stand above, the header included."""
+
+    def __iter__(self) -> Iterator[TableRow]:
+        for number, cells in itertools.islice(_filled(self.numbered), self.begin, None):
+            yield _named(number, self.header, cells)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+
+def _filled(numbered: Numbered) -> Iterator[tuple[int, list[Any]]]:
+    """The rows that have a cell."""
+    for number, row in numbered:
+        if any(cell not in (None, "") for cell in row):
+            yield number, row
 
 
 def _lines_above(rows: Sequence[list[Any]], config: RecordsConfig, names: Container[str]) -> int:
@@ -133,9 +157,9 @@ def _names_in(row: Sequence[Any]) -> list[str]:
 
 
 def _named(number: int, header: list[str], cells: list[Any]) -> TableRow:
-    if _names_in(cells) == header:
-        return TableRow(number, {}, "it repeats the header")
     values = {name: cell for name, cell in zip(header, cells, strict=False) if name}
+    if _names_in(cells[:1]) == header[:1] and _names_in(cells) == header:
+        return TableRow(number, {}, "it repeats the header")
     if len(cells) < len(header):
         return TableRow(number, values, f"it has fewer columns than the header's {len(header)}")
     if any(cell not in (None, "") for cell in cells[len(header) :]):
@@ -158,25 +182,31 @@ def name_finder(config: RecordsConfig, names: Container[str]) -> Callable[[str],
 
 
 def _header(
-    rows: list[list[Any]], config: RecordsConfig, names: Container[str]
+    numbered: Numbered, above: int, config: RecordsConfig, names: Container[str]
 ) -> list[str] | None:
     """Names for the columns of a table without a header; None where the first row is one.
 
     Without a header columns are called 1, 2, ... where --map says so. Two columns of which one has
     the first row's cell again and again are a label and a text, as in the SMS Spam Collection.
     """
-    first = rows[0]
+    rows = itertools.islice(_filled(numbered), above, None)
+    _, first = next(rows)
     if any(map(name_finder(config, names), _names_in(first))):
         return None
     numbers = [str(number) for number in range(1, len(first) + 1)]
     if set(numbers) & set((config.map or {}).values()):
         return numbers
-    if config.map or len(first) != 2 or len(rows) < 2:
+    if config.map or len(first) != 2:
         return None
-    left, right = ([row[i] for row in rows if len(row) == 2] for i in (0, 1))
-    if first[0] in left[1:] and len(set(left)) <= len(set(right)):
+    left: set[Any] = set()
+    right: set[Any] = set()
+    for _, row in rows:
+        if len(row) == 2:
+            left.add(row[0])
+            right.add(row[1])
+    if first[0] in left and len({first[0], *left}) <= len({first[1], *right}):
         return ["label", "text"]
-    if first[1] in right[1:] and len(set(right)) < len(set(left)):
+    if first[1] in right and len({first[1], *right}) < len({first[0], *left}):
         return ["text", "label"]
     return None
 

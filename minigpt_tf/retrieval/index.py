@@ -13,6 +13,9 @@ from .terms import terms
 K1, B = 1.2, 0.75
 """BM25's saturation of repeated terms, and how much long entries count less."""
 
+WEAKEST = 0.4
+"""An entry with less of the best one's score is about something else."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -74,7 +77,8 @@ class Index:
             count: How many entries at most.
 
         Returns:
-            Those that have a term of the question, the best first; of equal ones the earlier first.
+            Those that have a term of the question and are not far behind the best, the best first;
+            of equal ones the earlier first.
         """
         asked = list(dict.fromkeys(terms(question)))
         scores = np.zeros(len(self.entries))
@@ -94,7 +98,7 @@ class Index:
                 (int(shared[number]), len(asked)),
             )
             for number in best.tolist()
-            if scores[number] > 0
+            if scores[number] > WEAKEST * scores[best[0]]
         ]
 
 

@@ -69,11 +69,13 @@ class Library:
         """The number of entries."""
         return len(self._index.entries)
 
-    def find(self, question: str) -> list[Found]:
+    def find(self, question: str, before: str = "") -> list[Found]:
         """The entries that answer a question, as the files are now.
 
         Args:
             question: What a user asks.
+            before: What the user asked before, which a question such as "and for part-timers?" is
+                about. It counts where the question alone finds nothing.
 
         Returns:
             The best first; none if the best does not fit as well as `min_score` asks.
@@ -81,8 +83,12 @@ class Library:
         Raises:
             DataError: A file has changed, and cannot be read any more.
         """
-        found = self._refresh().search(question, self.config.num_entries)
-        return found if found and found[0].answers(self.config.min_score) else []
+        index = self._refresh()
+        for asked in (question, f"{before} {question}") if before else (question,):
+            found = index.search(asked, self.config.num_entries)
+            if found and found[0].answers(self.config.min_score):
+                return found
+        return []
 
     def _refresh(self) -> Index:
         """The index, made anew if a file has changed."""

@@ -15,13 +15,13 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 _ENDINGS = ("ations", "ation", "ings", "ing", "ies", "ed", "es", "ly", "s")
 
 _COMMON_WORDS = """
-a about after again all also am an and any are as ask at be because been before being but by can
-could did do does doing done find for from get gets give given gives go goes got had has have he
-her here him his how i if in into is it its just know let like long many may me might mine more
-most much must my need needs no not now of on once one only or other our out over own please put
-say says shall she should show so some such take takes tell than that the their them then there
-these they this those through to too up us use used very want wants was we were what when where
-which while who whom whose why will with would you your
+a about after again all also am an and any anything are as ask at be because been before being but
+by can could did do does doing done else find for from get gets give given gives go goes got had
+has have he her here him his how i if in into is it its just know let like long many may me might
+mine more most much must my need needs no not now of on once one only or other our out over own
+please put say says shall she should show so some somebody someone something such take takes tell
+than that the their them then there these they this those through to too up us use used very want
+wants was we were what when where which while who whom whose why will with would you your
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 """English words that say nothing of what a text is about."""

@@ -9,11 +9,17 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from fastapi import Request
 from starlette.responses import Response
 
 from ..config import SamplingConfig
+from ..inference.answer import Answer, Generation
 from ..inference.prompt import Prompt
+from ..inference.requests import Event
+from ..inference.requests import Request as Submitted
+from ..inference.samplers import make_sampler
+from ..retrieval.index import Found
 from .errors import Refusal
 from .jobs import Job
 from .served import Served
@@ -118,6 +124,8 @@ class Answers(AbstractContextManager["Answers"]):
         self.state, self.call, self.model = state, call, model
         self._unasked = count
         self.tickets: list[Ticket] = []
+        self.found: list[Found] | None = None
+        """Entries of the records that were put before the question; None without records."""
         self.changed = asyncio.Event()
         self._group = call.key if state.config.prefix_cache else object()
         self._jobs: list[Job] = []
@@ -164,6 +172,26 @@ class Answers(AbstractContextManager["Answers"]):
                 ticket.ended.append(self._ended)
                 self.state.tickets.add(ticket)
                 self.tickets.append(ticket)
+
+    def give(self, prompt: Prompt, text: str, n: int) -> None:
+        """Gives answers that no model is asked for.
+
+        Args:
+            prompt: What they answer.
+            text: What they say.
+            n: Their number.
+        """
+        assert self.model.generator is not None
+        tokenizer, sampling = self.model.generator.tokenizer, SamplingConfig()
+        for _ in range(n):
+            answer = Answer(tokenizer, [], sampling, make_sampler(sampling, np.zeros(0, np.int64)))
+            request = Submitted(0, prompt, answer)
+            ticket = Ticket(self.model, request, self.changed)
+            self._unasked -= 1
+            ticket.ended.append(self._ended)
+            self.tickets.append(ticket)
+            generation = Generation(prompt, [], text, [], "stop", 0.0)
+            ticket.take(Event(request, text, 0, generation))
 
     async def work(self, request: Request, turns: Any) -> Any:
         """Has other work done by the engine's thread.

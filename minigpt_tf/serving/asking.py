@@ -6,9 +6,11 @@ from fastapi import Request
 
 from ..config import SamplingConfig
 from ..inference.prompt import Prompt
+from ..retrieval.context import UNKNOWN, messages_with
+from ..retrieval.index import Found
 from ..text.chat_template import Message
 from .admission import Answers
-from .prompts import chat_prompt
+from .prompts import chat_prompt, encode_messages
 from .requests import Sampled
 from .sampling import sampling_of
 from .served import Served
@@ -50,19 +52,46 @@ async def ask_conversation(
         call.facts["messages"] = messages
     answers = Answers(state, call, model, n)
     try:
-        prompt, sampling = await off_loop(state, _encoded, model, body, messages, limit, truncate)
-        answers.ask([prompt], [sampling], n, alternatives)
+        answers.found = await off_loop(state, _found, model, messages)
+        prompt, sampling = await off_loop(
+            state, _encoded, model, body, messages, limit, truncate, answers.found
+        )
+        if answers.found is not None and not answers.found:
+            answers.give(prompt, UNKNOWN, n)
+        else:
+            answers.ask([prompt], [sampling], n, alternatives)
     except BaseException:
         answers.close()
         raise
     return answers, prompt
 
 
+def _found(model: Served, messages: list[Message]) -> list[Found] | None:
+    """The entries that answer the user's last message; None if no records are to be asked."""
+    if model.library is None or messages[-1]["role"] != "user":
+        return None
+    asked = [said["content"] for said in messages if said["role"] == "user"]
+    return model.library.find(asked[-1], asked[-2] if len(asked) > 1 else "")
+
+
 def _encoded(
-    model: Served, body: Sampled, messages: list[Message], limit: int, truncate: bool
+    model: Served,
+    body: Sampled,
+    messages: list[Message],
+    limit: int,
+    truncate: bool,
+    found: list[Found] | None,
 ) -> tuple[Prompt, SamplingConfig]:
-    """The conversation's ids, and how the answers are sampled."""
+    """The conversation's ids, and how the answers are sampled. Of the entries that were found so
+    many stand before the question as the context has room for."""
     sampling = sampling_of(model, body, limit)  # before anything is encoded
-    prompt = chat_prompt(model, messages, limited(model, limit) if truncate else None)
-    left = model.engine.config.context_length - len(prompt.ids)
+    context = model.engine.config.context_length
+    said = messages
+    for count in range(len(found or ()), 0, -1):
+        said = [*messages[:-1], *messages_with((found or [])[:count], messages[-1]["content"])]
+        if len(encode_messages(model, said).ids) + limited(model, limit) <= context:
+            break
+    prompt = chat_prompt(model, said, limited(model, limit) if truncate else None)
+    prompt = replace(prompt, text=messages[-1]["content"])
+    left = context - len(prompt.ids)
     return prompt, replace(sampling, max_new_tokens=left) if left < limit else sampling

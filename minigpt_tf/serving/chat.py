@@ -6,10 +6,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ..retrieval.context import as_plain
 from .admission import CLOSED, Answers, ClientGone
 from .asking import ask_conversation
 from .documents import ANSWERED, ChatCompletion
-from .errors import Refusal
+from .errors import Refusal, as_bytes
 from .events import EventStream
 from .frames import Chunks
 from .logprobs import Token, chat_form
@@ -81,6 +82,9 @@ class ChatFrames(Chunks):
     def __init__(self, model: Served, body: ChatRequest, answers: Answers) -> None:
         logprobs = bool(body.logprobs)
         super().__init__(model, body, answers, "chat.completion.chunk", "chatcmpl-", logprobs)
+        found = answers.found
+        self._records = {} if found is None else {"records": as_plain(found)}
+        """What the answers are from, in a field of its own; empty without records."""
 
     def whole(self, tickets: list[Ticket]) -> dict[str, Any]:
         """The answers as one object.
@@ -105,12 +109,18 @@ class ChatFrames(Chunks):
             **self._common,
             "choices": choices,
             "usage": usage_of(tickets),
+            **self._records,
         }
 
     def begin(self) -> bytes:
         """Who speaks."""
         delta = {"role": "assistant", "content": "", "refusal": None}
-        return b"".join(self._delta(i, delta) for i in range(len(self._given)))
+        chunks = [self._delta(i, delta) for i in range(len(self._given))]
+        if self._records:
+            chunks[0] = (
+                chunks[0].removesuffix(b"}\n\n") + b"," + as_bytes(self._records)[1:] + b"\n\n"
+            )
+        return b"".join(chunks)
 
     def _news(
         self, index: int, start: int, text: str, tokens: Sequence[Token], finish: str | None

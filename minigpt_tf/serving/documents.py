@@ -83,8 +83,16 @@ class ChatChoice(Object):
     finish_reason: Literal["stop", "length"]
 
 
+class RecordEntry(Object):
+    """An entry of the server's records that the model saw."""
+
+    source: str
+    text: str
+    score: float
+
+
 class ChatCompletion(Object):
-    """The answers to a conversation."""
+    """The answers to a conversation. `records` is there where the model has records."""
 
     object: Literal["chat.completion"]
     id: str
@@ -93,6 +101,7 @@ class ChatCompletion(Object):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
+    records: list[RecordEntry] = []
 
 
 class CompletionLogprobs(Object):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..classification.classifier import Classifier
-from ..config import CONFIG_NAME, EngineConfig, ModelConfig, ServingConfig
+from ..config import CONFIG_NAME, EngineConfig, ModelConfig, RetrievalConfig, ServingConfig
 from ..errors import ConfigError
 from ..events import SILENT, Listener
 from ..inference.engine import Engine
@@ -16,6 +16,7 @@ from ..inference.pacing import Pace
 from ..inference.samplers import compile_sums
 from ..inference.scheduling import PREFILL_TOKENS, ROWS_BYTES, rows_within
 from ..machine import check_fits_memory
+from ..retrieval.library import Library
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .served import Served
 
@@ -33,6 +34,8 @@ class Planned:
     """Of the engine: with the context that was asked for."""
     rows: int
     """Answers that are generated together; 0 for a classifier."""
+    library: Library | None = None
+    """Records to answer from."""
 
     @property
     def cache_bytes(self) -> int:
@@ -87,6 +90,41 @@ def plan_models(
     return plans
 
 
+def with_records(
+    plans: Sequence[Planned], sources: Sequence[str], config: RetrievalConfig
+) -> list[Planned]:
+    """Gives models the records that they answer from.
+
+    Args:
+        plans: From `plan_models`.
+        sources: Files; "name=file" is for the model of that name alone, others are for all that
+            have a chat template.
+        config: How entries are found.
+
+    Returns:
+        The plans, those that have records with them.
+
+    Raises:
+        ConfigError: There is no such model, or none that can answer from records.
+        DataError: A file cannot be read, or there is nothing in any.
+    """
+    chats = {plan.name: plan for plan in plans if plan.rows and plan.folder.chat_template}
+    given: dict[str, list[str]] = {name: [] for name in chats}
+    for source in sources:
+        name, mark, file = source.partition("=")
+        if mark and name in {plan.name for plan in plans} - chats.keys():
+            raise ConfigError(f"records={source}: {name} has no chat template, which records need")
+        for wanted in [name] if mark and name in chats else chats:
+            given[wanted].append(file if mark and name in chats else source)
+    if not chats:
+        raise ConfigError("records: no model has a chat template, which records need: drop them")
+    libraries: dict[tuple[str, ...], Library] = {}
+    for name, files in given.items():
+        if files and tuple(files) not in libraries:
+            libraries[tuple(files)] = Library(files, config, folder=chats[name].folder.path)
+    return [replace(plan, library=libraries.get(tuple(given.get(plan.name, ())))) for plan in plans]
+
+
 def check_memory(plans: Sequence[Planned], engine: EngineConfig) -> None:
     """Refuses models that do not fit into memory together.
 
@@ -129,7 +167,7 @@ def load_model(
     """
     folder = plan.folder
     created = int((folder.path / CONFIG_NAME).stat().st_mtime)
-    served = Served(plan.name, folder.path, created, engine.quantize)
+    served = Served(plan.name, folder.path, created, engine.quantize, library=plan.library)
     if not plan.rows:
         served.classifier = Classifier.load(folder.path, engine)
         served.notice = served.classifier.notice

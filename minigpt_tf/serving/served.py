@@ -14,6 +14,7 @@ from ..config import SamplingConfig
 from ..inference.engine import Engine
 from ..inference.generate import TextGenerator
 from ..inference.scheduling import Scheduler
+from ..retrieval.library import Library
 from ..storage.model_folder import CHAT_TEMPLATE_NAME
 from ..text.tokenizers import TOKENIZER_NAMES
 from ..text.turn_tokens import TurnTokens, turn_tokens
@@ -35,6 +36,8 @@ class Served:
     scheduler: Scheduler | None = None
     """Of the generator."""
     classifier: Classifier | None = None
+    library: Library | None = None
+    """Records to answer from."""
     notice: str = ""
     """What a person should know about the model, perhaps empty."""
     jobs: deque[Job] = field(default_factory=deque)
@@ -117,6 +120,8 @@ class Served:
             "quantize": self.quantize,
             "notice": self.notice,
         }
+        if self.library is not None:
+            described["records"] = len(self.library)
         if self.classifier is not None:
             described["labels"] = list(self.classifier.head.labels)
         if self.scheduler is not None:

@@ -72,7 +72,7 @@ class CharTokenizer(BaseTokenizer):
         """Collects the characters of the texts."""
         characters: set[str] = set()
         for text in texts:
-            characters.update(text)
+            characters.update(well_formed(text))
         return cls("".join(sorted(characters)))
 
     def encode(self, text: str) -> np.ndarray:
@@ -92,7 +92,7 @@ class CharTokenizer(BaseTokenizer):
         return self.vocab_size
 
     def unknown(self, text: str) -> list[str]:
-        return [c for c in dict.fromkeys(text) if c not in self.char_index]
+        return [c for c in dict.fromkeys(well_formed(text)) if c not in self.char_index]
 
     def to_bytes(self) -> bytes:
         return dump_plain_pickle({"kind": self.kind, "characters": self.characters})
@@ -138,7 +138,7 @@ class BytePairTokenizer(BaseTokenizer):
             initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        backend.train_from_iterator(texts, trainer)
+        backend.train_from_iterator(map(well_formed, texts), trainer)
         return cls(backend)
 
     @classmethod
@@ -301,7 +301,6 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> BaseTok
         >>> tokenizer.decode(tokenizer.encode("genius")), tokenizer.vocab_size
         ('genius', 10)
     """
-    texts = map(well_formed, texts)
     if kind == "word":
         return WordTokenizer.train(texts, vocab_size)
     if kind == "char":

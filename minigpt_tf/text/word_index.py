@@ -6,6 +6,7 @@ The reference is keras.src.legacy.preprocessing.text.Tokenizer; nothing of Keras
 import collections
 import json
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from ..errors import ConfigError, DataError
 from .tokenizer_state import SETTINGS, TABLES, check_settings, state_to_json
 
 MATRIX_MODES = ("binary", "count", "freq", "tfidf")
+
+_counting = threading.Lock()
+"""One thread at a time adds what it has counted, and numbers the words anew."""
 
 
 class WordIndex:
@@ -86,14 +90,15 @@ class WordIndex:
             documents += 1
             counts.update(words)
             docs.update(dict.fromkeys(words).keys())
-        self.document_count += documents
-        for known, new in ((self.word_counts, counts), (self.word_docs, docs)):
-            for word, count in new.items():
-                known[word] = known.get(word, 0) + count
-        by_frequency = sorted(self.word_counts, key=self.word_counts.__getitem__, reverse=True)
-        self._number([*([] if self.oov_token is None else [self.oov_token]), *by_frequency])
-        for word, count in self.word_docs.items():
-            self.index_docs[self.word_index[word]] = count
+        with _counting:
+            self.document_count += documents
+            for known, new in ((self.word_counts, counts), (self.word_docs, docs)):
+                for word, count in new.items():
+                    known[word] = known.get(word, 0) + count
+            by_frequency = sorted(self.word_counts, key=self.word_counts.__getitem__, reverse=True)
+            self._number([*([] if self.oov_token is None else [self.oov_token]), *by_frequency])
+            for word, count in self.word_docs.items():
+                self.index_docs[self.word_index[word]] = count
 
     def fit_on_sequences(self, sequences: Sequence[Sequence[int]]) -> None:
         """Counts in how many sequences each id occurs, for the mode "tfidf" of a matrix.
@@ -111,10 +116,11 @@ class WordIndex:
             ({1: 1, 2: 2, 3: 1}, 2)
         """
         found = [list(_counts_of_ids(ids, row)) for row, ids in enumerate(sequences)]
-        self.document_count += len(found)
-        for ids in found:
-            for i in ids:
-                self.index_docs[i] = self.index_docs.get(i, 0) + 1
+        with _counting:
+            self.document_count += len(found)
+            for ids in found:
+                for i in ids:
+                    self.index_docs[i] = self.index_docs.get(i, 0) + 1
 
     def texts_to_sequences(self, texts: Iterable[str | list[str]]) -> list[list[int]]:
         """Texts -> a list of ids for each.

@@ -10,6 +10,7 @@ from ..config import OOV_TOKEN
 from ..errors import ConfigError, DataError
 from .base_tokenizer import CUT_BEFORE, LONG_TEXT, BaseTokenizer
 from .tokenizer_state import SETTINGS, TABLES, check_state, check_word_index, state_from_json
+from .unicode import well_formed
 from .vocabulary import TOKENIZER_HOME, dump_plain_pickle
 from .word_index import WordIndex
 
@@ -24,6 +25,9 @@ class Tokenizer(WordIndex, BaseTokenizer):
     on, or from 2 on where an `oov_token` takes id 1. Every word has an id in `word_index`; those
     from `num_words` on count as unknown when a text is encoded. An unknown word becomes the
     `oov_token` or, without one, is dropped.
+
+    Half a character, such as a cut emoji of a JSON file, is kept in words, as Keras does; `train`,
+    `encode` and `unknown` take it for U+FFFD, as every tokenizer of this project.
 
     In this project it is the tokenizer of kind "word", and goes into training, `TextGenerator` and
     model folders as it is. `pickle` writes its attributes as plain data, which `load_tokenizer`
@@ -106,7 +110,7 @@ class Tokenizer(WordIndex, BaseTokenizer):
                 f"vocab_size={num_words}: words need at least 3 (padding, unknown, one)"
             )
         tokenizer = cls(num_words, oov_token=OOV_TOKEN)
-        tokenizer.fit_on_texts(texts)
+        tokenizer.fit_on_texts(map(well_formed, texts))
         return tokenizer
 
     @property
@@ -172,7 +176,7 @@ class Tokenizer(WordIndex, BaseTokenizer):
             array([3, 2], dtype=int32)
         """
         self._check_fitted()
-        return np.array(self._ids(self.split_words(text)), dtype=np.int32)
+        return np.array(self._ids(self._well_formed_words(text)), dtype=np.int32)
 
     def chunk_encoder(self, characters: int) -> Callable[[str], np.ndarray]:
         """`encode`, or for long texts its equal in compiled code."""
@@ -186,7 +190,12 @@ class Tokenizer(WordIndex, BaseTokenizer):
         unknown, limit, lower = self.oov_id, self.num_words or math.inf, self.lower
         known = {word: i for word, i in self.word_index.items() if i < limit and i != unknown}
         table = WordTable(known, unknown, separators)
-        return lambda text: table.encode(text.lower() if lower else text)
+
+        def encode(text: str) -> np.ndarray:
+            text = well_formed(text)
+            return table.encode(text.lower() if lower else text)
+
+        return encode
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text, as in `sequences_to_texts`, but characters without a space between them.
@@ -208,8 +217,12 @@ class Tokenizer(WordIndex, BaseTokenizer):
             >>> Tokenizer.from_words(["<OOV>", "he", "was"]).unknown("He is, he was")
             ['is']
         """
-        words = dict.fromkeys(self.split_words(text))
+        words = dict.fromkeys(self._well_formed_words(text))
         return [word for word in words if self._ids([word]) in ([], [self.oov_id])]
+
+    def _well_formed_words(self, text: str) -> list[str]:
+        """As `split_words`; half a character is U+FFFD."""
+        return self.split_words(well_formed(text) if isinstance(text, str) else text)
 
     def count_unknown(self, counts: np.ndarray) -> int:
         """How many tokens are the unknown word; `counts` (vocab_size,): tokens by id.

@@ -44,25 +44,31 @@ def test_a_table_is_read_as_it_was_written(text, expected):
 @pytest.mark.parametrize("broken", ['"never closed', '"first part" and more', '"'])
 def test_a_quote_that_is_not_closed_takes_no_rows_with_it(broken):
     notes = Notes()
-    rows = read_table(f"{HEAD}{SOUND}q6,{broken}\nq7,a7\nq8,a8\n", notes=notes)
+    rows = list(read_table(f"{HEAD}{SOUND}q6,{broken}\nq7,a7\nq8,a8\n", notes=notes))
     assert [row for _, row in rows[6:]] == [["q6", broken], ["q7", "a7"], ["q8", "a8"]]
     assert [line for line, _ in rows] == list(range(1, 10))
     assert notes.lines() == ("line 7: a quote opens a cell and is not closed: read as it stands",)
 
 
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", 'a,b\n"1",2\n', 'a,b\n"1,2\n', "a\tb\n'1'\t2\n"])
+def test_rows_may_be_asked_for_again(text):
+    rows = read_table(text)
+    assert list(rows) == list(rows) and len(list(rows)) == 2
+
+
 def test_two_stray_quotes_take_no_rows_with_them():
     notes = Notes()
     text = f'{HEAD}q1,"a1\n{SOUND}q7,"a7\nq8,a8\n'
-    assert len(read_table(text, notes=notes)) == 9
+    assert len(list(read_table(text, notes=notes))) == 9
     assert notes.lines()[0].startswith("line 2, line 8: a quote opens a cell")
 
 
 def test_a_cell_that_holds_rows_is_said():
     notes = Notes()
     text = f'{HEAD}q1,"a1\n{SOUND}q7,a7"\n'
-    assert len(read_table(text, notes=notes)) == 2
+    assert len(list(read_table(text, notes=notes))) == 2
     assert "line 2: a cell between quotes holds lines that look like rows" in notes.lines()[0]
-    assert len(read_table(text, quoting="never")) == 8
+    assert len(list(read_table(text, quoting="never"))) == 8
     notes = Notes()
     read_table('q,a\nq1,"a1\nq2,a2"\nq3,a3\n', notes=notes)
     assert notes.lines()[0].startswith("line 2: a cell between quotes holds lines that look like")
@@ -88,6 +94,10 @@ def test_rows_of_another_width_are_counted():
     notes = Notes()
     note_ragged(read_table("My table\n\na,b\n1,2\n3\n4,5\n6,7,8\n" + "9,9\n" * 7), notes)
     assert notes.lines() == ("2 rows with more or fewer cells than the 10 others (line 5)",)
+    note_ragged(read_table("a,b\n1\n2,3\n4,5\n"), notes := Notes())
+    assert notes.lines() == ("1 row with more or fewer cells than the 3 others (line 2)",)
+    note_ragged(read_table("a\nb\n"), notes := Notes())
+    assert notes.lines() == ()
 
 
 @pytest.mark.parametrize("cell", ['"x,', "'x,", '"x,"y', '""",', '"\\",', '"x"y,'])

@@ -11,7 +11,7 @@ from minigpt_tf.config import ModelConfig
 from minigpt_tf.config.presets import PRESETS, model_preset
 from minigpt_tf.inference.weights import assign_weights, named_variables, weight_shapes, weights_of
 from minigpt_tf.model import build_gpt_model
-from minigpt_tf.model.training_layers import causal_softmax
+from minigpt_tf.model.causal_attention import causal_softmax
 from tests.conftest import tiny_config
 
 PARAMETERS = [

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -347,6 +348,21 @@ def test_lines_of_cells_with_line_ends_are_counted(tmp_path):
     found = read(tmp_path, "a.csv", text)
     assert [record.row for record in found.records] == [2, 4]
     assert found.records[0].text == "one\nline" and reasons(found) == [(5, "'label' is empty")]
+
+
+def test_rows_of_a_large_table_are_held_one_at_a_time(tmp_path):
+    """Of a million rows with twenty columns, lists of all cells would take gigabytes."""
+    head = ",".join(["instruction", "output", *(f"column {i}" for i in range(20))])
+    rows = (f"what is {i}?,{i}{',some words of a cell' * 20}\n" for i in range(5000))
+    path = written(tmp_path, "wide.csv", f"{head}\n{''.join(rows)}")
+    tracemalloc.start()
+    try:
+        found = read_records(path, RecordsConfig())
+        assert tracemalloc.get_traced_memory()[1] < 3.6 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+    assert len(found.records) == 5000
+    assert found.notes[0].startswith("left out: 20 unused columns ('column 0', ")
 
 
 def test_conversations_are_checked(tmp_path):

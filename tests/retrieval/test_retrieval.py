@@ -12,7 +12,7 @@ from minigpt_tf.config import RetrievalConfig
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.retrieval.context import messages_with
 from minigpt_tf.retrieval.entries import Entry, passages, read_entries
-from minigpt_tf.retrieval.index import Index
+from minigpt_tf.retrieval.index import WEAKEST, Index
 from minigpt_tf.retrieval.library import KEPT_NAME, Library
 from minigpt_tf.retrieval.terms import terms
 
@@ -93,7 +93,7 @@ def test_a_document_becomes_passages_under_its_headings():
     assert all(head == "Night shifts" and len(part.split()) <= 80 for head, part, _ in rest)
 
 
-def test_scores_are_those_of_the_formula():
+def test_scores_are_those_of_the_formula(monkeypatch):
     texts = ["red apples and red pears", "green apples", "blue sky over a long road home"]
     index = Index([Entry(("",), text, str(i)) for i, text in enumerate(texts)])
     question = "red apples tomorrow"
@@ -107,6 +107,9 @@ def test_scores_are_those_of_the_formula():
         for i, c in enumerate(counts):
             norm = 1.2 * (0.25 + 0.75 * sum(c.values()) / mean)
             scores[i] += idf * c[term] * 2.2 / (c[term] + norm)
+    assert [item.entry.source for item in index.search(question, 5)] == ["0"]  # 1 is too weak
+    assert 0 < scores[1] < WEAKEST * scores[0]
+    monkeypatch.setattr("minigpt_tf.retrieval.index.WEAKEST", 0)
     found = index.search(question, 5)
     assert [item.entry.source for item in found] == ["0", "1"]
     for item in found:

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from minigpt_tf.config import EngineConfig, ServingConfig
+from minigpt_tf.config import EngineConfig, RetrievalConfig, ServingConfig
 from minigpt_tf.inference.folder import describe_model, write_tokenizer
 from minigpt_tf.inference.weights import weights_of
-from minigpt_tf.serving.loading import plan_models
+from minigpt_tf.serving.loading import plan_models, with_records
 from minigpt_tf.serving.running import Server
 from minigpt_tf.storage.json_files import write_json
 from tests.conftest import SAMPLE, tiny_config
@@ -56,10 +56,13 @@ def models(tmp_path_factory) -> Path:
 class Running:
     """A server in a thread of this process."""
 
-    def __init__(self, folders, engine=None, **settings) -> None:
+    def __init__(self, folders, engine=None, records=(), **settings) -> None:
         engine = engine or EngineConfig(speculate="off")
         config = ServingConfig(**{"port": 0, **settings})
-        self.server = Server(config, engine, plan_models(folders, config, engine))
+        plans = plan_models(folders, config, engine)
+        if records:
+            plans = with_records(plans, records, RetrievalConfig())
+        self.server = Server(config, engine, plans)
         self.state, self.url = self.server.state, self.server.url
         self._failure: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, daemon=True)

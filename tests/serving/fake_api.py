@@ -38,6 +38,7 @@ class FakeApi:
     requests: list[dict] = field(default_factory=list)
     running: int = 0
     canceled: int = 0
+    records: list[dict] = field(default_factory=list)
     url: str = ""
 
     def application(self) -> Starlette:
@@ -119,7 +120,8 @@ class FakeApi:
                 if index == self.breaks_after:
                     yield event(error={"message": "the engine failed", "type": "server_error"})
                     return
-                yield event(choices=[piece(word)])
+                more = {"records": self.records} if self.records and not index else {}
+                yield event(choices=[piece(word)], **more)
                 await asyncio.sleep(self.pause)
             yield event(choices=[piece("", "stop")])
             if body.get("stream_options", {}).get("include_usage"):

@@ -88,6 +88,13 @@ def test_counts_rate_and_notices_are_shown(page, api):
     assert "135M parameters" in page.find("#facts").text
 
 
+def test_the_record_that_an_answer_is_from_is_shown(page, api):
+    api.records = [{"source": "faq.csv, line 2", "text": "Open at <b>8</b>.", "score": 0.5}]
+    page.ask("Hours?")
+    page.answer()
+    assert page.find(".answer .notice").text == "faq.csv, line 2: Open at <b>8</b>."
+
+
 def test_settings_start_from_the_models_defaults_and_only_changes_are_sent(page, api):
     page.click("Settings")
     assert page.find("#set-temperature").get_attribute("placeholder") == "0.7"

@@ -171,3 +171,13 @@ def test_long_texts_have_the_library_s_ids_and_let_other_threads_run():
         known = long.replace("\ud83d", "\ufffd")
         assert ids == tokenizer.backend.encode(known, add_special_tokens=False).ids
         assert tokenizer.decode(ids) == tokenizer.backend.decode(ids) == known
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_half_characters_are_replaced(kind):
+    half, whole = "ab \ud83d ab \ud83d\ude00", "ab \ufffd ab \U0001f600"
+    make = {"char": CharTokenizer.train, "bpe": lambda texts: BytePairTokenizer.train(texts, 270)}
+    tokenizer = make[kind]([half])
+    assert tokenizer.to_bytes() == make[kind]([whole]).to_bytes()
+    assert tokenizer.decode(tokenizer.encode(half)) == whole
+    assert tokenizer.unknown("\ud83d" + "z" * (kind == "char")) == ["z"] * (kind == "char")

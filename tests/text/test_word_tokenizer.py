@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -206,6 +207,31 @@ def test_characters_are_words_of_a_model_too():
     assert tokenizer.decode(ids) == "not to be" and tokenizer.unknown("to x") == ["x"]
     assert tokenizer.document_count == 13 and tokenizer.cut_before == " \n"
     assert tokenizer.chunk_encoder(LONG_TEXT) == tokenizer.encode
+
+
+def test_half_a_character_is_kept_as_in_keras_and_replaced_for_models():
+    half, whole = "a \ud83d b\ude00 \ud83d\ude00", "a \ufffd b\ufffd \U0001f600"
+    tokenizer = Tokenizer()
+    tokenizer.fit_on_texts([half])  # random ones are compared with Keras above
+    assert [*tokenizer.word_index] == half.split()
+    trained = Tokenizer.train([half], 20)
+    assert trained.word_index == Tokenizer.train([whole], 20).word_index
+    assert trained.encode(half).tolist() == trained.encode(whole).tolist() == [2, 3, 4, 5]
+    assert trained.chunk_encoder(LONG_TEXT)(half).tolist() == [2, 3, 4, 5]
+    assert trained.unknown(half + " x\ud83d") == ["x\ufffd"]
+
+
+def test_texts_counted_in_many_threads():
+    texts = [f"the {place % 7} cat {place}" for place in range(300)]
+    serial, fitted = Tokenizer(), Tokenizer()
+    serial.fit_on_texts(texts)
+    with ThreadPoolExecutor(8) as pool:
+        [*pool.map(lambda text: fitted.fit_on_texts([text]), texts)]
+    for name in ("document_count", "word_counts", "word_docs"):
+        assert getattr(fitted, name) == getattr(serial, name)
+    assert fitted.index_word == {i: word for word, i in fitted.word_index.items()}
+    counts = [fitted.word_counts[word] for word in fitted.word_index]
+    assert counts == sorted(counts, reverse=True)
 
 
 def test_attributes_may_be_set_by_hand():

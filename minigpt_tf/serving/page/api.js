@@ -166,5 +166,7 @@ function* partsOf(answer) {
   const text = choice?.delta?.content ?? choice?.message?.content ?? choice?.text;
   if (text) yield { text };
   if (choice?.finish_reason) yield { finish: choice.finish_reason };
+  const record = answer.records?.[0]; // of a server that answers from records
+  if (record) yield { notices: [`${record.source}: ${record.text}`] };
   if (answer.usage) yield { usage: answer.usage };
 }

@@ -21,7 +21,7 @@ def test_ids_are_those_of_the_tokenizer(num_words, oov_token):
     words = learned.words if oov_token else learned.words[1:]
     tokenizer = WordTokenizer.from_words(words, num_words, oov_token)
     encode = tokenizer.chunk_encoder(tokenizers.LONG_TEXT)
-    assert encode.__name__ == "<lambda>"
+    assert encode != tokenizer.encode
     choices = random.Random(5)
     for text in [*TEXTS, "", "...", *("".join(choices.choices(PARTS, k=30)) for _ in range(300))]:
         assert np.array_equal(encode(text), tokenizer.encode(text)), repr(text)
