@@ -67,8 +67,10 @@ def most_steps(run: Planned, machine: Machine, limits: Limits) -> int:
     prediction = predicted(run, machine)
     if limits.seconds is None or prediction.seconds <= limits.seconds:
         return prediction.schedule.steps
-    left = limits.seconds - prediction.time.reading - prediction.rest_seconds
-    return max(0, int(left / prediction.step_seconds))
+    uses = prediction.seconds_by_use
+    growing = uses["steps"] + uses["evaluations"]  # which come every so many steps
+    left = limits.seconds - (prediction.seconds - growing)
+    return max(0, int(left / growing * prediction.schedule.steps))
 
 
 def largest_batch(run: Planned, machine: Machine, limits: Limits) -> int | None:
