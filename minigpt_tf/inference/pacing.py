@@ -1,6 +1,7 @@
 """How much of the prompts is computed in one step, so that running answers need not wait long."""
 
-from .speculation import Estimate
+import statistics
+from collections import deque
 
 SHORTEST, LONGEST = 16, 256
 """Tokens of a chunk: fewer take as long as a pass over the weights, more are not faster."""
@@ -8,9 +9,16 @@ SHORTEST, LONGEST = 16, 256
 PREFILL_ALONE = 4
 """How many times as many there are while no answer waits for its next token."""
 
+LATEST = 5
+"""Measurements of which the middle one counts: on a busy machine single ones are far off."""
+
 
 class Pace:
     """Tokens of prompts in one step: a number, or as many as take a given time.
+
+    A chunk takes as long as a pass over the weights, and some time for each token. If a pass alone
+    takes as long as is given, or nearly, as on a busy machine, the tokens may take as long once
+    more: smaller chunks would hold up the prompt, and hardly less the answers.
 
     Args:
         tokens: Their number, until a chunk has been measured.
@@ -18,16 +26,18 @@ class Pace:
 
     Example:
         >>> pace = Pace(128, seconds=0.06)
-        >>> pace.measured(100, 0.1)
+        >>> pace.measured(1, 0.01)
+        >>> pace.measured(100, 0.11)
         >>> pace.tokens(alone=False)
-        60
+        50
     """
 
     def __init__(self, tokens: int, seconds: float | None = None) -> None:
         self.seconds, self._tokens = seconds, tokens
         self.others = 0
         """Other schedulers at work, whose answers wait as well."""
-        self._of_one: Estimate | None = None
+        self._passes: deque[float] = deque(maxlen=LATEST)
+        self._of_one: deque[float] = deque(maxlen=LATEST)
 
     def tokens(self, alone: bool) -> int:
         """How many a step may compute.
@@ -39,21 +49,27 @@ class Pace:
             At least 1.
         """
         tokens = self._tokens
-        if self.seconds is not None and self._of_one is not None:
-            wanted = self.seconds / self._of_one.value / (1 + self.others)
+        if self.seconds is not None and self._of_one:
+            one_pass = self._pass()
+            left = max(self.seconds / (1 + self.others) - one_pass, one_pass)
+            wanted = left / statistics.median(self._of_one)
             tokens = max(SHORTEST, min(LONGEST, round(wanted)))
         return tokens * (PREFILL_ALONE if alone and not self.others else 1)
 
     def measured(self, tokens: int, seconds: float) -> None:
-        """What a chunk has shown.
+        """What a pass has shown.
 
         Args:
-            tokens: Of the chunk; of a short one, most of the time is the pass over the weights.
+            tokens: Of a prompt; 1 for the next tokens of answers.
             seconds: Its time.
         """
-        if tokens < SHORTEST or seconds <= 0:
+        if seconds <= 0:
             return
-        if self._of_one is None:
-            self._of_one = Estimate(seconds / tokens, weight=0.3)
+        if tokens < SHORTEST:
+            self._passes.append(seconds)
         else:
-            self._of_one.add(seconds / tokens)
+            self._of_one.append(max(seconds - self._pass(), seconds / 2) / tokens)
+
+    def _pass(self) -> float:
+        """Seconds of a pass over the weights with few tokens."""
+        return statistics.median(self._passes) if self._passes else 0.0

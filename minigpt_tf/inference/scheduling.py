@@ -34,6 +34,9 @@ PREFILL_TOKENS, PASS_TOKENS = 128, 16
 """Tokens of prompts in one step, at most; and tokens whose prefill takes as long as a pass over the
 weights, which a shorter chunk of a prompt needs as well."""
 
+WARM_TOKENS = 32
+"""Of the prompt that shows how fast prompts are read, before there is one."""
+
 
 class Scheduler:
     """Generates the answers to requests that come at any time, all together.
@@ -200,6 +203,19 @@ class Scheduler:
             self._submitted.notify_all()
         return request
 
+    def warm_up(self) -> None:
+        """Computes something for nothing, before the first request: the machine code is loaded or
+        compiled then, the weights are in memory, and the pace of prompts is known."""
+        context = self.engine.config.context_length
+        for known in (False, True):
+            for tokens in (1, min(WARM_TOKENS, context)):
+                self.cache.positions[0] = 0
+                began = time.perf_counter()
+                self.engine.prefill_some([0] * tokens, self.cache, 0, tokens)
+                if known:
+                    self.pace.measured(tokens, time.perf_counter() - began)
+        self.cache.positions[0] = 0
+
     def wait(self, timeout: float | None = None) -> bool:
         """Sleeps until there is something to do.
 
@@ -325,7 +341,9 @@ class Scheduler:
             return
         new_ids = [request.answer.ids[-1] for _, request in pairs]
         numbers = [row.number for row, _ in pairs]
+        began = time.perf_counter()
         logits = self.engine.decode_batch(new_ids, self.cache, numbers)
+        self.pace.measured(1, time.perf_counter() - began)
         for (row, request), after in zip(pairs, logits, strict=True):
             self._extend(row, request, after)
 

@@ -185,7 +185,7 @@ def load_model(
     served.scheduler = generator.scheduler(plan.rows)
     served.scheduler.pace = Pace(PREFILL_TOKENS, config.prefill_ms / 1000)
     served.idle_work = served.scheduler.cache.touch()
-    model.warm_up()
+    served.scheduler.warm_up()
     compile_sums(unfiltered=True)
     _ = served.fingerprint, served.token_bytes, served.turn_tokens
     return served

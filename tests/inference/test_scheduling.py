@@ -492,17 +492,38 @@ def test_a_stream_that_is_left_frees_its_row(generator):
 def test_a_pace_finds_how_many_tokens_take_a_given_time():
     pace = Pace(128, seconds=0.06)
     assert pace.tokens(alone=False) == 128 and pace.tokens(alone=True) > 128
-    pace.measured(4, 1.0)  # a pass over the weights, whatever the tokens
+    pace.measured(1, 0.01)  # a pass over the weights
     assert pace.tokens(alone=False) == 128
-    for _ in range(50):
-        pace.measured(100, 0.1)
-    assert pace.tokens(alone=False) == 60
+    pace.measured(100, 0.11)
+    assert pace.tokens(alone=False) == 50  # with the pass, 0.06 seconds
+    pace.measured(100, 30.0)  # once something else ran
+    pace.measured(100, 0.11)
+    assert pace.tokens(alone=False) == 50
     pace.others = 1  # another model's answers wait as well
-    assert pace.tokens(alone=False) == pace.tokens(alone=True) == 30
-    for _ in range(50):
+    assert pace.tokens(alone=False) == pace.tokens(alone=True) == 20
+    for _ in range(5):
         pace.measured(100, 100.0)
     assert pace.tokens(alone=False) == 16
     assert Pace(5).tokens(alone=False) == 5
+
+
+def test_on_a_busy_machine_a_chunk_takes_as_long_as_a_pass_once_more():
+    pace = Pace(128, seconds=0.06)
+    for _ in range(5):
+        pace.measured(1, 0.2)
+        pace.measured(40, 0.4)
+    assert pace.tokens(alone=False) == 40
+
+
+def test_the_pace_is_known_before_the_first_request(generator):
+    scheduler = generator.scheduler(2)
+    scheduler.pace = Pace(10**6, seconds=1e-9)
+    wanted = alone(generator, [5, 6, 7], SamplingConfig(greedy=True, max_new_tokens=3))
+    scheduler.warm_up()
+    assert scheduler.pace.tokens(alone=False) < 10**6
+    request = scheduler.submit([5, 6, 7], SamplingConfig(greedy=True, max_new_tokens=3))
+    finish(scheduler)
+    assert request.result().ids == wanted.ids and request.cached_tokens == 0
 
 
 def test_groups_share_nothing(generator):
