@@ -363,8 +363,9 @@ def _first_line(path: Path) -> str:
 
 def serving_page() -> str:
     """Every field of every request of `minigpt serve`, as Markdown."""
-    from minigpt_tf.serving import requests, responses_request
-    from minigpt_tf.serving.fields import support_of
+    from minigpt_tf.serving.requests import bodies as requests
+    from minigpt_tf.serving.requests import responses_request
+    from minigpt_tf.serving.requests.fields import support_of
 
     bodies = {
         "POST /v1/chat/completions": requests.ChatRequest,

@@ -25,7 +25,7 @@ DESCRIPTION = (
     "own page, at its address, needs no Streamlit."
 )
 
-SCRIPT = Path(__file__).parents[1] / "serving" / "streamlit_page.py"
+SCRIPT = Path(__file__).parents[1] / "serving" / "clients" / "streamlit_page.py"
 
 PAUSE = 0.2
 """Seconds between two looks at the processes."""

@@ -15,8 +15,8 @@ from .options import cli_options, given_options, plain_text
 from .retrieving import add_records_arguments, retrieval_config
 
 if TYPE_CHECKING:
+    from ..serving.engine.served import Served
     from ..serving.running import Server
-    from ..serving.served import Served
 
 DESCRIPTION = (
     "Serve models by the API of OpenAI, with a page to talk to them in the browser. Ctrl-C ends it."
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "clone, pip install -e '.[serve]')"
             ) from None
         from ..console import ConsoleListener
-        from ..serving.loading import plan_models, with_records
+        from ..serving.engine.loading import plan_models, with_records
         from ..storage.model_folder import newest_folder
 
         folders = arguments.models or [str(newest_folder())]

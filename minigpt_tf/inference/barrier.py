@@ -1,9 +1,10 @@
 """Threads that work in step, inside compiled code."""
 
 import os
+import platform
 import sys
 
-from ..compiled import external, inner, intrinsic, item_pointer, types
+from ..compiled import external, inner, intrinsic, ir, item_pointer, types
 from .addresses import data_address
 
 
@@ -29,9 +30,23 @@ def _atomic_load(typing_context, array, index):
     return types.int64(array, types.intp), generate
 
 
-_SPINS = 50_000
-"""Looks at a barrier (some 120 microseconds) before the thread sleeps. Threads that sleep sooner are
-woken on one and the same core; those that never sleep hold up each other beside other work."""
+@intrinsic
+def _pause(typing_context):
+    """Leaves a core's units to the other thread on it for a moment: says that this one waits."""
+
+    def generate(context, builder, signature, arguments):
+        name = {"x86_64": "llvm.x86.sse2.pause"}.get(platform.machine())
+        if name is not None:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic(name, fnty=kind), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+_SPINS = 5_000
+"""Looks at a barrier (some 100 microseconds) before the thread sleeps. Threads that sleep sooner
+are woken on one and the same core; those that never sleep hold up each other beside other work."""
 _ARRIVED, _ROUND, _ASLEEP = 0, 8, 16
 """Places of a barrier's counters, a cache line apart."""
 BARRIER_SIZE = 24
@@ -92,7 +107,9 @@ def wait_for_all(barrier, threads):
     spins = 0
     while _atomic_load(barrier, _ROUND) == this_round:
         spins += 1
-        if spins > _SPINS:
+        if spins <= _SPINS:
+            _pause()
+        else:
             _sleep(barrier, this_round)
 
 

@@ -20,11 +20,11 @@ from ..inference.requests import Event
 from ..inference.requests import Request as Submitted
 from ..inference.samplers import make_sampler
 from ..retrieval.index import Found
+from .engine.jobs import Job
+from .engine.served import Served
+from .engine.tickets import Ticket
 from .errors import Refusal
-from .jobs import Job
-from .served import Served
 from .state import Call, State, gone
-from .tickets import Ticket
 
 LONGEST_WAIT = 120
 """Seconds after which a client may try again, at most."""

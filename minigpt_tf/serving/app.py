@@ -5,11 +5,11 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from .. import __version__
-from . import chat, classify, completions, health, models, responses, tokenizing
 from .description import add_description
 from .errors import add_handlers
 from .guards import Guards
 from .page_files import page_routes
+from .routes import chat, classify, completions, health, models, responses, tokenizing
 from .state import State
 
 ROUTES = (chat, completions, responses, classify, tokenizing, models, health)

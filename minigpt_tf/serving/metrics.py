@@ -5,8 +5,8 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ..inference.requests import Event
-from .served import Served
-from .tickets import Ticket
+from .engine.served import Served
+from .engine.tickets import Ticket
 
 MOST_NAMES = 50
 """Unknown fields that are counted by name."""

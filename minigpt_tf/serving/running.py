@@ -18,13 +18,13 @@ from ..errors import ConfigError, MiniGPTError
 from ..events import SILENT, Listener
 from .app import make_app
 from .connections import connections
+from .engine.loading import Planned, load_model
+from .engine.served import Served
+from .engine.worker import Worker
 from .errors import Refusal
 from .guards import is_loopback
 from .keys import Keys
-from .loading import Planned, load_model
-from .served import Served
 from .state import State
-from .worker import Worker
 
 LOGGER = logging.getLogger("minigpt_tf.serving")
 BACKLOG = 2048

@@ -11,12 +11,12 @@ from typing import Any
 from fastapi import Request
 
 from ..config import ServingConfig
+from .engine.served import Served
+from .engine.tickets import Ticket
+from .engine.worker import Worker
 from .errors import Refusal
 from .keys import Keys
 from .metrics import Metrics
-from .served import Served
-from .tickets import Ticket
-from .worker import Worker
 
 ENCODERS = 2
 """Threads that render and encode: one may be at a long text."""

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 from starlette.responses import Response
 
+from .answers.frames import Chunks
+from .engine.served import Served
+from .engine.tickets import Ticket
 from .errors import json_response
-from .frames import Chunks
-from .served import Served
 from .state import State
-from .tickets import Ticket
 
 T = TypeVar("T")
 

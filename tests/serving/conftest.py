@@ -13,7 +13,7 @@ import pytest
 from minigpt_tf.config import EngineConfig, RetrievalConfig, ServingConfig
 from minigpt_tf.inference.folder import describe_model, write_tokenizer
 from minigpt_tf.inference.weights import weights_of
-from minigpt_tf.serving.loading import plan_models, with_records
+from minigpt_tf.serving.engine.loading import plan_models, with_records
 from minigpt_tf.serving.running import Server
 from minigpt_tf.storage.json_files import write_json
 from tests.conftest import SAMPLE, tiny_config

@@ -10,7 +10,7 @@ from minigpt_tf.errors import ConfigError
 from minigpt_tf.inference.generate import TextGenerator
 from minigpt_tf.retrieval.context import UNKNOWN, messages_with
 from minigpt_tf.retrieval.library import Library
-from minigpt_tf.serving.loading import plan_models, with_records
+from minigpt_tf.serving.engine.loading import plan_models, with_records
 from tests.serving.conftest import serving
 
 ROWS = "question,answer\nwho is Hardy,A friend.\nwhere is the river,In the north.\n"

@@ -16,7 +16,7 @@ from minigpt_tf import machine
 from minigpt_tf.__main__ import main
 from minigpt_tf.config import EngineConfig, ServingConfig
 from minigpt_tf.errors import ConfigError
-from minigpt_tf.serving.loading import plan_models
+from minigpt_tf.serving.engine.loading import plan_models
 from tests.conftest import ROOT
 from tests.serving.conftest import serving, wait_for
 
@@ -130,7 +130,7 @@ def test_health_while_models_are_loaded(models, monkeypatch):
 
 
 def test_health_when_the_engine_does_not_get_on(models, monkeypatch):
-    from minigpt_tf.serving import health
+    from minigpt_tf.serving.routes import health
 
     with serving(models / "talk", slots=1) as server:
         monkeypatch.setattr(health, "STUCK", 0.3)
@@ -156,7 +156,7 @@ def test_tensorflow_is_never_imported(models):
     code = f"""
 import sys, threading, httpx, time
 from minigpt_tf.config import EngineConfig, ServingConfig
-from minigpt_tf.serving.loading import plan_models
+from minigpt_tf.serving.engine.loading import plan_models
 from minigpt_tf.serving.running import Server
 from minigpt_tf.cli import serve
 config, engine = ServingConfig(port=0, slots=1), EngineConfig()
@@ -219,7 +219,7 @@ def test_a_damaged_model_is_said_in_one_line(models, tmp_path, capsys):
 
 
 def test_models_that_do_not_fit_are_refused_before_loading(models, monkeypatch, capsys):
-    from minigpt_tf.serving import loading
+    from minigpt_tf.serving.engine import loading
 
     monkeypatch.setattr(loading, "load_model", None)  # is never reached
     monkeypatch.setattr(machine, "memory_size", lambda: 2**20)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from minigpt_tf.serving.fields import support_of
-from minigpt_tf.serving.requests import ChatRequest
+from minigpt_tf.serving.requests.bodies import ChatRequest
+from minigpt_tf.serving.requests.fields import support_of
 from tests.conftest import ROOT
 from tests.serving.conftest import wait_for
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from minigpt_tf.serving import frames
+from minigpt_tf.serving.answers import frames
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.tokenizers import BytePairTokenizer
 

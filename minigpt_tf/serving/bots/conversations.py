@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ...config.bots import BotConfig, ClientConfig
 from ...events import Listener
-from ..client import ApiClient, ApiError, ApiModel, Message
+from ..clients.client import ApiClient, ApiError, ApiModel, Message
 from .state import BotState
 
 HELP = (

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from ...config.bots import BotConfig, ClientConfig, TelegramConfig, WhatsAppConfig
 from ...errors import ConfigError
 from ...events import Listener
-from ..client import ApiClient, ApiError
+from ..clients.client import ApiClient, ApiError
 from .conversations import Conversations
 from .secrets import optional_secret, secret
 from .state import BotState

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
-from ..client import Message
+from ..clients.client import Message
 
 DAYS_KEPT = 30
 """Messages that were answered are remembered so long; messengers repeat them for days."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .tickets import Ticket
-from .token_text import TokenBytes
+from ..engine.tickets import Ticket
+from ..engine.token_text import TokenBytes
 
 LEAST = -9999.0
 """What JSON has for a logarithm of zero."""

@@ -8,22 +8,22 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..config import SamplingConfig
-from ..inference.prompt import Prompt
-from .admission import CLOSED, Answers, ClientGone
-from .documents import ANSWERED, Completion
-from .events import EventStream
-from .frames import Chunks
-from .logprobs import Token, completion_form
-from .prompts import require_generator, text_prompt
-from .requests import CompletionRequest
-from .sampling import sampling_of, wanted_length
-from .scoring import PromptScores, prompt_scores, tokens_of_prompt
-from .served import Served
-from .state import call_of, state_of
-from .tickets import Ticket
-from .usage import facts_of, header_of, usage_of
-from .waiting import limited, off_loop, whole_response
+from ...config import SamplingConfig
+from ...inference.prompt import Prompt
+from ..admission import CLOSED, Answers, ClientGone
+from ..answers.documents import ANSWERED, Completion
+from ..answers.events import EventStream
+from ..answers.frames import Chunks
+from ..answers.logprobs import Token, completion_form
+from ..answers.scoring import PromptScores, prompt_scores, tokens_of_prompt
+from ..answers.usage import facts_of, header_of, usage_of
+from ..engine.served import Served
+from ..engine.tickets import Ticket
+from ..requests.bodies import CompletionRequest
+from ..requests.prompts import require_generator, text_prompt
+from ..requests.sampling import sampling_of, wanted_length
+from ..state import call_of, state_of
+from ..waiting import limited, off_loop, whole_response
 
 router = APIRouter()
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..inference.requests import Request
-from .tickets import Ticket
+from ...inference.requests import Request
+from ..engine.tickets import Ticket
 
 
 def usage_of(tickets: Sequence[Ticket]) -> dict[str, Any]:

@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..classification.classifier import Classifier
-from ..config import CONFIG_NAME, EngineConfig, ModelConfig, RetrievalConfig, ServingConfig
-from ..errors import ConfigError
-from ..events import SILENT, Listener
-from ..inference.engine import Engine
-from ..inference.folder import ModelFolder, load_folder
-from ..inference.generate import TextGenerator
-from ..inference.key_value_cache import Cache
-from ..inference.pacing import Pace
-from ..inference.samplers import compile_sums
-from ..inference.scheduling import PREFILL_TOKENS, ROWS_BYTES, rows_within
-from ..machine import check_fits_memory
-from ..retrieval.library import Library
-from ..storage.model_folder import CLASSIFIER_SECTION
+from ...classification.classifier import Classifier
+from ...config import CONFIG_NAME, EngineConfig, ModelConfig, RetrievalConfig, ServingConfig
+from ...errors import ConfigError
+from ...events import SILENT, Listener
+from ...inference.engine import Engine
+from ...inference.folder import ModelFolder, load_folder
+from ...inference.generate import TextGenerator
+from ...inference.key_value_cache import Cache
+from ...inference.pacing import Pace
+from ...inference.samplers import compile_sums
+from ...inference.scheduling import PREFILL_TOKENS, ROWS_BYTES, rows_within
+from ...machine import check_fits_memory
+from ...retrieval.library import Library
+from ...storage.model_folder import CLASSIFIER_SECTION
 from .served import Served
 
 BYTES_OF_WEIGHT = {"none": 2.0, "int8": 1.0, "int4": 0.5}

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from ..inference.answer import Generation
-from ..inference.requests import Event, Request
+from ...inference.answer import Generation
+from ...inference.requests import Event, Request
 from .served import Served
 
 

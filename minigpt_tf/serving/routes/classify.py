@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..classification.classifier import Classifier
-from .admission import CLOSED, Answers, ClientGone
-from .documents import ANSWERED, Labels
-from .errors import Refusal, json_response
-from .requests import ClassifyRequest
-from .state import call_of, new_id, state_of
+from ...classification.classifier import Classifier
+from ..admission import CLOSED, Answers, ClientGone
+from ..answers.documents import ANSWERED, Labels
+from ..errors import Refusal, json_response
+from ..requests.bodies import ClassifyRequest
+from ..state import call_of, new_id, state_of
 
 router = APIRouter()
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..config import SamplingConfig
-from ..errors import MiniGPTError
-from ..inference.prompt import Prompt
-from ..inference.requests import Event, Request
-from .errors import Refusal
+from ...config import SamplingConfig
+from ...errors import MiniGPTError
+from ...inference.prompt import Prompt
+from ...inference.requests import Event, Request
+from ..errors import Refusal
 from .jobs import Job
 from .served import Served
 from .tickets import Ticket

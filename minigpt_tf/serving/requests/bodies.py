@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ..config.serving import MOST_CHOICES
-from ..config.settings import LARGEST_INTEGER
+from ...config.serving import MOST_CHOICES
+from ...config.settings import LARGEST_INTEGER
 from .fields import (
     MOST_MESSAGES,
     Bias,

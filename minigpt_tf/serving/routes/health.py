@@ -4,9 +4,9 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from .documents import ANSWERED, Health
-from .errors import json_response
-from .state import State, state_of
+from ..answers.documents import ANSWERED, Health
+from ..errors import json_response
+from ..state import State, state_of
 
 STUCK = 60.0
 """Seconds of one step of the engine after which it counts as stuck."""

@@ -3,11 +3,11 @@
 from collections.abc import Generator
 from typing import Any
 
-from ..inference.engine import Engine
-from ..inference.prompt import Prompt
-from ..inference.samplers import logprobs_of, top_logprobs
+from ...inference.engine import Engine
+from ...inference.prompt import Prompt
+from ...inference.samplers import logprobs_of, top_logprobs
+from ..engine.served import Served
 from .logprobs import Token
-from .served import Served
 
 TOKENS = 32
 """Of a turn, whose logits are V numbers each."""

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ..config import SamplingConfig
-from ..errors import ConfigError
-from .errors import Refusal, of_setting
-from .requests import Sampled
-from .served import Served
+from ...config import SamplingConfig
+from ...errors import ConfigError
+from ..engine.served import Served
+from ..errors import Refusal, of_setting
+from .bodies import Sampled
 
 COLDEST = 1e-3
 """Temperatures below are 0: the most likely token is all that they leave."""

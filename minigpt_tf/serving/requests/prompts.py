@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..inference.prompt import Prompt, encode_prompt, encode_turns
-from ..text.chat_template import ChatTemplate, Message, message
-from ..text.turns import encode_text
-from .errors import Refusal
-from .requests import ChatMessage
-from .served import Served
+from ...inference.prompt import Prompt, encode_prompt, encode_turns
+from ...text.chat_template import ChatTemplate, Message, message
+from ...text.turns import encode_text
+from ..engine.served import Served
+from ..errors import Refusal
+from .bodies import ChatMessage
 
 UNLIMITED = 2**31
 """Tokens of a text that is encoded as a whole, and counted afterwards."""

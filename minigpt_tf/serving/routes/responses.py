@@ -7,17 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response as HTTPResponse
 
-from ..text.chat_template import message
-from .admission import CLOSED, Answers, ClientGone
+from ...text.chat_template import message
+from ..admission import CLOSED, Answers, ClientGone
+from ..answers.documents import ANSWERED, Response
+from ..answers.events import EventStream, event
+from ..answers.usage import facts_of, header_of, usage_of
+from ..errors import json_response
+from ..requests.prompts import require_generator
+from ..requests.responses_request import ResponsesRequest
+from ..requests.sampling import wanted_length
+from ..state import call_of, new_id, state_of
 from .asking import ask_conversation
-from .documents import ANSWERED, Response
-from .errors import json_response
-from .events import EventStream, event
-from .prompts import require_generator
-from .responses_request import ResponsesRequest
-from .sampling import wanted_length
-from .state import call_of, new_id, state_of
-from .usage import facts_of, header_of, usage_of
 
 router = APIRouter()
 

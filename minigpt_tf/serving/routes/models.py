@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from .. import __version__
-from .documents import ANSWERED, Model, ModelList
-from .errors import json_response
-from .served import Served
-from .state import state_of
+from ... import __version__
+from ..answers.documents import ANSWERED, Model, ModelList
+from ..engine.served import Served
+from ..errors import json_response
+from ..state import state_of
 
 router = APIRouter()
 

@@ -5,14 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from .admission import Answers
-from .errors import as_bytes
+from ..admission import Answers
+from ..engine.served import Served
+from ..engine.tickets import Ticket
+from ..errors import as_bytes
+from ..requests.bodies import Generated
+from ..state import new_id
 from .events import DONE, event
 from .logprobs import Token, TokensOfText
-from .requests import Generated
-from .served import Served
-from .state import new_id
-from .tickets import Ticket
 from .usage import facts_of, usage_of
 
 SCORED_CHARACTERS, MOST_BYTES = 500, 2**16

@@ -4,18 +4,18 @@ from dataclasses import replace
 
 from fastapi import Request
 
-from ..config import SamplingConfig
-from ..inference.prompt import Prompt
-from ..retrieval.context import UNKNOWN, messages_with
-from ..retrieval.index import Found
-from ..text.chat_template import Message
-from .admission import Answers
-from .prompts import chat_prompt, encode_messages
-from .requests import Sampled
-from .sampling import sampling_of
-from .served import Served
-from .state import call_of, state_of
-from .waiting import limited, off_loop
+from ...config import SamplingConfig
+from ...inference.prompt import Prompt
+from ...retrieval.context import UNKNOWN, messages_with
+from ...retrieval.index import Found
+from ...text.chat_template import Message
+from ..admission import Answers
+from ..engine.served import Served
+from ..requests.bodies import Sampled
+from ..requests.prompts import chat_prompt, encode_messages
+from ..requests.sampling import sampling_of
+from ..state import call_of, state_of
+from ..waiting import limited, off_loop
 
 
 async def ask_conversation(

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..classification.classifier import Classifier
-from ..config import SamplingConfig
-from ..inference.engine import Engine
-from ..inference.generate import TextGenerator
-from ..inference.scheduling import Scheduler
-from ..retrieval.library import Library
-from ..storage.model_folder import CHAT_TEMPLATE_NAME
-from ..text.tokenizers import TOKENIZER_NAMES
-from ..text.turn_tokens import TurnTokens, turn_tokens
+from ... import __version__
+from ...classification.classifier import Classifier
+from ...config import SamplingConfig
+from ...inference.engine import Engine
+from ...inference.generate import TextGenerator
+from ...inference.scheduling import Scheduler
+from ...retrieval.library import Library
+from ...storage.model_folder import CHAT_TEMPLATE_NAME
+from ...text.tokenizers import TOKENIZER_NAMES
+from ...text.turn_tokens import TurnTokens, turn_tokens
 from .jobs import Job
 from .token_text import TokenBytes
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from .bodies import LIMIT, NO_SCHEMAS, NO_TOOLS, Sampled
 from .fields import (
     CONTENT,
     MOST_MESSAGES,
@@ -17,7 +18,6 @@ from .fields import (
     supported,
     without_effect,
 )
-from .requests import LIMIT, NO_SCHEMAS, NO_TOOLS, Sampled
 
 NOT_KEPT = "no answer is kept: send the conversation"
 _TEXT_FORMAT = {"format": {"type": "text"}}

@@ -3,8 +3,8 @@
 import functools
 from collections.abc import Sequence
 
-from ..text.base_tokenizer import BaseTokenizer
-from ..text.compiled.byte_level import byte_symbols
+from ...text.base_tokenizer import BaseTokenizer
+from ...text.compiled.byte_level import byte_symbols
 
 
 class TokenBytes:

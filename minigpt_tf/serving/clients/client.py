@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import httpx
 
-from ..config.bots import ClientConfig
-from ..errors import MiniGPTError
+from ...config.bots import ClientConfig
+from ...errors import MiniGPTError
 
 Message = Mapping[str, str]
 """role and content."""

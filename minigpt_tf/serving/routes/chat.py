@@ -6,22 +6,22 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..retrieval.context import as_plain
-from .admission import CLOSED, Answers, ClientGone
+from ...retrieval.context import as_plain
+from ..admission import CLOSED, Answers, ClientGone
+from ..answers.documents import ANSWERED, ChatCompletion
+from ..answers.events import EventStream
+from ..answers.frames import Chunks
+from ..answers.logprobs import Token, chat_form
+from ..answers.usage import facts_of, header_of, usage_of
+from ..engine.served import Served
+from ..engine.tickets import Ticket
+from ..errors import Refusal, as_bytes
+from ..requests.bodies import ChatRequest
+from ..requests.prompts import as_messages, require_generator
+from ..requests.sampling import wanted_length
+from ..state import call_of, state_of
+from ..waiting import whole_response
 from .asking import ask_conversation
-from .documents import ANSWERED, ChatCompletion
-from .errors import Refusal, as_bytes
-from .events import EventStream
-from .frames import Chunks
-from .logprobs import Token, chat_form
-from .prompts import as_messages, require_generator
-from .requests import ChatRequest
-from .sampling import wanted_length
-from .served import Served
-from .state import call_of, state_of
-from .tickets import Ticket
-from .usage import facts_of, header_of, usage_of
-from .waiting import whole_response
 
 router = APIRouter()
 

@@ -11,8 +11,8 @@ from typing import Any
 import streamlit as st
 
 from minigpt_tf.config.bots import API_URL
-from minigpt_tf.serving.client import ApiError, ApiModel
-from minigpt_tf.serving.plain_client import read_answer, read_models
+from minigpt_tf.serving.clients.client import ApiError, ApiModel
+from minigpt_tf.serving.clients.plain_client import read_answer, read_models
 
 URL = os.environ.get("MINIGPT_API_URL", API_URL)
 KEY = os.environ.get("MINIGPT_API_KEY")

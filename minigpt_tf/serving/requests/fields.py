@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from .errors import Refusal
+from ..errors import Refusal
 
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 200
 MOST_BIASES = 1024

@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from .documents import ANSWERED, Detokenized, Tokens
-from .errors import Refusal, json_response
-from .prompts import as_messages, encode_messages, require_generator
-from .requests import DetokenizeRequest, TokenizeRequest
-from .served import Served
-from .state import call_of, state_of
-from .waiting import off_loop
+from ..answers.documents import ANSWERED, Detokenized, Tokens
+from ..engine.served import Served
+from ..errors import Refusal, json_response
+from ..requests.bodies import DetokenizeRequest, TokenizeRequest
+from ..requests.prompts import as_messages, encode_messages, require_generator
+from ..state import call_of, state_of
+from ..waiting import off_loop
 
 router = APIRouter()
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from .admission import Answers
-from .errors import as_bytes, error_object
+from ..admission import Answers
+from ..errors import as_bytes, error_object
 
 PING, DONE = b": \n\n", b"data: [DONE]\n\n"
 HEADERS = {

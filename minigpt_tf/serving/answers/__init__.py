@@ -1,0 +1,1 @@
+"""What a client gets: objects, streams, probabilities, counts."""

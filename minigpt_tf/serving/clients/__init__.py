@@ -1,0 +1,1 @@
+"""Clients of the API: for scripts, bots and the page in Streamlit."""

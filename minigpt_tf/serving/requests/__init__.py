@@ -1,0 +1,1 @@
+"""What a request says: its fields, and what of them reaches the engine."""
