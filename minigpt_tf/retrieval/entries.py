@@ -11,13 +11,14 @@ from ..errors import DataError
 from ..files.documents import read_documents
 from ..files.notes import Notes
 from ..files.sources import is_url
+from ..records.conversations import Unusable, adapted, content_of, role_of
 from ..records.record_files import read_rows
 
 QUESTION_NAMES = ("question", "instruction", "prompt", "title", "subject")
 ANSWER_NAMES = ("answer", "output", "response", "completion", "chosen")
 NAMES = frozenset({*QUESTION_NAMES, *ANSWER_NAMES, "input", "messages"})
 
-TABLES = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".xlsx"})
+TABLES = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".xlsx"})
 """Endings of files that consist of rows; any other is a document."""
 
 PASSAGE_WORDS = 80
@@ -105,6 +106,7 @@ def _rows(source: str | Path, encoding: str, notes: list[str]) -> Iterator[Entry
 
 def _pairs(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(what it is about, what it says) of a row: several if it is a conversation."""
+    values = adapted(values, frozenset(), cells_are_texts=True)
     known = {str(name).strip().lower(): value for name, value in values.items()}
     if isinstance(known.get("messages"), list):
         yield from _turns(known["messages"])
@@ -126,17 +128,27 @@ def _turns(messages: Iterable[Any]) -> Iterator[tuple[str, str]]:
     """Each answer of a conversation, and what was asked before it."""
     asked = ""
     for turn in messages:
-        content = turn.get("content") if isinstance(turn, dict) else None
+        content = _content(turn)
         if not isinstance(content, str):
             continue
-        if turn.get("role") == "assistant":
+        if role_of(turn) == "assistant":
             yield asked, content
-        elif turn.get("role") == "user":
+        elif role_of(turn) == "user":
             asked = content
+
+
+def _content(turn: Any) -> Any:
+    """What a message says; None where it is none, or says something other than text."""
+    try:
+        return content_of(turn, "messages") if isinstance(turn, dict) else None
+    except Unusable:
+        return None
 
 
 def _shown(value: Any) -> str:
     """A value as a person reads it."""
+    if isinstance(value, dict) and ("role" in value or "from" in value):
+        return _shown(_content(value) or "")
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_shown(item)}" for name, item in value.items())
     if isinstance(value, list):

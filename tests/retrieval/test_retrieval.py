@@ -66,6 +66,36 @@ def test_rows_of_every_layout_become_entries(tmp_path):
     ]
 
 
+ASKED, SAID = "opening hours?", "We open at 8:00."
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": SAID}]},
+        {
+            "messages": [
+                {"role": "User", "content": [{"type": "text", "text": ASKED}]},
+                {"role": "assistant", "content": [{"type": "text", "text": SAID}]},
+            ]
+        },
+        {
+            "prompt": [{"role": "user", "content": ASKED}],
+            "completion": [{"role": "assistant", "content": SAID}],
+        },
+        {
+            "prompt": [{"role": "user", "content": ASKED}],
+            "chosen": [{"role": "assistant", "content": SAID}],
+            "rejected": [{"role": "assistant", "content": "Never."}],
+        },
+    ],
+    ids=["ShareGPT", "OpenAI", "TRL", "TRL pair"],
+)
+def test_conversations_of_others_become_entries(tmp_path, row):
+    (entry,) = read_entries([jsonl(tmp_path / "a.jsonl", [row])]).entries
+    assert (entry.questions, entry.text) == ((ASKED,), SAID)
+
+
 def test_sheets_and_tables_are_read_by_their_headers(tmp_path):
     book = Workbook()
     for row in (["Room", "Seats"], ["Alder", 12], [None, None], ["Birch", 4.5]):
