@@ -8,6 +8,7 @@ coefficients were fitted to the peaks (ru_maxrss) of whole runs: `python benchma
 from dataclasses import dataclass
 
 from ..config import ModelConfig
+from ..config.constants import ATTENTION_BLOCKS_FROM
 from .limits import LOGITS_AT_ONCE, MOST_LOGITS
 from .workload import FLOAT32_BYTES, Workload
 
@@ -81,7 +82,8 @@ def activation_bytes(workload: Workload) -> float:
         Bytes.
     """
     model, size = workload.model, workload.product_bytes
-    block = block_bytes(model, workload.length, size)
+    in_blocks = workload.on_text and workload.length >= ATTENTION_BLOCKS_FROM
+    block = block_bytes(model, workload.length, size, scores_kept=not in_blocks)
     if workload.trains == "last_block":
         kept = block
     elif workload.training.remat:
@@ -108,13 +110,14 @@ def logits_bytes(workload: Workload) -> float:
     return (8 + 2 * workload.product_bytes) * logits
 
 
-def block_bytes(model: ModelConfig, length: int, size: int) -> int:
+def block_bytes(model: ModelConfig, length: int, size: int, *, scores_kept: bool = True) -> int:
     """Memory that a block keeps for the gradients, for each token.
 
     Args:
         model: The architecture.
         length: Tokens of a row, which attend to each other.
         size: Bytes of a number in the products: 4, or 2 for bfloat16.
+        scores_kept: Whether attention keeps its scores, as it does unless it computes in blocks.
 
     Returns:
         Bytes for each token.
@@ -127,6 +130,7 @@ def block_bytes(model: ModelConfig, length: int, size: int) -> int:
     gates = {"swiglu": 3 * size, "relu": 2 * size}.get(model.activation, 8 + 2 * size)
     gates += size if model.gated and model.activation != "swiglu" else 0
     scores += 8 * N * length if model.attention_softcap is not None else 0
+    scores *= scores_kept
     norms_and_residuals += 2 * 4 * D if model.norm_placement == "both" else 0
     heads += model.head_dim * (N + model.num_kv_heads) if model.qk_norm != "none" else 0
     return norms_and_residuals + size * heads + scores + gates * F
