@@ -75,7 +75,7 @@ def _kinds(verb: str, kinds: argparse._SubParsersAction) -> Iterator[str]:
     """The kinds of a verb, and their options; those of the verb of the same name stand there."""
     yield "\n| kind | what it is |\n|---|---|"
     for choice in kinds._choices_actions:
-        yield f"| `minigpt {verb} {choice.dest}` | {_cell(choice.help)} |"
+        yield f"| `minigpt {verb} {choice.dest} ...` | {_cell(choice.help)} |"
     shown = {"-h", "--help"}
     for name, parser in kinds.choices.items():
         if name in VERBS:

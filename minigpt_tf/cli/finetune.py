@@ -157,7 +157,11 @@ def _plan_lines(plan: FineTuningPlan) -> Iterator[str]:
     yield from report.lines()
     marks = "" if plan.dataset.labels else ", what is trained in [[ ]]"
     yield f"an example{marks}:\n{report.example[:EXAMPLE_LENGTH]}"
-    for name, value in plan.report():
+    from ..finetuning.schedule import schedule_of
+    from ..planning.prediction import predict
+
+    takes = predict(plan.workload, schedule_of(plan)).summary()
+    for name, value in (*plan.report(), ("takes about", takes)):
         yield f"{name:>18}: {value}"
     for config in (plan.tuning, plan.lora, plan.records, plan.training):
         settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())

@@ -23,6 +23,9 @@ from ..config.presets import (
     RECIPES,
     Preset,
     Recipe,
+    data_preset,
+    model_preset,
+    training_preset,
 )
 from ..config.settings import to_dict
 from ..console import ConsoleListener, announce
@@ -143,7 +146,10 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 def _plan_lines(plan: Plan) -> Iterator[str]:
     """What is shown before training: the run and all settings."""
-    for name, value in plan.report():
+    from ..planning.prediction import predict
+
+    takes = predict(plan.workload, plan.schedule).summary()
+    for name, value in (*plan.report(), ("takes about", takes)):
         yield f"{name:>18}: {value}"
     for config in (plan.model, plan.data, plan.training):
         settings = " ".join(f"{name}={value}" for name, value in to_dict(config).items())
@@ -185,6 +191,30 @@ def _new_plan(arguments: argparse.Namespace, out: Path, listener: Listener) -> P
         recipe=arguments.recipe,
         listener=listener,
         **settings,
+    )
+
+
+def settings_of(
+    arguments: argparse.Namespace,
+) -> tuple[ModelConfig, DataConfig, TrainingConfig]:
+    """The settings of the preset with those that were given, before any text is read.
+
+    Args:
+        arguments: The options that were given, parsed.
+
+    Returns:
+        Model, data and training.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    preset = arguments.preset or DEFAULT_PRESET
+    return (
+        model_preset(preset, **given_options(arguments, ModelConfig)),
+        data_preset(preset, **given_options(arguments, DataConfig)),
+        training_preset(
+            preset, recipe=arguments.recipe, **given_options(arguments, TrainingConfig)
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
-from .settings import check_types, documented, setting
+from .settings import check_types, documented, require_at_least, setting
 
 MachineName = Literal["here", "t4", "l4", "a100", "h100", "rpi5", "m2"]
 
@@ -41,3 +41,35 @@ class PlanConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name}={value}: must be a positive number")
+
+
+@documented
+@dataclass(frozen=True)
+class UseConfig:
+    """How much a model is to answer, and how fast.
+
+    Example:
+        >>> from minigpt_tf.config.planning import UseConfig
+        >>> UseConfig(answers_per_day=500, hours_per_day=1).latency
+        10.0
+    """
+
+    answers_per_day: int = setting(10_000, "answers of a day")
+    hours_per_day: float = setting(
+        24.0, "hours of a day in which it answers: 24, or 1 for a batch once a day"
+    )
+    latency: float = setting(10.0, "seconds that an answer may take")
+    prompt_tokens: int = setting(500, "length of a prompt")
+    answer_tokens: int = setting(200, "length of an answer")
+    weights: Literal["bfloat16", "int8", "int4"] = setting("bfloat16", "how the weights are held")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("answers_per_day", "prompt_tokens", "answer_tokens"):
+            require_at_least(self, name, 1)
+        for name in ("hours_per_day", "latency"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name}={value}: must be a positive number")
+        if self.hours_per_day > 24:
+            raise ConfigError(f"hours_per_day={self.hours_per_day}: a day has 24")

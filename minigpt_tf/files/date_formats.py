@@ -57,6 +57,15 @@ _NAMES = {
 }
 """Months and days by the low ten bits of a locale's number; others are named in English."""
 
+_JAPANESE = 0x11
+_ERAS = (
+    ((2019, 5, 1), "令和", "R"),
+    ((1989, 1, 8), "平成", "H"),
+    ((1926, 12, 25), "昭和", "S"),
+    ((1912, 7, 30), "大正", "T"),
+    ((1868, 1, 25), "明治", "M"),
+)
+"""The first day of each era of Japan, and its names."""
 _SHORT_DAYS = {0x07: 2, 0x13: 2, 0x16: 3}
 _ENGLISH = 0x09
 
@@ -119,6 +128,14 @@ def _follows_hour(tokens: Sequence[tuple[str, str]], place: int) -> bool:
     return before == "h" or after == "s"
 
 
+def _of_era(letter: str, size: int, date: tuple[int, int, int]) -> str:
+    """The name of a day's era in Japan, or the year within it."""
+    begin, name, short = next((era for era in _ERAS if era[0] <= date), _ERAS[-1])
+    if letter == "e":
+        return str(date[0] - begin[0] + 1).zfill(min(2, size))
+    return name if size > 2 else name[:1] if size == 2 else short
+
+
 class _Moment:
     """A day and a time of day, and how their parts are written."""
 
@@ -161,6 +178,8 @@ class _Moment:
         if is_minute:
             return str(int(self.of_day // 60 % 60)).zfill(min(2, size))
         year, month, day, weekday = self.date
+        if letter in "ge" and self.language == _JAPANESE:
+            return _of_era(letter, size, (year, month, day))
         if letter in "yeb":
             year += 543 if letter == "b" else 0
             return str(year) if size > 2 or letter == "e" else f"{year % 100:02}"
@@ -172,7 +191,7 @@ class _Moment:
             name = self.weekdays[weekday]
             is_long = size > 3
             return name if is_long else name[: _SHORT_DAYS.get(self.language, 3)]
-        return ""  # the names of eras
+        return ""  # the names of other eras
 
     def _second(self, text: str) -> str:
         whole, point, decimals = text.partition(".")

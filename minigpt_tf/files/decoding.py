@@ -101,8 +101,11 @@ def decode_stream(
                 zeros_are_known = True
             place = f"line {line + text.count(chr(10), 0, text.index(chr(0)))}"
             notes.leave_out("NUL character", text.count("\0"), place=place)
+        if "\ufeff" in text:  # as where files were joined
+            place = f"line {line + text.count(chr(10), 0, text.index(chr(0xFEFF)))}"
+            notes.leave_out("byte order mark in the text", text.count("\ufeff"), place=place)
         line += text.count("\n")
-        text = text.replace("\0", "")
+        text = text.replace("\0", "").replace("\ufeff", "")
         if text:
             yield text
 

@@ -20,7 +20,7 @@ BLOCKS = set(_BLOCK_NAMES.split())
 chapter on rendering (15.3), and <br>."""
 
 CELLS = {"button", "img", "input", "label", "marquee", "meter", "progress", "select", "td"}
-CELLS |= {"textarea", "th"}
+CELLS |= {"svg", "textarea", "th"}
 """What stands apart in its line: cells, and boxes that are set as a character is."""
 
 PREFORMATTED = {"listing", "plaintext", "pre", "textarea", "xmp"}
@@ -54,6 +54,9 @@ LOWERED = str.maketrans("0123456789+-=()", "₀₁₂₃₄₅₆₇₈₉₊₋
 """What Unicode has of numbers above and below the line: 10⁶ is not 106."""
 
 _DISPLAY_NONE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.I)
+_DISPLAY_BLOCK = re.compile(
+    r"(?:^|;)\s*display\s*:\s*(?:block|flex|grid|flow-root|list-item|table|table-row)\b", re.I
+)
 _INVISIBLE = {0xAD: None, 0x200B: None}
 _MARK = "\x01"
 """Stands for a space of preformatted text, until the line is whole."""
@@ -172,6 +175,7 @@ class _Reader:
         self.hidden: _Hidden | None = None
         self.preformatted = self.drawings = 0
         self.shift: tuple[str, int] | None = None  # <sup> or <sub>, and where its text begins
+        self.styled: dict[str, list[bool]] = {}  # by name: whether those that are open are blocks
 
     def start(self, tag: Tag) -> None:
         """A start tag."""
@@ -186,9 +190,12 @@ class _Reader:
         attributes = self._look(tag)
         if attributes is None:
             return
-        if name in BLOCKS:
+        is_block = _DISPLAY_BLOCK.search(attributes.get("style", "")) is not None
+        if (is_block or self.styled.get(name)) and name not in BLOCKS | VOID:
+            self.styled.setdefault(name, []).append(is_block)
+        if name in BLOCKS or is_block:
             self.chunks.append("\n")
-        elif name in CELLS:
+        elif name in CELLS or (self.drawings and name == "text"):
             self.chunks.append(" ")
         if name in PREFORMATTED:
             self.preformatted += 1
@@ -219,6 +226,8 @@ class _Reader:
         if name in VOID:
             return None if never or unseen else attributes
         if never or in_drawing or unseen or name in HIDDEN:
+            if name == "iframe" and not unseen:
+                self.notes.leave_out("page within the page", name=attributes.get("src", ""))
             self.hidden = _Hidden(name, is_counted=not never and not in_drawing)
             if name in BLOCKS:
                 self.chunks.append("\n")
@@ -245,7 +254,7 @@ class _Reader:
         if self.shift and name == self.shift[0]:
             self._shifted(*self.shift)
             self.shift = None
-        if name in BLOCKS:
+        if name in BLOCKS or (self.styled.get(name) and self.styled[name].pop()):
             self.chunks.append("\n")
         elif name in CELLS:
             self.chunks.append(" ")

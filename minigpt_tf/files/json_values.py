@@ -187,9 +187,27 @@ def json_texts(lines: Iterable[str], notes: Notes) -> Iterator[str]:
         parse_constant=not_a_number,
     )
     for _, value in parse_json_lines(lines, decoder):
-        yield from _texts(value, names)
+        yield from _texts(_rows_of_columns(value), names)
     for name in names:
         notes.leave_out("name of values", name=name)
+
+
+def _rows_of_columns(value: Any) -> Any:
+    """A table that is written column by column, row by row; any other value as it is."""
+    if not isinstance(value, Pairs) or len(value) < 2:
+        return value
+    columns = [column for _, column in value]
+    if all(isinstance(column, Pairs) for column in columns):  # by the numbers of the rows
+        numbers = [[key for key, _ in column] for column in columns]
+        if any(other != numbers[0] for other in numbers):
+            return value
+        columns = [[item for _, item in column] for column in columns]
+    if not all(isinstance(c, list) and len(c) == len(columns[0]) > 1 for c in columns):
+        return value
+    if any(isinstance(item, list) for column in columns for item in column):
+        return value
+    titles = [title for title, _ in value]
+    return [Pairs(zip(titles, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _constant(name: str, notes: Notes) -> str | None:

@@ -37,6 +37,8 @@ NumberedRow = tuple[int, list[str]]
 _NAMED_DELIMITER = re.compile(r'"?sep=(.)"?[,;\t|]*(?:\n|\Z)', re.IGNORECASE)
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _ESCAPED_QUOTE = re.compile(r"\\([\"\\])")
+_FORMULA_OF_TEXT = re.compile(r'\A\s*="((?:[^"]|"")*)"\s*\Z')
+_RULE = re.compile(r"\s*(?:(?:-{3,}|:-+:?|-+:)\s*)?")
 _NUMBER = re.compile(r"[-+]?[\d.,:/ %€$-]*")
 
 
@@ -89,7 +91,8 @@ def read_table(
         delimiter = named[1]
     else:
         delimiter = find_delimiter(text, preferred, is_name)
-    return split_cells(text, delimiter, quoting, notes, line)
+    rows = split_cells(text, delimiter, quoting, notes, line)
+    return _AsSeen(rows, delimiter == "|") if delimiter == "|" or '="' in text else rows
 
 
 def find_delimiter(
@@ -184,6 +187,27 @@ def split_cells(
             f"line {place}",
         )
     return strict
+
+
+@dataclass(frozen=True)
+class _AsSeen:
+    """Rows as a person sees them: ="01067" is Excel's way to keep a zero, and a line of dashes is
+    the rule of a table in Markdown."""
+
+    rows: Iterable[NumberedRow]
+    has_rules: bool
+
+    def __iter__(self) -> Iterator[NumberedRow]:
+        for line, cells in self.rows:
+            seen = [_FORMULA_OF_TEXT.sub(_its_text, cell) for cell in cells]
+            if not self.has_rules:
+                yield line, seen
+            elif not any(cells) or not all(_RULE.fullmatch(cell) for cell in cells):
+                yield line, [cell.strip() for cell in seen]
+
+
+def _its_text(formula: re.Match[str]) -> str:
+    return formula[1].replace('""', '"')
 
 
 @dataclass(frozen=True)

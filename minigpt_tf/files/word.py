@@ -17,9 +17,10 @@ SKIPPED = {
     "delInstrText": "",
     "sdtPr": "",
     "sdtEndPr": "",
-    "rt": "",
+    "rt": "reading above a word",
     "mc:Fallback": "",
     "altChunk": "embedded document",
+    "subDoc": "subdocument",
     "object": "embedded object",
     "pPrChange": "",
     "rPrChange": "",
@@ -119,6 +120,9 @@ class _Document:
         self.stack: list[str] = []
         self.controls: list[bool] = []  # whether a content control shows its placeholder
         self.run: list[str] = []
+        self.choices: list[str] = []  # of the list of a form
+        self.chosen = 0
+        self.is_checked = False
 
     def taken(self) -> list[str]:
         """The lines that are complete."""
@@ -219,6 +223,29 @@ class _Document:
             self.notes.leave_out("symbol of a font", name=font)
             return ""
         return character
+
+    def _begin_field(self, attributes: dict[str, str]) -> None:
+        self.choices, self.chosen = [], 0
+
+    def _choice(self, attributes: dict[str, str]) -> None:
+        self.choices.append(attributes.get("val", ""))
+
+    def _set_field(self, attributes: dict[str, str]) -> None:
+        """What of a list is chosen, or whether a box is checked: a <default> stands before it."""
+        number = attributes.get("val", "")
+        if self.stack[-2:-1] == ["ddList"] and number.isdecimal():
+            self.chosen = int(number[:6])
+        elif self.stack[-2:-1] == ["checkBox"]:
+            self.is_checked = _is_on(attributes)
+
+    def _begin_check_box(self, attributes: dict[str, str]) -> None:
+        self.is_checked = False
+
+    def _end_field(self) -> None:
+        self.run += self.choices[self.chosen : self.chosen + 1]
+
+    def _end_check_box(self) -> None:
+        self.run.append("☒" if self.is_checked else "☐")
 
     def _picture(self, attributes: dict[str, str]) -> None:
         self.notes.leave_out("picture")
@@ -323,6 +350,12 @@ _STARTS = {
     "hMerge": _Document._merge,
     "cellDel": _Document._delete_cell,
     "sym": _Document._symbol,
+    "ddList": _Document._begin_field,
+    "listEntry": _Document._choice,
+    "checkBox": _Document._begin_check_box,
+    "default": _Document._set_field,
+    "result": _Document._set_field,
+    "checked": _Document._set_field,
     "x:pic": _Document._picture,
     "v:imagedata": _Document._picture,
     "numPr": _Document._numbered,
@@ -336,6 +369,8 @@ _ENDS = {
     "tr": _Document._end_row,
     "txbxContent": _Document._end_box,
     "body": _Document._end_body,
+    "ddList": _Document._end_field,
+    "checkBox": _Document._end_check_box,
 }
 
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..records.dataset import Dataset, RecordSet
 from ..records.prompts import Template
 from ..records.schema import LabeledRecord, Record, ask
 from ..records.truncation import Row
-from ..storage.model_folder import CLASSIFIER_SECTION
+from ..storage.model_folder import CLASSIFIER_SECTION, EXACT_NAME
 from ..storage.paths import real_path
 from ..text.chat_template import Message
 from .method import Method
@@ -83,9 +83,11 @@ class FineTuningPlan:
 
     def _workload_of(self, method: Method) -> Workload:
         """The run by a method."""
-        return method.workload(
+        run = method.workload(
             self.model, self.lora, self.training, length=self._longest, targets=self._targets
         )
+        exact = self.base.path / EXACT_NAME  # made by the engine when the base was first asked
+        return replace(run, stored=exact.stat().st_size if exact.is_file() else None)
 
     @functools.cached_property
     def _rows(self) -> list[Row]:

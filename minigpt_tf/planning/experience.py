@@ -32,7 +32,8 @@ class Outcome:
     dtype: str
     memory: float | None
     """None where the process had done something else before."""
-    step: float
+    step: float | None
+    """None where all steps took too little time to say anything."""
     rest: float
     """All that is not steps."""
 
@@ -74,13 +75,20 @@ class Experience:
             near = self.outcomes
         if not near:
             return Factors()
-        memory = [o.memory for o in near if o.memory is not None]
         return Factors(
-            memory=statistics.median(memory) if memory else 1.0,
-            step=statistics.median(o.step for o in near),
-            rest=statistics.median(o.rest for o in near),
+            memory=_middle([o.memory for o in near]),
+            step=_middle([o.step for o in near]),
+            rest=_middle([o.rest for o in near]),
             runs=len(near),
         )
+
+
+def _middle(ratios: list[float | None]) -> float:
+    """The median of ratios, nearer to 1 the fewer there are."""
+    known = [ratio for ratio in ratios if ratio is not None]
+    if not known:
+        return 1.0
+    return statistics.median(known) ** min(1.0, len(known) / ENOUGH)
 
 
 def read_experience() -> Experience:

@@ -46,6 +46,8 @@ SHEETS: dict[str, Sheet] = {
 }
 """By the name of --machine."""
 
+GPUS = ("t4", "l4", "a100", "h100")
+
 ACHIEVED_PRODUCTS, ACHIEVED_BANDWIDTH = 0.7, 0.75
 """Of the promised numbers, what large products and long copies reach."""
 
@@ -61,6 +63,13 @@ class Machine:
     speed: Speed
     experience: Experience
     watts: float | None = None
+
+    @property
+    def auto_dtype(self) -> str:
+        """What `--dtype auto` becomes on it; "auto" where it is measured."""
+        if not self.estimated:
+            return "auto"
+        return "mixed_bfloat16" if self.name in ("l4", "a100", "h100") else "float32"
 
     @property
     def estimated(self) -> bool:
@@ -90,6 +99,7 @@ def machine_of(name: MachineName, *, anew: bool = False) -> Machine:
     speed = Speed(
         ACHIEVED_PRODUCTS * sheet.float32,
         ACHIEVED_PRODUCTS * sheet.bfloat16,
+        ACHIEVED_BANDWIDTH * sheet.bandwidth,
         ACHIEVED_BANDWIDTH * sheet.bandwidth,
         sheet.interpreter,
     )

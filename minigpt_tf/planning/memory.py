@@ -1,10 +1,12 @@
 """The memory that a run takes at its peak, from sizes alone: the one formula for it.
 
-What TensorFlow takes in a step it keeps, in the heaps of its threads; what is made for evaluations
-and files comes on top. So the peak is a sum, and does not depend on the order of allocations. The
-coefficients were fitted to the peaks (ru_maxrss) of whole runs: `python benchmarks/planning.py`.
+What TensorFlow takes in a step stays in the heaps of its threads; what is made for evaluations and
+files comes on top. So the peak is a sum. What layers keep for their gradients was counted in
+`model.training_layers`; the coefficients that nobody can count were fitted to the peaks of 66 runs
+on two cores of AMD Zen 5 (`python benchmarks/planning.py` measures 24 others).
 """
 
+import math
 from dataclasses import dataclass
 
 from ..config import ModelConfig
@@ -14,11 +16,39 @@ from .workload import FLOAT32_BYTES, Workload
 
 MIB = 2**20
 
-PROCESS_BYTES = 690 * MIB
-"""Python with TensorFlow, Keras and Numba, their libraries loaded."""
+PROCESS_BYTES = 720 * MIB
+"""Python with TensorFlow, Keras and Numba, their libraries loaded and compiled functions."""
 
-LAYER_BYTES = 5 * MIB
+LAYER_BYTES = 15 * MIB
 """A block's layers and their nodes in the compiled functions."""
+
+FEED_FORWARD_BYTES = {
+    "relu": (4, 2),
+    "relu2": (9, 7),
+    "gelu": (8, 7),
+    "gelu_tanh": (9, 8),
+    "swiglu": (17, 12),
+    "geglu": (14, 13),
+    "geglu_tanh": (17, 13),
+}
+"""Kept for each unit of a feed-forward layer, by activation, in float32 and in bfloat16. Those of
+relu2, geglu and geglu_tanh are sums of the others'."""
+
+HEADS, SCORES, TRANSIENT_SCORES = 1.15, 1.05, 6
+"""Bytes of heads and of attention weights as multiples of what is counted, and bytes of each
+attention weight of one layer that its gradient takes."""
+
+RECOMPUTED = 3.8
+"""Multiples of a block's input that --remat keeps."""
+
+LOGITS, HEAD_GRADIENTS = 0.65, 0.6
+"""Of what logits and the gradients of the output head take, what comes on top of the layers'."""
+
+ACCUMULATED = 2
+"""Gradients that a batch in parts takes beside those of a part."""
+
+MUON = 5
+"""Multiples of the kernels that orthogonalizing their updates takes."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +83,59 @@ def memory_of(workload: Workload) -> Memory:
     Returns:
         Bytes at its peak, by what takes them.
     """
-    model, size = workload.model, workload.product_bytes
-    parameters, trained = model.parameter_count, workload.trained
-    weights = float(FLOAT32_BYTES * parameters)
+    model, trained = workload.model, FLOAT32_BYTES * workload.trained
+    weights = float(FLOAT32_BYTES * model.parameter_count)
     if workload.trains == "adapter":
-        frozen = FLOAT32_BYTES * (parameters - workload.kernels)
-        weights = frozen + workload.kernel_bytes * workload.kernels + FLOAT32_BYTES * trained
-    casts = size * workload.kernels if size == 2 and workload.trains == "all" else 0
-    copies = workload.state_copies
+        frozen = FLOAT32_BYTES * (model.parameter_count - workload.kernels)
+        weights = frozen + workload.kernel_bytes * workload.kernels + trained
+    activations = activation_bytes(workload)
     return Memory(
         process=PROCESS_BYTES + LAYER_BYTES * model.num_layers,
         weights=weights,
-        optimizer=FLOAT32_BYTES * (copies - 1) * trained,
-        gradients=FLOAT32_BYTES * trained + casts,
-        activations=activation_bytes(workload),
-        logits=logits_bytes(workload),
-        files=FLOAT32_BYTES * (trained + max(copies * trained, 2 * parameters)),
+        optimizer=(workload.state_copies - 1) * trained,
+        gradients=_gradient_bytes(workload),
+        activations=activations,
+        logits=LOGITS * logits_bytes(workload),
+        files=_file_bytes(workload, activations),
     )
+
+
+def _gradient_bytes(workload: Workload) -> float:
+    """Gradients, with those of the output head, which are made in turns."""
+    model, training = workload.model, workload.training
+    trained = FLOAT32_BYTES * workload.trained
+    turns = training.accumulate > 1
+    extra = MUON * FLOAT32_BYTES * workload.kernels if training.optimizer == "muon" else 0
+    head = 0.0
+    if workload.trains == "all":
+        targets = workload.rows * workload.targets
+        if workload.on_text:
+            chunks = math.ceil(targets / max(1, MOST_LOGITS // model.vocab_size))
+        else:
+            chunks = math.ceil(training.accumulate * targets * model.vocab_size / LOGITS_AT_ONCE)
+        head = HEAD_GRADIENTS * chunks * FLOAT32_BYTES * model.vocab_size * model.embed_dim
+    return trained + ACCUMULATED * trained * turns + head + extra
+
+
+def _file_bytes(workload: Workload, activations: float) -> float:
+    """What is copied for evaluations and files, on top of all else.
+
+    With trained weights that is the best evaluation's, and a state of the run. An adapter is merged
+    for each answer, and compared, logit by logit; the merged model is then written and read back.
+    What a step has left in the heaps is used for a part of that.
+    """
+    model, trained = workload.model, FLOAT32_BYTES * workload.trained
+    whole = FLOAT32_BYTES * model.parameter_count
+    stored = whole if workload.stored is None else workload.stored
+    if workload.trains == "all":
+        return (1 + workload.state_copies) * trained
+    compared = 3 * FLOAT32_BYTES * workload.length * model.vocab_size if workload.targets else 0
+    built = 0.8 * whole - 0.35 * activations
+    if workload.trains == "last_block":
+        built = 1.45 * whole - activations
+    from ..inference.key_value_cache import Cache  # here, so that no start waits for it
+
+    return stored + max(compared, built + Cache.nbytes(model), 0.0) + 40 * MIB
 
 
 def activation_bytes(workload: Workload) -> float:
@@ -81,16 +147,45 @@ def activation_bytes(workload: Workload) -> float:
     Returns:
         Bytes.
     """
-    model, size = workload.model, workload.product_bytes
-    in_blocks = workload.on_text and workload.length >= ATTENTION_BLOCKS_FROM
-    block = block_bytes(model, workload.length, size, scores_kept=not in_blocks)
+    model, size, length = workload.model, workload.product_bytes, workload.length
+    tokens = workload.rows * length
+    frozen = workload.trains == "adapter"
+    in_blocks = workload.on_text and length >= ATTENTION_BLOCKS_FROM
+    block = block_bytes(model, length, size, frozen=frozen, scores_kept=not in_blocks) * tokens
+    transient = 0 if in_blocks else TRANSIENT_SCORES * model.num_heads * length * tokens
     if workload.trains == "last_block":
-        kept = block
-    elif workload.training.remat:
-        kept = size * model.embed_dim * model.num_layers + block
-    else:
-        kept = block * model.num_layers
-    return kept * workload.rows * workload.length
+        return block + transient
+    if workload.training.remat:
+        return RECOMPUTED * size * model.embed_dim * model.num_layers * tokens + block + transient
+    return block * model.num_layers + transient
+
+
+def block_bytes(
+    model: ModelConfig, length: int, size: int, *, frozen: bool = False, scores_kept: bool = True
+) -> float:
+    """Memory that a block keeps for the gradients, for each token.
+
+    Args:
+        model: The architecture.
+        length: Tokens of a row, which attend to each other.
+        size: Bytes of a number in the products: 4, or 2 for bfloat16.
+        frozen: Whether the kernels have no gradients, so that most of their inputs are not kept.
+        scores_kept: Whether attention keeps its scores, as it does unless it computes in blocks.
+
+    Returns:
+        Bytes for each token.
+    """
+    D, F, N, K = model.embed_dim, model.ff_dim, model.num_heads, model.num_kv_heads
+    mask = 1 if model.dropout else 0
+    norms = 4 if model.norm_placement == "both" else 2
+    width = norms * (2 * size + 4) + 2 * mask - size * frozen  # inputs, outputs, float32 between
+    heads = size * model.head_dim * (2 * N + 2 * K)
+    heads += 4 * model.head_dim * (N + K) if model.qk_norm != "none" else 0
+    score = 4 + (size if size == 2 else 0) + mask * model.dropout_everywhere * (size + 1)
+    score += 8 if model.attention_softcap is not None else 0
+    score *= scores_kept
+    unit = FEED_FORWARD_BYTES[model.activation][0 if size == 4 else 1] - size * frozen
+    return D * width + HEADS * heads + SCORES * score * N * length + F * max(unit, 0)
 
 
 def logits_bytes(workload: Workload) -> float:
@@ -108,29 +203,3 @@ def logits_bytes(workload: Workload) -> float:
         most = MOST_LOGITS if workload.on_text else LOGITS_AT_ONCE
         logits = min(logits, max(most, vocab_size))
     return (8 + 2 * workload.product_bytes) * logits
-
-
-def block_bytes(model: ModelConfig, length: int, size: int, *, scores_kept: bool = True) -> int:
-    """Memory that a block keeps for the gradients, for each token.
-
-    Args:
-        model: The architecture.
-        length: Tokens of a row, which attend to each other.
-        size: Bytes of a number in the products: 4, or 2 for bfloat16.
-        scores_kept: Whether attention keeps its scores, as it does unless it computes in blocks.
-
-    Returns:
-        Bytes for each token.
-    """
-    D, F, N = model.embed_dim, model.ff_dim, model.num_heads
-    heads = model.head_dim * (3 * N + 2 * model.num_kv_heads)
-    mask = 1 if model.dropout else 0
-    norms_and_residuals = 2 * 4 * D + 4 * size * D + 2 * mask * D
-    scores = N * length * (4 + size + mask * model.dropout_everywhere)
-    gates = {"swiglu": 3 * size, "relu": 2 * size}.get(model.activation, 8 + 2 * size)
-    gates += size if model.gated and model.activation != "swiglu" else 0
-    scores += 8 * N * length if model.attention_softcap is not None else 0
-    scores *= scores_kept
-    norms_and_residuals += 2 * 4 * D if model.norm_placement == "both" else 0
-    heads += model.head_dim * (N + model.num_kv_heads) if model.qk_norm != "none" else 0
-    return norms_and_residuals + size * heads + scores + gates * F

@@ -4,6 +4,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from ..console import as_duration
+from ..machine import memory_size, shown_size
 from .experience import Experience, Factors, known_speed, read_experience
 from .memory import Memory, memory_of
 from .probe import Speed
@@ -30,7 +32,21 @@ class Prediction:
     @property
     def bytes(self) -> float:
         """Memory at the peak."""
-        return self.factors.memory * self.memory.total
+        return sum(self.memory_by_use.values())
+
+    @property
+    def memory_by_use(self) -> dict[str, float]:
+        """Bytes at the peak, by what takes them."""
+        return {name: self.factors.memory * value for name, value in vars(self.memory).items()}
+
+    @property
+    def seconds_by_use(self) -> dict[str, float]:
+        """Seconds, by what takes them."""
+        factors = {"reading": 1.0, "steps": self.factors.step}
+        return {
+            name: factors.get(name, self.factors.rest) * value
+            for name, value in vars(self.time).items()
+        }
 
     @property
     def step_seconds(self) -> float:
@@ -45,13 +61,24 @@ class Prediction:
     @property
     def seconds(self) -> float:
         """Of the whole command."""
-        return self.time.reading + self.factors.step * self.time.steps + self.rest_seconds
+        return sum(self.seconds_by_use.values())
 
     @property
     def disk(self) -> float:
         """Bytes of the model folder, checkpoint included."""
         copies = STATES_KEPT * self.workload.state_copies * self.workload.trained
         return FLOAT32_BYTES * (self.workload.model.parameter_count + copies)
+
+    def summary(self) -> str:
+        """What the run takes, in a line.
+
+        Returns:
+            Memory, time and disk.
+        """
+        size = memory_size()
+        limit = "" if size is None else f" ({shown_size(size)} here)"
+        memory, disk = shown_size(self.bytes), shown_size(self.disk)
+        return f"{memory} of memory{limit}, {as_duration(self.seconds)}, {disk} of disk"
 
     def as_json(self) -> dict[str, Any]:
         """Plain data.
@@ -66,8 +93,10 @@ class Prediction:
             "disk": round(self.disk),
             "dtype": dtype_of(self.workload.training),
             "learned_from_runs": self.factors.runs,
-            "memory_parts": {name: round(value) for name, value in vars(self.memory).items()},
-            "seconds_parts": {name: round(value, 2) for name, value in vars(self.time).items()},
+            "memory_by_use": {name: round(value) for name, value in self.memory_by_use.items()},
+            "seconds_by_use": {
+                name: round(value, 2) for name, value in self.seconds_by_use.items()
+            },
         }
 
 

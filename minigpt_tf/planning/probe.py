@@ -32,6 +32,8 @@ class Speed:
     """The same in bfloat16; estimated from the processor's instructions."""
     bandwidth: float
     """Bytes that all cores together read and write in copies."""
+    reading: float
+    """Bytes that they read, where nothing is written."""
     interpreter: float
     """Rounds of a small loop in Python: what is not computed by TensorFlow follows it."""
 
@@ -56,11 +58,12 @@ def measure_speed(seconds: float = 2.0) -> Speed:
     float32 = 2 * SIDE**3 / products
     gains = [BFLOAT16_GAINS[name] for name in BFLOAT16_GAINS if name in processor()[1]]
     gain = gains[0] if has_fast_bfloat16() else WITHOUT_BFLOAT16
-    return Speed(float32, gain * float32, _bandwidth(quarter), 1 / _shortest(_small_loop, quarter))
+    copied, read = _bandwidths(quarter)
+    return Speed(float32, gain * float32, copied, read, 1 / _shortest(_small_loop, quarter / 2))
 
 
-def _bandwidth(seconds: float) -> float:
-    """Bytes a second of copies by all cores."""
+def _bandwidths(seconds: float) -> tuple[float, float]:
+    """Bytes a second of copies and of reading, by all cores."""
     import numpy as np
 
     cores = usable_cores()
@@ -70,7 +73,11 @@ def _bandwidth(seconds: float) -> float:
         def copy() -> None:
             list(pool.map(lambda block: np.copyto(block[0], block[1]), blocks))
 
-        return 2 * COPIED_BYTES * cores / _shortest(copy, seconds)
+        def read() -> None:
+            list(pool.map(lambda block: block[0].max(), blocks))
+
+        copied = 2 * COPIED_BYTES * cores / _shortest(copy, seconds)
+        return copied, COPIED_BYTES * cores / _shortest(read, seconds)
 
 
 def _small_loop() -> None:

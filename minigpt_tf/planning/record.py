@@ -13,6 +13,9 @@ from .workload import dtype_of
 
 KIB = 1024
 
+LEAST_SECONDS = 3.0
+"""Of all steps together, from which something is learned of them."""
+
 
 def peak_memory() -> int | None:
     """The most memory that this process has had.
@@ -80,7 +83,8 @@ class RunRecord:
         if step is None:
             return
         workload, time_ = predicted.workload, predicted.time
-        rest = self.seconds - step * len(self._steps) - time_.reading
+        steps = step * len(self._steps)
+        rest = self.seconds - steps - time_.reading
         expected = time_.total - time_.steps - time_.reading
         peak = peak_memory() if self._alone else None
         learn(
@@ -88,7 +92,7 @@ class RunRecord:
                 method=workload.method,
                 dtype=dtype_of(workload.training),
                 memory=None if peak is None else peak / predicted.memory.total,
-                step=step * predicted.schedule.steps / time_.steps,
+                step=steps / time_.steps if steps >= LEAST_SECONDS else None,
                 rest=rest / expected,
             )
         )

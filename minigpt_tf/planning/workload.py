@@ -60,6 +60,8 @@ class Workload:
     rows_per_record: int = 1
     logits_in_chunks: bool = True
     """Whether the logits of a batch are made in turns, of which one at a time is in memory."""
+    stored: float | None = None
+    """Bytes of the model's weights as the engine holds them (unset: 4 for each)."""
     on_text: bool = False
     """Whether it trains on windows of a text, not on records."""
 

@@ -28,7 +28,7 @@ _SYNONYMS = {
     "rejected": ("loser", "worse", "bad", "response_rejected", "dispreferred"),
     "text": ("sentence", "content", "review", "message", "comment", "sms", "tweet", "body"),
     "label": ("category", "class", "sentiment", "intent", "target", "tag", "topic", "labels"),
-    "messages": ("dialogue", "dialog", "chat", "turns", "history"),
+    "messages": ("dialogue", "dialog", "chat", "turns", "history", "items"),
 }
 """Names that others give to what is needed; the first that is there is taken."""
 
@@ -50,6 +50,10 @@ _LAYOUTS = (
     (
         {"mapping", "title"},
         "is an export of ChatGPT: write each conversation as {messages: [{role, content}, ...]}",
+    ),
+    (
+        {"custom_id", "body"},
+        "is a file of requests for OpenAI's batch API, which has questions without answers",
     ),
     (
         {"paragraphs"},

@@ -58,6 +58,8 @@ def adapted(
         {'instruction': 'p', 'output': 'c'}
     """
     lower = _in_lower_case(tuple(values), taken)
+    if "preferred_output" in lower and "non_preferred_output" in lower:
+        return _with_preferences(values, lower)
     if cells_are_texts:
         for key in ("messages", *SHAREGPT_NAMES, "prompt", "completion", "chosen", "rejected"):
             if key in lower and (found := _written_list(values[lower[key]])) is not None:
@@ -111,6 +113,15 @@ def _with_system(values: dict[str, Any], lower: dict[str, str]) -> dict[str, Any
         content = content.get("parts", content.get("content"))
     rest = {key: value for key, value in values.items() if key != beside}
     return rest | {name: [{"role": "system", "content": content}, *messages]}
+
+
+def _with_preferences(values: dict[str, Any], lower: dict[str, str]) -> dict[str, Any]:
+    """A pair of answers as OpenAI's preference tuning has it."""
+    used = [lower.get("input", ""), lower["preferred_output"], lower["non_preferred_output"]]
+    asked, chosen, rejected = (values.get(name) for name in used)
+    if isinstance(asked, dict):
+        asked = asked.get("messages")
+    return _instead(values, used, {"prompt": asked, "chosen": chosen, "rejected": rejected})
 
 
 def _with_prompt(values: dict[str, Any], lower: dict[str, str]) -> dict[str, Any]:

@@ -15,6 +15,10 @@ KNOWN = NAMES | {"conversations", "conversation", "completion", "contents"}
 """Names that records have."""
 
 
+_TURNS = ("prompt", "completion", "chosen", "rejected", "preferred_output", "non_preferred_output")
+"""Names of parts of a record that may be lists of messages."""
+
+
 def entries_of(value: Any, notes: Notes) -> list[Any]:
     """The records in the one value of a JSON file.
 
@@ -89,7 +93,7 @@ def _is_record(value: dict[str, Any]) -> bool:
         found = value.get(name)
         if isinstance(found, list) and found and all(isinstance(item, dict) for item in found):
             return any(key in found[0] for key in ("role", "from", "content", "value"))
-    turns = [value.get(name) for name in ("prompt", "completion", "chosen", "rejected")]
+    turns = [value.get(name) for name in _TURNS]
     lists = [item for item in turns if isinstance(item, list)]
     if lists:
         return all(isinstance(turn, dict) and "role" in turn for item in lists for turn in item)

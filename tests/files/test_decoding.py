@@ -1,5 +1,6 @@
 """Bytes -> text in blocks: the same as at once, wherever a block ends."""
 
+import codecs
 import io
 import re
 
@@ -137,6 +138,13 @@ def test_zeros_of_a_crash_are_left_out_by_line_and_zeros_of_data_are_not_text():
     assert notes.lines() == ("left out: 4,096 NUL characters (the first in line 41)",)
     with pytest.raises(DataError, match=r"looks like binary data, not text \(a NUL in line 3\)"):
         decode_text(b"head\nline\n" + b"ab\0" * 500)
+
+
+def test_marks_of_files_that_were_joined_are_left_out():
+    notes = Notes()
+    content = codecs.BOM_UTF8 * 2 + b"one\n" + codecs.BOM_UTF8 + b"two"
+    assert decode_text(content, notes=notes) == "one\ntwo"
+    assert notes.lines() == ("left out: 2 byte order marks in the text (the first in line 1)",)
 
 
 def test_utf_8_that_is_named_otherwise_is_said():

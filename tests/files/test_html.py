@@ -33,7 +33,10 @@ from minigpt_tf.files.notes import Notes
             "<table><tr><td hidden>1<td>2</table><dialog>no</dialog><dialog open>yes</dialog>",
             "2\nyes",
         ),
-        ("<svg><title>no</title><text>in</text></svg><svg><![CDATA[a<b]]></svg>", "ina<b"),
+        ("<svg><title>no</title><text>in</text></svg><svg><![CDATA[a<b]]></svg>", "in a<b"),
+        ("a<svg><text>b</text><text>c</text></svg>d", "a b c d"),
+        ('a<span style="color: red; display:block">b<span>c</span></span>d', "a\nbc\nd"),
+        ("<b style='display:inline-block'>a</b><i style='display:blocks'>b</i>", "ab"),
         (
             "10<sup>6</sup> H<sub>2</sub>O 1<sup>st</sup> <q>hi</q> soft\xadhy&shy;phen",
             "10⁶ H₂O 1st “hi” softhyphen",
@@ -43,6 +46,14 @@ from minigpt_tf.files.notes import Notes
 )
 def test_a_page_is_what_a_reader_sees(page, expected):
     assert text_of_html(page) == expected
+
+
+def test_pages_within_a_page_are_named():
+    notes = Notes()
+    page = "<p>a<iframe src=x.html>old</iframe><iframe hidden src=y></iframe><iframe srcdoc='<p>'>"
+    assert text_of_html(page, notes) == "a"
+    assert notes.counts["page within the page"] == 2
+    assert notes.names["page within the page"] == ["x.html"]
 
 
 def test_what_nobody_sees_is_named():

@@ -1,5 +1,7 @@
 """JSON as people and programs write it, for texts and for records."""
 
+import json
+
 import pytest
 
 from minigpt_tf.errors import DataError
@@ -25,6 +27,33 @@ def test_a_name_that_comes_twice_has_both_values_as_text(tmp_path):
     assert texts(tmp_path, '{"a": "one", "a": "two"}').text == "one\ntwo"
     _, [(_, value)] = parse_json_file('{"a": 1, "a": 2}')
     assert isinstance(value, DuplicateName) and value.name == "a"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"question": ["q1", "q2"], "answer": ["a1", 2]},
+        {"question": {"0": "q1", "1": "q2"}, "answer": {"0": "a1", "1": 2}},
+    ],
+)
+def test_columns_are_read_row_by_row(tmp_path, value):
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    document = read_document(tmp_path / "a.json")
+    assert document.text == "q1\na1\nq2\n2"
+    assert document.notes == ("left out: 2 names of values ('question', 'answer')",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": ["1", "2"], "b": ["3"]},
+        {"a": ["1", "2", "3"]},
+        {"a": {"x": "1", "y": "2"}, "b": {"z": "3"}},
+    ],
+)
+def test_what_has_no_rows_is_read_as_it_stands(tmp_path, value):
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    assert read_document(tmp_path / "a.json").text == "1\n2\n3"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])

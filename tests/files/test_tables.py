@@ -56,6 +56,13 @@ def test_rows_may_be_asked_for_again(text):
     assert list(rows) == list(rows) and len(list(rows)) == 2
 
 
+def test_cells_are_what_a_person_sees():
+    text = 'code,name\n="007","=""0,8"""\n=1+1,="a" & "b"\n'
+    assert cells(text) == [["code", "name"], ["007", "0,8"], ["=1+1", '="a" & "b"']]
+    text = "| q | a |\n|---|:-:|\n| one | -- |\n| | two |\n"
+    assert cells(text) == [["", "q", "a", ""], ["", "one", "--", ""], ["", "", "two", ""]]
+
+
 def test_two_stray_quotes_take_no_rows_with_them():
     notes = Notes()
     text = f'{HEAD}q1,"a1\n{SOUND}q7,"a7\nq8,a8\n'

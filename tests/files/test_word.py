@@ -144,9 +144,51 @@ def test_signs_of_a_run(tmp_path):
     )
     assert text == "a\tb\nc-de 10⁶ H₂O 1st\nα✓CAPS field link漢x+y"
     assert notes == (
-        "left out: 1 symbol of a font ('Strange'), 1 hidden text ('hidden')",
+        "left out: 1 symbol of a font ('Strange'), 1 hidden text ('hidden'), "
+        "1 reading above a word",
         "has equations, of which the characters alone are read",
     )
+
+
+def field(content, instruction):
+    return (
+        f'<w:r><w:fldChar w:fldCharType="begin"><w:ffData>{content}</w:ffData></w:fldChar></w:r>'
+        f"<w:r><w:instrText> {instruction} </w:instrText></w:r>"
+        '<w:r><w:fldChar w:fldCharType="end"/></w:r>'
+    )
+
+
+def test_fields_of_old_forms_show_what_is_chosen(tmp_path):
+    choices = '<w:listEntry w:val="red"/><w:listEntry w:val="blue"/>'
+    lists = ["", '<w:default w:val="1"/>', '<w:default w:val="1"/><w:result w:val="0"/>']
+    text, _ = read(
+        tmp_path,
+        *(
+            paragraph(
+                run("It is "), field(f"<w:ddList>{chosen}{choices}</w:ddList>", "FORMDROPDOWN")
+            )
+            for chosen in [*lists, '<w:result w:val="7"/>']
+        ),
+        *(
+            paragraph(field(f"<w:checkBox>{switch}</w:checkBox>", "FORMCHECKBOX"), run(" yes"))
+            for switch in (
+                '<w:default w:val="0"/>',
+                '<w:default w:val="1"/>',
+                '<w:default w:val="0"/><w:checked/>',
+                '<w:default w:val="1"/><w:checked w:val="0"/>',
+            )
+        ),
+    )
+    assert text.splitlines()[:4] == ["It is red", "It is blue", "It is red", "It is "]
+    assert text.splitlines()[4:] == ["☐ yes", "☒ yes", "☒ yes", "☐ yes"]
+
+
+def test_what_a_document_refers_to_is_named(tmp_path):
+    ruby = (
+        f"<w:r><w:ruby><w:rt>{run('kan')}</w:rt><w:rubyBase>{run('漢')}</w:rubyBase></w:ruby></w:r>"
+    )
+    text, notes = read(tmp_path, paragraph(ruby), "<w:subDoc/>")
+    assert text == "漢" and notes == ("left out: 1 reading above a word, 1 subdocument",)
 
 
 def test_what_stands_beside_the_text_is_named(tmp_path):

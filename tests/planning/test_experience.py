@@ -10,7 +10,7 @@ from minigpt_tf.planning.experience import Experience, Factors, Outcome
 from minigpt_tf.planning.probe import Speed
 from minigpt_tf.planning.workload import text_schedule, text_workload
 
-SPEED = Speed(200e9, 400e9, 50e9, 2000)
+SPEED = Speed(200e9, 400e9, 50e9, 30e9, 2000)
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,13 @@ def outcome(method="train", dtype="float32", memory=1.0, step=1.0, rest=1.0):
 
 def test_the_nearest_runs_decide():
     far = [outcome("lora", step=9.0) for _ in range(5)]
-    near = [outcome(step=s, memory=m) for s, m in ((1.5, 0.9), (2.0, None), (4.0, 1.1))]
+    near = [outcome(step=s, memory=m) for s, m in ((1.5, 0.9), (2.0, 1.0), (4.0, 1.1))]
     assert Experience(outcomes=[*far, *near]).factors("train", "float32") == Factors(
         memory=1.0, step=2.0, rest=1.0, runs=3
     )
     assert Experience(outcomes=[*far, *near[:2]]).factors("train", "float32").step == 9.0
+    alone = Experience(outcomes=[outcome(step=8.0), outcome(step=None)])
+    assert alone.factors("train", "float32").step == 2.0  # one of three: the cube root
     assert Experience().factors("train", "float32") == Factors()
 
 

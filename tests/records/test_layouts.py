@@ -79,6 +79,8 @@ def test_splits_that_are_not_read_are_named(tmp_path):
         ([{"text": "only"}], "texts without more are for minigpt train"),
         ([{"human": "q", "assistant": "a"}], "--map instruction=human --map output=assistant$"),
         ([{"Frage": "q", "Antwort": "a"}], "such as --map instruction=Frage --map output=Antwort$"),
+        ([{"items": [{"from": "human", "value": "q"}]}], "give --map messages=items$"),
+        ([{"custom_id": "1", "body": {"messages": []}}], "requests for OpenAI's batch API"),
         ([{"x": "y"}], "say which is which, such as --map output=answer"),
     ],
 )
@@ -200,6 +202,11 @@ USER, GOOD, BAD = (
         {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
         {"prompt": "q", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
         {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        {
+            "input": {"messages": [USER], "tools": []},
+            "preferred_output": [GOOD],
+            "non_preferred_output": [BAD],
+        },
         {"chosen": "\n\nHuman: q\n\nAssistant: good", "rejected": "\n\nHuman: q\n\nAssistant: bad"},
     ],
 )
@@ -207,6 +214,11 @@ def test_pairs_of_answers_in_any_words(tmp_path, row):
     record = read(tmp_path, [row]).records[0]
     assert (record.instruction, record.chosen, record.rejected) == ("q", "good", "bad")
     assert [item["content"] for item in record.question] == ["q"]
+
+
+def test_one_pair_of_openais_is_a_record(tmp_path):
+    row = {"input": {"messages": [USER]}, "preferred_output": [GOOD], "non_preferred_output": [BAD]}
+    assert read(tmp_path, json.dumps(row), "a.jsonl").records[0].chosen == "good"
 
 
 def test_a_pair_may_answer_a_conversation(tmp_path):
