@@ -22,6 +22,11 @@ CACHE_DAYS = 30
 MOST_DOWNLOAD_BYTES = 1 << 30
 """Size of a text that is downloaded by its URL (`files.download`): at most 1 GiB."""
 
+ATTENTION_BLOCKS_FROM = 512
+"""Tokens from which attention is trained in blocks (`model.causal_attention`). Measured on an AMD
+EPYC, four layers of 12 heads of 64, bfloat16: 0.91 of the speed at 256, 1.15 at 512, 1.3 at 1024,
+1.4 at 4096."""
+
 FORMAT_VERSION = 1
 """Version of the model folder's layout. A folder of a newer version is refused."""
 

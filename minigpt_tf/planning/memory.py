@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from ..config import ModelConfig
+from ..config.constants import ATTENTION_BLOCKS_FROM
 from .limits import LOGITS_AT_ONCE, MOST_LOGITS
 from .workload import FLOAT32_BYTES, Workload
 
@@ -149,8 +150,9 @@ def activation_bytes(workload: Workload) -> float:
     model, size, length = workload.model, workload.product_bytes, workload.length
     tokens = workload.rows * length
     frozen = workload.trains == "adapter"
-    block = block_bytes(model, length, size, frozen=frozen) * tokens
-    transient = TRANSIENT_SCORES * model.num_heads * length * tokens
+    in_blocks = workload.on_text and length >= ATTENTION_BLOCKS_FROM
+    block = block_bytes(model, length, size, frozen=frozen, scores_kept=not in_blocks) * tokens
+    transient = 0 if in_blocks else TRANSIENT_SCORES * model.num_heads * length * tokens
     if workload.trains == "last_block":
         return block + transient
     if workload.training.remat:
@@ -158,7 +160,9 @@ def activation_bytes(workload: Workload) -> float:
     return block * model.num_layers + transient
 
 
-def block_bytes(model: ModelConfig, length: int, size: int, *, frozen: bool = False) -> float:
+def block_bytes(
+    model: ModelConfig, length: int, size: int, *, frozen: bool = False, scores_kept: bool = True
+) -> float:
     """Memory that a block keeps for the gradients, for each token.
 
     Args:
@@ -166,6 +170,7 @@ def block_bytes(model: ModelConfig, length: int, size: int, *, frozen: bool = Fa
         length: Tokens of a row, which attend to each other.
         size: Bytes of a number in the products: 4, or 2 for bfloat16.
         frozen: Whether the kernels have no gradients, so that most of their inputs are not kept.
+        scores_kept: Whether attention keeps its scores, as it does unless it computes in blocks.
 
     Returns:
         Bytes for each token.
@@ -178,6 +183,7 @@ def block_bytes(model: ModelConfig, length: int, size: int, *, frozen: bool = Fa
     heads += 4 * model.head_dim * (N + K) if model.qk_norm != "none" else 0
     score = 4 + (size if size == 2 else 0) + mask * model.dropout_everywhere * (size + 1)
     score += 8 if model.attention_softcap is not None else 0
+    score *= scores_kept
     unit = FEED_FORWARD_BYTES[model.activation][0 if size == 4 else 1] - size * frozen
     return D * width + HEADS * heads + SCORES * score * N * length + F * max(unit, 0)
 

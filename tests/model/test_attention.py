@@ -19,7 +19,7 @@ CASES = {
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(room, "BLOCKS_FROM", 1)
+    monkeypatch.setattr(room, "ATTENTION_BLOCKS_FROM", 1)
     monkeypatch.setattr(room, "QUERIES_IN_BLOCK", 16)
 
 
