@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from minigpt_tf.config import FineTuningConfig, LoraConfig, ModelConfig
+from minigpt_tf.config import FineTuningConfig, LoraConfig, ModelConfig, TrainingConfig
 from minigpt_tf.config.presets import fine_tuning_preset, model_preset, training_preset
 from minigpt_tf.finetuning.methods import method_of
 from minigpt_tf.planning.memory import memory_of
@@ -30,35 +30,62 @@ SMOLLM2 = ModelConfig(
 )
 """SmolLM2-135M's sizes."""
 
-WIDE = model_preset(
+MODERN = model_preset(
     "modern",
-    vocab_size=8000,
+    vocab_size=8192,
     context_length=1024,
-    embed_dim=1024,
-    num_layers=6,
-    num_heads=16,
-    num_kv_heads=16,
-    ff_dim=4096,
+    embed_dim=512,
+    num_layers=8,
+    num_heads=8,
+    num_kv_heads=4,
+    ff_dim=1408,
 )
+SHORT = replace(SMOLLM2, context_length=1024)
 
-TRAINED = [  # preset, its switches, batch, remat, dtype, ru_maxrss of a process in MB
-    ("lecture", {"head_dim": 32}, 64, False, "mixed_bfloat16", 1456),
-    ("lecture", {"head_dim": 32}, 256, False, "mixed_bfloat16", 2665),
-    ("lecture", {"head_dim": 32}, 256, False, "float32", 3536),
-    ("lecture", {"head_dim": 32}, 256, True, "mixed_bfloat16", 1582),
-    ("shakespeare", {}, 512, False, "mixed_bfloat16", 1899),
-    ("gpt2", {"context_length": 256}, 8, False, "mixed_bfloat16", 5054),
-    ("gpt2", {"context_length": 256}, 2, False, "mixed_bfloat16", 3674),
+TRAINED = [  # model, batch, settings, ru_maxrss of a whole run in MiB
+    (model_preset("lecture", context_length=64), 32, {"dtype": "float32"}, 1663),
+    (model_preset("lecture", context_length=128), 64, {"dtype": "float32"}, 3206),
+    (
+        model_preset("lecture", context_length=128),
+        64,
+        {"dtype": "mixed_bfloat16", "remat": True},
+        1730,
+    ),
+    (MODERN, 2, {"dtype": "mixed_bfloat16"}, 3120),
+    (replace(MODERN, context_length=512), 8, {"dtype": "float32"}, 4089),
+    (
+        replace(MODERN, context_length=256),
+        16,
+        {"dtype": "float32", "optimizer": "muon"},
+        3747,
+    ),
+    (model_preset("gpt2", context_length=256), 2, {"dtype": "float32"}, 5722),
+    (model_preset("gpt2", context_length=512), 2, {"dtype": "mixed_bfloat16"}, 6551),
+    (model_preset("gpt2", context_length=128), 4, {"dtype": "float32", "accumulate": 2}, 6080),
+    (replace(SMOLLM2, context_length=128), 4, {"dtype": "mixed_bfloat16"}, 6081),
+    (model_preset("shakespeare"), 256, {"dtype": "mixed_bfloat16"}, 1377),
 ]
 
-TUNED = [  # method, bits, model, batch, tokens, those that count, peak of a whole run in MB
-    ("lora", "8", SMOLLM2, 2, 128, 61, 3360),
-    ("qlora", "8", SMOLLM2, 2, 128, 61, 3081),
-    ("qlora", "4", SMOLLM2, 2, 128, 61, 3199),
-    ("full", "8", WIDE, 4, 256, 218, 5025),
-    ("lora", "8", WIDE, 4, 256, 218, 2634),
-    ("qlora", "8", WIDE, 4, 256, 218, 2329),
+TUNED = [  # method, bits, model, batch, tokens, those that count, dtype, ru_maxrss in MiB
+    ("full", "8", MODERN, 8, 256, 106, "float32", 2575),
+    ("lora", "8", MODERN, 2, 992, 490, "float32", 2418),
+    ("qlora", "8", MODERN, 8, 256, 106, "float32", 1849),
+    ("classify", "8", MODERN, 4, 960, 0, "float32", 1574),
+    ("full", "8", SHORT, 2, 256, 106, "mixed_bfloat16", 5968),
+    ("lora", "8", SHORT, 8, 128, 42, "mixed_bfloat16", 3356),
+    ("lora", "8", SHORT, 4, 256, 106, "float32", 4082),
+    ("qlora", "8", SHORT, 4, 256, 106, "float32", 3858),
+    ("dpo", "8", SHORT, 2, 256, 106, "float32", 3950),
+    ("classify", "8", SHORT, 8, 96, 0, "mixed_bfloat16", 2810),
 ]
+"""Some of the runs on which the formula was fitted: AMD Zen 5, two cores, TensorFlow 2.21."""
+
+
+@pytest.mark.parametrize("model, batch, settings, mebibytes", TRAINED)
+def test_training_takes_what_was_measured(model, batch, settings, mebibytes):
+    training = TrainingConfig(batch_size=batch, **settings)
+    found = memory_of(text_workload(model, training)).total
+    assert found / 2**20 == pytest.approx(mebibytes, rel=0.1)
 
 
 def run_of(method, model=SMOLLM2, bits="8", length=128, targets=78, **training):
@@ -72,10 +99,12 @@ def run_of(method, model=SMOLLM2, bits="8", length=128, targets=78, **training):
     )
 
 
-@pytest.mark.parametrize("method, bits, model, batch, length, targets, megabytes", TUNED)
-def test_tuning_takes_what_was_measured(method, bits, model, batch, length, targets, megabytes):
-    run = run_of(method, model, bits, length, targets, batch_size=batch)
-    assert memory_of(run).total / 2**20 == pytest.approx(megabytes, rel=0.3)
+@pytest.mark.parametrize("method, bits, model, batch, length, targets, dtype, mebibytes", TUNED)
+def test_tuning_takes_what_was_measured(
+    method, bits, model, batch, length, targets, dtype, mebibytes
+):
+    run = run_of(method, model, bits, length, targets, batch_size=batch, dtype=dtype)
+    assert memory_of(run).total / 2**20 == pytest.approx(mebibytes, rel=0.12)
 
 
 def test_methods_need_less_in_their_order():
