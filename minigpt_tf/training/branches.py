@@ -15,6 +15,9 @@ their time goes into handing over work. Of the lecture's size (819,000) it no lo
 MOST_PARAMETERS = 4_000_000
 """Every branch has gradients of its own, which are added up."""
 
+MOST_BRANCHES = 4
+"""The step is traced once for each, which takes its time; and no more was measured."""
+
 
 def branches_for(model: ModelConfig, training: TrainingConfig, replicas: int = 1) -> int:
     """Parts of a microbatch that are computed at the same time, each in one thread.
@@ -25,8 +28,8 @@ def branches_for(model: ModelConfig, training: TrainingConfig, replicas: int = 1
         replicas: Devices among which it is divided.
 
     Returns:
-        The most that divide the windows of a microbatch, at most one a core; 1 for a model or
-        batch whose single operations keep all cores busy.
+        The most that divide the windows of a microbatch, at most MOST_BRANCHES and one a core; 1
+        for a model or batch whose single operations keep all cores busy.
 
     Example:
         >>> from minigpt_tf.config.presets import model_preset, training_preset
@@ -38,11 +41,13 @@ def branches_for(model: ModelConfig, training: TrainingConfig, replicas: int = 1
     elements = windows * model.context_length * model.embed_dim
     if elements > MOST_ELEMENTS or model.parameter_count > MOST_PARAMETERS or replicas > 1:
         return 1
-    return max(n for n in range(1, usable_cores() + 1) if windows % n == 0)
+    most = min(usable_cores(), MOST_BRANCHES)
+    return max(n for n in range(1, most + 1) if windows % n == 0)
 
 
 def one_thread_each(branches: int) -> None:
-    """Gives each branch a thread, and each operation one too; with one branch it does nothing.
+    """Gives each branch a thread, and each operation one too, where that uses all cores; elsewhere,
+    and with one branch, it does nothing.
 
     For a process that only trains: an operation of another, larger model would have one thread.
     Call it before TensorFlow is imported. Variables that are set in the environment stay.
@@ -50,6 +55,6 @@ def one_thread_each(branches: int) -> None:
     Args:
         branches: How many there are.
     """
-    if branches > 1 and "tensorflow" not in sys.modules:
+    if branches > 1 and branches >= usable_cores() and "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(branches))
