@@ -153,8 +153,21 @@ class Classifier:
         Raises:
             DataError: the text has no tokens, or contains a special token of the model.
         """
-        row = self._row(text)
-        probabilities = np.exp(log_softmax(self.scores(row))).tolist()
+        row = self.row(text)
+        return self.guess(text, row, self.engine.hidden(row.ids))
+
+    def guess(self, text: str, row: Row, hidden: np.ndarray) -> Guess:
+        """The label of a text whose hidden state is known.
+
+        Args:
+            text: the text.
+            row: its tokens.
+            hidden: the hidden state (D,) of the last one, behind the last norm.
+
+        Returns:
+            As `classify`.
+        """
+        probabilities = np.exp(log_softmax(self.head.scores(hidden))).tolist()
         return Guess(text, dict(zip(self.head.labels, probabilities, strict=True)), row.dropped)
 
     def try_on(
@@ -190,7 +203,7 @@ class Classifier:
         scores, truth, truncated, dropped = [], [], 0, list(found.dropped)
         for count, record in enumerate(records, start=1):
             try:
-                row = self._row(record.text)
+                row = self.row(record.text)
             except DataError as error:
                 dropped.append(Dropped(record.row, str(error)))
                 continue
@@ -203,7 +216,18 @@ class Classifier:
         confusion, loss = judge(self.head.labels, np.array(scores), np.array(truth))
         return Trial(found.where, found.unit, confusion, loss, dropped, truncated)
 
-    def _row(self, text: str) -> Row:
+    def row(self, text: str) -> Row:
+        """A text as the model gets it.
+
+        Args:
+            text: the text.
+
+        Returns:
+            Its tokens, and how many were dropped.
+
+        Raises:
+            DataError: the text has no tokens, or contains a special token of the model.
+        """
         record = LabeledRecord(0, text, "")
         return render(record, self.template, self.context_length, self.records)[0]
 

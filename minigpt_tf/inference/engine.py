@@ -277,12 +277,26 @@ class Engine:
         Returns:
             (D,).
         """
+        *_, state = self.hidden_in_turns(ids, len(ids))
+        return state
+
+    def hidden_in_turns(self, ids: np.ndarray | list[int], most: int) -> Iterator[np.ndarray]:
+        """`hidden` with a pause after every few ids, for a thread that has other work too.
+
+        Args:
+            ids: (T,), at least one.
+            most: Ids between two pauses.
+
+        Yields:
+            The hidden state (D,) of the last token so far; the last one is the result.
+        """
         cache, state = self._borrowed(), np.empty(self.config.embed_dim, dtype=np.float32)
         try:
-            self._run(ids, cache, 0, num_logits=0, state=state)
+            for first in range(0, len(ids), most):
+                self._run(ids[first : first + most], cache, 0, num_logits=0, state=state)
+                yield state
         finally:
             self._spare.append(cache)
-        return state
 
     def logits_in_chunks(
         self, ids: np.ndarray | list[int], num_logits: int | None = None

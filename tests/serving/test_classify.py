@@ -5,6 +5,7 @@ import pytest
 
 from minigpt_tf.classification.classifier import Classifier
 from minigpt_tf.finetuning.trainer import finetune
+from minigpt_tf.serving.routes import classify
 from tests.finetuning.test_classifier import files, plan_of  # noqa: F401
 from tests.serving.conftest import serving, wait_for
 
@@ -15,7 +16,8 @@ def sorter(files):
     return files / "sorter"
 
 
-def test_labels_are_those_of_the_command_line(sorter, models):
+def test_labels_are_those_of_the_command_line(sorter, models, monkeypatch):
+    monkeypatch.setattr(classify, "TURN", 2)  # several turns a text
     classifier = Classifier.load(sorter)
     texts = ["this is a saw", "one more pear", "a" * 999]
     with serving(sorter, models / "talk", slots=1) as server:

@@ -8,13 +8,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ...classification.classifier import Classifier
+from ...records.truncation import Row
 from ..admission import CLOSED, Answers, ClientGone
 from ..answers.documents import ANSWERED, Labels
 from ..errors import Refusal, json_response
 from ..requests.bodies import ClassifyRequest
 from ..state import call_of, new_id, state_of
+from ..waiting import off_loop
 
 router = APIRouter()
+
+TURN = 64
+"""Tokens of a text between two steps of other models' answers."""
 
 
 @router.post("/v1/classify", response_model=None, responses=ANSWERED[Labels])
@@ -35,7 +40,8 @@ async def classify(request: Request, body: ClassifyRequest) -> Response:
         call.facts["input"] = body.input
     with Answers(state, call, model) as answers:
         try:
-            data = await answers.work(request, _labels(model.classifier, body.input))
+            rows = await off_loop(state, _rows, model.classifier, body.input)
+            data = await answers.work(request, _labels(model.classifier, body.input, rows))
         except ClientGone:
             return CLOSED
     return json_response(
@@ -49,10 +55,20 @@ async def classify(request: Request, body: ClassifyRequest) -> Response:
     )
 
 
-def _labels(classifier: Classifier, texts: list[str]) -> Generator[None, None, Any]:
+def _rows(classifier: Classifier, texts: list[str]) -> list[Row]:
+    """The texts' tokens."""
+    return [classifier.row(text) for text in texts]
+
+
+def _labels(
+    classifier: Classifier, texts: list[str], rows: list[Row]
+) -> Generator[None, None, Any]:
+    """The labels, a few tokens at a time."""
     data = []
-    for index, text in enumerate(texts):
-        guess = classifier.classify(text)
+    for index, (text, row) in enumerate(zip(texts, rows, strict=True)):
+        for hidden in classifier.engine.hidden_in_turns(row.ids, TURN):  # noqa: B007  the last
+            yield
+        guess = classifier.guess(text, row, hidden)
         data.append(
             {
                 "index": index,
@@ -61,5 +77,4 @@ def _labels(classifier: Classifier, texts: list[str]) -> Generator[None, None, A
                 "dropped_tokens": guess.dropped,
             }
         )
-        yield
     return data
