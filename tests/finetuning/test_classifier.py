@@ -457,7 +457,7 @@ def test_long_texts_are_cut_the_same_way_in_use(files, tmp_path, cut):
     classifier = Classifier.load(tmp_path / "out")
     assert classifier.context_length == 16
     for record, example in zip(plan.dataset.test.records, plan.dataset.test.examples, strict=True):
-        row = classifier._row(record.text)
+        row = classifier.row(record.text)
         assert row.ids.tolist() == example[0].ids.tolist() and len(row.ids) == 16
         whole = plan.template.text_ids(record.text)
         kept = whole[:8] + whole[-8:] if cut == "middle" else whole[-16:]
