@@ -148,17 +148,13 @@ def timed(work: Callable[[], object], steps: int) -> Callable[[], float]:
 def ours(
     dtype: str, model: ModelConfig, training: TrainingConfig, x: np.ndarray, y: np.ndarray
 ) -> Callable[[], object]:
-    from minigpt_tf.training.branches import branches_for, one_thread_each
-
-    branches = branches_for(model, training)
-    one_thread_each(branches)
     from minigpt_tf.training.optimizers import build_optimizer
     from minigpt_tf.training.step import LanguageModel, TrainingStep
 
     trainable = LanguageModel(model, training, dtype)
     optimizer = build_optimizer(training, 1000)
     optimizer.build(trainable.variables)
-    step = TrainingStep(trainable, optimizer, clip_norm=training.clip_norm, branches=branches)
+    step = TrainingStep(trainable, optimizer, clip_norm=training.clip_norm)
     return lambda: step(x, y, step=1)
 
 

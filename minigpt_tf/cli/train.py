@@ -35,7 +35,6 @@ from ..files.sources import is_url
 from ..startup import quiet_import
 from ..storage.model_folder import check_output, has_checkpoint
 from ..storage.paths import real_path
-from ..training.branches import branches_for, one_thread_each
 from ..training.cluster import Cluster, choose_cluster
 from ..training.plan import Plan, make_plan, plan_from_preset
 from ..training.resume import read_run, read_tokenizer
@@ -100,8 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
     announce(_plan_lines(plan))
     if cluster is not None:
         announce([f"waiting for the other {len(cluster.workers) - 1} of the workers"])
-    else:
-        one_thread_each(branches_for(plan.model, plan.training))
     with quiet_import():
         from ..training.trainer import train
 

@@ -53,8 +53,6 @@ class Job(ABC):
     """A typical learning rate; errors suggest it."""
     signature: Sequence[tf.TensorSpec] | None = None
     """Shapes and types of a batch whose rows vary in length; None for fixed shapes."""
-    branches: int = 1
-    """Parts of a microbatch that are computed at the same time."""
     batch_tokens: float
     """Tokens of a batch, on average."""
     loss_per: str = "token"

@@ -126,7 +126,6 @@ class TrainingLoop:
                 job.optimizer,
                 clip_norm=training.clip_norm,
                 accumulate=training.accumulate,
-                branches=job.branches,
                 signature=job.signature,
             )
         began = time.perf_counter() - state.seconds

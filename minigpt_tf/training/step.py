@@ -77,7 +77,6 @@ class TrainingStep:
         *,
         clip_norm: float,
         accumulate: int = 1,
-        branches: int = 1,
         signature: Sequence[tf.TensorSpec] | None = None,
     ) -> None:
         """
@@ -86,12 +85,11 @@ class TrainingStep:
             optimizer: Built; under a strategy one of `optimizers`, which do not add up gradients.
             clip_norm: The largest global norm of the gradients; 0 does not clip.
             accumulate: Microbatches of each replica; one at a time is in memory.
-            branches: Parts of a microbatch that are computed at the same time.
             signature: Shapes and types of a batch whose lengths vary; the step is then compiled
                 once for all lengths.
         """
         self.model, self.optimizer = model, optimizer
-        self.clip_norm, self.accumulate, self.branches = clip_norm, accumulate, branches
+        self.clip_norm, self.accumulate = clip_norm, accumulate
         self._strategy = tf.distribute.get_strategy()
         self._compiled = tf.function(
             lambda *arguments: self._strategy.run(self._step, arguments),
@@ -117,10 +115,10 @@ class TrainingStep:
         """Loss, accuracy and gradient norm of a batch; then the update."""
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
-        each = self.accumulate * self.branches
-        slices = [_sliced(array, replicas * each) for array in batch]
-        first = replica.replica_id_in_sync_group * each
-        results, gradients = self._mean_gradients(slices, first, step * replicas * each)
+        count = replicas * self.accumulate
+        microbatches = [_microbatches(array, count) for array in batch]
+        first = replica.replica_id_in_sync_group * self.accumulate
+        results, gradients = self._mean_gradients(microbatches, first, step * count)
         if replicas > 1:
             mean = tf.distribute.ReduceOp.MEAN
             results, gradients = replica.all_reduce(mean, (results, gradients))
@@ -132,12 +130,13 @@ class TrainingStep:
         return *results, norm
 
     def _mean_gradients(self, batch, first, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Means over this replica's slices, from `first`; arrays (slices, B, ...)."""
+        """Means over this replica's microbatches, from `first`; arrays (microbatches, B, ...)."""
         if self.accumulate == 1:
-            return self._microbatch_gradients(batch, first, step)
+            return self._gradients([array[first] for array in batch], step + first)
 
         def add(i, sums):
-            terms = self._microbatch_gradients(batch, first + i * self.branches, step)
+            index = first + i
+            terms = self._gradients([array[index] for array in batch], step + index)
             return i + 1, tf.nest.map_structure(tf.add, sums, terms)
 
         shapes = [()] * 2, [variable.shape for variable in self.model.variables]
@@ -147,12 +146,6 @@ class TrainingStep:
             lambda i, sums: i < count, add, (tf.constant(0), zeros), parallel_iterations=1
         )
         return tf.nest.map_structure(lambda total: total / count, sums)
-
-    def _microbatch_gradients(self, batch, first, step):
-        """Means over the branches of a microbatch, which do not wait for each other."""
-        branches = range(self.branches)
-        terms = [self._gradients([a[first + i] for a in batch], step + first + i) for i in branches]
-        return tf.nest.map_structure(lambda *t: tf.add_n(t) / len(t) if t[1:] else t[0], *terms)
 
     def _gradients(self, batch, step) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """[loss, accuracy] of a batch, and the loss's gradients, float32 and dense."""
@@ -164,7 +157,7 @@ class TrainingStep:
         return [loss, accuracy], [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def _sliced(array: tf.Tensor, count: int) -> tf.Tensor:
+def _microbatches(array: tf.Tensor, count: int) -> tf.Tensor:
     """(B, ...) -> (count, B / count, ...); one axis of the array may be of unknown length."""
     rows, *others = array.shape
     return tf.reshape(array, (count, rows // count, *(-1 if n is None else n for n in others)))

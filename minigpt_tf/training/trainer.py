@@ -22,7 +22,6 @@ from ..planning.fitting import out_of_memory
 from ..planning.prediction import predict
 from ..planning.record import RunRecord
 from ..storage.model_folder import check_output, claim_output
-from .branches import branches_for
 from .checkpoint import RunState
 from .distribution import Distribution, connect
 from .history import write_history
@@ -150,13 +149,11 @@ class _Pretraining(Job):
         self.plan, self.out, self.dtype, self.training = plan, out, dtype, plan.training
         self.total_steps, self.eval_every = plan.total_steps, plan.eval_every
         self.batch_tokens = plan.training.batch_size * plan.model.context_length
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        self.branches = branches_for(plan.model, plan.training, replicas)
         self.model = start_model(plan, dtype)
         self.optimizer = build_optimizer(plan.training, plan.total_steps)
         self.optimizer.build(self.model.variables)
         self._windows = plan.windows()
-        self._validation_loss = _validation(self.model, plan, self.branches)
+        self._validation_loss = _validation(self.model, plan)
 
     def epoch_of(self, step: int) -> float:
         return self.plan.epoch_of(step)
@@ -216,7 +213,7 @@ def start_model(plan: Plan, dtype: str) -> LanguageModel:
     return model
 
 
-def _validation(model: LanguageModel, plan: Plan, branches: int) -> Callable[[], float] | None:
+def _validation(model: LanguageModel, plan: Plan) -> Callable[[], float] | None:
     if len(plan.corpus.val_ids) < 2:
         return None
 
@@ -229,7 +226,6 @@ def _validation(model: LanguageModel, plan: Plan, branches: int) -> Callable[[],
         context_length=plan.model.context_length,
         vocab_size=plan.model.vocab_size,
         fraction=plan.eval_fraction,
-        at_once=branches,
     )
 
 

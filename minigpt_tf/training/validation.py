@@ -1,7 +1,6 @@
 """Mean loss over held-out ids, every token counted once."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +16,6 @@ def make_validation(
     context_length: int,
     vocab_size: int,
     fraction: float = 1.0,
-    at_once: int = 1,
 ) -> Callable[[], float]:
     """A function that scores held-out ids with the model's present weights.
 
@@ -29,7 +27,6 @@ def make_validation(
         context_length: Tokens of a window.
         vocab_size: Number of token ids; bounds how many windows are scored at once.
         fraction: Of the windows that are scored, spread evenly.
-        at_once: Batches that are scored at the same time.
 
     Returns:
         A function that gives the mean loss in nats per token.
@@ -39,9 +36,10 @@ def make_validation(
     batch_size = windows_at_once(context_length, vocab_size)
 
     def validation_loss() -> float:
-        batches = list(scoring_batches(ids, context_length, batch_size, fraction))
-        with ThreadPoolExecutor(at_once) as pool:
-            losses = pool.map(lambda batch: float(compiled(*batch)) * batch[0].size, batches)
-            return sum(losses) / sum(x.size for x, _ in batches)
+        total, count = 0.0, 0
+        for x, y in scoring_batches(ids, context_length, batch_size, fraction):
+            total += float(compiled(x, y)) * x.size
+            count += x.size
+        return total / count
 
     return validation_loss

@@ -13,7 +13,6 @@ from minigpt_tf.inference.weights import assign_weights, weights_of
 from minigpt_tf.model import build_gpt_model
 from minigpt_tf.model.output_head import OutputHead
 from minigpt_tf.training import losses
-from minigpt_tf.training.branches import branches_for
 from minigpt_tf.training.losses import linear_cross_entropy
 from minigpt_tf.training.optimizers import build_optimizer
 from minigpt_tf.training.step import LanguageModel, TrainingStep
@@ -243,25 +242,3 @@ def test_muon_moves_matrices_along_orthogonal_directions():
         assert singular[-2] > 0.5 and singular[0] < 1.5, name
     embedding = after["token_embedding/embeddings"] - before["token_embedding/embeddings"]
     assert np.median(np.abs(embedding)) == pytest.approx(0.1, rel=1e-3)  # Adam's first step
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_branches_give_the_gradients_of_the_whole_batch(accumulate):
-    config = small("shakespeare")
-    model = trainable(config)
-    x, y = batch(config, 8)
-    whole, expected = step_gradients(model, x, y)
-    result, found = step_gradients(model, x, y, accumulate=accumulate, branches=2)
-    assert result.loss == pytest.approx(whole.loss, rel=1e-6)
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
-def test_branches_are_for_small_batches_of_small_models(monkeypatch):
-    monkeypatch.setattr("minigpt_tf.training.branches.usable_cores", lambda: 4)
-    small_run = model_preset("shakespeare"), TrainingConfig(batch_size=12)
-    assert branches_for(*small_run) == 4
-    assert branches_for(*small_run, replicas=2) == 1
-    assert branches_for(small_run[0], TrainingConfig(batch_size=9)) == 3
-    assert branches_for(small_run[0], TrainingConfig(batch_size=64)) == 1
-    assert branches_for(model_preset("gpt2", context_length=64), TrainingConfig(batch_size=2)) == 1
