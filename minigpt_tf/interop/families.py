@@ -353,6 +353,6 @@ def shortest_pattern(kinds: str) -> str:
         'LLG'
     """
     for length in range(1, len(kinds)):
-        if all(kinds[i] == kinds[i % length] for i in range(len(kinds))):
+        if kinds.startswith(kinds[length:]):
             return kinds[:length]
     return kinds

@@ -189,9 +189,8 @@ def block_bytes(
     heads += 4 * model.head_dim * (N + K) if model.qk_norm != "none" else 0
     score = 4 + (size if size == 2 else 0) + mask * model.dropout_everywhere * (size + 1)
     score += 8 if model.attention_softcap is not None else 0
-    score *= scores_kept
     unit = FEED_FORWARD_BYTES[model.activation][0 if size == 4 else 1] - size * frozen
-    return D * width + HEADS * heads + SCORES * score * N * length + F * max(unit, 0)
+    return D * width + HEADS * heads + SCORES * scores_kept * score * N * length + F * max(unit, 0)
 
 
 def logits_bytes(workload: Workload) -> float:

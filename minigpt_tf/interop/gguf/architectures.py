@@ -6,7 +6,7 @@ from typing import Any
 
 import gguf
 
-from ...config import ModelConfig
+from ...config import MOST_LAYERS, ModelConfig
 from ...errors import ConfigError, ModelFolderError
 from ..families import Family, shortest_pattern
 from ..tensors import Tensor
@@ -113,7 +113,8 @@ def settings_of(family: Family, values: Metadata, tensors: dict[str, Tensor]) ->
 
 def _layers(family: Family, values: Metadata, settings: dict[str, Any]) -> dict[str, Any]:
     """What tells layers apart: llama.cpp has a pattern for each architecture."""
-    root, layers = family.gguf_name, settings["num_layers"]
+    root = family.gguf_name
+    layers = min(settings["num_layers"], MOST_LAYERS)  # more are refused with the other sizes
     pattern = family.gguf_patterns[0]
     if "L" in pattern and f"{root}.{_WINDOW}" not in values:
         return {}
