@@ -4,31 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from minigpt_tf.config import FineTuningConfig, LoraConfig, ModelConfig, TrainingConfig
+from minigpt_tf.config import FineTuningConfig, LoraConfig, TrainingConfig
 from minigpt_tf.config.presets import fine_tuning_preset, model_preset, training_preset
 from minigpt_tf.finetuning.methods import method_of
+from minigpt_tf.planning.bases import BASES
 from minigpt_tf.planning.memory import memory_of
 from minigpt_tf.planning.workload import text_workload
 
-SMOLLM2 = ModelConfig(
-    vocab_size=49152,
-    context_length=8192,
-    embed_dim=576,
-    num_layers=30,
-    num_heads=9,
-    num_kv_heads=3,
-    ff_dim=1536,
-    dropout=0.0,
-    positions="rotary",
-    norm="rms",
-    norm_placement="before",
-    activation="swiglu",
-    use_bias=False,
-    qkv_bias=False,
-    logits_bias=False,
-    tie_embeddings=True,
-)
-"""SmolLM2-135M's sizes."""
+SMOLLM2 = BASES["SmolLM2-135M"]
 
 MODERN = model_preset(
     "modern",
