@@ -1,6 +1,6 @@
 """What goes into a prompt: the entries that were found, as turns that show how to answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..text.chat_template import Message, message
@@ -32,6 +32,25 @@ def messages_with(found: Sequence[Found], question: str) -> list[Message]:
         turns.append(message("user", _ASKED.format(_closest(item.entry.questions, question))))
         turns.append(message("assistant", item.entry.text))
     return [*turns, message("user", _ASKED.format(question))]
+
+
+def messages_that_fit(
+    found: Sequence[Found], question: str, fits: Callable[[list[Message]], bool]
+) -> list[Message]:
+    """A question behind as many of the entries as there is room for, and at least one.
+
+    Args:
+        found: The entries, the best first; one or more.
+        question: What the user asks.
+        fits: Whether such messages leave room for an answer.
+
+    Returns:
+        The messages, as of messages_with.
+    """
+    count = len(found)
+    while count > 1 and not fits(messages_with(found[:count], question)):
+        count -= 1
+    return messages_with(found[:count], question)
 
 
 def as_plain(found: Sequence[Found]) -> list[dict[str, Any]]:

@@ -17,11 +17,12 @@ from ...inference.stored_weights import load_weights
 from ...records.prompts import Template
 from ...records.schema import ask
 from ...records.truncation import Row
-from ...retrieval.context import UNKNOWN, messages_with
+from ...retrieval.context import UNKNOWN, messages_that_fit
 from ...retrieval.index import Found
 from ...retrieval.library import Library
 from ...storage.model_folder import CLASSIFIER_SECTION
 from ...storage.paths import real_path
+from ...text.chat_template import Message
 from .answers import answer_each, prompt_row
 from .facts import contains_fact
 from .queries import Queries, Query
@@ -323,13 +324,15 @@ def _with_entries(
     template: Template, found: list[Found], query: Query, context: int, sampling: SamplingConfig
 ) -> Row | None:
     """A query behind the entries that were found, as many of them as the context has room for."""
+    if not found:
+        return None
     question = f"{query.question}\n{query.input}".strip()
-    row = None
-    for count in range(len(found), 0, -1):
-        row = prompt_row(template, messages_with(found[:count], question), context, sampling)
-        if not row.dropped:
-            break
-    return row
+
+    def row_of(messages: list[Message]) -> Row:
+        """What is asked, cut to the context."""
+        return prompt_row(template, messages, context, sampling)
+
+    return row_of(messages_that_fit(found, question, lambda said: not row_of(said).dropped))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from fastapi import Request
 
 from ...config import SamplingConfig
 from ...inference.prompt import Prompt
-from ...retrieval.context import UNKNOWN, messages_with
+from ...retrieval.context import UNKNOWN, messages_that_fit
 from ...retrieval.index import Found
 from ...text.chat_template import Message
 from ..admission import Answers
@@ -87,10 +87,14 @@ def _encoded(
     sampling = sampling_of(model, body, limit)  # before anything is encoded
     context = model.engine.config.context_length
     said = messages
-    for count in range(len(found or ()), 0, -1):
-        said = [*messages[:-1], *messages_with((found or [])[:count], messages[-1]["content"])]
-        if len(encode_messages(model, said).ids) + limited(model, limit) <= context:
-            break
+    if found:
+
+        def fits(turns: list[Message]) -> bool:
+            """Whether the whole conversation leaves room for the answer."""
+            ids = encode_messages(model, [*messages[:-1], *turns]).ids
+            return len(ids) + limited(model, limit) <= context
+
+        said = [*messages[:-1], *messages_that_fit(found, messages[-1]["content"], fits)]
     prompt = chat_prompt(model, said, limited(model, limit) if truncate else None)
     prompt = replace(prompt, text=messages[-1]["content"])
     left = context - len(prompt.ids)
