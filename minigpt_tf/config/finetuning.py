@@ -90,6 +90,11 @@ class FineTuningConfig:
     sample_queries: tuple[str, ...] = setting(
         (), "question answered at every evaluation; may be repeated (unset: three of the records)"
     )
+    records: tuple[str, ...] = setting(
+        (),
+        "file or folder whose entries stand before each question, as `ask`, `chat` and `serve` put "
+        "them there with --records: the model learns to answer from them; may be repeated",
+    )
 
     def __post_init__(self) -> None:
         check_types(self)

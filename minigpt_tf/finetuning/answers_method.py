@@ -13,7 +13,7 @@ class AnswersMethod(Method):
     """A method whose job is supervised fine-tuning."""
 
     record_kinds = ("instruction", "conversation")
-    options = frozenset({"sample_tokens", "train_on"})
+    options = frozenset({"sample_tokens", "records", "train_on"})
 
     def job(self) -> "Callable[..., FineTuningJob]":
         from .supervised import SupervisedJob

@@ -21,6 +21,7 @@ from ..records.dataset import Dataset, RecordSet
 from ..records.prompts import Template
 from ..records.schema import LabeledRecord, Record, ask
 from ..records.truncation import Row
+from ..retrieval.template import RecordsTemplate
 from ..storage.model_folder import CLASSIFIER_SECTION, EXACT_NAME
 from ..storage.paths import real_path
 from ..text.chat_template import Message
@@ -187,6 +188,13 @@ class FineTuningPlan:
         yield "base", f"{self.base.path}, {self.model.parameter_count:,} parameters"
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} records, {self.epoch_of(steps):.4g} epochs"
+        if isinstance(self.template, RecordsTemplate) and self.template.library is not None:
+            asked = [
+                r.question for r in self.dataset.train.records if not isinstance(r, LabeledRecord)
+            ]
+            found = sum(bool(self.template.found(question)) for question in asked)
+            entries = f"{len(self.template.library):,} entries of {', '.join(self.tuning.records)}"
+            yield "records", f"{entries}; {found:,} of {len(asked):,} questions find some"
         yield "evaluation", f"every {self.eval_every:,} steps"
         if self.dataset.labels:
             head = "a new one" if self.base_head is None else "continues from the base's"

@@ -28,6 +28,8 @@ from ..planning.fitting import check_fits
 from ..records.dataset import prepare
 from ..records.prompts import Template
 from ..records.schema import KINDS
+from ..retrieval.library import Library
+from ..retrieval.template import RecordsTemplate
 from ..storage.model_folder import CLASSIFIER_SECTION
 from .method import Method
 from .methods import all_methods, method_of
@@ -180,7 +182,7 @@ def make_finetuning_plan(
     context = min(folder.model.context_length, tuning.max_length or folder.model.context_length)
     if method.trains == "adapter":
         check_targets(folder.model, lora)
-    template = Template.of(folder)
+    template = _template(folder, tuning, context, listener or SILENT)
     if method.writes_answers:
         _check_context(template, context, tuning)
     dataset = prepare(
@@ -213,6 +215,19 @@ def make_finetuning_plan(
             f"warmup_steps={training.warmup_steps}: must be fewer than the {plan.total_steps} steps"
         )
     return plan
+
+
+def _template(
+    folder: ModelFolder, tuning: FineTuningConfig, context: int, listener: Listener
+) -> Template:
+    """The base's template; with the records that answers are to be found in, if any."""
+    template = Template.of(folder)
+    if not tuning.records:
+        return template
+    library = Library(tuning.records)
+    for note in library.notes:
+        listener.notice(note)
+    return RecordsTemplate.behind(template, library, context)
 
 
 def _check_context(template: Template, context: int, tuning: FineTuningConfig) -> None:

@@ -33,6 +33,7 @@ USERS = {
     "beta": ("dpo",),
     "classify_layers": tuple(name for name in VARIANTS if name.startswith("classify")),
     "train_on": ANSWERS,
+    "records": (*ANSWERS, "dpo"),
     "sample_tokens": (*ANSWERS, "dpo"),
     "rank": ADAPTERS,
     "alpha": ADAPTERS,

@@ -15,7 +15,7 @@ from ...inference.folder import ModelFolder, load_folder
 from ...inference.prompt import Prompt
 from ...inference.stored_weights import load_weights
 from ...records.prompts import Template
-from ...records.schema import ask
+from ...records.schema import ask, content_of
 from ...records.truncation import Row
 from ...retrieval.context import UNKNOWN, messages_that_fit
 from ...retrieval.index import Found
@@ -326,7 +326,7 @@ def _with_entries(
     """A query behind the entries that were found, as many of them as the context has room for."""
     if not found:
         return None
-    question = f"{query.question}\n{query.input}".strip()
+    question = content_of(ask(query.question, query.input)[0])
 
     def row_of(messages: list[Message]) -> Row:
         """What is asked, cut to the context."""

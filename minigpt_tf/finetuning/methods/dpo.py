@@ -17,7 +17,7 @@ class Dpo(Method):
     """Trains an adapter on preferences."""
 
     record_kinds = ("preference",)
-    options = frozenset({"sample_tokens", "beta"})
+    options = frozenset({"sample_tokens", "records", "beta"})
     rows_per_record = 2
     logits_in_chunks = False  # the sum of a whole answer is needed for its gradients
     trains: Trains = "adapter"
