@@ -279,11 +279,11 @@ def _embeddings(
 
 def _history(paths: list[Path], out: Path | None, as_json: bool) -> int:
     from ..inspection.page import html_page, write_page
-    from ..inspection.runs import read_runs
+    from ..inspection.runs import drawn, read_runs
 
     data = read_runs(paths)
     if out is not None:
-        size = write_page(out, html_page("history", "How they learned", data))
+        size = write_page(out, html_page("history", "How they learned", drawn(data)))
     if as_json:
         print(json.dumps(data, allow_nan=False))
         return 0

@@ -17,6 +17,10 @@ NUMBERS = (
 )
 """Columns that every run has; one without a value is None."""
 
+STRETCHES = 400
+"""A longer history is drawn in so many stretches of evaluations: about one for two pixels."""
+DRAWN_SAMPLES = 200
+
 
 def read_runs(paths: list[Path]) -> dict[str, Any]:
     """The histories of some runs.
@@ -25,7 +29,7 @@ def read_runs(paths: list[Path]) -> dict[str, Any]:
         paths: Their model folders.
 
     Returns:
-        For each run its name, a row for each evaluation, and the samples of each.
+        For each run its name, how many evaluations it had, a row for each, and the samples.
 
     Raises:
         ModelFolderError: A folder is missing, or has no history, or a damaged one.
@@ -38,11 +42,47 @@ def read_runs(paths: list[Path]) -> dict[str, Any]:
         metrics = sorted(set(rows[0]) - set(NUMBERS))
         samples = _samples(path / SAMPLES_NAME)
         name = path.resolve().name
-        runs.append({"name": name, "rows": rows, "metrics": metrics, "samples": samples})
+        run = {"name": name, "evaluations": len(rows), "rows": rows, "metrics": metrics}
+        runs.append({**run, "samples": samples})
     if len({run["name"] for run in runs}) < len(runs):
         for run, path in zip(runs, paths, strict=True):
             run["name"] = str(path)
     return {"version": __version__, "runs": runs}
+
+
+def drawn(data: dict[str, Any]) -> dict[str, Any]:
+    """Runs as a page draws them: of long histories what can be told apart.
+
+    Args:
+        data: Of `read_runs`.
+
+    Returns:
+        The same with fewer rows: the first and the last of each of 400 stretches, and those with
+        its lowest and highest value of every column; and with 200 samples, evenly spread.
+    """
+    runs = []
+    for run in data["runs"]:
+        rows, samples = run["rows"], run["samples"]
+        kept = [rows[i] for i in _telling(rows)]
+        every = math.ceil(len(samples) / DRAWN_SAMPLES) or 1
+        spread = samples[::-every][::-1]  # the last is always there
+        runs.append({**run, "rows": kept, "samples": spread})
+    return {**data, "runs": runs}
+
+
+def _telling(rows: list[dict[str, float | None]]) -> list[int]:
+    """Places of the rows that a picture of them needs, in order."""
+    length = len(rows) / STRETCHES
+    if length <= 2 * len(rows[0]):
+        return list(range(len(rows)))
+    kept: set[int] = set()
+    for number in range(STRETCHES):
+        stretch = range(int(number * length), int((number + 1) * length))
+        kept |= {stretch[0], stretch[-1]}
+        for name in rows[0]:
+            values = [(value, i) for i in stretch if (value := rows[i].get(name)) is not None]
+            kept |= {min(values)[1], max(values)[1]} if values else set()
+    return sorted(kept)
 
 
 def _rows(file: Path) -> list[dict[str, float | None]]:

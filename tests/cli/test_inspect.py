@@ -1,5 +1,6 @@
 """`minigpt inspect`: what it prints and writes, in numbers that the engine gives too."""
 
+import itertools
 import json
 import os
 import re
@@ -268,3 +269,22 @@ def test_old_histories_and_runs_without_samples_are_shown(folder_copy, capsys):
     assert [row["loss"] for row in run["rows"]] == [2.5, None]
     assert run["rows"][0]["gradient_norm"] is None and run["rows"][0]["accuracy"] is None
     assert run["metrics"] == ["mine"] and run["samples"] == []
+
+
+def test_a_long_history_is_drawn_with_its_highest_and_lowest_values(folder_copy, tmp_path):
+    file = folder_copy / "history.csv"
+    head, *rows = file.read_text().splitlines()
+    loss = head.split(",").index("loss")
+    cells = rows[-1].split(",")
+    lines = []
+    for step in range(1, 30_001):
+        cells[0], cells[loss] = str(step), str(5 + step % 7 + 90 * (step == 12_345))
+        lines.append(",".join(cells))
+    file.write_text("\n".join([head, *lines]) + "\n")
+    page = tmp_path / "runs.html"
+    assert main(["inspect", "--history", str(folder_copy), "--out", str(page)]) == 0
+    (run,) = data_of(page)["runs"]
+    losses = {row["step"]: row["loss"] for row in run["rows"]}
+    assert len(losses) < 4_000 and run["evaluations"] == 30_000
+    assert losses[12_345] == 99 and {1, 30_000} <= set(losses) and min(losses.values()) == 5
+    assert max(b - a for a, b in itertools.pairwise(sorted(losses))) <= 75

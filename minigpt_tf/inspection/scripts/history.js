@@ -63,6 +63,12 @@ function table() {
     el("table", {}, el("tr", {}, ...head.map((name, i) => el("th", { class: i ? "figure" : "" }, name))), ...rows));
 }
 
+function thinned() {
+  const runs = data.runs.filter((run) => run.evaluations > run.rows.length);
+  const counts = runs.map((run) => `${count(run.rows.length)} of the ${count(run.evaluations)} evaluations of ${run.name}`);
+  return runs.length ? ` Drawn are ${counts.join(", ")}: those that a curve of this width can show, with every highest and lowest value.` : "";
+}
+
 function start() {
   const extra = [...new Set(data.runs.flatMap((run) => run.metrics))].map((name) => [name, "", [[name, name, false]], "On the validation split."]);
   const charts = [...CHARTS, ...extra].map(chartOf);
@@ -70,7 +76,7 @@ function start() {
     ...["step", "epoch", "seconds"].map((name) => el("option", { value: name }, name)));
   document.body.append(
     el("header", {}, el("h1", {}, data.runs.length > 1 ? `How ${data.runs.length} runs went` : `How ${data.runs[0].name} learned`),
-      el("p", { class: "soft" }, "Touch a curve to read its numbers.")),
+      el("p", { class: "soft" }, `Touch a curve to read its numbers.${thinned()}`)),
     el("main", {}, card("At the end", "The last evaluation of each run.", table(), el("p", {}), el("label", { class: "choice small" }, "Horizontal axis ", choice)),
       ...charts.slice(0, 1).map((c) => c.card), samples(), el("div", { class: "pairs" }, ...charts.slice(1).map((c) => c.card))),
     el("footer", {}, `Written by minigpt inspect ${data.version}. The page is one file and asks no server for anything.`));
