@@ -77,6 +77,9 @@ EXPORT_DTYPES = {
     "gguf": ("f32", "f16", "q8_0"),
     "keras": ("f32",),
     "h5": ("f32",),
+    "c": ("f32", "q8_0"),
+    "web": ("f32", "q8_0"),
+    "bundle": ("f32", "q8_0"),
 }
 """The types of numbers that a format can hold a model's weights in."""
 

@@ -7,7 +7,7 @@ from ..errors import ConfigError
 from .constants import EXPORT_DTYPES, MOST_GUESSES, MOST_THREADS, USEFUL_THREADS
 from .settings import check_types, documented, require_at_least, setting
 
-ExportFormat = Literal["hf", "gguf", "keras", "h5"]
+ExportFormat = Literal["hf", "gguf", "keras", "h5", "c", "web", "bundle"]
 ExportDType = Literal["f32", "f16", "bf16", "q8_0"]
 """Which of them a format has: EXPORT_DTYPES."""
 
@@ -175,11 +175,13 @@ class ExportConfig:
 
     format: ExportFormat = setting(
         "hf",
-        "hf (a folder for transformers), gguf (a file for llama.cpp), keras (Keras 3's archive) or "
-        "h5 (model.h5 as it is)",
+        "hf (a folder for transformers), gguf (a file for llama.cpp), keras (Keras 3's archive), "
+        "h5 (model.h5 as it is), c (a program in C), web (a page that runs in the browser) or "
+        "bundle (one file that Python runs)",
     )
     dtype: ExportDType = setting(
-        "f32", "numbers of the weights; keras and h5 have f32 alone, q8_0 is gguf's"
+        "f32",
+        "numbers of the weights: f16 for hf and gguf, bf16 for hf, q8_0 for gguf, c, web, bundle",
     )
 
     def __post_init__(self) -> None:

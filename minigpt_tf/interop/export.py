@@ -17,9 +17,10 @@ from ..storage.json_files import read_object
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
 from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, replaced_folder, reserve_space, staging
+from .portable.exports import MODEL_FILE, write_bundle, write_c, write_web
 
-SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
-"""How the names of the files end; a Hugging Face folder is none."""
+SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5", "bundle": ".pyz"}
+"""How the names of the files end; the other formats are folders."""
 
 REPLACED_PATTERNS = (
     *("model*.safetensors", "model.safetensors.index.json", "pytorch_model*.bin*"),
@@ -55,8 +56,10 @@ def export_model(
 
     Args:
         folder: The model folder.
-        out: Where to write: a folder for "hf", a file for the others (unset: in exports/).
-        format: "hf" (transformers), "gguf" (llama.cpp), "keras" or "h5".
+        out: Where to write: a folder for "hf", "c" and "web", a file for the others (unset: in
+            exports/).
+        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "c" (a program in C), "web"
+            (a page) or "bundle" (a file that Python runs).
         dtype: Of the weights, one of `config.EXPORT_DTYPES[format]`.
         overwrite: Whether to replace what an earlier export has written.
         listener: Receives the progress.
@@ -84,7 +87,7 @@ def export_model(
     contents = load_folder(folder)
     path = default_output(contents.path, config) if out is None else Path(out)
     try:
-        if format == "hf":
+        if format not in SUFFIXES:
             exported = _export_folder(contents, path, config, overwrite, listener)
         else:
             exported = _export_file(contents, path, config, overwrite)
@@ -97,8 +100,8 @@ def export_model(
 
 
 def default_output(folder: Path, config: ExportConfig) -> Path:
-    """Names the output of an export: exports/NAME-hf, exports/NAME-f32.gguf, exports/NAME.keras or
-    exports/NAME.h5.
+    """Names the output of an export: exports/NAME-hf, -c or -web, exports/NAME-f32.gguf,
+    exports/NAME.keras, .h5 or .pyz.
 
     Args:
         folder: The model folder, whose name is NAME.
@@ -108,8 +111,8 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
         A relative path.
     """
     name = real_path(folder).name
-    if config.format == "hf":
-        return Path(EXPORTS_DIRECTORY) / f"{name}-hf"
+    if config.format not in SUFFIXES:
+        return Path(EXPORTS_DIRECTORY) / f"{name}-{config.format}"
     name += f"-{config.dtype}" if config.format == "gguf" else ""
     return Path(EXPORTS_DIRECTORY) / (name + SUFFIXES[config.format])
 
@@ -117,19 +120,28 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
 def _export_folder(
     folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, listener: Listener
 ) -> Exported:
-    """--format hf"""
-    from .huggingface.write_folder import write_huggingface_folder
-
+    """--format hf, c and web"""
     _check_folder(out, overwrite)
     with (
         removed_if_empty(out),
-        claim_output(out, overwrite=overwrite, resume=False),
-        replaced_folder(out, _is_replaced) as scratch,
+        claim_output(out, overwrite=overwrite, resume=False, file=MODEL_FILE),
+        replaced_folder(out, _is_replaced if config.format == "hf" else _is_nothing) as scratch,
         _advice(),
     ):
-        write_huggingface_folder(folder, scratch, config.dtype, listener)
+        if config.format == "hf":
+            from .huggingface.write_folder import write_huggingface_folder
+
+            write_huggingface_folder(folder, scratch, config.dtype, listener)
+        else:
+            write = write_c if config.format == "c" else write_web
+            write(folder, scratch, config.dtype)
         files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
     return Exported(out, files, config)
+
+
+def _is_nothing(name: str) -> bool:
+    """No file of another name goes."""
+    return False
 
 
 def _is_replaced(name: str) -> bool:
@@ -138,7 +150,7 @@ def _is_replaced(name: str) -> bool:
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
-    """Raises ModelFolderError where a Hugging Face folder may not be written."""
+    """Raises ModelFolderError where a folder may not be written."""
     if not out.is_dir():
         return
     if (out / MODEL_NAME).exists() or _is_ours(out / CONFIG_NAME):
@@ -156,7 +168,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool) -> Exported:
-    """--format gguf, keras or h5"""
+    """--format gguf, keras, h5 or bundle"""
     _check_file(out, config, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +190,9 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
             from .keras_export import write_keras_archive
 
             write_keras_archive(folder, file)
+        elif config.format == "bundle":
+            with _advice():
+                write_bundle(folder, file, config.dtype)
         else:
             _copy_model(folder, file)
         size = file.stat().st_size
