@@ -21,12 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from minigpt_tf.console import table_lines
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import ModelFolder, load_folder
 from minigpt_tf.inference.prompt import encode_prompt
 from minigpt_tf.interop.export import export_model
 from minigpt_tf.machine import processor_name
-from minigpt_tf.console import table_lines
 
 COUNT = 32
 PROMPTS = (
