@@ -240,6 +240,11 @@ ROWS: dict[str, Row] = {
 }
 
 
+def until(end_ids: frozenset[int], ids: list[int]) -> list[int]:
+    """The tokens before one that ends the text."""
+    return ids[: next((place for place, i in enumerate(ids) if i in end_ids), len(ids))]
+
+
 def reason(error: Exception) -> str:
     """Why a row has nothing, in a line."""
     if isinstance(error, subprocess.CalledProcessError):
@@ -271,9 +276,9 @@ def main() -> None:
                 lines.append((name, "-", "-", "-"))
                 print(f"{name}: {reason(error)}", flush=True)
                 continue
-            expected = expected or found.ids
-            pairs = zip(found.ids, expected, strict=True)
-            same = sum(one[: len(other)] == other for one, other in pairs)
+            texts = [until(folder.tokenizer.end_ids, ids) for ids in found.ids]
+            expected = expected or texts
+            same = sum(one == other for one, other in zip(texts, expected, strict=True))
             megabytes = f"{size / 1e6:,.0f}" if size else "-"
             speed = f"{statistics.median(found.speeds):,.1f}"
             lines.append((name, f"{same} of {len(expected)}", megabytes, speed))
