@@ -90,7 +90,7 @@ def _switches(model: ModelConfig) -> dict[str, Any]:
 
 
 def _tables(model: ModelConfig) -> dict[str, np.ndarray]:
-    """Positions that are no weights: a sinusoidal table, or rotary frequencies.
+    """Positions beside the weights: a sinusoidal table, or rotary frequencies.
 
     A frequency is two float32, a number and what it lacks, since angles of late positions need more
     digits than one has.
