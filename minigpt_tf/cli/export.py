@@ -1,6 +1,7 @@
 """The verb `export`."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from ..config import ExportConfig
 from ..interop.export import Exported, export_model
 from .options import cli_options, given_options
 
-DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, Keras."
+DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, LiteRT, Keras."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             config.format,
             config.dtype,
+            context_length=config.context_length,
             overwrite=arguments.overwrite,
             listener=LostListener(listener),
         )
@@ -79,14 +81,14 @@ def _size(size: int) -> str:
 
 
 def next_step(exported: Exported, folder: Path) -> str:
-    """Python that uses what was written.
+    """What uses what was written.
 
     Args:
         exported: What was written.
         folder: The model folder that it was made from.
 
     Returns:
-        Lines of Python.
+        Lines of Python, or of a shell.
     """
     path = str(exported.path)
     if exported.config.format == "hf":
@@ -100,4 +102,11 @@ def next_step(exported: Exported, folder: Path) -> str:
             "from llama_cpp import Llama\n"
             f"print(Llama({path!r})('TEXT', max_tokens=60)['choices'][0]['text'])"
         )
+    if exported.config.format == "tflite":
+        return (
+            "from minigpt_tf.interop.litert.running import LiteRTRunner\n"
+            f"print(next(LiteRTRunner({path!r}).logits([1])).argmax())"
+        )
+    if exported.config.format == "litert":
+        return f"pip install litert-lm\nlitert-lm run {shlex.quote(path)} --prompt 'TEXT'"
     return f"import keras, minigpt_tf.model\nmodel = keras.models.load_model({path!r})"

@@ -3,12 +3,12 @@
 import filecmp
 import fnmatch
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
+from ..config import CONFIG_NAME, EXPORT_DTYPES, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
 from ..config.running import ExportDType, ExportFormat
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
@@ -18,7 +18,13 @@ from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_
 from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, replaced_folder, reserve_space, staging
 
-SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5"}
+SUFFIXES = {
+    "gguf": ".gguf",
+    "keras": ".keras",
+    "h5": ".h5",
+    "tflite": ".tflite",
+    "litert": ".litertlm",
+}
 """How the names of the files end; a Hugging Face folder is none."""
 
 REPLACED_PATTERNS = (
@@ -48,6 +54,7 @@ def export_model(
     format: ExportFormat = ExportConfig.format,
     dtype: ExportDType = ExportConfig.dtype,
     *,
+    context_length: int | None = None,
     overwrite: bool = False,
     listener: Listener = SILENT,
 ) -> Exported:
@@ -56,8 +63,11 @@ def export_model(
     Args:
         folder: The model folder.
         out: Where to write: a folder for "hf", a file for the others (unset: in exports/).
-        format: "hf" (transformers), "gguf" (llama.cpp), "keras" or "h5".
+        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "tflite" (LiteRT) or
+            "litert" (LiteRT-LM).
         dtype: Of the weights, one of `config.EXPORT_DTYPES[format]`.
+        context_length: Tokens that a file for LiteRT has room for (unset: the model's, at most
+            1,024).
         overwrite: Whether to replace what an earlier export has written.
         listener: Receives the progress.
 
@@ -80,7 +90,7 @@ def export_model(
         >>> list(exported.files)
         ['mine.h5']
     """
-    config = ExportConfig(format, dtype)
+    config = ExportConfig(format, dtype, context_length)
     contents = load_folder(folder)
     path = default_output(contents.path, config) if out is None else Path(out)
     try:
@@ -97,12 +107,12 @@ def export_model(
 
 
 def default_output(folder: Path, config: ExportConfig) -> Path:
-    """Names the output of an export: exports/NAME-hf, exports/NAME-f32.gguf, exports/NAME.keras or
-    exports/NAME.h5.
+    """Names the output of an export: exports/NAME-hf, exports/NAME-f32.gguf (.tflite, .litertlm),
+    exports/NAME.keras or exports/NAME.h5.
 
     Args:
         folder: The model folder, whose name is NAME.
-        config: The format, and for GGUF the dtype.
+        config: The format, and the dtype where it has several.
 
     Returns:
         A relative path.
@@ -110,7 +120,7 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
     name = real_path(folder).name
     if config.format == "hf":
         return Path(EXPORTS_DIRECTORY) / f"{name}-hf"
-    name += f"-{config.dtype}" if config.format == "gguf" else ""
+    name += f"-{config.dtype}" if len(EXPORT_DTYPES[config.format]) > 1 else ""
     return Path(EXPORTS_DIRECTORY) / (name + SUFFIXES[config.format])
 
 
@@ -156,30 +166,18 @@ def _is_ours(file: Path) -> bool:
 
 
 def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool) -> Exported:
-    """--format gguf, keras or h5"""
+    """The formats that are one file."""
     _check_file(out, config, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFolderError(f"{out.parent}: cannot be written to: {error.strerror}") from None
-    notice = None
     with staging(out.parent) as scratch:
         file = scratch / out.name
-        if config.format == "gguf":
-            from .gguf.write_gguf import export_gguf, notice_of
-
-            try:
-                with _advice():
-                    export_gguf(folder, file, config.dtype)
-            except ModelFolderError as error:  # people know nothing of the scratch folder
-                raise ModelFolderError(str(error).replace(str(file), str(out))) from None
-            notice = notice_of(folder.model, config.dtype)
-        elif config.format == "keras":
-            from .keras_export import write_keras_archive
-
-            write_keras_archive(folder, file)
-        else:
-            _copy_model(folder, file)
+        try:
+            notice = FILE_WRITERS[config.format](folder, file, config)
+        except ModelFolderError as error:  # people know nothing of the scratch folder
+            raise ModelFolderError(str(error).replace(str(file), str(out))) from None
         size = file.stat().st_size
     return Exported(out, {out.name: size}, config, notice)
 
@@ -197,14 +195,53 @@ def _check_file(out: Path, config: ExportConfig, overwrite: bool) -> None:
         raise ModelFolderError(f"{out} exists: --overwrite replaces it")
 
 
-def _copy_model(folder: ModelFolder, file: Path) -> None:
-    """model.h5 under another name, once its weights were found to be those of config.json."""
+def _write_gguf(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format gguf"""
+    from .gguf.write_gguf import export_gguf, notice_of
+
+    with _advice():
+        export_gguf(folder, file, config.dtype)
+    return notice_of(folder.model, config.dtype)
+
+
+def _write_keras(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format keras"""
+    from .keras_export import write_keras_archive
+
+    write_keras_archive(folder, file)
+    return None
+
+
+def _write_litert(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format tflite and litert"""
+    from .litert.writing import notice_of, write_litertlm, write_tflite
+
+    write = write_litertlm if config.format == "litert" else write_tflite
+    with _advice():
+        write(folder, file, config.dtype, config.context_length)
+    return notice_of(folder, config.context_length)
+
+
+def _copy_model(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format h5: model.h5 under another name, once its weights were found to be those of
+    config.json."""
     source = folder.path / MODEL_NAME
     reserve_space(file.parent, source.stat().st_size)
     with folder.open_weights():
         shutil.copyfile(source, file)
     if not filecmp.cmp(source, file, shallow=False):
         raise ModelFolderError(f"{file}: could not be read back as written")
+    return None
+
+
+FILE_WRITERS: dict[str, Callable[[ModelFolder, Path, ExportConfig], str | None]] = {
+    "gguf": _write_gguf,
+    "keras": _write_keras,
+    "h5": _copy_model,
+    "tflite": _write_litert,
+    "litert": _write_litert,
+}
+"""Format -> what writes its file, and returns what a person should know about it."""
 
 
 @contextmanager
