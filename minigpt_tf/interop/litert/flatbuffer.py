@@ -231,7 +231,7 @@ class LiteRTModel:
         """Adds a buffer, unless there is one of that key.
 
         Args:
-            key: What tells it from the others.
+            key: Its own, such as its name.
             buffer: What is added.
 
         Returns:

@@ -291,7 +291,7 @@ class _Forward:
         return self.masks[local]
 
     def _attention(self, x: Tensor, layer: int) -> Tensor:
-        """The queries of heads that share a key stand one under the other: no key is copied."""
+        """Queries of heads with the same key stand one under the other, so no key is copied."""
         c, T = self.config, self.T
         N, K, H = c.num_heads, c.num_kv_heads, c.head_dim
         q = self._heads(x, layer, "query", N)

@@ -40,7 +40,7 @@ CHECKED_TOKENS, CHECKED_LOGITS = 24, 8
 
 TOLERANCES = {"f32": 1e-4, "int8": 0.5}
 """Largest root mean square of what logits differ by, in that of the logits about their mean; those
-of unrelated models differ by 1.4. The ids that are compared are no text, and int8 shows there most.
+of unrelated models differ by 1.4. The ids that are compared are random, where int8 shows most.
 """
 
 
