@@ -79,6 +79,9 @@ EXPORT_DTYPES = {
     "h5": ("f32",),
     "tflite": ("f32", "int8"),
     "litert": ("f32", "int8"),
+    "c": ("f32", "q8_0"),
+    "web": ("f32", "q8_0"),
+    "bundle": ("f32", "q8_0"),
 }
 """The types of numbers that a format can hold a model's weights in."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import CONFIG_NAME, EXPORT_DTYPES, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
+from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
 from ..config.running import ExportDType, ExportFormat
 from ..errors import ConfigError, DataError, ModelFolderError
 from ..events import SILENT, Listener
@@ -17,6 +17,7 @@ from ..storage.json_files import read_object
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
 from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, replaced_folder, reserve_space, staging
+from .portable.exports import MODEL_FILE, write_bundle, write_c, write_web
 
 SUFFIXES = {
     "gguf": ".gguf",
@@ -24,8 +25,12 @@ SUFFIXES = {
     "h5": ".h5",
     "tflite": ".tflite",
     "litert": ".litertlm",
+    "bundle": ".pyz",
 }
-"""How the names of the files end; a Hugging Face folder is none."""
+"""How the names of the files end; the other formats are folders."""
+
+NAMED_BY_DTYPE = ("gguf", "tflite", "litert")
+"""Formats whose files have the dtype in their names."""
 
 REPLACED_PATTERNS = (
     *("model*.safetensors", "model.safetensors.index.json", "pytorch_model*.bin*"),
@@ -62,9 +67,10 @@ def export_model(
 
     Args:
         folder: The model folder.
-        out: Where to write: a folder for "hf", a file for the others (unset: in exports/).
-        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "tflite" (LiteRT) or
-            "litert" (LiteRT-LM).
+        out: Where to write: a folder for "hf", "c" and "web", a file for the others (unset: in
+            exports/).
+        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "tflite" (LiteRT), "litert"
+            (LiteRT-LM), "c" (a program in C), "web" (a page) or "bundle" (a file that Python runs).
         dtype: Of the weights, one of `config.EXPORT_DTYPES[format]`.
         context_length: Tokens that a file for LiteRT has room for (unset: the model's, at most
             1,024).
@@ -94,7 +100,7 @@ def export_model(
     contents = load_folder(folder)
     path = default_output(contents.path, config) if out is None else Path(out)
     try:
-        if format == "hf":
+        if format not in SUFFIXES:
             exported = _export_folder(contents, path, config, overwrite, listener)
         else:
             exported = _export_file(contents, path, config, overwrite)
@@ -107,39 +113,48 @@ def export_model(
 
 
 def default_output(folder: Path, config: ExportConfig) -> Path:
-    """Names the output of an export: exports/NAME-hf, exports/NAME-f32.gguf (.tflite, .litertlm),
-    exports/NAME.keras or exports/NAME.h5.
+    """Names the output of an export: exports/NAME-hf, -c or -web, exports/NAME-f32.gguf, .tflite
+    or .litertlm, exports/NAME.keras, .h5 or .pyz.
 
     Args:
         folder: The model folder, whose name is NAME.
-        config: The format, and the dtype where it has several.
+        config: The format, and for gguf, tflite and litert the dtype.
 
     Returns:
         A relative path.
     """
     name = real_path(folder).name
-    if config.format == "hf":
-        return Path(EXPORTS_DIRECTORY) / f"{name}-hf"
-    name += f"-{config.dtype}" if len(EXPORT_DTYPES[config.format]) > 1 else ""
+    if config.format not in SUFFIXES:
+        return Path(EXPORTS_DIRECTORY) / f"{name}-{config.format}"
+    name += f"-{config.dtype}" if config.format in NAMED_BY_DTYPE else ""
     return Path(EXPORTS_DIRECTORY) / (name + SUFFIXES[config.format])
 
 
 def _export_folder(
     folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, listener: Listener
 ) -> Exported:
-    """--format hf"""
-    from .huggingface.write_folder import write_huggingface_folder
-
+    """--format hf, c and web"""
     _check_folder(out, overwrite)
     with (
         removed_if_empty(out),
-        claim_output(out, overwrite=overwrite, resume=False),
-        replaced_folder(out, _is_replaced) as scratch,
+        claim_output(out, overwrite=overwrite, resume=False, file=MODEL_FILE),
+        replaced_folder(out, _is_replaced if config.format == "hf" else _is_nothing) as scratch,
         _advice(),
     ):
-        write_huggingface_folder(folder, scratch, config.dtype, listener)
+        if config.format == "hf":
+            from .huggingface.write_folder import write_huggingface_folder
+
+            write_huggingface_folder(folder, scratch, config.dtype, listener)
+        else:
+            write = write_c if config.format == "c" else write_web
+            write(folder, scratch, config.dtype)
         files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
     return Exported(out, files, config)
+
+
+def _is_nothing(name: str) -> bool:
+    """No file of another name goes."""
+    return False
 
 
 def _is_replaced(name: str) -> bool:
@@ -148,7 +163,7 @@ def _is_replaced(name: str) -> bool:
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
-    """Raises ModelFolderError where a Hugging Face folder may not be written."""
+    """Raises ModelFolderError where a folder may not be written."""
     if not out.is_dir():
         return
     if (out / MODEL_NAME).exists() or _is_ours(out / CONFIG_NAME):
@@ -217,9 +232,15 @@ def _write_litert(folder: ModelFolder, file: Path, config: ExportConfig) -> str 
     from .litert.writing import notice_of, write_litertlm, write_tflite
 
     write = write_litertlm if config.format == "litert" else write_tflite
-    with _advice():
-        write(folder, file, config.dtype, config.context_length)
+    write(folder, file, config.dtype, config.context_length)
     return notice_of(folder, config.context_length)
+
+
+def _write_bundle(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format bundle"""
+    with _advice():
+        write_bundle(folder, file, config.dtype)
+    return None
 
 
 def _copy_model(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
@@ -240,6 +261,7 @@ FILE_WRITERS: dict[str, Callable[[ModelFolder, Path, ExportConfig], str | None]]
     "h5": _copy_model,
     "tflite": _write_litert,
     "litert": _write_litert,
+    "bundle": _write_bundle,
 }
 """Format -> what writes its file, and returns what a person should know about it."""
 

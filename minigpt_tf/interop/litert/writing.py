@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, ModelFolderError
+from ...errors import ConfigError, DataError, ModelFolderError
 from ...inference.engine import Engine
 from ...inference.folder import ModelFolder
 from ...inference.weights import check_finite
@@ -139,7 +139,10 @@ def write_litertlm(
     """
     builder = installed("litert_lm_builder")
     scratch = file.parent
-    tokenizer = export_tokenizer(folder)
+    try:
+        tokenizer = export_tokenizer(folder)
+    except DataError as error:
+        raise DataError(f"{error}; --format tflite takes any tokenizer") from None
     parts = {name: scratch / f"{name}{suffix}" for name, suffix in PARTS.items()}
     try:
         write_tflite(folder, parts["model"], dtype, context_length)
