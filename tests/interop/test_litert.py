@@ -259,7 +259,7 @@ def test_what_litert_lm_cannot_read_is_refused(tmp_path):
     tokenizer = Tokenizer()  # drops unknown words, which no table of words does
     tokenizer.fit_on_texts([TEXT])
     folder = make_folder(tmp_path / "m", "lecture", tokenizer)
-    with pytest.raises(DataError, match="no unknown word.*--format tflite takes any tokenizer"):
+    with pytest.raises(DataError, match=r"no unknown word.*--format tflite takes any tokenizer"):
         mg.export_model(folder, tmp_path / "x.litertlm", "litert")
     assert exported(folder, tmp_path / "x.tflite").exists()
 
