@@ -9,7 +9,7 @@ from ..config import ExportConfig
 from ..interop.export import Exported, export_model
 from .options import cli_options, given_options
 
-DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, Keras, C, the browser."
+DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, LiteRT, Keras, C, the browser."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             config.format,
             config.dtype,
+            context_length=config.context_length,
             overwrite=arguments.overwrite,
             listener=LostListener(listener),
         )
@@ -101,6 +102,9 @@ NEXT = {
     "print(Llama({path})('TEXT', max_tokens=60)['choices'][0]['text'])",
     "keras": "import keras, minigpt_tf.model\nmodel = keras.models.load_model({path})",
     "h5": "import keras, minigpt_tf.model\nmodel = keras.models.load_model({path})",
+    "tflite": "from minigpt_tf.interop.litert.running import LiteRTRunner\n"
+    "print(next(LiteRTRunner({path}).logits([1])).argmax())",
+    "litert": "pip install litert-lm\nlitert-lm run {shell} --prompt 'TEXT'",
     "c": 'cd {shell} && gcc -O3 -march=native model.c -lm -o model\n./model model.bin "who is ..."',
     "web": "python3 -m http.server --directory {shell}\nopen http://localhost:8000",
     "bundle": 'python3 {shell} "who is ..."',

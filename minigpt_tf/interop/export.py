@@ -3,7 +3,7 @@
 import filecmp
 import fnmatch
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,18 @@ from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, replaced_folder, reserve_space, staging
 from .portable.exports import MODEL_FILE, write_bundle, write_c, write_web
 
-SUFFIXES = {"gguf": ".gguf", "keras": ".keras", "h5": ".h5", "bundle": ".pyz"}
+SUFFIXES = {
+    "gguf": ".gguf",
+    "keras": ".keras",
+    "h5": ".h5",
+    "tflite": ".tflite",
+    "litert": ".litertlm",
+    "bundle": ".pyz",
+}
 """How the names of the files end; the other formats are folders."""
+
+NAMED_BY_DTYPE = ("gguf", "tflite", "litert")
+"""Formats whose files have the dtype in their names."""
 
 REPLACED_PATTERNS = (
     *("model*.safetensors", "model.safetensors.index.json", "pytorch_model*.bin*"),
@@ -49,6 +59,7 @@ def export_model(
     format: ExportFormat = ExportConfig.format,
     dtype: ExportDType = ExportConfig.dtype,
     *,
+    context_length: int | None = None,
     overwrite: bool = False,
     listener: Listener = SILENT,
 ) -> Exported:
@@ -58,9 +69,11 @@ def export_model(
         folder: The model folder.
         out: Where to write: a folder for "hf", "c" and "web", a file for the others (unset: in
             exports/).
-        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "c" (a program in C), "web"
-            (a page) or "bundle" (a file that Python runs).
+        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "tflite" (LiteRT), "litert"
+            (LiteRT-LM), "c" (a program in C), "web" (a page) or "bundle" (a file that Python runs).
         dtype: Of the weights, one of `config.EXPORT_DTYPES[format]`.
+        context_length: Tokens that a file for LiteRT has room for (unset: the model's, at most
+            1,024).
         overwrite: Whether to replace what an earlier export has written.
         listener: Receives the progress.
 
@@ -83,7 +96,7 @@ def export_model(
         >>> list(exported.files)
         ['mine.h5']
     """
-    config = ExportConfig(format, dtype)
+    config = ExportConfig(format, dtype, context_length)
     contents = load_folder(folder)
     path = default_output(contents.path, config) if out is None else Path(out)
     try:
@@ -100,12 +113,12 @@ def export_model(
 
 
 def default_output(folder: Path, config: ExportConfig) -> Path:
-    """Names the output of an export: exports/NAME-hf, -c or -web, exports/NAME-f32.gguf,
-    exports/NAME.keras, .h5 or .pyz.
+    """Names the output of an export: exports/NAME-hf, -c or -web, exports/NAME-f32.gguf, .tflite
+    or .litertlm, exports/NAME.keras, .h5 or .pyz.
 
     Args:
         folder: The model folder, whose name is NAME.
-        config: The format, and for GGUF the dtype.
+        config: The format, and for gguf, tflite and litert the dtype.
 
     Returns:
         A relative path.
@@ -113,7 +126,7 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
     name = real_path(folder).name
     if config.format not in SUFFIXES:
         return Path(EXPORTS_DIRECTORY) / f"{name}-{config.format}"
-    name += f"-{config.dtype}" if config.format == "gguf" else ""
+    name += f"-{config.dtype}" if config.format in NAMED_BY_DTYPE else ""
     return Path(EXPORTS_DIRECTORY) / (name + SUFFIXES[config.format])
 
 
@@ -168,33 +181,18 @@ def _is_ours(file: Path) -> bool:
 
 
 def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool) -> Exported:
-    """--format gguf, keras, h5 or bundle"""
+    """The formats that are one file."""
     _check_file(out, config, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFolderError(f"{out.parent}: cannot be written to: {error.strerror}") from None
-    notice = None
     with staging(out.parent) as scratch:
         file = scratch / out.name
-        if config.format == "gguf":
-            from .gguf.write_gguf import export_gguf, notice_of
-
-            try:
-                with _advice():
-                    export_gguf(folder, file, config.dtype)
-            except ModelFolderError as error:  # people know nothing of the scratch folder
-                raise ModelFolderError(str(error).replace(str(file), str(out))) from None
-            notice = notice_of(folder.model, config.dtype)
-        elif config.format == "keras":
-            from .keras_export import write_keras_archive
-
-            write_keras_archive(folder, file)
-        elif config.format == "bundle":
-            with _advice():
-                write_bundle(folder, file, config.dtype)
-        else:
-            _copy_model(folder, file)
+        try:
+            notice = FILE_WRITERS[config.format](folder, file, config)
+        except ModelFolderError as error:  # people know nothing of the scratch folder
+            raise ModelFolderError(str(error).replace(str(file), str(out))) from None
         size = file.stat().st_size
     return Exported(out, {out.name: size}, config, notice)
 
@@ -212,14 +210,60 @@ def _check_file(out: Path, config: ExportConfig, overwrite: bool) -> None:
         raise ModelFolderError(f"{out} exists: --overwrite replaces it")
 
 
-def _copy_model(folder: ModelFolder, file: Path) -> None:
-    """model.h5 under another name, once its weights were found to be those of config.json."""
+def _write_gguf(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format gguf"""
+    from .gguf.write_gguf import export_gguf, notice_of
+
+    with _advice():
+        export_gguf(folder, file, config.dtype)
+    return notice_of(folder.model, config.dtype)
+
+
+def _write_keras(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format keras"""
+    from .keras_export import write_keras_archive
+
+    write_keras_archive(folder, file)
+    return None
+
+
+def _write_litert(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format tflite and litert"""
+    from .litert.writing import notice_of, write_litertlm, write_tflite
+
+    write = write_litertlm if config.format == "litert" else write_tflite
+    write(folder, file, config.dtype, config.context_length)
+    return notice_of(folder, config.context_length)
+
+
+def _write_bundle(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format bundle"""
+    with _advice():
+        write_bundle(folder, file, config.dtype)
+    return None
+
+
+def _copy_model(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
+    """--format h5: model.h5 under another name, once its weights were found to be those of
+    config.json."""
     source = folder.path / MODEL_NAME
     reserve_space(file.parent, source.stat().st_size)
     with folder.open_weights():
         shutil.copyfile(source, file)
     if not filecmp.cmp(source, file, shallow=False):
         raise ModelFolderError(f"{file}: could not be read back as written")
+    return None
+
+
+FILE_WRITERS: dict[str, Callable[[ModelFolder, Path, ExportConfig], str | None]] = {
+    "gguf": _write_gguf,
+    "keras": _write_keras,
+    "h5": _copy_model,
+    "tflite": _write_litert,
+    "litert": _write_litert,
+    "bundle": _write_bundle,
+}
+"""Format -> what writes its file, and returns what a person should know about it."""
 
 
 @contextmanager
