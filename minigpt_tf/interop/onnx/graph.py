@@ -5,6 +5,7 @@ and values are given of; what it returns of both has P + T positions.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ class GraphBuilder:
         self._shapes = weight_shapes(config)
         self._count = 0
 
-    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """An operator with one result.
 
         Args:
@@ -289,7 +290,8 @@ def signature(config: ModelConfig) -> tuple[list[onnx.ValueInfoProto], list[onnx
     outputs = [helper.make_tensor_value_info("logits", kind, vocabulary)]
     for layer in range(config.num_layers):
         for name in ("keys", "values"):
-            past, present = (["batch", K, length, H] for length in ("past", "present"))
+            past: list[str | int | None] = ["batch", K, "past", H]
+            present: list[str | int | None] = ["batch", K, "present", H]
             inputs.append(helper.make_tensor_value_info(f"past_{name}.{layer}", kind, past))
             outputs.append(helper.make_tensor_value_info(f"present_{name}.{layer}", kind, present))
     return inputs, outputs
