@@ -286,7 +286,7 @@ def signature(config: ModelConfig) -> tuple[list[onnx.ValueInfoProto], list[onnx
     """
     kind, K, H = TensorProto.FLOAT, config.num_kv_heads, config.head_dim
     inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])]
-    vocabulary = ["batch", "tokens", config.vocab_size]
+    vocabulary: list[str | int | None] = ["batch", "tokens", config.vocab_size]
     outputs = [helper.make_tensor_value_info("logits", kind, vocabulary)]
     for layer in range(config.num_layers):
         for name in ("keys", "values"):
