@@ -70,13 +70,29 @@ class GraphBuilder:
     # ------------------------------------------------------------ layers
 
     def dense(self, path: str, x: str) -> str:
-        """x times a kernel that is stored as (inputs, outputs), and a bias."""
+        """x times a kernel that is stored as (inputs, outputs), and a bias.
+
+        Args:
+            path: Of the layer in `inference.weights`.
+            x: (..., inputs).
+
+        Returns:
+            (..., outputs).
+        """
         x = self.add("MatMul", x, f"{path}/kernel")
         bias = f"{path}/bias"
         return self.add("Add", x, bias) if bias in self._shapes else x
 
     def norm(self, path: str, x: str) -> str:
-        """Layer normalization, or the RMS norm."""
+        """Layer normalization, or the RMS norm.
+
+        Args:
+            path: Of the norm in `inference.weights`.
+            x: (..., D).
+
+        Returns:
+            The same shape.
+        """
         if self.config.norm == "rms":
             return self.rms(f"{path}/scale", x)
         shift = [f"{path}/beta"] if f"{path}/beta" in self._shapes else []
@@ -84,19 +100,43 @@ class GraphBuilder:
         return self.add("LayerNormalization", x, f"{path}/gamma", *shift, axis=-1, epsilon=epsilon)
 
     def rms(self, scale: str, x: str) -> str:
-        """x / sqrt(mean(x^2) + epsilon) * scale, over the last axis."""
+        """x / sqrt(mean(x^2) + epsilon) * scale, over the last axis.
+
+        Args:
+            scale: The name of a weight.
+            x: (..., n).
+
+        Returns:
+            The same shape.
+        """
         mean = self.add("ReduceMean", self.add("Mul", x, x), axes=[-1], keepdims=1)
         epsilon = self.constant("epsilon", float(self.config.norm_epsilon))
         root = self.add("Sqrt", self.add("Add", mean, epsilon))
         return self.add("Mul", self.add("Div", x, root), scale)
 
     def bounded(self, x: str, bound: float) -> str:
-        """bound tanh(x / bound)."""
+        """bound tanh(x / bound).
+
+        Args:
+            x: Of any shape.
+            bound: Positive.
+
+        Returns:
+            The same shape.
+        """
         cap = self.constant(f"bound {bound}", float(bound))
         return self.add("Mul", self.add("Tanh", self.add("Div", x, cap)), cap)
 
     def activated(self, kind: str, x: str) -> str:
-        """An activation of ModelConfig."""
+        """An activation, or what a gate goes through.
+
+        Args:
+            kind: "silu", "gelu", "gelu_tanh", "relu2" or "relu".
+            x: Of any shape.
+
+        Returns:
+            The same shape.
+        """
         if kind == "silu":
             return self.add("Mul", x, self.add("Sigmoid", x))
         if kind == "gelu":
@@ -115,12 +155,28 @@ class GraphBuilder:
     # ------------------------------------------------------------ attention
 
     def heads(self, x: str, count: int) -> str:
-        """(B, T, count H) -> (B, count, T, H)."""
+        """(B, T, count H) -> (B, count, T, H).
+
+        Args:
+            x: Queries, keys or values.
+            count: Of heads.
+
+        Returns:
+            The heads.
+        """
         shape = self.constant(f"heads {count}", [0, 0, count, self.config.head_dim])
         return self.add("Transpose", self.add("Reshape", x, shape), perm=[0, 2, 1, 3])
 
     def rotated(self, x: str, tables: tuple[str, str]) -> str:
-        """Heads (B, n, T, H) at their positions: the first half turns with the second half."""
+        """Heads at their positions: the first half turns with the second half.
+
+        Args:
+            x: (B, n, T, H).
+            tables: Cosines and sines (T, H / 2).
+
+        Returns:
+            The same shape.
+        """
         half = self.config.head_dim // 2
         axis = self.constant("axis 3", [3])
         first = self.add("Slice", x, self.constant("0", [0]), self.constant("half H", [half]), axis)
@@ -179,7 +235,15 @@ class GraphBuilder:
         return self.dense(f"{path}/attention_output", self.add("Reshape", mixed, shape))
 
     def feed_forward(self, layer: int, x: str) -> str:
-        """The second sublayer of a block."""
+        """The second sublayer of a block.
+
+        Args:
+            layer: The block, from 0.
+            x: Its inputs (B, T, D).
+
+        Returns:
+            (B, T, D).
+        """
         block, activation = f"block_{layer}", self.config.activation
         up = self.dense(f"{block}/feed_forward_up", x)
         if self.config.gated:
@@ -192,7 +256,11 @@ class GraphBuilder:
     # ------------------------------------------------------------ positions
 
     def places(self) -> tuple[str, str]:
-        """The positions of the new tokens (T,), and of all (P + T,), int64."""
+        """Positions.
+
+        Returns:
+            Those of the new tokens (T,), and all (P + T,), int64.
+        """
         zero, step = self.constant("first", 0), self.constant("step", 1)
         sizes = [
             self.add("Gather", self.add("Shape", name), self.constant(f"place {axis}", axis))
@@ -203,7 +271,16 @@ class GraphBuilder:
         return new, self.add("Range", zero, end, step)
 
     def mask(self, new: str, every: str, window: int | None) -> str:
-        """(T, P + T): 0 for the positions that a token sees, else -inf."""
+        """What each token sees.
+
+        Args:
+            new: Positions of the new tokens (T,).
+            every: All positions (P + T,).
+            window: Tokens that each one sees, itself included (unset: all).
+
+        Returns:
+            (T, P + T) float32: 0 for the positions that a token sees, else -inf.
+        """
         rows = self.add("Unsqueeze", new, self.constant("axis 1", [1]))
         unseen = self.add("Greater", every, rows)
         if window is not None:
