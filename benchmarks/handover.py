@@ -241,6 +241,32 @@ print(json.dumps(out))
     return python_rows([sys.executable], code, given), sum(exported.files.values())
 
 
+def litert_rows(task: Task, dtype: str) -> tuple[Written, int]:
+    """LiteRT, with one thread."""
+    code = """
+import json, sys, time, numpy as np
+from minigpt_tf.interop.litert.running import LiteRTRunner
+path, prompts, suppressed, count = json.loads(sys.argv[1])
+runner, out = LiteRTRunner(path), []
+for ids in prompts:
+    given, new, began = list(ids), [], None
+    for logits in runner.logits(given):
+        began = began or time.perf_counter()
+        logits[suppressed] = -np.inf
+        new.append(int(logits.argmax()))
+        given.append(new[-1])
+        if len(new) == count:
+            break
+    out.append([new, (count - 1) / (time.perf_counter() - began)])
+print(json.dumps(out))
+"""
+    file = task.scratch / f"{dtype}.tflite"
+    exported = export_model(task.folder.path, file, "tflite", dtype)
+    suppressed = task.folder.tokenizer.suppressed_ids(task.folder.model.vocab_size).tolist()
+    given = [str(exported.path), task.ids, suppressed, COUNT]
+    return python_rows([sys.executable], code, given), sum(exported.files.values())
+
+
 def python_rows(command: list[str], code: str, given: list) -> Written:
     """What a program in Python has written."""
     words = [*command, "-c", code, json.dumps(given)]
@@ -262,6 +288,8 @@ ROWS: dict[str, Row] = {
     "GGUF f32, llama.cpp": lambda task: llama_cpp_rows(task, "f32"),
     "GGUF q8_0, llama.cpp": lambda task: llama_cpp_rows(task, "q8_0"),
     "ONNX, onnxruntime": onnx_rows,
+    "LiteRT, float32, 1 thread": lambda task: litert_rows(task, "f32"),
+    "LiteRT, int8, 1 thread": lambda task: litert_rows(task, "int8"),
     "C, f32, 1 thread": lambda task: c_rows(task, "f32"),
     "C, q8_0, 1 thread": lambda task: c_rows(task, "q8_0"),
     "web, f32": lambda task: web_rows(task, "f32"),
