@@ -265,6 +265,35 @@ print(json.dumps(out))
     )
 
 
+def onnx_rows(task: Task) -> tuple[Written, int]:
+    """onnxruntime."""
+    code = """
+import json, sys, time, numpy as np, onnxruntime
+path, prompts, suppressed, count = json.loads(sys.argv[1])
+session = onnxruntime.InferenceSession(path)
+names = [value.name for value in session.get_outputs()]
+given = session.get_inputs()[1:]
+out = []
+for ids in prompts:
+    past = {v.name: np.zeros((1, v.shape[1], 0, v.shape[3]), "float32") for v in given}
+    new, began = [], None
+    while len(new) < count:
+        found = dict(zip(names, session.run(None, {"input_ids": np.array([ids]), **past})))
+        began = began or time.perf_counter()
+        logits = found.pop("logits")[0, -1]
+        logits[suppressed] = -np.inf
+        new.append(int(logits.argmax()))
+        ids = new[-1:]
+        past = {name.replace("present", "past"): value for name, value in found.items()}
+    out.append([new, (count - 1) / (time.perf_counter() - began)])
+print(json.dumps(out))
+"""
+    exported = export_model(task.folder.path, task.scratch / "onnx", "onnx")
+    suppressed = task.folder.tokenizer.suppressed_ids(task.folder.model.vocab_size).tolist()
+    given = [str(exported.path / "model.onnx"), task.ids, suppressed, COUNT]
+    return python_rows([sys.executable], code, given), sum(exported.files.values())
+
+
 def python_rows(command: list[str], code: str, given: list) -> Written:
     """What a program in Python has written."""
     words = [*command, "-c", code, json.dumps(given)]
@@ -289,6 +318,7 @@ ROWS: dict[str, Row] = {
     "LiteRT, int8": lambda task: litert_rows(task, "int8"),
     "LiteRT-LM, f32": lambda task: litert_lm_rows(task, "f32"),
     "LiteRT-LM, int8": lambda task: litert_lm_rows(task, "int8"),
+    "ONNX, onnxruntime": onnx_rows,
     "C, f32, 1 thread": lambda task: c_rows(task, "f32"),
     "C, q8_0, 1 thread": lambda task: c_rows(task, "q8_0"),
     "web, f32": lambda task: web_rows(task, "f32"),

@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     model_help = "model folder (unset: the newest folder in models/)"
     parser.add_argument("--model", type=Path, metavar="DIR", help=model_help)
-    out_help = "folder (hf, c, web) or file to write (unset: exports/NAME with the format's ending)"
+    out_help = (
+        "folder (hf, onnx, c, web) or file to write (unset: exports/NAME with the format's ending)"
+    )
     parser.add_argument("--out", type=Path, metavar="PATH", help=out_help)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what an earlier export has written"
@@ -102,6 +104,7 @@ NEXT = {
     "print(Llama({path})('TEXT', max_tokens=60)['choices'][0]['text'])",
     "keras": "import keras, minigpt_tf.model\nmodel = keras.models.load_model({path})",
     "h5": "import keras, minigpt_tf.model\nmodel = keras.models.load_model({path})",
+    "onnx": "import onnxruntime\nsession = onnxruntime.InferenceSession({path} + '/model.onnx')",
     "tflite": "from minigpt_tf.interop.litert.running import LiteRTRunner\n"
     "print(next(LiteRTRunner({path}).logits([1])).argmax())",
     "litert": "pip install litert-lm\nlitert-lm run {shell} --prompt 'TEXT'",

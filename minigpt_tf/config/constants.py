@@ -77,6 +77,7 @@ EXPORT_DTYPES = {
     "gguf": ("f32", "f16", "q8_0"),
     "keras": ("f32",),
     "h5": ("f32",),
+    "onnx": ("f32",),
     "tflite": ("f32", "int8"),
     "litert": ("f32", "int8"),
     "c": ("f32", "q8_0"),

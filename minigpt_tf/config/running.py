@@ -7,7 +7,9 @@ from ..errors import ConfigError
 from .constants import EXPORT_DTYPES, MOST_GUESSES, MOST_THREADS, SIZED_FORMATS, USEFUL_THREADS
 from .settings import check_types, documented, require_at_least, setting
 
-ExportFormat = Literal["hf", "gguf", "keras", "h5", "tflite", "litert", "c", "web", "bundle"]
+ExportFormat = Literal[
+    "hf", "gguf", "keras", "h5", "onnx", "tflite", "litert", "c", "web", "bundle"
+]
 ExportDType = Literal["f32", "f16", "bf16", "q8_0", "int8"]
 """Which of them a format has: EXPORT_DTYPES."""
 
@@ -176,9 +178,9 @@ class ExportConfig:
     format: ExportFormat = setting(
         "hf",
         "hf (a folder for transformers), gguf (a file for llama.cpp), keras (Keras 3's archive), "
-        "h5 (model.h5 as it is), tflite (a file for LiteRT), litert (a .litertlm file for "
-        "LiteRT-LM), c (a program in C), web (a page that runs in the browser) or bundle (one file "
-        "that Python runs)",
+        "h5 (model.h5 as it is), onnx (a folder for onnxruntime), tflite (a file for LiteRT), "
+        "litert (a .litertlm file for LiteRT-LM), c (a program in C), web (a page that runs in the "
+        "browser) or bundle (one file that Python runs)",
     )
     dtype: ExportDType = setting(
         "f32",

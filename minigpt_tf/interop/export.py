@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config import CONFIG_NAME, EXPORTS_DIRECTORY, MODEL_NAME, ExportConfig
 from ..config.running import ExportDType, ExportFormat
@@ -67,10 +68,11 @@ def export_model(
 
     Args:
         folder: The model folder.
-        out: Where to write: a folder for "hf", "c" and "web", a file for the others (unset: in
-            exports/).
-        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "tflite" (LiteRT), "litert"
-            (LiteRT-LM), "c" (a program in C), "web" (a page) or "bundle" (a file that Python runs).
+        out: Where to write: a folder for "hf", "onnx", "c" and "web", a file for the others
+            (unset: in exports/).
+        format: "hf" (transformers), "gguf" (llama.cpp), "keras", "h5", "onnx" (onnxruntime),
+            "tflite" (LiteRT), "litert" (LiteRT-LM), "c" (a program in C), "web" (a page) or
+            "bundle" (a file that Python runs).
         dtype: Of the weights, one of `config.EXPORT_DTYPES[format]`.
         context_length: Tokens that a file for LiteRT has room for (unset: the model's, at most
             1,024).
@@ -113,8 +115,8 @@ def export_model(
 
 
 def default_output(folder: Path, config: ExportConfig) -> Path:
-    """Names the output of an export: exports/NAME-hf, -c or -web, exports/NAME-f32.gguf, .tflite
-    or .litertlm, exports/NAME.keras, .h5 or .pyz.
+    """Names the output of an export: exports/NAME-hf, -onnx, -c or -web, exports/NAME-f32.gguf,
+    .tflite or .litertlm, exports/NAME.keras, .h5 or .pyz.
 
     Args:
         folder: The model folder, whose name is NAME.
@@ -133,28 +135,18 @@ def default_output(folder: Path, config: ExportConfig) -> Path:
 def _export_folder(
     folder: ModelFolder, out: Path, config: ExportConfig, overwrite: bool, listener: Listener
 ) -> Exported:
-    """--format hf, c and web"""
+    """The formats that are a folder."""
     _check_folder(out, overwrite)
+    writer = FOLDER_WRITERS[config.format]
     with (
         removed_if_empty(out),
-        claim_output(out, overwrite=overwrite, resume=False, file=MODEL_FILE),
-        replaced_folder(out, _is_replaced if config.format == "hf" else _is_nothing) as scratch,
+        claim_output(out, overwrite=overwrite, resume=False, file=writer.main_file),
+        replaced_folder(out, writer.replaces) as scratch,
         _advice(),
     ):
-        if config.format == "hf":
-            from .huggingface.write_folder import write_huggingface_folder
-
-            write_huggingface_folder(folder, scratch, config.dtype, listener)
-        else:
-            write = write_c if config.format == "c" else write_web
-            write(folder, scratch, config.dtype)
+        writer.write(folder, scratch, config, listener)
         files = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
     return Exported(out, files, config)
-
-
-def _is_nothing(name: str) -> bool:
-    """No file of another name goes."""
-    return False
 
 
 def _is_replaced(name: str) -> bool:
@@ -254,6 +246,47 @@ def _copy_model(folder: ModelFolder, file: Path, config: ExportConfig) -> str | 
         raise ModelFolderError(f"{file}: could not be read back as written")
     return None
 
+
+class FolderWriter(NamedTuple):
+    """What writes a format that is a folder."""
+
+    write: Callable[[ModelFolder, Path, ExportConfig, Listener], None]
+    main_file: str
+    """What shows that a folder holds such an export."""
+    replaces: Callable[[str], bool] = lambda name: False
+    """Whether an old file of that name goes if the new export has none."""
+
+
+def _write_hf(folder: ModelFolder, out: Path, config: ExportConfig, listener: Listener) -> None:
+    """--format hf"""
+    from .huggingface.write_folder import write_huggingface_folder
+
+    write_huggingface_folder(folder, out, config.dtype, listener)
+
+
+def _write_onnx(folder: ModelFolder, out: Path, config: ExportConfig, listener: Listener) -> None:
+    """--format onnx"""
+    try:
+        from .onnx.write_onnx import write_onnx
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--format onnx needs {error.name}: pip install 'minigpt_tf[onnx]' (or, in a clone, "
+            "pip install -e '.[onnx]')"
+        ) from None
+    write_onnx(folder, out)
+
+
+FOLDER_WRITERS: dict[str, FolderWriter] = {
+    "hf": FolderWriter(_write_hf, CONFIG_NAME, _is_replaced),
+    "onnx": FolderWriter(_write_onnx, "model.onnx"),
+    "c": FolderWriter(
+        lambda folder, out, config, _: write_c(folder, out, config.dtype), MODEL_FILE
+    ),
+    "web": FolderWriter(
+        lambda folder, out, config, _: write_web(folder, out, config.dtype), MODEL_FILE
+    ),
+}
+"""Format -> what writes its folder."""
 
 FILE_WRITERS: dict[str, Callable[[ModelFolder, Path, ExportConfig], str | None]] = {
     "gguf": _write_gguf,
