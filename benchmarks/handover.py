@@ -26,7 +26,7 @@ from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import ModelFolder, load_folder
 from minigpt_tf.inference.prompt import encode_prompt
 from minigpt_tf.interop.export import export_model
-from minigpt_tf.machine import processor_name
+from minigpt_tf.machine import processor_name, usable_cores
 
 COUNT = 32
 PROMPTS = (
@@ -212,6 +212,59 @@ console.log(JSON.stringify(out));
     return written(done.stdout), sum(out.files.values())
 
 
+def litert_rows(task: Task, dtype: str) -> tuple[Written, int]:
+    """LiteRT by ai-edge-litert, with its cache of keys and values."""
+    code = """
+import json, sys, time
+from minigpt_tf.interop.litert.running import LiteRTRunner
+path, prompts, suppressed, count, cores = json.loads(sys.argv[1])
+runner = LiteRTRunner(path, cores)
+out = []
+for ids in prompts:
+    given, began = list(ids), None
+    for logits in runner.logits(given):
+        began = began or time.perf_counter()
+        logits[suppressed] = -float("inf")
+        given.append(int(logits.argmax()))
+        if len(given) == len(ids) + count:
+            break
+    out.append([given[len(ids):], (count - 1) / (time.perf_counter() - began)])
+print(json.dumps(out))
+"""
+    out = export_model(task.folder.path, task.scratch / f"{dtype}.tflite", "tflite", dtype)
+    suppressed = task.folder.tokenizer.suppressed_ids(task.folder.model.vocab_size).tolist()
+    given = [str(out.path), task.ids, suppressed, COUNT, usable_cores()]
+    return python_rows([sys.executable], code, given), sum(out.files.values())
+
+
+def litert_lm_rows(task: Task, dtype: str) -> tuple[Written, int]:
+    """LiteRT-LM, which gives text: its ids are those of the text. Its speed is its own figure."""
+    code = """
+import json, sys, litert_lm
+path, scratch, prompts, count, cores = json.loads(sys.argv[1])
+greedy = litert_lm.SamplerConfig(top_k=1, temperature=0.0)
+backend = litert_lm.Backend.CPU(thread_count=cores)
+out = []
+with litert_lm.Engine(path, backend=backend, cache_dir=scratch, enable_benchmark=True) as e:
+    for prompt in prompts:
+        with e.create_session(
+            apply_prompt_template=False, sampler_config=greedy, max_output_tokens=count
+        ) as session:
+            session.run_prefill([prompt])
+            text = session.run_decode().texts[0]
+            speed = session.get_benchmark_info().last_decode_tokens_per_second
+            out.append([text, speed])
+print(json.dumps(out))
+"""
+    out = export_model(task.folder.path, task.scratch / f"{dtype}.litertlm", "litert", dtype)
+    given = [str(out.path), str(task.scratch), task.prompts, COUNT, usable_cores()]
+    found = python_rows([sys.executable], code, given)
+    encode = task.folder.tokenizer.encode
+    return found._replace(ids=[encode(text).tolist() for text in found.ids]), sum(
+        out.files.values()
+    )
+
+
 def onnx_rows(task: Task) -> tuple[Written, int]:
     """onnxruntime."""
     code = """
@@ -287,6 +340,10 @@ ROWS: dict[str, Row] = {
     "transformers": transformers_rows,
     "GGUF f32, llama.cpp": lambda task: llama_cpp_rows(task, "f32"),
     "GGUF q8_0, llama.cpp": lambda task: llama_cpp_rows(task, "q8_0"),
+    "LiteRT, f32": lambda task: litert_rows(task, "f32"),
+    "LiteRT, int8": lambda task: litert_rows(task, "int8"),
+    "LiteRT-LM, f32": lambda task: litert_lm_rows(task, "f32"),
+    "LiteRT-LM, int8": lambda task: litert_lm_rows(task, "int8"),
     "ONNX, onnxruntime": onnx_rows,
     "LiteRT, float32, 1 thread": lambda task: litert_rows(task, "f32"),
     "LiteRT, int8, 1 thread": lambda task: litert_rows(task, "int8"),
