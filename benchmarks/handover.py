@@ -294,32 +294,6 @@ print(json.dumps(out))
     return python_rows([sys.executable], code, given), sum(exported.files.values())
 
 
-def litert_rows(task: Task, dtype: str) -> tuple[Written, int]:
-    """LiteRT, with one thread."""
-    code = """
-import json, sys, time, numpy as np
-from minigpt_tf.interop.litert.running import LiteRTRunner
-path, prompts, suppressed, count = json.loads(sys.argv[1])
-runner, out = LiteRTRunner(path), []
-for ids in prompts:
-    given, new, began = list(ids), [], None
-    for logits in runner.logits(given):
-        began = began or time.perf_counter()
-        logits[suppressed] = -np.inf
-        new.append(int(logits.argmax()))
-        given.append(new[-1])
-        if len(new) == count:
-            break
-    out.append([new, (count - 1) / (time.perf_counter() - began)])
-print(json.dumps(out))
-"""
-    file = task.scratch / f"{dtype}.tflite"
-    exported = export_model(task.folder.path, file, "tflite", dtype)
-    suppressed = task.folder.tokenizer.suppressed_ids(task.folder.model.vocab_size).tolist()
-    given = [str(exported.path), task.ids, suppressed, COUNT]
-    return python_rows([sys.executable], code, given), sum(exported.files.values())
-
-
 def python_rows(command: list[str], code: str, given: list) -> Written:
     """What a program in Python has written."""
     words = [*command, "-c", code, json.dumps(given)]
@@ -345,8 +319,6 @@ ROWS: dict[str, Row] = {
     "LiteRT-LM, f32": lambda task: litert_lm_rows(task, "f32"),
     "LiteRT-LM, int8": lambda task: litert_lm_rows(task, "int8"),
     "ONNX, onnxruntime": onnx_rows,
-    "LiteRT, float32, 1 thread": lambda task: litert_rows(task, "f32"),
-    "LiteRT, int8, 1 thread": lambda task: litert_rows(task, "int8"),
     "C, f32, 1 thread": lambda task: c_rows(task, "f32"),
     "C, q8_0, 1 thread": lambda task: c_rows(task, "q8_0"),
     "web, f32": lambda task: web_rows(task, "f32"),
