@@ -167,13 +167,15 @@ def _export_file(folder: ModelFolder, out: Path, config: ExportConfig, overwrite
         file = scratch / out.name
         if config.format == "gguf":
             from .gguf.write_gguf import export_gguf, notice_of
+            from .gguf.write_vocabulary import notice_of_text
 
             try:
                 with _advice():
                     export_gguf(folder, file, config.dtype)
             except ModelFolderError as error:  # people know nothing of the scratch folder
                 raise ModelFolderError(str(error).replace(str(file), str(out))) from None
-            notice = notice_of(folder.model, config.dtype)
+            notices = notice_of(folder.model, config.dtype), notice_of_text(folder.tokenizer)
+            notice = ". ".join(filter(None, notices)) or None
         elif config.format == "keras":
             from .keras_export import write_keras_archive
 

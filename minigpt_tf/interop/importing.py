@@ -11,8 +11,8 @@ from ..storage.paths import real_path
 from .huggingface.hub import download, looks_like_id
 from .huggingface.read_folder import holds_pickles, holds_safetensors, open_huggingface
 from .keras_files.read_keras import open_keras
-from .openai_checkpoint import is_openai, open_openai
 from .license import with_notice
+from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder
 from .tensors import FirstRows
 

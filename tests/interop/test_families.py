@@ -11,7 +11,9 @@ from minigpt_tf.inference.weights import read_weights
 from tests.interop.checkpoints import check_parity
 from tests.interop.family_checkpoints import (
     CASES,
+    CONTEXT,
     GREEDY,
+    LONG,
     from_golden,
     from_transformers,
     long_fields,
@@ -90,7 +92,8 @@ def test_transformers_computes_the_same(case, seed, tmp_path):
         odd["layer_types"] = (CASES[case][1]["layer_types"] * 2)[:layers]
     model = from_transformers(case, tmp_path / "hf", seed, **odd)
     out = import_model(tmp_path / "hf", tmp_path / "out")
-    check_parity(model, out)
+    # transformers rounds each step of Llama 3's scaling to float32: 3e-7 of an angle, which grows
+    check_parity(model, out, length=CONTEXT if case == "llama3.2" else LONG)
     engine, _ = Engine.load(load_folder(out))
     start = np.random.default_rng(seed).integers(0, 300, 5).tolist()
     tokens = engine_greedy(engine, start, GREEDY)

@@ -39,7 +39,7 @@ def test_the_model_is_the_one_of_a_single_file(files):
 def test_a_missing_file_is_named(files):
     _, parts = files
     parts[1].unlink()
-    with pytest.raises(ModelFolderError, match="m-00002-of-00003.gguf: is missing: .* in 3 files"):
+    with pytest.raises(ModelFolderError, match=r"m-00002-of-00003\.gguf: is missing: .* 3 files"):
         open_gguf(parts[0])
 
 
@@ -55,20 +55,21 @@ def test_files_of_other_models_are_refused(files, tmp_path):
 
 
 def test_tensors_are_counted(files):
-    whole, parts = files
-    content = parts[2].read_bytes()
-    names = [name for name in read_header(parts[2]).tensors]
-    first = next(iter(read_header(parts[0]).tensors))
-    last = names[-1]
-    padded = first.encode().ljust(len(last))[: len(last)]
-    if len(first) == len(last):
-        parts[2].write_bytes(content.replace(last.encode(), padded, 1))
-        with pytest.raises(ModelFolderError, match="as a part before it has"):
-            open_gguf(parts[0])
+    _, parts = files
     key = b"split.tensors.count"
-    raw = bytearray(parts[0].read_bytes())
-    at = raw.index(key) + len(key) + 4
-    raw[at] += 1
-    parts[0].write_bytes(raw)
-    with pytest.raises(ModelFolderError):
+    content = bytearray(parts[0].read_bytes())
+    content[content.index(key) + len(key) + 4] += 1
+    parts[0].write_bytes(content)
+    count = len(llama_tensors())
+    with pytest.raises(ModelFolderError, match=f"{count} tensors, the first one says {count + 1}"):
+        open_gguf(parts[1])
+
+
+def test_a_tensor_in_two_files_is_refused(files):
+    _, parts = files
+    names = [list(read_header(part).tensors) for part in parts]
+    first, name = next((a, b) for a in names[0] for b in names[1] + names[2] if len(a) == len(b))
+    for part in parts[1:]:
+        part.write_bytes(part.read_bytes().replace(name.encode(), first.encode(), 1))
+    with pytest.raises(ModelFolderError, match="as a part before it has"):
         open_gguf(parts[0])
