@@ -75,8 +75,8 @@ BASES: dict[str, tuple[dict, int | None]] = {
     "google/gemma-3-1b": (gemma3(512, 1152, 26, 4, 1, 6912), 999_885_952),
     "google/gemma-3-270m": (gemma3(512, 640, 18, 4, 1, 2048), 268_098_176),
 }
-"""The id on Hugging Face -> its configuration, and the parameters of its published weights (None: its
-family is unsupported)."""
+"""The id on Hugging Face -> its configuration, and the parameters of its published weights (None:
+its family is unsupported)."""
 
 
 def main() -> None:
