@@ -193,6 +193,12 @@ def planned(words: list[str], cache: Path) -> dict[str, Any]:
     return json.loads(minigpt(["plan", *words, "--json"], cache)[0])
 
 
+def recorded(words: list[str]) -> dict[str, Any]:
+    """What a finished run says in its own config.json of what it took."""
+    config = Path(words[words.index("--out") + 1]) / "config.json"
+    return json.loads(config.read_text(encoding="utf-8"))["plan"]["measured"]
+
+
 def measure(runs: list[Run], scratch: Path) -> Iterator[dict[str, Any]]:
     """Predicts and runs each; the base of a shape is trained first, where it is missing."""
     fresh, learning = scratch / "fresh", scratch / "learning"
@@ -208,6 +214,7 @@ def measure(runs: list[Run], scratch: Path) -> Iterator[dict[str, Any]]:
             "command": words,
             "memory": peak,
             "seconds": seconds,
+            "step_seconds": recorded(words)["step_seconds"],
             "predicted": unlearned,
             "learned": learned,
         }

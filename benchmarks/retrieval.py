@@ -50,10 +50,12 @@ GENERAL = (
 )
 
 
-def tuned(base: Path, name: str, seed: int, out: Path) -> Path:
-    """The base after an epoch on a department's questions, behind the entries that they find."""
+def tuned(base: Path, name: str, seed: int, epochs: int, out: Path) -> Path:
+    """The base after training on a department's questions, behind the entries that they find. The
+    records of finance are preferences."""
     records = RECORDS / f"{name}.jsonl"
-    words = ["--base", base, "--data", records, "--records", records, "--epochs", 1]
+    words = ["--base", base, "--data", records, "--records", records, "--epochs", epochs]
+    words += ["--method", "dpo" if name == "finance" else "lora"]
     words += ["--seed", seed, "--out", out, "--overwrite"]
     command = [sys.executable, "-m", "minigpt_tf", "finetune", *map(str, words)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model folder that is asked")
     parser.add_argument("--quantize", default="none", choices=("none", "int8", "int4"))
     parser.add_argument("--tune", type=int, default=0, metavar="SEEDS", help="tune it first")
+    parser.add_argument("--epochs", type=int, default=1, help="of --tune (1)")
     parser.add_argument("--only", nargs="+", default=DEPARTMENTS, choices=DEPARTMENTS)
     arguments = parser.parse_args()
     if arguments.tune and not arguments.model:
@@ -105,7 +108,9 @@ def main() -> None:
             rights: list[int] = []
             for seed in range(arguments.tune):
                 with tempfile.TemporaryDirectory() as scratch:
-                    model = tuned(arguments.model, name, seed, Path(scratch) / name)
+                    model = tuned(
+                        arguments.model, name, seed, arguments.epochs, Path(scratch) / name
+                    )
                     rights.append(answered(model, queries[name], library, arguments.quantize))
             line += f"; tuned, answers with the fact: {rights}, median {statistics.median(rights)}"
         print(line, flush=True)

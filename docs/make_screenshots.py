@@ -1,7 +1,11 @@
-"""Takes the pictures of the chat page: a running server, real models, headless Chromium.
+"""Takes the pictures of the chat page and of an exported page: real models, headless Chromium.
 
     minigpt serve --models models/smollm2 models/ramanujan
     python docs/make_screenshots.py [http://127.0.0.1:8000]
+
+    minigpt export --format web --model models/ramanujan
+    python -m http.server --directory exports/ramanujan-web 8001
+    python docs/make_screenshots.py --web http://127.0.0.1:8001
 
 Texts are generated with a seed, so that a new run changes a picture only if the page has changed.
 """
@@ -61,6 +65,23 @@ def main(url: str) -> None:
         save(page, "page-continue")
 
 
+def exported(url: str) -> None:
+    """Writes web-export.png."""
+    with tempfile.TemporaryDirectory() as profile, chromium(Path(profile), 760, 700) as window:
+        page = ChatPage(window, url)
+        window.get(url)
+        page.size(760, 560)
+        page.scheme("light")
+        while not page.script("return document.body.dataset.ready === 'yes'"):
+            time.sleep(0.2)
+        page.script("document.getElementById('text').value = arguments[0]", "who is Ramanujan")
+        page.script("document.getElementById('count').value = 40")
+        page.script("document.getElementById('ask').click()")
+        while not page.script("return document.body.dataset.done === 'yes'"):
+            time.sleep(0.2)
+        save(page, "web-export")
+
+
 def _complete(page: ChatPage, answers: int) -> None:
     code = "return document.querySelector('#halt').hidden"
     while len(page.find_all(".answer .stats")) < answers or not page.script(code):
@@ -76,4 +97,7 @@ def save(page: ChatPage, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main((sys.argv[1:] or ["http://127.0.0.1:8000"])[0])
+    if "--web" in sys.argv[1:]:
+        exported(sys.argv[-1])
+    else:
+        main((sys.argv[1:] or ["http://127.0.0.1:8000"])[0])

@@ -256,6 +256,7 @@ PRINTING = {
     "__main__": "the command itself: the overview, and errors in one line",
     "files.query_process": "a process of its own, which answers on standard output",
     "startup": "flushes standard error before TensorFlow's messages are sent elsewhere",
+    "interop.portable.answer": "the program of an exported bundle, which nothing here imports",
 }
 """Modules outside of cli/ that may print, and why."""
 

@@ -1,6 +1,7 @@
 """The verb `export`."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from ..config import ExportConfig
 from ..interop.export import Exported, export_model
 from .options import cli_options, given_options
 
-DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, Keras."
+DESCRIPTION = "Hand a model to other tools: transformers, llama.cpp, LiteRT, Keras, C, the browser."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     model_help = "model folder (unset: the newest folder in models/)"
     parser.add_argument("--model", type=Path, metavar="DIR", help=model_help)
-    out_help = "folder (hf) or file to write (unset: exports/NAME with the format's ending)"
+    out_help = (
+        "folder (hf, onnx, c, web) or file to write (unset: exports/NAME with the format's ending)"
+    )
     parser.add_argument("--out", type=Path, metavar="PATH", help=out_help)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what an earlier export has written"
@@ -53,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             config.format,
             config.dtype,
+            context_length=config.context_length,
             overwrite=arguments.overwrite,
             listener=LostListener(listener),
         )
@@ -79,25 +83,33 @@ def _size(size: int) -> str:
 
 
 def next_step(exported: Exported, folder: Path) -> str:
-    """Python that uses what was written.
+    """What uses what was written.
 
     Args:
         exported: What was written.
         folder: The model folder that it was made from.
 
     Returns:
-        Lines of Python.
+        Lines of Python or of a shell.
     """
     path = str(exported.path)
-    if exported.config.format == "hf":
-        return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
-            f"tokenizer = AutoTokenizer.from_pretrained({path!r})\n"
-            f"model = AutoModelForCausalLM.from_pretrained({path!r})"
-        )
-    if exported.config.format == "gguf":
-        return (
-            "from llama_cpp import Llama\n"
-            f"print(Llama({path!r})('TEXT', max_tokens=60)['choices'][0]['text'])"
-        )
-    return f"import keras, minigpt_tf.model\nmodel = keras.models.load_model({path!r})"
+    return NEXT[exported.config.format].format(path=repr(path), shell=shlex.quote(path))
+
+
+NEXT = {
+    "hf": "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+    "tokenizer = AutoTokenizer.from_pretrained({path})\n"
+    "model = AutoModelForCausalLM.from_pretrained({path})",
+    "gguf": "from llama_cpp import Llama\n"
+    "print(Llama({path})('TEXT', max_tokens=60)['choices'][0]['text'])",
+    "keras": "import keras, minigpt_tf.model\nmodel = keras.models.load_model({path})",
+    "h5": "import keras, minigpt_tf.model\nmodel = keras.models.load_model({path})",
+    "onnx": "import onnxruntime\nsession = onnxruntime.InferenceSession({path} + '/model.onnx')",
+    "tflite": "from minigpt_tf.interop.litert.running import LiteRTRunner\n"
+    "print(next(LiteRTRunner({path}).logits([1])).argmax())",
+    "litert": "pip install litert-lm\nlitert-lm run {shell} --prompt 'TEXT'",
+    "c": 'cd {shell} && gcc -O3 -march=native model.c -lm -o model\n./model model.bin "who is ..."',
+    "web": "python3 -m http.server --directory {shell}\nopen http://localhost:8000",
+    "bundle": 'python3 {shell} "who is ..."',
+}
+"""Format -> the lines that use it, with its path in Python and in a shell."""

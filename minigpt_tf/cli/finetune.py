@@ -30,6 +30,7 @@ from ..startup import quiet_import
 from ..storage.model_folder import CONFUSION_NAME, check_apart, check_output, read_description
 from ..storage.paths import real_path
 from .classify import figures_table, split_lines
+from .events import add_tensorboard, with_tensorboard
 from .options import cli_options, given_options
 
 DESCRIPTION = "Adapt a model folder to your own records, and write another model folder."
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_tensorboard(parser)
     for title, cls in (("method", FineTuningConfig), ("LoRA", LoraConfig)):
         cli_options(parser.add_argument_group(title), cls, preset_decides=False)
     cli_options(parser.add_argument_group("records"), RecordsConfig, preset_decides=False)
@@ -106,7 +108,11 @@ def run(arguments: argparse.Namespace) -> int:
         from ..finetuning.trainer import finetune
 
     result = finetune(
-        plan, out, overwrite=arguments.overwrite, resume=arguments.resume, listener=listener
+        plan,
+        out,
+        overwrite=arguments.overwrite,
+        resume=arguments.resume,
+        listener=with_tensorboard(arguments, out, listener),
     )
     files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
     print(f"wrote {out}/: {files}")

@@ -38,6 +38,7 @@ from ..storage.paths import real_path
 from ..training.cluster import Cluster, choose_cluster
 from ..training.plan import Plan, make_plan, plan_from_preset
 from ..training.resume import read_run, read_tokenizer
+from .events import add_tensorboard, with_tensorboard
 from .options import cli_options, given_options
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=RECIPES, help=_help(RECIPES, "the preset's"))
     parser.add_argument("--overwrite", action="store_true", help="replace the model in --out")
     parser.add_argument("--resume", action="store_true", help="resume the run in --out")
+    add_tensorboard(parser)
     for title, cls in (("data", DataConfig), ("training", TrainingConfig), ("model", ModelConfig)):
         group = parser.add_argument_group(f"{title} (unset: as the preset has it)")
         cli_options(group, cls, preset_decides=True)
@@ -107,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         out,
         overwrite=arguments.overwrite,
         resume=arguments.resume,
-        listener=listener,
+        listener=with_tensorboard(arguments, out, listener),
     )
     return _conclude(plan, result)
 

@@ -77,8 +77,17 @@ EXPORT_DTYPES = {
     "gguf": ("f32", "f16", "q8_0"),
     "keras": ("f32",),
     "h5": ("f32",),
+    "onnx": ("f32",),
+    "tflite": ("f32", "int8"),
+    "litert": ("f32", "int8"),
+    "c": ("f32", "q8_0"),
+    "web": ("f32", "q8_0"),
+    "bundle": ("f32", "q8_0"),
 }
 """The types of numbers that a format can hold a model's weights in."""
+
+SIZED_FORMATS = ("tflite", "litert")
+"""Formats of export whose keys and values have a fixed size."""
 
 END_OF_TEXT = "<|endoftext|>"
 """Separates documents in the byte-level tokenizers (GPT-2's token 50256)."""

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
-from .constants import EXPORT_DTYPES, MOST_GUESSES, MOST_THREADS, USEFUL_THREADS
+from .constants import EXPORT_DTYPES, MOST_GUESSES, MOST_THREADS, SIZED_FORMATS, USEFUL_THREADS
 from .settings import check_types, documented, require_at_least, setting
 
-ExportFormat = Literal["hf", "gguf", "keras", "h5"]
-ExportDType = Literal["f32", "f16", "bf16", "q8_0"]
+ExportFormat = Literal[
+    "hf", "gguf", "keras", "h5", "onnx", "tflite", "litert", "c", "web", "bundle"
+]
+ExportDType = Literal["f32", "f16", "bf16", "q8_0", "int8"]
 """Which of them a format has: EXPORT_DTYPES."""
 
 
@@ -175,11 +177,18 @@ class ExportConfig:
 
     format: ExportFormat = setting(
         "hf",
-        "hf (a folder for transformers), gguf (a file for llama.cpp), keras (Keras 3's archive) or "
-        "h5 (model.h5 as it is)",
+        "hf (a folder for transformers), gguf (a file for llama.cpp), keras (Keras 3's archive), "
+        "h5 (model.h5 as it is), onnx (a folder for onnxruntime), tflite (a file for LiteRT), "
+        "litert (a .litertlm file for LiteRT-LM), c (a program in C), web (a page that runs in the "
+        "browser) or bundle (one file that Python runs)",
     )
     dtype: ExportDType = setting(
-        "f32", "numbers of the weights; keras and h5 have f32 alone, q8_0 is gguf's"
+        "f32",
+        "numbers of the weights: f16 for hf and gguf, bf16 for hf, q8_0 for gguf, c, web, bundle, "
+        "int8 for tflite and litert",
+    )
+    context_length: int | None = setting(
+        None, "tokens that a tflite or litert file has room for (unset: the model's, at most 1,024)"
     )
 
     def __post_init__(self) -> None:
@@ -189,3 +198,9 @@ class ExportConfig:
             raise ConfigError(
                 f"--format {self.format} has no --dtype {self.dtype}: choose {', '.join(allowed)}"
             )
+        if self.context_length is not None:
+            require_at_least(self, "context_length", 1)
+            if self.format not in SIZED_FORMATS:
+                raise ConfigError(
+                    f"--format {self.format} has no --context-length: it keeps the model's"
+                )

@@ -129,13 +129,14 @@ def holds_model(path: Path) -> bool:
     return (path / CONFIG_NAME).is_file() or has_checkpoint(path)
 
 
-def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
+def check_output(path: Path, *, overwrite: bool, resume: bool, file: str = CONFIG_NAME) -> None:
     """Checks that a run may write to a folder. Changes nothing.
 
     Args:
         path: The folder; it need not exist.
         overwrite: Whether a model in it may be replaced.
         resume: Whether the run continues from the checkpoint in it.
+        file: What shows that a folder holds a model.
 
     Raises:
         ModelFolderError: The folder is taken, or there is no checkpoint to resume from.
@@ -148,7 +149,7 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
     elif path.exists() and not path.is_dir():
         raise ModelFolderError(f"{path} is a file, not a folder: choose another --out")
     elif path.exists() and any(not f.name.startswith(SCRATCH_PREFIX) for f in path.iterdir()):
-        if not holds_model(path):
+        if not (path / file).exists() and not holds_model(path):
             raise ModelFolderError(f"{path} exists and is not a model folder: choose another --out")
         if not overwrite:
             resumes = ", --resume continues it" if has_checkpoint(path) else ""
@@ -156,13 +157,16 @@ def check_output(path: Path, *, overwrite: bool, resume: bool) -> None:
 
 
 @contextmanager
-def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
+def claim_output(
+    path: Path, *, overwrite: bool, resume: bool, file: str = CONFIG_NAME
+) -> Iterator[None]:
     """Creates and locks the folder of a run, so that no other run writes to it at the same time.
 
     Args:
         path: The folder; it need not exist.
         overwrite: Whether a model in it may be replaced.
         resume: Whether the run continues from the checkpoint in it.
+        file: What shows that a folder holds a model.
 
     Yields:
         Nothing; the folder is locked until the context ends.
@@ -172,7 +176,7 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     """
     import tempfile  # here and below: a start that only reads a model does without
 
-    check_output(path, overwrite=overwrite, resume=resume)
+    check_output(path, overwrite=overwrite, resume=resume, file=file)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -180,7 +184,9 @@ def claim_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[None]
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
     with locked(path):
-        check_output(path, overwrite=overwrite, resume=resume)  # a run may have ended just now
+        check_output(
+            path, overwrite=overwrite, resume=resume, file=file
+        )  # a run may have ended just now
         settle(path)
         sweep(path / CHECKPOINT_NAME)
         yield

@@ -39,6 +39,17 @@ def error_of(arguments, capsys):
     return output.err
 
 
+FILES = [
+    *(("hf", "x"), ("gguf", "x.gguf"), ("keras", "x.keras"), ("h5", "x.h5")),
+    *(("tflite", "x.tflite"), ("litert", "x.litertlm")),
+]
+
+
+def needs_litert(format):
+    if format in ("tflite", "litert"):
+        pytest.importorskip("litert_lm_builder", reason="no LiteRT: [litert]")
+
+
 def tree(folder):
     """Name -> content of all files below a folder."""
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -142,8 +153,9 @@ def test_bad_options_get_one_line(models, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("format, name", [("hf", "x"), ("keras", "x.keras"), ("h5", "x.h5")])
+@pytest.mark.parametrize("format, name", FILES)
 def test_what_exists_is_replaced_only_when_told(format, name, models, tmp_path, capsys):
+    needs_litert(format)
     out = tmp_path / name
     arguments = ["--model", models / "gpt", "--format", format, "--out", out]
     export(arguments, capsys)
@@ -192,9 +204,6 @@ def test_model_folders_are_never_written_to(models, tmp_path, capsys):
     export([*model[:-2], "--out", folder / "hf"], capsys)  # beside its files it may lie
 
 
-FILES = [("hf", "x"), ("gguf", "x.gguf"), ("keras", "x.keras"), ("h5", "x.h5")]
-
-
 FULL_DISK = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow beyond it
@@ -207,6 +216,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_full_disk_changes_nothing(exists, format, name, models, tmp_path, capsys):
     pytest.importorskip("resource", reason="files cannot be limited on this system")
+    needs_litert(format)
     out = tmp_path / "exports" / name
     arguments = ["--model", models / "gpt", "--format", format, "--out", out]
     if exists:
@@ -223,10 +233,11 @@ def test_a_full_disk_changes_nothing(exists, format, name, models, tmp_path, cap
     assert not exists or len(list(out.parent.iterdir())) == 1
 
 
-@pytest.mark.parametrize("format", ["hf", "keras", "h5"])
+@pytest.mark.parametrize("format", ["hf", "keras", "h5", "tflite", "litert"])
 def test_damaged_models_are_not_exported(format, models, tmp_path):
+    needs_litert(format)
     folder = shutil.copytree(models / "gpt", tmp_path / "gpt")
-    out = tmp_path / "out" / {"hf": "x", "keras": "x.keras", "h5": "x.h5"}[format]
+    out = tmp_path / "out" / dict(FILES)[format]
     whole = (folder / "model.h5").read_bytes()
     (folder / "model.h5").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelFolderError, match=r"model\.h5: is damaged"):

@@ -12,6 +12,7 @@ PICTURES = ROOT / "docs" / "pictures"
 OTHERS = {
     *("rooms.svg", "terminal.svg", "badge-keras.svg", "badge-license.svg", "badge-python.svg"),
     *("page.png", "page-dark.png", "page-narrow.png", "page-continue.png"),
+    "web-export.png",
 }
 """Drawn by make_rooms.py, make_terminal.py, make_badges.py and make_screenshots.py."""
 
