@@ -146,10 +146,10 @@ def test_bad_options_get_one_line(models, tmp_path, capsys):
     for arguments, message in cases:
         assert message in error_of(arguments, capsys)
     with pytest.raises(SystemExit):
-        main(["export", "--format", "onnx"])
-    assert "invalid choice: 'onnx'" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="format='onnx': choose one of hf"):
-        export_model(models / "gpt", tmp_path / "x", "onnx")
+        main(["export", "--format", "coreml"])
+    assert "invalid choice: 'coreml'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="format='coreml': choose one of hf"):
+        export_model(models / "gpt", tmp_path / "x", "coreml")
     assert not list(tmp_path.iterdir())
 
 
