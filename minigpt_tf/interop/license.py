@@ -67,7 +67,7 @@ def restriction(name: str) -> Restriction | None:
         name: Of the license, such as "gemma" or "llama3.2".
 
     Returns:
-        What it asks for; None if it is open source, or unknown here.
+        What it asks for; None if it is open source, or not in RESTRICTED.
 
     Example:
         >>> restriction("llama3.2").notice[:50]
