@@ -20,14 +20,26 @@ BUILD_SECONDS, BLOCK_SECONDS = 1.5, 0.5
 SAVE_SECONDS, SAVED_BLOCK_SECONDS = 2.0, 0.1
 """Writing a model and proving that it loads: three models are built for that."""
 
-PRODUCT_EFFICIENCY = 0.7
-"""TensorFlow's speed in the products of a step, as a fraction of the largest products'."""
+PRODUCTS = {4: 0.51, 2: 0.42}
+"""Seconds of TensorFlow's products for a second of the measured speed, by bytes of a number. Its
+library of products is faster than NumPy's."""
 
-PASSES = 6
-"""How often what a layer keeps is moved through memory in a step: written, read, made again."""
+ATTENTION = 0.24
+"""The same for the products of attention, in float32's speed; half are left out, as tokens do
+not see those behind them."""
+
+PASSES = 23
+"""How often what a layer keeps is moved through memory in a step: written, read, made again, and by
+the elementwise operations between."""
+
+LOGITS_PASSES = 57
+"""The same for the logits of the targets: softmax, loss, gradients."""
 
 OPTIMIZER_BYTES = 40
 """Moved for each trained weight: gradient, clipping, averages, the weight itself."""
+
+LAYER_SECONDS, STEP_SECONDS = 0.008, 0.036
+"""What a step takes beside its numbers, for each block and in all."""
 
 DISK_BANDWIDTH = 500e6
 """Bytes a second that files are written, read back and hashed with."""
@@ -112,6 +124,40 @@ def forward_flops(model: ModelConfig, tokens: float, attended: float, targets: f
     return 2.0 * kernels * tokens + attention_flops(model, attended) + 2.0 * head * targets
 
 
+def kept_bytes(workload: Workload, tokens: float) -> float:
+    """What the trained layers keep of tokens for their gradients.
+
+    Args:
+        workload: The run.
+        tokens: How many.
+
+    Returns:
+        Bytes.
+    """
+    layers = 1 if workload.trains == "last_block" else workload.model.num_layers
+    return layers * block_bytes(workload.model, workload.length, workload.product_bytes) * tokens
+
+
+def _step_seconds(workload: Workload, schedule: Schedule, speed: Speed) -> float:
+    """A training step: products, attention, what is moved, and what each block takes besides."""
+    model, size = workload.model, workload.product_bytes
+    attention = attention_flops(model, schedule.attended)
+    attention *= 1 + 2 / model.num_layers if workload.trains == "last_block" else 3
+    products = step_flops(workload, schedule) - attention
+    moved = PASSES * kept_bytes(workload, schedule.tokens)
+    moved += LOGITS_PASSES * FLOAT32_BYTES * schedule.targets * model.vocab_size
+    moved += OPTIMIZER_BYTES * workload.trained
+    if workload.trains == "adapter" and workload.kernel_bytes < size:
+        moved += 4 * FLOAT32_BYTES * workload.kernels  # dequantized, and read
+    slowness = REFERENCE_INTERPRETER / speed.interpreter
+    return (
+        PRODUCTS[size] * products / (speed.float32 if size == 4 else speed.bfloat16)
+        + ATTENTION * attention / speed.float32
+        + moved / speed.bandwidth
+        + slowness * (STEP_SECONDS + LAYER_SECONDS * model.num_layers)
+    )
+
+
 def time_of(
     workload: Workload, schedule: Schedule, speed: Speed, *, importing: bool = True
 ) -> Time:
@@ -127,22 +173,15 @@ def time_of(
         Seconds, by what takes them.
     """
     model, size = workload.model, workload.product_bytes
-    products = PRODUCT_EFFICIENCY * (speed.float32 if size == 4 else speed.bfloat16)
-    layers = 1 if workload.trains == "last_block" else model.num_layers
-    kept = layers * block_bytes(model, workload.length, size) * schedule.tokens
-    moved = PASSES * kept + OPTIMIZER_BYTES * workload.trained
-    if workload.trains == "adapter" and workload.kernel_bytes < size:
-        moved += 4 * FLOAT32_BYTES * workload.kernels  # dequantized, and read
-    step = step_flops(workload, schedule) / products + moved / speed.bandwidth
+    slowness = REFERENCE_INTERPRETER / speed.interpreter
+    products = (speed.float32 if size == 4 else speed.bfloat16) / PRODUCTS[size]
+    weights = FLOAT32_BYTES * model.parameter_count
+    step = _step_seconds(workload, schedule, speed)
     forward = forward_flops(
         model, schedule.scored, schedule.scored_attended, schedule.scored_targets
     )
-    scoring = forward / products + kept / max(1.0, schedule.tokens) * schedule.scored / (
-        speed.bandwidth
-    )
-    weights = FLOAT32_BYTES * model.parameter_count
+    scoring = forward / products + kept_bytes(workload, schedule.scored) / speed.bandwidth
     sample = schedule.sampled * weights / speed.bandwidth + 2 * weights / speed.bandwidth
-    slowness = REFERENCE_INTERPRETER / speed.interpreter
     return Time(
         reading=schedule.reading,
         importing=slowness * IMPORT_SECONDS * importing,
