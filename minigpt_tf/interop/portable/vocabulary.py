@@ -124,8 +124,8 @@ def _merging(folder: ModelFolder) -> tuple[Settings, Tables]:
     description = describe(folder.tokenizer.backend)  # type: ignore[attr-defined]
     if description["normalizer"] == COMPOSES:
         raise ConfigError(
-            "the tokenizer composes letters with their accents (NFC), which programs of this format "
-            "do not; --format gguf takes it"
+            "the tokenizer composes letters with their accents (NFC), which programs of this "
+            "format do not; --format gguf takes it"
         )
     vocabulary = description["model"]["vocab"]
     pieces = written.kind == "llama"
