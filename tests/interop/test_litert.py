@@ -191,12 +191,10 @@ def test_litert_lm_says_what_the_engine_says(kind, tmp_path):
     more = {"vocab_size": tokenizer.vocab_size + 200} if kind == "word" else {}
     folder = make_folder(tmp_path / "m", "gpt2", tokenizer, context_length=300, **more)
     file, generator = exported(folder, tmp_path / "m.litertlm"), mg.TextGenerator.load(folder)
-    texts = ["he was born in", "his mother sang", "the numbers"]
-    if kind != "bpe":  # whose random bytes include NUL, where a text of C ends
-        texts.append("he sang: " * 22)  # several chunks
-    for text in texts:
+    for text in ("he was born in", "the numbers", "he sang: " * 22):  # the last in several chunks
         expected = generator.generate(text, greedy=True, max_new_tokens=12).text
-        assert said_by(litert_lm, file, text, 12).strip() == expected.strip()
+        expected = expected.partition("\0")[0].strip()  # where a text of C ends
+        assert expected and said_by(litert_lm, file, text, 12).strip() == expected
 
 
 TEMPLATE = (
