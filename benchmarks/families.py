@@ -3,7 +3,7 @@
     python -m benchmarks.families [--gguf GEMMA.gguf]
 
 Random tiny checkpoints of transformers' own classes, three seeds each: largest difference of a
-logit in Keras and in the engine, greedy tokens to the end of the context, the same bits after
+logit in Keras and in the engine, 100 greedy tokens, the same bits after
 export and import again in both formats, llama.cpp's largest difference and greedy tokens. A real
 file besides gets the engine's tokens per second and memory.
 """
@@ -24,7 +24,7 @@ from minigpt_tf.errors import ConfigError
 from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
-from tests.interop.family_checkpoints import CASES, CONTEXT, from_transformers
+from tests.interop.family_checkpoints import CASES, GREEDY, LONG, from_transformers, long_fields
 from tests.interop.folders import LlamaCpp, engine_greedy
 
 SEEDS, PROMPT = 3, 5
@@ -36,23 +36,23 @@ def row(case: str, folder: Path) -> str:
     greedy, llama_greedy, round_trips = [], [], {"hf": True, "gguf": True}
     for seed in range(SEEDS):
         here = folder / str(seed)
-        model = from_transformers(case, here / "hf", seed)
+        model = from_transformers(case, here / "hf", seed, **long_fields(case))
         out = mg.import_model(here / "hf", here / "out")
         contents = load_folder(out)
         engine, _ = Engine.load(contents)
-        ids = np.random.default_rng(seed).integers(0, 300, CONTEXT)
+        ids = np.random.default_rng(seed).integers(0, 300, LONG)
         with torch.no_grad():
             wanted = model(torch.tensor(ids)[None]).logits[0].numpy()
         loaded = keras.models.load_model(out / "model.h5", compile=False)
         of_keras = keras.ops.convert_to_numpy(loaded(ids[None], training=False))[0]
         keras_off = max(keras_off, float(np.abs(of_keras - wanted).max()))
         engine_off = max(engine_off, float(np.abs(engine.all_logits(ids) - wanted).max()))
-        start, count = ids[:PROMPT].tolist(), CONTEXT - PROMPT
+        start = ids[:PROMPT].tolist()
         model.generation_config.eos_token_id = None
         mask = torch.ones((1, PROMPT), dtype=torch.int64)
-        options = {"do_sample": False, "max_new_tokens": count, "attention_mask": mask}
+        options = {"do_sample": False, "max_new_tokens": GREEDY, "attention_mask": mask}
         theirs = model.generate(torch.tensor([start]), **options)[0, PROMPT:].tolist()
-        greedy.append(engine_greedy(engine, start, count) == theirs)
+        greedy.append(engine_greedy(engine, start, GREEDY) == theirs)
         for file_format in ("hf", "gguf"):
             name = here / ("again.gguf" if file_format == "gguf" else "again")
             try:
@@ -66,7 +66,7 @@ def row(case: str, folder: Path) -> str:
                 llama = LlamaCpp(exported)
                 found = llama.logits(ids.tolist())[:, : engine.config.vocab_size]
                 llama_off = max(llama_off, float(np.abs(found - engine.all_logits(ids)).max()))
-                llama_greedy.append(llama.greedy(start, count - 1) == theirs[: count - 1])
+                llama_greedy.append(llama.greedy(start, GREEDY) == theirs)
     kept = "/".join({True: "yes", False: "NO", None: "-"}[x] for x in round_trips.values())
     text = f"| {case} | {keras_off:.1e} | {engine_off:.1e} | {sum(greedy)} of {SEEDS} | {kept} "
     if not llama_greedy:

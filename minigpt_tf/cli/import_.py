@@ -8,6 +8,7 @@ from ..console import ConsoleListener, announce
 from ..errors import ConfigError
 from ..events import LostListener
 from ..interop.importing import check_apart, default_output, fetch, open_path, shortened
+from ..interop.license import restriction
 from ..interop.source import Source, check_source, write_model_folder
 from ..startup import quiet_import
 from ..storage.model_folder import check_output
@@ -103,6 +104,8 @@ def _description(source: Source) -> str:
         "chat template": "no" if source.chat_template is None else "yes",
         "license": license or "not stated: ask the source before you pass it on",
     }
+    if found := restriction(origin.get("license", "")):
+        lines["restricted"] = f"{found.demand}: read {found.url}"
     rows = [*lines.items(), *(("assumed", text) for text in source.assumptions)]
     rows += [("left out", text) for text in source.left_out]
     return "\n".join(f"{name + ':':<15}{text}" for name, text in rows)

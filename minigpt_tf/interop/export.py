@@ -205,10 +205,12 @@ def _check_file(out: Path, config: ExportConfig, overwrite: bool) -> None:
 def _write_gguf(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:
     """--format gguf"""
     from .gguf.write_gguf import export_gguf, notice_of
+    from .gguf.write_vocabulary import notice_of_text
 
     with _advice():
         export_gguf(folder, file, config.dtype)
-    return notice_of(folder.model, config.dtype)
+    notices = notice_of(folder.model, config.dtype), notice_of_text(folder.tokenizer)
+    return ". ".join(filter(None, notices)) or None
 
 
 def _write_keras(folder: ModelFolder, file: Path, config: ExportConfig) -> str | None:

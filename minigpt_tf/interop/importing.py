@@ -11,6 +11,7 @@ from ..storage.paths import real_path
 from .huggingface.hub import download, looks_like_id
 from .huggingface.read_folder import holds_pickles, holds_safetensors, open_huggingface
 from .keras_files.read_keras import open_keras
+from .license import with_notice
 from .openai_checkpoint import is_openai, open_openai
 from .source import Source, check_source, write_model_folder
 from .tensors import FirstRows
@@ -118,6 +119,14 @@ def open_path(
         ModelFolderError: The model is missing, unsupported or damaged.
         DataError: The tokenizer cannot be read.
     """
+    opened = _opened(path, source, tokenizer, context_length)
+    return replace(opened, files=with_notice(opened.files, opened.origin.get("license", "")))
+
+
+def _opened(
+    path: Path, source: str | Path, tokenizer: str | Path | None, context_length: int | None
+) -> Source:
+    """The source, by what lies there."""
     if path.is_file() and path.suffix.lower() in KERAS_SUFFIXES:
         return open_keras(path, tokenizer, context_length)
     if tokenizer is not None:

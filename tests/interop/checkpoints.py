@@ -83,8 +83,11 @@ def change_tensors(folder, change):
     save_file(tensors, Path(folder) / "model.safetensors")
 
 
-def check_parity(model, out, tolerance=1e-4):
-    """Asserts that the model folder has the logits of transformers, in Keras and in the engine."""
+def check_parity(model, out, tolerance=1e-4, length=None):
+    """Asserts that the model folder has the logits of transformers, in Keras and in the engine.
+
+    `length`: of the tokens (unset: the whole context).
+    """
     import keras
     import torch
 
@@ -93,7 +96,7 @@ def check_parity(model, out, tolerance=1e-4):
     from minigpt_tf.inference.folder import load_folder
 
     contents = load_folder(out)
-    length = contents.model.context_length
+    length = length or contents.model.context_length
     ids = np.random.default_rng(1).integers(0, contents.model.vocab_size, length)
     with torch.no_grad():
         wanted = model(torch.tensor(ids)[None]).logits[0].float().numpy()

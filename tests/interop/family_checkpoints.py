@@ -15,6 +15,8 @@ from tests.interop.checkpoints import VOCABULARY, byte_tokenizer
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CONTEXT = 37
+LONG, GREEDY = 107, 100
+"""A context in which so many greedy tokens are compared."""
 
 _SIZES = {"vocab_size": VOCABULARY, "num_hidden_layers": 3, "num_attention_heads": 4}
 _SIZES |= {"max_position_embeddings": CONTEXT, "bos_token_id": 258, "eos_token_id": 258}
@@ -141,6 +143,12 @@ def from_transformers(case, folder, seed=0, **overrides):
     model.save_pretrained(folder)
     byte_tokenizer().save(str(folder / "tokenizer.json"))
     return model.eval()
+
+
+def long_fields(case):
+    """Overrides for `from_transformers`: the case with the long context, a wide window as wide."""
+    fields = CASES[case][1]
+    return {name: LONG for name, value in fields.items() if value == CONTEXT}
 
 
 def _text(kind):

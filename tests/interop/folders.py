@@ -64,7 +64,7 @@ class LlamaCpp:
         self.api = llama_cpp
         self.model = llama_cpp.Llama(
             str(file),
-            n_ctx=64,
+            n_ctx=128,
             n_threads=1,
             n_threads_batch=1,
             logits_all=True,

@@ -9,7 +9,15 @@ from minigpt_tf.inference.engine import Engine
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import read_weights
 from tests.interop.checkpoints import check_parity
-from tests.interop.family_checkpoints import CASES, CONTEXT, from_golden, from_transformers
+from tests.interop.family_checkpoints import (
+    CASES,
+    CONTEXT,
+    GREEDY,
+    LONG,
+    from_golden,
+    from_transformers,
+    long_fields,
+)
 from tests.interop.folders import LlamaCpp, engine_greedy
 
 INEXPRESSIBLE = {
@@ -79,20 +87,17 @@ def test_llama_cpp_gives_the_same_text(case, tmp_path):
 def test_transformers_computes_the_same(case, seed, tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch")
     layers = CASES[case][1]["num_hidden_layers"] - 1 + seed
-    odd = {"vocab_size": 300 + seed, "num_hidden_layers": layers}
+    odd = {**long_fields(case), "vocab_size": 300 + seed, "num_hidden_layers": layers}
     if "layer_types" in CASES[case][1]:
         odd["layer_types"] = (CASES[case][1]["layer_types"] * 2)[:layers]
     model = from_transformers(case, tmp_path / "hf", seed, **odd)
     out = import_model(tmp_path / "hf", tmp_path / "out")
-    check_parity(model, out)
+    # transformers rounds each step of Llama 3's scaling to float32: 3e-7 of an angle, which grows
+    check_parity(model, out, length=CONTEXT if case == "llama3.2" else LONG)
     engine, _ = Engine.load(load_folder(out))
     start = np.random.default_rng(seed).integers(0, 300, 5).tolist()
-    count = CONTEXT - len(start)
-    logits, tokens = engine.prefill(start), []
-    while len(tokens) < count:
-        tokens.append(int(logits.argmax()))
-        logits = engine.decode_step(tokens[-1])
+    tokens = engine_greedy(engine, start, GREEDY)
     model.generation_config.eos_token_id = None
-    options = {"do_sample": False, "max_new_tokens": count}
+    options = {"do_sample": False, "max_new_tokens": GREEDY}
     options["attention_mask"] = torch.ones((1, len(start)), dtype=torch.int64)
     assert model.generate(torch.tensor([start]), **options)[0, len(start) :].tolist() == tokens

@@ -14,8 +14,13 @@ from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.inference.weights import open_weights, weight_shapes
 from minigpt_tf.interop.gguf.read_gguf import open_gguf
 from minigpt_tf.interop.gguf.write_gguf import export_gguf
+from minigpt_tf.interop.gguf.write_vocabulary import notice_of_text, written_tokenizer
 from minigpt_tf.interop.source import write_model_folder
-from minigpt_tf.interop.vocabularies import byte_level_tokenizer, sentencepiece_tokenizer
+from minigpt_tf.interop.vocabularies import (
+    byte_level_tokenizer,
+    sentencepiece_from_pieces,
+    sentencepiece_tokenizer,
+)
 from minigpt_tf.text.chat_template import ChatTemplate
 from minigpt_tf.text.compiled.byte_level import byte_symbols
 from minigpt_tf.text.tokenizers import (
@@ -285,6 +290,47 @@ TOKENIZERS = {
     r"prefix_ids=\[1, 2\]": lambda: ImportedTokenizer(tokenizer_of("bpe").backend, [0], [1, 2]),
     r"end_ids=\[1, 2, 3, 4\]": lambda: ImportedTokenizer(tokenizer_of("bpe").backend, [1, 2, 3, 4]),
 }
+
+
+def test_a_tokenizer_that_composes_letters_is_written_with_a_notice(tmp_path):
+    """Qwen's: llama.cpp, whose converter leaves this away, has the ids of composed texts."""
+    folder = folder_of(tmp_path, "gpt2", "bpe")
+    composing = bpe_with(normalizer=tokenizers.normalizers.NFC())
+    plain = notice_of_text(folder.tokenizer)
+    folder = dataclasses.replace(folder, tokenizer=composing)
+    export_gguf(folder, tmp_path / "m.gguf", "f32")
+    assert plain is None and "NFC" in notice_of_text(composing)
+    again = open_gguf(tmp_path / "m.gguf").tokenizer
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    assert composing.encode(apart).tolist() == composing.encode(composed).tolist()
+    assert again.encode(composed).tolist() == composing.encode(composed).tolist()
+    assert again.encode(apart).tolist() != composing.encode(apart).tolist()
+
+
+def test_gemmas_runs_of_spaces_stand_whole(tmp_path):
+    """Its tokenizer.json lists them as added tokens, and their merges in an order of their own."""
+    run = "\u2581"
+    pieces = ["<unk>", *(f"<0x{b:02X}>" for b in range(256)), "a", "b", run, 2 * run, 3 * run]
+    pieces += ["ab", run + "a", run + "ab"]
+    merges = [(2 * run, run), (run, run), (run, 2 * run), ("a", "b"), (run, "a"), (run, "ab")]
+    model = tokenizers.models.BPE(
+        {piece: i for i, piece in enumerate(pieces)},
+        [*merges, (run + "a", "b")],
+        unk_token="<unk>",
+        byte_fallback=True,
+        fuse_unk=True,
+    )
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = tokenizers.normalizers.Replace(" ", run)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "merged_with_previous")
+    backend.add_tokens([tokenizers.AddedToken(n * run, normalized=False) for n in (2, 3)])
+    written = written_tokenizer(ImportedTokenizer(backend))
+    again = sentencepiece_from_pieces(
+        written.tokens, written.scores, written.types, written.add_space_prefix
+    )
+    for text in ("ab", " ab", "a  b", "    ab", " ab ab   a ", 8 * " ", "b\t\u00e9  a"):
+        assert again.encode(text).ids == backend.encode(text).ids
+        assert again.decode(again.encode(text).ids) == text
 
 
 @pytest.mark.parametrize("reason", TOKENIZERS)

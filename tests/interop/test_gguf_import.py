@@ -381,7 +381,7 @@ def test_other_divisors():
         ({"llama.rope.dimension_count": 4}, "rope.dimension_count=4 is not the width of a head"),
         ({"llama.attention.value_length": 4}, "value_length=4 is not"),
         ({"llama.rope.scaling.type": "yarn"}, "rotary angles 'yarn': supported are linear"),
-        ({"split.count": 3}, "is one of 3 parts"),
+        ({"split.count": 3}, "is one of 3 files of a model: they are found by their names"),
         ({"llama.expert_count": 8}, "llama.expert_count is not supported"),
         ({"llama.block_count": None}, "lack llama.block_count"),
         ({"llama.block_count": "two"}, "block_count=two: expected an integer"),

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from minigpt_tf import import_model
+from minigpt_tf import export_model, import_model
+from minigpt_tf.__main__ import main
 from minigpt_tf.errors import MiniGPTError
 from minigpt_tf.inference.folder import load_folder
 from minigpt_tf.interop.huggingface.read_tokenizer import (
@@ -13,6 +14,7 @@ from minigpt_tf.interop.huggingface.read_tokenizer import (
     read_generation,
     read_tokenizer,
 )
+from minigpt_tf.interop.license import restriction, with_notice
 from tests.interop import checkpoints
 from tests.interop.checkpoints import TEMPLATE, byte_tokenizer, change_json
 
@@ -175,6 +177,40 @@ def test_the_name_of_the_license(tmp_path, front, name):
 
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\nlicense: gpl\n")
     assert license_name(tmp_path) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gemma", "Gemma is provided under and subject to the Gemma Terms of Use"),
+        ("llama3.2", "Llama 3.2 is licensed under the Llama 3.2 Community License"),
+        ("Llama-2", "Llama 2 is licensed under the Llama 2 Community License"),
+        ("qwen-research", "Qwen RESEARCH LICENSE"),
+        ("mrl", "Mistral AI Research License"),
+        ("apache-2.0", None),
+        ("gemmastone", None),
+        ("", None),
+    ],
+)
+def test_licenses_that_restrict(name, words):
+    files = with_notice({"LICENSE": b"x"}, name)
+    assert (restriction(name) is None) == (words is None) == ("NOTICE" not in files)
+    if words is not None:
+        assert words in files["NOTICE"].decode()
+    assert with_notice({"notice.txt": b"theirs"}, name) == {"notice.txt": b"theirs"}
+
+
+def test_a_restricting_license_is_shown_and_kept(tmp_path, capsys):
+    source = tmp_path / "hf"
+    checkpoints.llama(source)
+    (source / "README.md").write_text("---\nlicense: llama3.2\n---\n")
+    assert main(["import", str(source), "--out", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "license: llama3.2" in said and "restricted: its maker forbids some uses" in said
+    kept = (tmp_path / "out" / "NOTICE").read_text()
+    assert "Llama 3.2 Community License" in kept
+    exported = export_model(tmp_path / "out", tmp_path / "again").path
+    assert (exported / "NOTICE").read_text() == kept
 
 
 def test_a_tokenizer_with_more_ids_than_the_model(tmp_path):

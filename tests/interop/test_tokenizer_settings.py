@@ -124,6 +124,20 @@ def test_tokens_without_a_row_are_left_out_and_named(tmp_path):
     ]
 
 
+def test_a_token_of_images_without_a_row_is_left_out(tmp_path):
+    """Gemma 3's tokenizer.json has one behind the rows of its models without a tower."""
+    backend = byte_level()
+    backend.add_special_tokens(["<turn>", "<image>"])
+    left_out = []
+    settings = {**GENERAL, "eos_token": "<turn>", "image_token": "<image>"}
+    folder = folder_of(tmp_path, backend, settings)
+    tokenizer, _ = read_tokenizer(folder, {}, SIZE + 1, left_out)
+    assert left_out == [f"token '<image>': its id {SIZE + 1} has no row"]
+    assert tokenizer.vocab_size == SIZE + 1 and tokenizer.end_ids == {SIZE}
+    assert SIZE + 1 not in tokenizer.encode("a<image>b<turn>").tolist()
+    assert read_tokenizer(folder, {}, SIZE + 2)[0].vocab_size == SIZE + 2  # a model with its row
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -16,10 +16,10 @@ from ..multipliers import folded_multipliers
 from ..source import Source, recommended
 from ..tensors import FirstRows, Tensor
 from .architectures import check_widths, multipliers_of, settings_of
-from .header import read_header
 from .metadata import MODEL_KEY, Metadata
 from .read_vocabulary import Vocabulary, read_vocabulary
 from .rope_divisors import TOLERANCE, scaling_of
+from .split_files import read_model_header
 
 EMBEDDING, HEAD, DIVISORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 
@@ -39,14 +39,9 @@ def open_gguf(path: str | Path) -> Source:
     Raises ModelFolderError where the file is damaged or of an unsupported kind.
     """
     file = Path(path)
-    header = read_header(file)
+    header = read_model_header(file)
     values = Metadata(file, header.metadata)
     family = _family(values)
-    parts = values.whole("split.count", 1)
-    if parts > 1:
-        raise ModelFolderError(
-            f"{file}: is one of {parts} parts of a model: join them with llama-gguf-split --merge"
-        )
     tensors: dict[str, Tensor] = dict(header.tensors)
     try:
         if MODEL_KEY in values:
@@ -190,9 +185,12 @@ def _generation(values: Metadata, left_out: list[str]) -> dict[str, Any]:
 
 def _origin(values: Metadata, vocabulary: Vocabulary) -> dict[str, Any]:
     """Where the model comes from, as plain data."""
+    license = values.text("general.license")
+    if license == "other":
+        license = values.text("general.license.name") or license
     known = {
         "name": values.text("general.name"),
-        "license": values.text("general.license"),
+        "license": license,
         "license_link": values.text("general.license.link"),
         "url": values.text("general.source.url") or values.text("general.url"),
     }

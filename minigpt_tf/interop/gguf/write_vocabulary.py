@@ -19,6 +19,12 @@ _NO_SENTENCEPIECE = (
 NO_MERGE = "\u2580 \u2580"
 """Stands where a vocabulary has no merges, which llama.cpp does not take: of symbols of no byte."""
 
+COMPOSES = {"type": "NFC"}
+"""Qwen's tokenizers make one character of a letter and its accents; llama.cpp does not."""
+_SPLIT_AT_SPACES = {"type": "Split", "pattern": {"String": " "}, "invert": False}
+_SPLIT_AT_SPACES |= {"behavior": "MergedWithPrevious"}
+"""Gemma's, where no space is left any more: it cuts nothing."""
+
 
 @dataclass(frozen=True)
 class WrittenVocabulary:
@@ -70,28 +76,59 @@ class WrittenVocabulary:
 def written_vocabulary(folder: ModelFolder) -> WrittenVocabulary:
     """The vocabulary of a model folder, with a token for each row of the embedding and one that
     ends a text. Raises ConfigError where llama.cpp has no such tokenizer."""
-    tokenizer = folder.tokenizer
+    vocabulary = written_tokenizer(folder.tokenizer)
+    return _with_end(_padded(vocabulary, folder.model.vocab_size), folder.tokenizer)
+
+
+def written_tokenizer(tokenizer: BaseTokenizer) -> WrittenVocabulary:
+    """Writes a tokenizer alone.
+
+    Args:
+        tokenizer: Of any kind.
+
+    Returns:
+        The vocabulary; unused ids have empty tokens.
+
+    Raises:
+        ConfigError: llama.cpp has no such tokenizer.
+    """
     if isinstance(tokenizer, WordTokenizer):
         raise ConfigError(
             "a word tokenizer fits into no GGUF file: llama.cpp can neither lower-case words nor "
             "drop their punctuation; train with --tokenizer bpe or char"
         )
     if isinstance(tokenizer, CharTokenizer):
-        vocabulary = _characters(tokenizer)
-    elif not isinstance(tokenizer, BytePairTokenizer):
+        return _characters(tokenizer)
+    if not isinstance(tokenizer, BytePairTokenizer):
         raise ConfigError(f"a tokenizer of the kind {tokenizer.kind} fits into no GGUF file")
-    else:
-        description = describe(tokenizer.backend)
-        kind = description["model"]["type"]
-        if kind != "BPE":
-            raise ConfigError(
-                f"a tokenizer of the kind {kind} fits into no GGUF file of this architecture: only "
-                "byte-level BPE and SentencePiece's BPE do"
-            )
-        byte_level = (description["decoder"] or {}).get("type") == "ByteLevel"
-        write = _byte_level if byte_level else _sentencepiece
-        vocabulary = write(tokenizer, description)
-    return _with_end(_padded(vocabulary, folder.model.vocab_size), tokenizer)
+    description = describe(tokenizer.backend)
+    kind = description["model"]["type"]
+    if kind != "BPE":
+        raise ConfigError(
+            f"a tokenizer of the kind {kind} fits into no GGUF file of this architecture: only "
+            "byte-level BPE and SentencePiece's BPE do"
+        )
+    byte_level = (description["decoder"] or {}).get("type") == "ByteLevel"
+    return (_byte_level if byte_level else _sentencepiece)(tokenizer, description)
+
+
+def notice_of_text(tokenizer: BaseTokenizer) -> str | None:
+    """Explains where llama.cpp reads a text otherwise.
+
+    Args:
+        tokenizer: The model's.
+
+    Returns:
+        A message for the user; None if there is nothing to say.
+    """
+    if not isinstance(tokenizer, BytePairTokenizer):
+        return None
+    if describe(tokenizer.backend)["normalizer"] != COMPOSES:
+        return None
+    return (
+        "this tokenizer composes letters with their accents (NFC), llama.cpp does not: a text that "
+        "is not composed already gets other tokens there"
+    )
 
 
 def _padded(vocabulary: WrittenVocabulary, size: int) -> WrittenVocabulary:
@@ -181,7 +218,7 @@ def _cut_name(description: dict[str, Any]) -> str:
     whole = bool(description["model"].get("ignore_merges"))
     for name, way in CUTTINGS.items():
         if cuts == _essential(_as_written(pre_tokenizer(way))) and whole == way.whole_words:
-            if description["normalizer"] is not None:
+            if (description["normalizer"] or COMPOSES) != COMPOSES:
                 break
             return name
     raise ConfigError(
@@ -207,7 +244,10 @@ def _sentencepiece(tokenizer: BaseTokenizer, description: dict[str, Any]) -> Wri
     """Scores are the negative ranks of the merges."""
     tokens, types = _tokens_and_types(tokenizer, description)
     unknown = description["model"].get("unk_token")
-    rank = _ranks(_pairs(description), set(description["model"]["vocab"]))
+    vocabulary = set(description["model"]["vocab"])
+    whole = {t for t, kind in zip(tokens, types, strict=True) if kind != PieceType.NORMAL}
+    pairs = _pairs(description)
+    rank = _ranks([pair for pair in pairs if "".join(pair) not in whole], vocabulary)
     for i, token in enumerate(tokens):
         if token == unknown:
             types[i] = int(PieceType.UNKNOWN)
@@ -221,6 +261,11 @@ def _sentencepiece(tokenizer: BaseTokenizer, description: dict[str, Any]) -> Wri
     scores = [-float(rank[t]) if t in rank else worst for t in tokens]
     scores = [s if kind == PieceType.NORMAL else 0.0 for s, kind in zip(scores, types, strict=True)]
     prefix = _space_prefix(description)
+    spaced = {int(PieceType.USER_DEFINED), int(PieceType.CONTROL)}  # found in the text as it is
+    tokens = [
+        t.replace(SPACE, " ") if kind in spaced and set(t) == {SPACE} else t
+        for t, kind in zip(tokens, types, strict=True)
+    ]
     return WrittenVocabulary("llama", tokens, types, scores=scores, add_space_prefix=prefix)
 
 
@@ -251,6 +296,8 @@ def _space_prefix(description: dict[str, Any]) -> bool:
     steps = [{k: v for k, v in step.items() if v is not None} for step in steps]
     replace_space = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     prepend = {"type": "Prepend", "prepend": SPACE}
+    if steps and cuts == _SPLIT_AT_SPACES:
+        cuts = None
     if cuts is None and steps in ([prepend, replace_space], [replace_space]):
         return len(steps) == 2
     if not steps and (cuts or {}).get("type") == "Metaspace" and not cuts.get("split", True):

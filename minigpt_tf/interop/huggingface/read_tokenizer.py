@@ -26,6 +26,7 @@ from .tokenizer_settings import (
     added_token,
     set_prefix_space,
     special_tokens,
+    without_rowless,
 )
 
 GENERATION_NAME = "generation_config.json"
@@ -66,6 +67,7 @@ def read_tokenizer(
     backend = _backend(folder, kind, settings)
     if kind == JSON_NAME:
         notes = [] if left_out is None else left_out
+        backend = without_rowless(backend, settings, vocab_size, notes)
         add_listed_tokens(backend, folder, settings, vocab_size, notes)
         set_prefix_space(backend, folder, settings)
     ids = {name: backend.token_to_id(text) for name, text in special_tokens(folder).items()}

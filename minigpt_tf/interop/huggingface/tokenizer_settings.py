@@ -8,6 +8,7 @@ from typing import Any
 from ...config import END_OF_TEXT
 from ...errors import DataError
 from ...storage.json_files import read_object_if_there
+from ...text.compiled.byte_level import describe
 from ...text.tokenizers import JSON_NAME
 
 SETTINGS_NAME = "tokenizer_config.json"
@@ -25,6 +26,8 @@ CLASS_TOKENS: dict[str, dict[str, Any]] = {
     "LlamaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
 }
 """What classes of transformers take where the files do not say."""
+TOWER_TOKENS = ("image_token", "audio_token", "video_token")
+"""Names of tokens that stand for what a tower of vision or sound computes."""
 MORE_SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens")
 """Names of lists of further ones."""
 
@@ -121,6 +124,40 @@ def add_listed_tokens(
                 f"{folder}: its added token {token.content!r:.40} should have the id {token_id}, "
                 f"but gets {found}"
             )
+
+
+def without_rowless(
+    backend: Any, settings: dict[str, Any], vocab_size: int, left_out: list[str]
+) -> Any:
+    """Leaves out the tokens of images and sounds for which a model has no row.
+
+    Gemma 3's tokenizer.json has one, which its models without a tower have no embedding for. Any
+    other token without a row says that tokenizer and model do not belong together.
+
+    Args:
+        backend: The `tokenizers.Tokenizer`.
+        settings: The content of tokenizer_config.json.
+        vocab_size: Rows of the token embedding.
+        left_out: Gets a sentence for each token.
+
+    Returns:
+        The tokenizer: the same if there is no such token.
+    """
+    import tokenizers
+
+    named = {_text_of(settings.get(name)) for name in TOWER_TOKENS}
+    rowless = {
+        token.content: token_id
+        for token_id, token in backend.get_added_tokens_decoder().items()
+        if token_id >= vocab_size and token.content in named
+    }
+    if not rowless:
+        return backend
+    description = describe(backend)
+    left_out += [f"token {text!r:.40}: its id {i} has no row" for text, i in rowless.items()]
+    added = description["added_tokens"]
+    description["added_tokens"] = [t for t in added if t["content"] not in rowless]
+    return tokenizers.Tokenizer.from_str(json.dumps(description))
 
 
 def _next_id(backend: Any) -> int:

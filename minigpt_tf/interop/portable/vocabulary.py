@@ -14,7 +14,7 @@ from ...inference.prompt import encode_chat
 from ...text.chat_template import message
 from ...text.compiled.byte_level import byte_symbols, describe
 from ...text.tokenizers import BaseTokenizer, CharTokenizer, WordTokenizer
-from ..gguf.write_vocabulary import WrittenVocabulary, written_vocabulary
+from ..gguf.write_vocabulary import COMPOSES, WrittenVocabulary, written_vocabulary
 from ..vocabularies import GPT2_WORDS, SPACE, PieceType, cutting
 
 Settings = dict[str, Any]
@@ -122,6 +122,11 @@ def _merging(folder: ModelFolder) -> tuple[Settings, Tables]:
     except ConfigError as error:
         raise ConfigError(str(error).replace("GGUF file", "such file")) from None
     description = describe(folder.tokenizer.backend)  # type: ignore[attr-defined]
+    if description["normalizer"] == COMPOSES:
+        raise ConfigError(
+            "the tokenizer composes letters with their accents (NFC), which programs of this "
+            "format do not; --format gguf takes it"
+        )
     vocabulary = description["model"]["vocab"]
     pieces = written.kind == "llama"
     merges = []
