@@ -174,6 +174,9 @@ class TrainingConfig:
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = setting(
         "auto", "arithmetic; auto takes mixed_bfloat16 where it is measured faster here"
     )
+    jit_compile: Literal["auto", "always", "never"] = setting(
+        "auto", "whether XLA compiles the training step; auto: on one GPU", optional_in_files=True
+    )
     seed: int = setting(1337, "seed of weights, dropout and data order")
     eval_every: int | None = setting(
         None, "steps between evaluations (unset: an epoch, at most 250)"

@@ -18,6 +18,7 @@ from .callbacks import Evaluator, Interruption, ProgressReporter, divergence
 from .checkpoint import RunState, StateWriter, restore_state
 from .distribution import Distribution, WorkerLostError
 from .job import Job
+from .precision import resolve_jit_compile
 from .step import TrainingStep
 
 
@@ -127,6 +128,8 @@ class TrainingLoop:
                 clip_norm=training.clip_norm,
                 accumulate=training.accumulate,
                 signature=job.signature,
+                jit_compile=resolve_jit_compile(training.jit_compile),
+                notice=self.listener.notice,
             )
         began = time.perf_counter() - state.seconds
         saved = time.monotonic()

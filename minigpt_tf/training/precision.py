@@ -1,4 +1,4 @@
-"""Which arithmetic a run uses: float32, or bfloat16 products with float32 weights."""
+"""A run's arithmetic: float32, or bfloat16 products with float32 weights; with XLA or without."""
 
 import time
 
@@ -22,6 +22,21 @@ def resolve_dtype(choice: str) -> str:
     seconds = {dtype: _matmul_seconds(dtype) for dtype in ("float32", "bfloat16")}
     faster = seconds["float32"] > WORTHWHILE_SPEEDUP * seconds["bfloat16"]
     return "mixed_bfloat16" if faster else "float32"
+
+
+def resolve_jit_compile(choice: str) -> bool:
+    """Whether XLA compiles a run's step.
+
+    Args:
+        choice: "always", "never", or "auto": on one GPU. On processors TensorFlow's own kernels are
+            faster, above all in bfloat16 (docs/figures.md).
+
+    Returns:
+        The choice.
+    """
+    return choice == "always" or (
+        choice == "auto" and len(tf.config.list_logical_devices("GPU")) == 1
+    )
 
 
 def _matmul_seconds(dtype: str, size: int = 1024) -> float:

@@ -1,6 +1,6 @@
 """One compiled step of training: a batch -> loss, gradients, clipping, the optimizer's update."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -78,6 +78,8 @@ class TrainingStep:
         clip_norm: float,
         accumulate: int = 1,
         signature: Sequence[tf.TensorSpec] | None = None,
+        jit_compile: bool = False,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
@@ -87,14 +89,24 @@ class TrainingStep:
             accumulate: Microbatches of each replica; one at a time is in memory.
             signature: Shapes and types of a batch whose lengths vary; the step is then compiled
                 once for all lengths.
+            jit_compile: Whether XLA compiles the step, for each length anew; worth it on a GPU.
+            notice: Told if XLA cannot, and the step runs without it (unset: nobody).
         """
         self.model, self.optimizer = model, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self._strategy = tf.distribute.get_strategy()
-        self._compiled = tf.function(
+        self._signature = signature and [tf.TensorSpec((), tf.int32), *signature]
+        self._notice = notice
+        self._compiled = self._function(jit_compile=jit_compile)
+        self._untried = jit_compile
+
+    def _function(self, *, jit_compile: bool) -> Callable:
+        """The step as a graph."""
+        return tf.function(
             lambda *arguments: self._strategy.run(self._step, arguments),
             autograph=False,
-            input_signature=signature and [tf.TensorSpec((), tf.int32), *signature],
+            input_signature=self._signature,
+            jit_compile=jit_compile or None,
         )
 
     def __call__(self, *batch: np.ndarray, step: int) -> StepResult:
@@ -107,7 +119,17 @@ class TrainingStep:
         Returns:
             Loss, accuracy and gradient norm, from before the update.
         """
-        results = self._compiled(tf.constant(step), *map(tf.constant, batch))
+        arguments = (tf.constant(step), *map(tf.constant, batch))
+        try:
+            results = self._compiled(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            if not self._untried:  # XLA can compile the step: the error is another one
+                raise
+            self._compiled = self._function(jit_compile=False)
+            if self._notice is not None:
+                self._notice(f"XLA cannot compile the step, which runs without it: {error!s:.200}")
+            results = self._compiled(*arguments)
+        self._untried = False
         first = (first_result(self._strategy, result) for result in results)
         return StepResult(*map(float, first))
 

@@ -242,3 +242,44 @@ def test_muon_moves_matrices_along_orthogonal_directions():
         assert singular[-2] > 0.5 and singular[0] < 1.5, name
     embedding = after["token_embedding/embeddings"] - before["token_embedding/embeddings"]
     assert np.median(np.abs(embedding)) == pytest.approx(0.1, rel=1e-3)  # Adam's first step
+
+
+@pytest.mark.parametrize("preset", ["lecture", "gpt2", "modern"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_xla_gives_the_same_losses(preset, accumulate):
+    config = small(preset, dropout=0.1)
+    losses = {}
+    for jit_compile in (False, True):
+        model, told = trainable(config), []
+        optimizer = build_optimizer(TrainingConfig(), total_steps=10)
+        optimizer.build(model.variables)
+        step = TrainingStep(
+            model,
+            optimizer,
+            clip_norm=1.0,
+            accumulate=accumulate,
+            jit_compile=jit_compile,
+            notice=told.append,
+        )
+        losses[jit_compile] = [step(*batch(config), step=i).loss for i in range(4)]
+        assert told == []
+    np.testing.assert_allclose(losses[True], losses[False], rtol=1e-4)
+    assert losses[True] != [losses[True][0]] * 4
+
+
+def test_a_step_that_xla_cannot_compile_runs_without_it():
+    config = small("modern")
+
+    class Strange(LanguageModel):
+        def loss(self, x, y, *, training):
+            loss, accuracy = super().loss(x, y, training=training)
+            words = tf.strings.length(tf.strings.as_string(loss))  # XLA has no strings
+            return loss + 0 * tf.cast(words, tf.float32), accuracy
+
+    told = []
+    model = Strange(config, TrainingConfig(), "float32")
+    optimizer = build_optimizer(TrainingConfig(), total_steps=10)
+    optimizer.build(model.variables)
+    step = TrainingStep(model, optimizer, clip_norm=1.0, jit_compile=True, notice=told.append)
+    results = [step(*batch(config), step=i).loss for i in range(3)]
+    assert results[2] < results[0] and len(told) == 1 and told[0].startswith("XLA cannot compile")
