@@ -12,6 +12,7 @@ from ..config import RecordsConfig
 from ..errors import DataError
 from ..events import SILENT, Listener
 from .batches import Example, RecordBatches
+from .contradictions import find_contradictions
 from .duplicates import find_duplicates
 from .prompts import Template
 from .reading import Dropped, Records, read_records, reasons
@@ -193,6 +194,7 @@ def _on_records(split: Split, config: RecordsConfig) -> dict[str, Any]:
         "splits": {name: len(chosen) for name, chosen in sets.items()},
         "labels": dict(sorted(labels.items())),
         "duplicates": tuple(find_duplicates(held_out, split.train, config.near_duplicate)),
+        "contradictions": tuple(find_contradictions(used)),
     }
 
 

@@ -18,6 +18,9 @@ from .truncation import Row
 MOST_PLACES = 6
 """So many rows are named where more have the same fault."""
 
+FEW_RECORDS = 500
+"""With fewer a model learns how to answer sooner than what."""
+
 MOST_STRETCH = 600
 """A longer stretch of the example is shown without its middle."""
 
@@ -69,6 +72,8 @@ class RecordsReport:
     """Rows whose texts spell special tokens, which stay text."""
     duplicates: tuple[Duplicate, ...]
     """Held-out records whose prompt is in the training set too, or nearly."""
+    contradictions: tuple[tuple[int, ...], ...]
+    """Rows that answer, or label, one prompt in different ways."""
     example_row: int
     example: str
     """The first training record, with what is trained in [[ ]]."""
@@ -108,6 +113,12 @@ class RecordsReport:
         if self.kind != "labeled":
             yield from self._target_lines()
         yield from self._duplicate_lines()
+        yield from self._contradiction_lines()
+        if self.kind in ("instruction", "conversation") and self.splits["training"] < FEW_RECORDS:
+            yield (
+                f"few: from fewer than {FEW_RECORDS} records a model learns how to answer sooner "
+                "than what; for facts see docs/guide/records.md"
+            )
 
     def _dropped_lines(self) -> Iterator[str]:
         if not self.dropped:
@@ -126,6 +137,15 @@ class RecordsReport:
             return
         tokens = " or ".join(self.end_tokens)
         yield f"end of an answer: {tokens}, trained in {self.end_trained:,} of {self.rows:,} rows"
+
+    def _contradiction_lines(self) -> Iterator[str]:
+        if not self.contradictions:
+            return
+        yield f"answered in different ways: {counted(len(self.contradictions), 'prompt')}"
+        for rows in self.contradictions[:MOST_PLACES]:
+            yield f"  {_places(rows, self.unit)}"
+        if len(self.contradictions) > MOST_PLACES:
+            yield f"  and {len(self.contradictions) - MOST_PLACES:,} more"
 
     def _duplicate_lines(self) -> Iterator[str]:
         exact = [item for item in self.duplicates if item.exact]

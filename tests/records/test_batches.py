@@ -10,14 +10,20 @@ import pytest
 from minigpt_tf.config import RecordsConfig
 from minigpt_tf.errors import ConfigError, DataError
 from minigpt_tf.records.batches import RecordBatches, collate, collate_texts
+from minigpt_tf.records.contradictions import find_contradictions
 from minigpt_tf.records.dataset import prepare
 from minigpt_tf.records.duplicates import Duplicate, find_duplicates
 from minigpt_tf.records.prompts import Template
 from minigpt_tf.records.report import show_mask
-from minigpt_tf.records.schema import InstructionRecord, LabeledRecord
+from minigpt_tf.records.schema import (
+    ConversationRecord,
+    InstructionRecord,
+    LabeledRecord,
+    PreferenceRecord,
+)
 from minigpt_tf.records.splitting import balanced, split_records
 from minigpt_tf.records.truncation import Row
-from minigpt_tf.text.chat_template import ChatTemplate
+from minigpt_tf.text.chat_template import ChatTemplate, message
 from minigpt_tf.text.tokenizers import CharTokenizer, WordTokenizer
 from tests.conftest import Recorder
 
@@ -279,6 +285,31 @@ def test_duplicates_across_the_split_are_named(tmp_path):
     first = report.duplicates[0]
     assert f"  entry {first.row} is like entry {first.other_row}" in lines
     assert first.row % 2 == first.other_row % 2 and "  and 4 more" in lines
+
+
+def test_different_answers_to_one_prompt_are_named(tmp_path):
+    rows = [{"instruction": f"question {i}", "output": f"it is {i}"} for i in range(6)]
+    rows += [{"instruction": "Question  2", "output": "no"}, {"instruction": "question 3", **ITS}]
+    report = prepared(tmp_path, rows, val_split=0.0).report
+    assert report.contradictions == ((3, 7),)  # the other one gives the same answer
+    lines = "\n".join(report.lines())
+    assert "answered in different ways: 1 prompt\n  entries 3, 7\n" in lines
+    assert "few: from fewer than 500 records" in lines
+    assert report.as_json()["contradictions"] == ((3, 7),)
+
+
+ITS = {"output": "IT is  3"}
+
+
+def test_texts_with_two_labels_are_contradictions():
+    labeled = [LabeledRecord(1, "a prize", "spam"), LabeledRecord(2, "A prize", "ham")]
+    assert find_contradictions([*labeled, LabeledRecord(3, "a price", "ham")]) == [(1, 2)]
+    said = (message("user", "hi"), message("assistant", "hello"))
+    other = (message("user", "hi"), message("assistant", "go away"))
+    pairs = [PreferenceRecord(3, "hi", "hello", "go"), PreferenceRecord(4, "hi", "yes", "no")]
+    assert find_contradictions([ConversationRecord(1, said), ConversationRecord(2, said)]) == []
+    conversations = [ConversationRecord(1, said), ConversationRecord(2, other)]
+    assert find_contradictions([*conversations, *pairs]) == [(1, 2)]
 
 
 def test_a_model_without_an_end_is_told(tmp_path):
