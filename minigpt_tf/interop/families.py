@@ -242,7 +242,11 @@ GGUF_FAMILIES = {family.gguf_name: family for family in FAMILIES.values() if fam
 _EXPERTS, _STATES = "a mixture of experts", "layers with a state of their own (Mamba, delta-net)"
 _PER_LAYER = "embeddings for each layer"
 _VISION = "a vision or audio tower"
+_PARALLEL = "rotation of a part of each head (or parallel blocks)"
 UNSUPPORTED = {
+    "lfm2": ("gated short convolutions", "qwen3"),
+    "gpt_neox": (_PARALLEL, "llama"),
+    "stablelm": (_PARALLEL, "llama"),
     "mixtral": (_EXPERTS, "mistral"),
     "qwen2_moe": (_EXPERTS, "qwen2"),
     "granitemoe": (_EXPERTS, "granite"),
