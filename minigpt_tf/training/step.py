@@ -90,7 +90,7 @@ class TrainingStep:
             signature: Shapes and types of a batch whose lengths vary; the step is then compiled
                 once for all lengths.
             jit_compile: Whether XLA compiles the step, for each length anew; worth it on a GPU.
-            notice: Told if XLA cannot, and the step runs without it (unset: nobody).
+            notice: Called if XLA cannot compile it, and the step runs without it (unset: nobody).
         """
         self.model, self.optimizer = model, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
