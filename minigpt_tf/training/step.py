@@ -63,6 +63,13 @@ class StepResult:
     """Of all gradients before clipping. If it is not finite, the step has changed no weights."""
 
 
+_XLA_ERRORS = (
+    tf.errors.InvalidArgumentError,  # an operation that XLA has not
+    tf.errors.UnimplementedError,
+    tf.errors.InternalError,  # on a GPU: "libdevice not found"
+)
+
+
 class TrainingStep:
     """The compiled step: called with a batch, it updates the model and the state of the optimizer.
 
@@ -122,7 +129,7 @@ class TrainingStep:
         arguments = (tf.constant(step), *map(tf.constant, batch))
         try:
             results = self._compiled(*arguments)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        except _XLA_ERRORS as error:
             if not self._untried:  # XLA can compile the step: the error is another one
                 raise
             self._compiled = self._function(jit_compile=False)

@@ -283,3 +283,21 @@ def test_a_step_that_xla_cannot_compile_runs_without_it():
     step = TrainingStep(model, optimizer, clip_norm=1.0, jit_compile=True, notice=told.append)
     results = [step(*batch(config), step=i).loss for i in range(3)]
     assert results[2] < results[0] and len(told) == 1 and told[0].startswith("XLA cannot compile")
+
+
+def test_a_step_for_which_xla_misses_a_file_of_cuda_runs_without_it(monkeypatch):
+    config, told = small("modern"), []
+    model = trainable(config)
+    optimizer = build_optimizer(TrainingConfig(), total_steps=10)
+    optimizer.build(model.variables)
+    step = TrainingStep(model, optimizer, clip_norm=1.0, jit_compile=True, notice=told.append)
+
+    def without_libdevice(*_):
+        raise tf.errors.InternalError(None, None, "libdevice not found at ./libdevice.10.bc")
+
+    monkeypatch.setattr(step, "_compiled", without_libdevice)
+    results = [step(*batch(config), step=i).loss for i in range(3)]
+    assert results[2] < results[0] and len(told) == 1 and "libdevice" in told[0]
+    monkeypatch.setattr(step, "_compiled", without_libdevice)  # a step that ran before
+    with pytest.raises(tf.errors.InternalError):
+        step(*batch(config), step=3)
