@@ -172,7 +172,7 @@ class ExportConfig:
     Example:
         >>> import minigpt_tf as mg
         >>> mg.ExportConfig(format="gguf", dtype="q8_0")
-        ExportConfig(format='gguf', dtype='q8_0')
+        ExportConfig(format='gguf', dtype='q8_0', ...)
     """
 
     format: ExportFormat = setting(

@@ -33,7 +33,7 @@ class RecordsTemplate(Template):
         >>> plain = Template.of(load_folder("base"))
         >>> template = RecordsTemplate.behind(plain, mg.Library(["faq.csv"]), 200)
         >>> alone, found = (t.prompt_ids(ask("when do you open ?")) for t in (plain, template))
-        >>> len(found) > 2 * len(alone)
+        >>> len(found) > len(alone)
         True
     """
 
