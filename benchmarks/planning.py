@@ -105,6 +105,16 @@ RUNS = [
     Run("smollm2", "classify", 256, 4, BF16, 12, ("--classify-layers", "lora")),
 ]
 
+HELD_OUT = [
+    Run("lecture", "full", 512, 6, BF16, 20),
+    Run("modern", "scratch", 256, 8, F32, 12),
+    Run("modern", "lora", 128, 16, BF16, 20),
+    Run("gpt2", "full", 256, 2, BF16, 10),
+    Run("gpt2", "qlora", 64, 12, F32, 10),
+    Run("smollm2", "lora", 64, 8, BF16, 12),
+]
+"""Runs to which nothing was fitted."""
+
 
 # ---------------------------------------------------------------- made-up data
 
@@ -252,6 +262,9 @@ def summary(rows: list[dict[str, Any]]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", default=[""], help="words in the names of the runs")
+    parser.add_argument(
+        "--held-out", action="store_true", help="six runs that nothing was fitted to"
+    )
     parser.add_argument("--probe", action="store_true", help="measure the machine alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep all that was measured")
     parser.add_argument("--scratch", type=Path, help="keeps bases and caches")
@@ -262,7 +275,8 @@ def main() -> None:
         for name, value in vars(measure_speed()).items():
             print(f"{name:<12}{value:>12,.3e}")
         return
-    runs = [run for run in RUNS if any(word in run.name for word in arguments.only)]
+    every = HELD_OUT if arguments.held_out else RUNS
+    runs = [run for run in every if any(word in run.name for word in arguments.only)]
     print(f"{'run':<38}{'MiB':>9}{'plan':>8}{'off':>8}{'taught':>7}{'s':>9}{'plan':>8}{'off':>8}")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:

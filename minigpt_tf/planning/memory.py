@@ -16,10 +16,10 @@ from .workload import FLOAT32_BYTES, Workload
 
 MIB = 2**20
 
-PROCESS_BYTES = 720 * MIB
+PROCESS_BYTES = 790 * MIB
 """Python with TensorFlow, Keras and Numba, their libraries loaded and compiled functions."""
 
-LAYER_BYTES = 15 * MIB
+LAYER_BYTES = 12 * MIB
 """A block's layers and their nodes in the compiled functions."""
 
 FEED_FORWARD_BYTES = {

@@ -8,41 +8,47 @@ from .memory import block_bytes
 from .probe import Speed
 from .workload import FLOAT32_BYTES, Schedule, Workload
 
-REFERENCE_INTERPRETER = 2350.0
-"""`Speed.interpreter` of the machine on which the seconds below were measured."""
+# Fitted to the 24 runs of `python benchmarks/planning.py` on two cores of an AMD EPYC (Zen 5).
+
+REFERENCE_INTERPRETER = 2205.0
+"""`Speed.interpreter` of that machine: what is not computed by TensorFlow follows it."""
 
 IMPORT_SECONDS = 3.5
 """Starting Python, and importing TensorFlow with Keras."""
 
-BUILD_SECONDS, BLOCK_SECONDS = 1.5, 0.5
-"""Building a model and compiling its functions, and the same for each block."""
+BUILD_SECONDS, BLOCK_SECONDS = 0.7, 0.41
+"""Building a model, compiling its functions and proving that what was saved loads; and the same for
+each block."""
 
-SAVE_SECONDS, SAVED_BLOCK_SECONDS = 2.0, 0.1
-"""Writing a model and proving that it loads: three models are built for that."""
+LONG_ROWS, LONG_BLOCK_SECONDS = 512, 0.13 / 256
+"""From so many tokens on attention is computed in parts, which are compiled one by one."""
 
-PRODUCTS = {4: 0.51, 2: 0.42}
-"""Seconds of TensorFlow's products for a second of the measured speed, by bytes of a number. Its
-library of products is faster than NumPy's."""
+PRODUCTS = {4: 0.58, 2: 0.61}
+"""Seconds of TensorFlow's products in a step for a second of the measured speed, by bytes of a
+number. Its library is faster than NumPy's."""
 
-ATTENTION = 0.24
-"""The same for the products of attention, in float32's speed; half are left out, as tokens do
-not see those behind them."""
+ATTENTION = 0.37
+"""The same for the products of attention, in float32's speed; half are left out, as tokens do not
+see those behind them."""
 
-PASSES = 23
+SCORING = 0.41
+"""The same for products without gradients."""
+
+PASSES = 9.5
 """How often what a layer keeps is moved through memory in a step: written, read, made again, and by
 the elementwise operations between."""
 
-LOGITS_PASSES = 57
-"""The same for the logits of the targets: softmax, loss, gradients."""
+LOGITS_PASSES, SCORED_LOGITS_PASSES = 40, 130
+"""The same for the logits of the targets: softmax, loss, gradients; and where texts are scored."""
 
-OPTIMIZER_BYTES = 40
+OPTIMIZER_BYTES = 34
 """Moved for each trained weight: gradient, clipping, averages, the weight itself."""
 
-LAYER_SECONDS, STEP_SECONDS = 0.008, 0.036
+LAYER_SECONDS, STEP_SECONDS = 0.0011, 0.05
 """What a step takes beside its numbers, for each block and in all."""
 
-DISK_BANDWIDTH = 500e6
-"""Bytes a second that files are written, read back and hashed with."""
+WEIGHT_SECONDS, STATE_SECONDS = 21e-9, 2.9e-9
+"""Writing, hashing and reading back a byte of the model, and of a saved state."""
 
 
 @dataclass(frozen=True)
@@ -147,15 +153,18 @@ def _step_seconds(workload: Workload, schedule: Schedule, speed: Speed) -> float
     moved = PASSES * kept_bytes(workload, schedule.tokens)
     moved += LOGITS_PASSES * FLOAT32_BYTES * schedule.targets * model.vocab_size
     moved += OPTIMIZER_BYTES * workload.trained
-    if workload.trains == "adapter" and workload.kernel_bytes < size:
-        moved += 4 * FLOAT32_BYTES * workload.kernels  # dequantized, and read
     slowness = REFERENCE_INTERPRETER / speed.interpreter
     return (
-        PRODUCTS[size] * products / (speed.float32 if size == 4 else speed.bfloat16)
+        PRODUCTS[size] * products / _speed(workload, speed)
         + ATTENTION * attention / speed.float32
         + moved / speed.bandwidth
         + slowness * (STEP_SECONDS + LAYER_SECONDS * model.num_layers)
     )
+
+
+def _speed(workload: Workload, speed: Speed) -> float:
+    """Operations a second of the measured products in a run's arithmetic."""
+    return speed.float32 if workload.product_bytes == FLOAT32_BYTES else speed.bfloat16
 
 
 def time_of(
@@ -172,22 +181,24 @@ def time_of(
     Returns:
         Seconds, by what takes them.
     """
-    model, size = workload.model, workload.product_bytes
+    model = workload.model
     slowness = REFERENCE_INTERPRETER / speed.interpreter
-    products = (speed.float32 if size == 4 else speed.bfloat16) / PRODUCTS[size]
     weights = FLOAT32_BYTES * model.parameter_count
-    step = _step_seconds(workload, schedule, speed)
+    state = FLOAT32_BYTES * workload.trained * workload.state_copies
     forward = forward_flops(
         model, schedule.scored, schedule.scored_attended, schedule.scored_targets
     )
-    scoring = forward / products + kept_bytes(workload, schedule.scored) / speed.bandwidth
-    sample = schedule.sampled * weights / speed.bandwidth + 2 * weights / speed.bandwidth
+    logits = FLOAT32_BYTES * schedule.scored_targets * model.vocab_size
+    scoring = SCORING * forward / _speed(workload, speed)
+    scoring += SCORED_LOGITS_PASSES * logits / speed.bandwidth
+    block = BLOCK_SECONDS
+    if workload.length >= LONG_ROWS:
+        block += LONG_BLOCK_SECONDS * workload.length
     return Time(
         reading=schedule.reading,
         importing=slowness * IMPORT_SECONDS * importing,
-        building=slowness * (BUILD_SECONDS + BLOCK_SECONDS * model.num_layers),
-        steps=schedule.steps * step,
-        evaluations=scoring + schedule.evaluations * sample,
-        saving=slowness * (SAVE_SECONDS + SAVED_BLOCK_SECONDS * model.num_layers)
-        + 4 * weights / DISK_BANDWIDTH,
+        building=slowness * (BUILD_SECONDS + block * model.num_layers),
+        steps=schedule.steps * _step_seconds(workload, schedule, speed),
+        evaluations=scoring + schedule.evaluations * schedule.sampled * weights / speed.reading,
+        saving=slowness * (WEIGHT_SECONDS * weights + STATE_SECONDS * state),
     )
