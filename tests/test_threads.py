@@ -235,6 +235,9 @@ WORK = {
 """What is done by name, and how often."""
 SAME = {"save_model_folder", "import_model", "merge"}
 """Work that always gives the same."""
+TRAINED = {"train", "finetune"}
+"""Where TensorFlow's threads are busy with other runs, it splits a sum into other parts: seen once,
+2e-6 of a loss."""
 WITHIN = {"load": "save_model_folder", "load_folder": "merge", "load_adapter": "merge"}
 WITHIN |= {"export_model": "import_model", "fine_tuning_preset": "model_preset"}
 """Names that other work calls."""
@@ -242,12 +245,22 @@ ELSEWHERE = {"Engine", "Classifier", "TextGenerator", "Conversation"}
 """See tests/inference/test_threads.py."""
 
 
+def flat(found):
+    """All values of nested lists."""
+    return [v for item in found for v in flat(item)] if isinstance(found, list | tuple) else [found]
+
+
 @pytest.mark.parametrize("name", WORK)
 def test_eight_threads_give_what_one_gives(house, name):
     work, count = WORK[name]
     serial = [plain(work(house, i)) for i in range(count)]
     assert all(found == serial[0] for found in serial) == (name in SAME)
-    assert in_threads(lambda i: plain(work(house, i)), range(count)) == serial
+    found = in_threads(lambda i: plain(work(house, i)), range(count))
+    if name in TRAINED:
+        for one, other in zip(flat(found), flat(serial), strict=True):
+            assert one == (pytest.approx(other, rel=1e-5) if isinstance(other, float) else other)
+    else:
+        assert found == serial
 
 
 def test_no_public_name_is_left_out():

@@ -302,4 +302,6 @@ def test_runs_are_compared(opened, trained_folder, folder_copy):
     )
     assert all("step 3" in text for text in texts(browser, ".sample"))
     browser.find_element("css selector", "#axis option[value='epoch']").click()
-    assert "epoch" in loss.find_element("css selector", "svg").text
+    shown = "return document.querySelector('section svg').textContent.includes('epoch')"
+    wait(browser, shown)
+    assert "epoch" in loss.find_element("css selector", "svg").get_attribute("textContent")
