@@ -271,6 +271,19 @@ def test_a_model_without_a_template_has_no_chat(tmp_path, c_program):
     assert (done.returncode, done.stderr) == (2, "model: this model has no chat template\n")
 
 
+def test_what_is_no_number_of_tokens_is_refused(tmp_path, c_program):
+    folder, file = exported(tmp_path, family_config("gpt2"), bpe())
+    program = c_program("checked", "-O1", "-g", "-fsanitize=address,undefined")
+    for words in (["-n", "-300"], ["-n", "abc"], ["-n"]):
+        text = "\u00fc" * 25
+        done = subprocess.run([program, str(file), text, *words], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, "model: -n needs a number of tokens\n")
+    bundle = export_model(folder.path, tmp_path / "one.pyz", "bundle").path
+    command = [sys.executable, str(bundle), "the cat", "--chat"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "model: this model has no chat template\n")
+
+
 def test_8_bits_are_those_of_gguf(tmp_path, c_program, javascript):
     sizes = {"embed_dim": 40, "ff_dim": 70, "num_heads": 5, "num_kv_heads": 5}
     config = family_config("llama", tie_embeddings=False, **sizes)

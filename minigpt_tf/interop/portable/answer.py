@@ -26,12 +26,18 @@ except ImportError:
 BLOCK = 32
 
 
+def fail(what):
+    """Ends the program: what is wrong, in a line."""
+    print(f"model: {what}", file=sys.stderr)
+    sys.exit(2)
+
+
 class File:
     """model.bin: settings by name, and arrays."""
 
     def __init__(self, content):
         if content[:6] != b"MGPT1\n":
-            sys.exit("model: this is not what minigpt export --format bundle writes")
+            fail("this is not what minigpt export --format bundle writes")
         end = content.index(b"\n\n")
         start = (end + 2 + 63) // 64 * 64
         lines = content[6:end].decode().split("\n")
@@ -424,7 +430,7 @@ def main():
         file = File(bundle.read("model.bin"))
     tokens = Tokens(file)
     if options.chat and "chat_before" not in file.places:
-        sys.exit("model: this model has no chat template")
+        fail("this model has no chat template")
     asked = tokens.encode(options.text, options.chat)
     ids = file.ids("chat_before" if options.chat else "prefix_ids") + asked
     ids += file.ids("chat_after") if options.chat else []
@@ -432,7 +438,7 @@ def main():
         ids = file.ids("start_ids")
     model = Model(file)
     if len(ids) > model.context:
-        sys.exit("model: the text is longer than the model's context")
+        fail("the text is longer than the model's context")
     suppressed, ends, written = file.ids("suppressed"), set(file.ids("end_ids")), list[int]()
     shown = first = seen = 0  # the model sees the ids from `first` on
     logits: list[float] = []

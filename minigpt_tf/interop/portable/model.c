@@ -561,7 +561,7 @@ int main(int count, char **words) {
         const char *word = words[i], *value = i + 1 < count ? words[i + 1] : "";
         if (!strcmp(word, "--chat")) chat = 1;
         else if (!strcmp(word, "--ids")) ids_only = 1;
-        else if (!strcmp(word, "-n")) tokens = atoi(value), i++;
+        else if (!strcmp(word, "-n")) tokens = atoi(value) > 0 ? atoi(value) : (fail("-n needs a number of tokens", ""), 0), i++;
         else if (!strcmp(word, "-t")) temperature = atof(value), i++;
         else if (!strcmp(word, "-p")) top_p = atof(value), i++;
         else if (!strcmp(word, "-s")) state = 2 * strtoull(value, NULL, 10) + 1, i++;
