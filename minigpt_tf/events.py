@@ -144,30 +144,26 @@ SILENT = Listener()
 """The default: does nothing."""
 
 
-class NoticeLog(Listener):
-    """Keeps the notices, each once, and passes everything on to another Listener.
+class PassingListener(Listener):
+    """Passes everything on to another Listener: for those that change, or note, a part of it.
+
+    Args:
+        listener: Gets every event.
 
     Example:
-        >>> from minigpt_tf.events import NoticeLog
+        >>> from minigpt_tf.events import NoticeLog, PassingListener
         >>> log = NoticeLog()
-        >>> log.notice("the text is short")
-        >>> log.notice("the text is short")
+        >>> PassingListener(log).notice("the text is short")
         >>> log.notices
         ['the text is short']
     """
 
     def __init__(self, listener: Listener = SILENT) -> None:
-        """
-        Args:
-            listener: Gets every event, and each notice the first time.
-        """
-        self.listener, self.notices = listener, list[str]()
+        self.listener = listener
 
     def notice(self, text: str) -> None:
-        """Keeps a notice that is new, and passes it on."""
-        if text not in self.notices:
-            self.notices.append(text)
-            self.listener.notice(text)
+        """Passes it on."""
+        self.listener.notice(text)
 
     def preparation(self, what: str, done: int, total: int) -> None:
         """Passes it on."""
@@ -184,6 +180,33 @@ class NoticeLog(Listener):
     def evaluation(self, evaluation: Evaluation) -> None:
         """Passes it on."""
         self.listener.evaluation(evaluation)
+
+
+class NoticeLog(PassingListener):
+    """Keeps the notices, each once, and passes everything on to another Listener.
+
+    Example:
+        >>> from minigpt_tf.events import NoticeLog
+        >>> log = NoticeLog()
+        >>> log.notice("the text is short")
+        >>> log.notice("the text is short")
+        >>> log.notices
+        ['the text is short']
+    """
+
+    def __init__(self, listener: Listener = SILENT) -> None:
+        """
+        Args:
+            listener: Gets every event, and each notice the first time.
+        """
+        super().__init__(listener)
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        """Keeps a notice that is new, and passes it on."""
+        if text not in self.notices:
+            self.notices.append(text)
+            super().notice(text)
 
 
 class LostListener(Listener):

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"  {_size(sum(exported.files.values()))}, {config.dtype}")
     if exported.notice:
         print(f"note: {exported.notice}", file=sys.stderr)
-    print(f"\nnext:\n{next_step(exported, folder)}")
+    print(f"\nnext:\n{next_step(exported)}")
     return 0
 
 
@@ -82,12 +82,11 @@ def _size(size: int) -> str:
     return f"{size} bytes"
 
 
-def next_step(exported: Exported, folder: Path) -> str:
+def next_step(exported: Exported) -> str:
     """What uses what was written.
 
     Args:
         exported: What was written.
-        folder: The model folder that it was made from.
 
     Returns:
         Lines of Python or of a shell.

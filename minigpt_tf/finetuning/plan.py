@@ -188,11 +188,11 @@ class FineTuningPlan:
         yield "base", f"{self.base.path}, {self.model.parameter_count:,} parameters"
         steps, size = self.total_steps, self.training.batch_size
         yield "training", f"{steps:,} steps of {size} records, {self.epoch_of(steps):.4g} epochs"
-        if isinstance(self.template, RecordsTemplate) and self.template.library is not None:
+        if isinstance(self.template, RecordsTemplate):
             asked = [
                 r.question for r in self.dataset.train.records if not isinstance(r, LabeledRecord)
             ]
-            found = sum(bool(self.template.found(question)) for question in asked)
+            found = sum(bool(self.template.library.find_for(question)) for question in asked)
             entries = f"{len(self.template.library):,} entries of {', '.join(self.tuning.records)}"
             yield "records", f"{entries}; {found:,} of {len(asked):,} questions find some"
         yield "evaluation", f"every {self.eval_every:,} steps"

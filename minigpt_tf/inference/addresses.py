@@ -93,6 +93,7 @@ def multiply_add(typing_context, a, b, c):
     """
 
     def generate(context, builder, signature, values):
+        """One instruction where the processor has it."""
         from .product_code import kit_of_this_machine
 
         if not kit_of_this_machine().fused:

@@ -135,6 +135,7 @@ def _search(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | N
     low, high = blocks.min(axis=1), blocks.max(axis=1)
 
     def attempt(some: np.ndarray, guessed_d: np.ndarray, guessed_m: np.ndarray) -> None:
+        """Keeps the guesses that fit."""
         if not len(some):
             return
         fitted, same = _fit(blocks[some], guessed_d, guessed_m)

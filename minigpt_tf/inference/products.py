@@ -41,6 +41,7 @@ def multiply(typing_context, storages, arguments):
     wanted = storages.literal_value
 
     def generate(context, builder, signature, values):
+        """A branch for each storage that is wanted."""
         from .product_code import ARGUMENTS, ProductCode, kit_of_this_machine
 
         if wanted & PLAIN:

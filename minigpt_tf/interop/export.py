@@ -18,7 +18,7 @@ from ..storage.json_files import read_object
 from ..storage.model_folder import CHAT_TEMPLATE_NAME, CLASSIFIER_SECTION, HEAD_NAME, claim_output
 from ..storage.paths import real_path
 from ..storage.replacing import removed_if_empty, replaced_folder, reserve_space, staging
-from .portable.exports import MODEL_FILE, write_bundle, write_c, write_web
+from .portable.exports import MODEL_FILE, write_bundle, write_program
 
 SUFFIXES = {
     "gguf": ".gguf",
@@ -278,15 +278,18 @@ def _write_onnx(folder: ModelFolder, out: Path, config: ExportConfig, listener: 
     write_onnx(folder, out)
 
 
+def _write_program(
+    folder: ModelFolder, out: Path, config: ExportConfig, listener: Listener
+) -> None:
+    """--format c and web"""
+    write_program(folder, out, config)
+
+
 FOLDER_WRITERS: dict[str, FolderWriter] = {
     "hf": FolderWriter(_write_hf, CONFIG_NAME, _is_replaced),
     "onnx": FolderWriter(_write_onnx, "model.onnx"),
-    "c": FolderWriter(
-        lambda folder, out, config, _: write_c(folder, out, config.dtype), MODEL_FILE
-    ),
-    "web": FolderWriter(
-        lambda folder, out, config, _: write_web(folder, out, config.dtype), MODEL_FILE
-    ),
+    "c": FolderWriter(_write_program, MODEL_FILE),
+    "web": FolderWriter(_write_program, MODEL_FILE),
 }
 """Format -> what writes its folder."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..config import ModelConfig
+from ..config.constants import ATTENTION_BLOCKS_FROM
 from ..inference.lora_targets import kernel_sides
 from .memory import block_bytes
 from .probe import Speed
@@ -20,8 +21,8 @@ BUILD_SECONDS, BLOCK_SECONDS = 0.7, 0.41
 """Building a model, compiling its functions and proving that what was saved loads; and the same for
 each block."""
 
-LONG_ROWS, LONG_BLOCK_SECONDS = 512, 0.13 / 256
-"""From so many tokens on attention is computed in parts, which are compiled one by one."""
+LONG_BLOCK_SECONDS = 0.13 / 256
+"""Compiling the parts in which attention over long rows is computed, for each block and token."""
 
 PRODUCTS = {4: 0.58, 2: 0.61}
 """Seconds of TensorFlow's products in a step for a second of the measured speed, by bytes of a
@@ -192,7 +193,7 @@ def time_of(
     scoring = SCORING * forward / _speed(workload, speed)
     scoring += SCORED_LOGITS_PASSES * logits / speed.bandwidth
     block = BLOCK_SECONDS
-    if workload.length >= LONG_ROWS:
+    if workload.length >= ATTENTION_BLOCKS_FROM:
         block += LONG_BLOCK_SECONDS * workload.length
     return Time(
         reading=schedule.reading,

@@ -12,9 +12,11 @@ from ..config import RecordsConfig
 from ..config.retrieval import RetrievalConfig
 from ..errors import MiniGPTError
 from ..files.sources import as_source
+from ..records.schema import content_of
 from ..storage.json_files import read_object, write_json
 from ..storage.paths import real_path
 from ..storage.replacing import replaced_file
+from ..text.chat_template import Message
 from .entries import Entries, Entry, read_entries
 from .index import Found, Index
 
@@ -89,6 +91,23 @@ class Library:
             if found and found[0].answers(self.config.min_score):
                 return found
         return []
+
+    def find_for(self, asked: Sequence[Message]) -> list[Found]:
+        """The entries that answer the last question of a conversation.
+
+        Args:
+            asked: The messages; unless the last is the user's, nothing is looked for.
+
+        Returns:
+            As of `find`.
+
+        Raises:
+            DataError: As of `find`.
+        """
+        if not asked or asked[-1]["role"] != "user":
+            return []
+        *earlier, question = (content_of(item) for item in asked if item["role"] == "user")
+        return self.find(question, earlier[-1] if earlier else "")
 
     def _refresh(self) -> Index:
         """The index, made anew if a file has changed."""

@@ -10,11 +10,10 @@ from ..records.schema import content_of
 from ..records.truncation import Row
 from ..text.chat_template import Message
 from .context import messages_that_fit
-from .index import Found
 from .library import Library
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecordsTemplate(Template):
     """A template that puts entries of the records before the last question of a conversation.
 
@@ -37,9 +36,8 @@ class RecordsTemplate(Template):
         True
     """
 
-    library: Library | None = None
-    """None: no records; then it is the same as Template."""
-    context_length: int = 0
+    library: Library
+    context_length: int
     """So many tokens may a prompt with its answer have; fewer entries are taken otherwise."""
 
     @classmethod
@@ -70,23 +68,9 @@ class RecordsTemplate(Template):
         trained = np.arange(len(row.ids)) >= len(super().prompt_ids(behind))
         return row._replace(mask=row.mask & trained)
 
-    def found(self, asked: Sequence[Message]) -> list[Found]:
-        """The entries that answer the last question of a conversation.
-
-        Args:
-            asked: The conversation; the last message is the user's.
-
-        Returns:
-            The entries, the best first; none if there is no answer in the records.
-        """
-        if self.library is None or not asked or asked[-1]["role"] != "user":
-            return []
-        *earlier, question = (content_of(m) for m in asked if m["role"] == "user")
-        return self.library.find(question, earlier[-1] if earlier else "")
-
     def _behind_entries(self, asked: list[Message], room: int) -> list[Message]:
         """What is asked, behind as many entries as leave room for an answer of so many tokens."""
-        if not (found := self.found(asked)):
+        if not (found := self.library.find_for(asked)):
             return asked
         prompt_ids = super().prompt_ids
 

@@ -184,9 +184,8 @@ def claim_output(
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be written to: {error.strerror}") from None
     with locked(path):
-        check_output(
-            path, overwrite=overwrite, resume=resume, file=file
-        )  # a run may have ended just now
+        # once more: a run may have ended just now
+        check_output(path, overwrite=overwrite, resume=resume, file=file)
         settle(path)
         sweep(path / CHECKPOINT_NAME)
         yield

@@ -3,20 +3,15 @@
 import importlib.util
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from ..errors import ConfigError, ModelFolderError
-from ..events import SILENT, Evaluation, Listener, Progress
-
-if TYPE_CHECKING:
-    import numpy as np
+from ..events import SILENT, Evaluation, Listener, PassingListener, Progress
 
 
-class TensorBoard(Listener):
+class TensorBoard(PassingListener):
     """Writes losses, accuracy, rates and samples for TensorBoard, and passes everything on.
 
     Means of the training steps are in `train/`, what evaluations find in `validation/`.
@@ -41,7 +36,8 @@ class TensorBoard(Listener):
     """
 
     def __init__(self, folder: str | os.PathLike, listener: Listener = SILENT) -> None:
-        self.folder, self.listener = Path(folder), listener
+        super().__init__(listener)
+        self.folder = Path(folder)
         if importlib.util.find_spec("tensorboard") is None:
             raise ConfigError(
                 "TensorBoard is not installed: pip install 'minigpt_tf[tensorboard]' (or, in a "
@@ -54,25 +50,13 @@ class TensorBoard(Listener):
         except (OSError, tf.errors.OpError) as error:
             raise ModelFolderError(f"{self.folder}: cannot be written to: {error}") from None
 
-    def notice(self, text: str) -> None:
-        """Passes it on."""
-        self.listener.notice(text)
-
-    def preparation(self, what: str, done: int, total: int) -> None:
-        """Passes it on."""
-        self.listener.preparation(what, done, total)
-
-    def weights(self, step: int, weights: Mapping[str, "np.ndarray"]) -> None:
-        """Passes them on."""
-        self.listener.weights(step, weights)
-
     def progress(self, progress: Progress) -> None:
         """Writes the means since the last evaluation."""
         with self._writer.as_default(progress.step):
             tf.summary.scalar("train/loss", progress.loss)
             tf.summary.scalar("train/accuracy", progress.accuracy)
             tf.summary.scalar("train/tokens_per_second", progress.tokens_per_second)
-        self.listener.progress(progress)
+        super().progress(progress)
 
     def evaluation(self, evaluation: Evaluation) -> None:
         """Writes what it found, and the sample as a text."""
@@ -89,4 +73,4 @@ class TensorBoard(Listener):
                     tf.summary.scalar(name, value)
             tf.summary.text("sample", evaluation.sample)
         self._writer.flush()
-        self.listener.evaluation(evaluation)
+        super().evaluation(evaluation)

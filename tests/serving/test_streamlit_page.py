@@ -106,8 +106,12 @@ def command(*words):
         else:
             raise AssertionError(process.stderr.read())
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # it ends Streamlit, which a kill would leave behind
+        try:
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def is_up(url: str) -> bool:

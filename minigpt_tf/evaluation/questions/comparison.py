@@ -267,7 +267,7 @@ def compare(
     engine = engine or EngineConfig()
     found = None
     if library is not None:
-        found = [library.find(f"{query.question} {query.input}") for query in queries.queries]
+        found = [library.find_for(ask(query.question, query.input)) for query in queries.queries]
     prompts = [_prompts(model, queries, found, sampling, log) for model in models]
     answers = [
         _ask(model, rows, sampling, engine, log)

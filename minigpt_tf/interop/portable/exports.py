@@ -4,44 +4,31 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from ...config import ExportConfig
 from ...config.running import ExportDType
 from ...inference.folder import ModelFolder
 from .writing import write_portable
 
 MODEL_FILE = "model.bin"
 HERE = Path(__file__).parent
-WEB_FILES = ("index.html", "model.js", "worker.js")
+PROGRAMS = {"c": ("model.c",), "web": ("web/index.html", "web/model.js", "web/worker.js")}
+"""Format -> the files that go beside model.bin."""
 
 
-def write_c(folder: ModelFolder, out: Path, dtype: ExportDType) -> None:
-    """Writes model.c and model.bin.
-
-    Args:
-        folder: The model.
-        out: An empty folder.
-        dtype: Of the matrices.
-
-    Raises:
-        ConfigError: The tokenizer cannot be read by the program.
-    """
-    write_portable(folder, out / MODEL_FILE, dtype)
-    shutil.copyfile(HERE / "model.c", out / "model.c")
-
-
-def write_web(folder: ModelFolder, out: Path, dtype: ExportDType) -> None:
-    """Writes a page and model.bin, for any server of files.
+def write_program(folder: ModelFolder, out: Path, config: ExportConfig) -> None:
+    """Writes model.bin, and the program or the page that reads it.
 
     Args:
         folder: The model.
         out: An empty folder.
-        dtype: Of the matrices.
+        config: The format, one of PROGRAMS, and the dtype of the matrices.
 
     Raises:
         ConfigError: The tokenizer cannot be read by the program.
     """
-    write_portable(folder, out / MODEL_FILE, dtype)
-    for name in WEB_FILES:
-        shutil.copyfile(HERE / "web" / name, out / name)
+    write_portable(folder, out / MODEL_FILE, config.dtype)
+    for name in PROGRAMS[config.format]:
+        shutil.copyfile(HERE / name, out / Path(name).name)
 
 
 def write_bundle(folder: ModelFolder, file: Path, dtype: ExportDType) -> None:

@@ -70,8 +70,7 @@ def _found(model: Served, messages: list[Message]) -> list[Found] | None:
     """The entries that answer the user's last message; None if no records are to be asked."""
     if model.library is None or messages[-1]["role"] != "user":
         return None
-    asked = [said["content"] for said in messages if said["role"] == "user"]
-    return model.library.find(asked[-1], asked[-2] if len(asked) > 1 else "")
+    return model.library.find_for(messages)
 
 
 def _encoded(
